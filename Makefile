@@ -1,0 +1,49 @@
+# Needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+PORT   ?= 8010
+DATA   ?= .data
+TRACE  ?=
+SERVICE ?=
+
+.PHONY: run logs test test-faults lint fmt pin user clean
+.DEFAULT_GOAL := run
+
+run: $(READY)
+	@exec $(BIN)/python -m network run --port $(PORT) --data "$(DATA)"
+
+logs: $(READY)
+	@exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"
+
+test: lint
+	$(BIN)/pytest -m "not fault"
+
+test-faults: $(READY)
+	$(BIN)/pytest -m fault
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# make user NAME=alice FILE=users: asks for the password
+user: $(READY)
+	@$(BIN)/python -m chassis.users add "$(NAME)" --file "$(FILE)"
+
+pin:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url pyproject.toml --extra network --extra dev -o constraints.txt
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say make PYTHON=... to name one")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
