@@ -1,0 +1,1 @@
+"""spsp-client: takes calls to other DFSPs."""

@@ -1,0 +1,96 @@
+"""spsp-client: submits each call to its submissionUrl (Quote API §I.3).
+
+It carries the caller's credentials there, so it goes nowhere but to the origins it was told of (wire.md §4,
+``SubmissionUrlNotAllowedError``).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import environ
+from aiohttp import web
+
+from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
+from chassis.settings import Settings, base_urls, whole
+from quoting.body import members, write
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call, Reply
+from quoting.forwarder import forwarder
+from quoting.link import Link
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class SpspClientSettings(Settings):
+    """Where calls may go."""
+
+    port: int = environ.var(8012, converter=whole(0, 65_535), help="port to listen on")
+    submission_urls: tuple[str, ...] = environ.var(
+        "",
+        converter=base_urls,
+        help="URLs, separated by commas, below which submission URLs may lie; none allows none",
+    )
+
+
+def create_app(settings: SpspClientSettings) -> web.Application:
+    async def forward(call: Call, link: Link) -> Reply:
+        call, url = take_submission_url(call)
+        return await link.send(call, allowed_base(url, call.path, settings.submission_urls))
+
+    return forwarder(
+        "spsp-client",
+        settings,
+        forward,
+        next_service="spsp-server",
+        query=(IDENTIFIER_TYPE, IDENTIFIER, SUBMISSION_URL),
+    )
+
+
+def take_submission_url(call: Call) -> tuple[Call, str]:
+    """The call without its submissionUrl, and the URL. Raises where there is none."""
+    if call.body is None:
+        given = call.parameter(SUBMISSION_URL)
+        if given is None:
+            raise InvalidQueryParameterError(faults=[Fault(SUBMISSION_URL, "is missing")])
+        return call.with_query(tuple(pair for pair in call.query if pair[0] != SUBMISSION_URL)), given
+    found = members(call.body)
+    url = next((member for member in found if member.key == SUBMISSION_URL), None)
+    if url is None or not isinstance(url.value, str):
+        message = "is missing" if url is None else "must be a string"
+        raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, message, url and url.raw)])
+    found.remove(url)
+    return call.with_body(write(found)), url.value
+
+
+def allowed_base(url: str, path: str, allowed: Sequence[str]) -> str:
+    """The listed base below which ``url`` lies. Raises SubmissionUrlNotAllowedError.
+
+    Origins are compared after parsing: scheme, host in lower case, port. The rest must be the listed prefix
+    and the request's own ``path``, to the letter.
+    """
+    origin = _origin(url)
+    for base in allowed:
+        expected = urlsplit(base).path + path
+        if origin == _origin(base) and _after_origin(url) == expected:
+            return base
+    raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url[:200]!r}")
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise SubmissionUrlNotAllowedError(cause="not a URL") from None
+    scheme = parts.scheme.lower()
+    is_plain = url.isascii() and url.isprintable() and not {" ", "\\", "@", "?", "#"} & set(url)
+    if scheme not in _DEFAULT_PORTS or not parts.hostname or not is_plain:
+        raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url[:200]!r}")
+    return scheme, parts.hostname, _DEFAULT_PORTS[scheme] if port is None else port
+
+
+def _after_origin(url: str) -> str:
+    """All behind the authority, as written: nothing is resolved or decoded."""
+    rest = url.partition("://")[2]
+    return rest[rest.index("/") :] if "/" in rest else ""

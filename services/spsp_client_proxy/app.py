@@ -1,0 +1,101 @@
+"""spsp-client-proxy: asks the directory whose the receiver is and says so to spsp-client (Quote API §I.2)."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from typing import Final
+
+import environ
+from aiohttp import web
+
+from chassis.app import SERVICE, SESSION
+from chassis.errors import Fault, InvalidBodyError
+from chassis.settings import base_url, number, one_of, whole
+from quoting.body import member, members, write
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call, Reply
+from quoting.forwarder import ForwarderSettings
+from quoting.link import Link
+from quoting.schemas import RECEIVER, check, check_query
+from quoting.server import add_chain, create_chain_app
+from spsp_client_proxy.directory import Directory, Form
+
+NAME: Final = "spsp-client-proxy"
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class SpspClientProxySettings(ForwarderSettings):
+    """Where spsp-client and the directory are, and how the directory is asked."""
+
+    port: int = environ.var(8011, converter=whole(0, 65_535), help="port to listen on")
+    next_hop: str = environ.var("http://127.0.0.1:8012", converter=base_url, help="base URL of spsp-client")
+    directory_url: str = environ.var(
+        "http://127.0.0.1:8016", converter=base_url, help="base URL of the central directory"
+    )
+    directory_form: str = environ.var(
+        "separate",
+        converter=one_of("separate", "joined"),
+        help="how the directory is asked: identifierType=eur&identifier=1, or identifier=eur:1",
+    )
+    directory_memory_seconds: float = environ.var(
+        10.0, converter=number(0, 3_600), help="how long an answer of the directory is remembered"
+    )
+    directory_memory_entries: int = environ.var(
+        10_000, converter=whole(1, 10_000_000), help="how many answers are remembered at most"
+    )
+
+
+def create_app(settings: SpspClientProxySettings) -> web.Application:
+    app = create_chain_app(NAME, settings)
+
+    async def find_receiver(app: web.Application) -> AsyncIterator[None]:
+        app[DIRECTORY] = Directory(
+            app[SESSION],
+            settings.directory_url,
+            Form(settings.directory_form),
+            settings.directory_memory_seconds,
+            settings.directory_memory_entries,
+        )
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: _forget(app))
+        yield
+        loop.remove_signal_handler(signal.SIGHUP)
+        await app[DIRECTORY].close()
+
+    app.cleanup_ctx.append(find_receiver)
+
+    async def answer(call: Call) -> Reply:
+        base = await app[DIRECTORY].receiver_of(call, *receiver(call))
+        link = Link(app[SESSION], NAME, "spsp-client")
+        return await link.send(submitted_to(call, base + call.path), settings.next_hop)
+
+    add_chain(app, answer)
+    return app
+
+
+DIRECTORY: Final = web.AppKey("directory", Directory)
+
+
+def _forget(app: web.Application) -> None:
+    app[DIRECTORY].forget()
+    app[SERVICE].telemetry.log.info("directory answers forgotten")
+
+
+def receiver(call: Call) -> tuple[str, str]:
+    """identifierType and identifier of whom the call is for. Raises where they are missing or no such."""
+    if call.body is None:
+        found = check_query(RECEIVER, call.query)
+    else:
+        every = members(call.body)
+        if any(each.key == SUBMISSION_URL for each in every):
+            raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, "is not a field of this message")])
+        found = check(RECEIVER, [each for each in every if each.key in {IDENTIFIER, IDENTIFIER_TYPE}])
+    return found[IDENTIFIER_TYPE], found[IDENTIFIER]
+
+
+def submitted_to(call: Call, url: str) -> Call:
+    """The call with its submissionUrl; all else of it as written."""
+    if call.body is None:
+        return call.with_query((*call.query, (SUBMISSION_URL, url)))
+    return call.with_body(write([*members(call.body), member(SUBMISSION_URL, url)]))
+
+

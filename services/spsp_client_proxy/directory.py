@@ -1,0 +1,186 @@
+"""Asks the central directory, with the caller's own credentials (Quote API §I.2, wire.md §5).
+
+Remembered are answers of 200 alone, for ten seconds, by the caller's credentials and the identifier: what
+one caller may look up says nothing about another. Identical look-ups under way are joined.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+from aiohttp import hdrs
+from cachetools import TTLCache
+from yarl import URL
+
+from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
+from chassis.settings import base_url
+from chassis.telemetry import TRACE_HEADER
+from quoting.call import MOST_TIMEOUT_MS, TRACEPARENT_HEADER, Call
+from quoting.link import NOTHING_RECEIVED, has_begun, read_limited
+
+Key = tuple[bytes, str, str]
+
+_NO_ANSWER: Final = "The central directory gave no answer; repeating is safe."
+
+
+class Form(Enum):
+    """How the directory is asked, in its two generations."""
+
+    SEPARATE = "separate"
+    JOINED = "joined"
+
+    def query(self, identifier_type: str, identifier: str) -> str:
+        if self is Form.JOINED:
+            return urlencode({"identifier": f"{identifier_type}:{identifier}"}, quote_via=quote)
+        return urlencode({"identifierType": identifier_type, "identifier": identifier}, quote_via=quote)
+
+
+class Directory:
+    """The central directory, and what is remembered of it."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, form: Form, seconds: float, entries: int
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._form = form
+        self._remembered: TTLCache[Key, str] = TTLCache(entries, seconds)
+        self._under_way: dict[Key, _LookUp] = {}
+        self._secret = secrets.token_bytes(32)  # credentials are never keys in clear
+        self._epoch = 0
+
+    async def receiver_of(self, call: Call, identifier_type: str, identifier: str) -> str:
+        """Base URL of the receiver's default DFSP.
+
+        Raises ReceiverNotFoundError, UnauthorizedError, and UpstreamError where the directory gives no
+        answer.
+        """
+        digest = hashlib.blake2b(
+            call.authorization.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=32
+        ).digest()
+        key = (digest, identifier_type, identifier)
+        known = self._remembered.get(key)
+        if known is not None:
+            return known
+        look_up = self._under_way.get(key)
+        if look_up is None or look_up.task.done():
+            look_up = _LookUp(asyncio.create_task(self._ask_and_remember(key, call)))
+            self._under_way[key] = look_up
+        return await self._wait(key, look_up)
+
+    async def _wait(self, key: Key, look_up: "_LookUp") -> str:
+        """Waits with the others; the last one to give up ends the look-up."""
+        look_up.waiting += 1
+        try:
+            return await asyncio.shield(look_up.task)
+        finally:
+            look_up.waiting -= 1
+            if not look_up.waiting:
+                look_up.task.cancel()
+            if not look_up.waiting and self._under_way.get(key) is look_up:
+                del self._under_way[key]
+
+    def forget(self) -> None:
+        """Forgets all answers, those on their way included."""
+        self._epoch += 1
+        self._remembered.clear()
+        self._under_way.clear()
+
+    async def close(self) -> None:
+        for look_up in list(self._under_way.values()):
+            look_up.task.cancel()
+
+    async def _ask_and_remember(self, key: Key, call: Call) -> str:
+        epoch = self._epoch
+        found = await self._ask(call, self._form.query(key[1], key[2]))
+        if epoch == self._epoch:
+            self._remembered[key] = found
+        return found
+
+    async def _ask(self, call: Call, query: str) -> str:
+        try:
+            try:
+                return await self._once(call, query)
+            except NOTHING_RECEIVED as error:
+                if has_begun(error):
+                    raise
+                return await self._once(call, query)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise UpstreamError(_NO_ANSWER, cause=repr(error)) from error
+        except TimeoutError as error:
+            raise UpstreamTimeoutError("The central directory did not answer in time.") from error
+
+    async def _once(self, call: Call, query: str) -> str:
+        headers = {
+            hdrs.AUTHORIZATION: call.authorization,
+            hdrs.ACCEPT: "application/json",
+            TRACE_HEADER: call.trace_id,
+        }
+        if call.traceparent is not None:
+            headers[TRACEPARENT_HEADER] = call.traceparent
+        async with self._session.get(
+            URL(f"{self._url}/resources?{query}", encoded=True),
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=MOST_TIMEOUT_MS / 1000),
+        ) as response:
+            status, body = response.status, await read_limited(response)
+        if status == 200:  # noqa: PLR2004
+            return receiver_in(body)
+        if status == 401:  # noqa: PLR2004
+            raise UnauthorizedError("The central directory does not accept these credentials.")
+        if status == 404:  # noqa: PLR2004
+            raise ReceiverNotFoundError
+        raise UpstreamError(_NO_ANSWER, cause=f"the directory answered {status}")
+
+
+class _LookUp:
+    """One question on its way and how many wait for the answer."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: asyncio.Task[str]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+def receiver_in(body: bytes | None) -> str:
+    """The base URL in an answer of 200, of either generation (wire.md §5).
+
+    Raises ReceiverNotFoundError where it names nobody, UpstreamError where it is no answer.
+    """
+    try:
+        content = orjson.loads(body or b"")
+    except orjson.JSONDecodeError as error:
+        raise UpstreamError(_NO_ANSWER, cause="the directory's answer is not JSON") from error
+    if isinstance(content, list):
+        entries = [entry for entry in content if isinstance(entry, dict)]
+        if len(entries) != len(content):
+            raise UpstreamError(_NO_ANSWER, cause="the directory's list holds what is no entry")
+        primary = [e for e in entries if e.get("primary") is True and _is_registered(e)]
+        if len(primary) != 1:
+            raise ReceiverNotFoundError
+        return _base(primary[0])
+    if not isinstance(content, dict):
+        raise UpstreamError(_NO_ANSWER, cause="the directory's answer is neither object nor list")
+    if not _is_registered(content):
+        raise ReceiverNotFoundError
+    return _base(content)
+
+
+def _is_registered(entry: dict[str, Any]) -> bool:
+    """``registered: false`` marks the directory's default DFSP, for identifiers it does not know."""
+    return entry.get("registered", True) is True
+
+
+def _base(entry: dict[str, Any]) -> str:
+    url = entry.get("spspReceiver", entry.get("providerUrl"))
+    try:
+        return base_url(url if isinstance(url, str) else "")
+    except ValueError as error:
+        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {url!r:.200}: {error}") from error

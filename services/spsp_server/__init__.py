@@ -1,0 +1,1 @@
+"""spsp-server: where another DFSP's calls arrive."""

@@ -1,0 +1,1 @@
+"""spsp-server-backend: between the scheme and the payee's own systems."""

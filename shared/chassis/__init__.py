@@ -1,0 +1,1 @@
+"""What any service stands on, whatever it does."""

@@ -1,0 +1,171 @@
+"""Postgres: one pool, opened as the app opens; a service's migrations; failures as errors that callers see."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources.abc import Traversable
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
+
+CONNECT_SECONDS: Final = 5.0
+MOST_RETRIES: Final = 3
+TRY_AGAIN_SECONDS: Final = 0.5
+
+T = TypeVar("T")
+
+# what says that the server is away or going, not that the statement is wrong
+_AWAY = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, statement cancelled
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that has not been promoted yet
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+_TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+class Database:
+    """A pool on one database.
+
+    It may be away when the service starts and come and go afterwards: until it is there every use raises
+    UnavailableError, and nothing has to be restarted when it is back.
+    """
+
+    def __init__(self, url: str, connections: int, migrations: Traversable, lock: str) -> None:
+        """``migrations`` is a folder of ``*.sql``, applied in the order of their names under the advisory
+        lock that ``lock`` names.
+        """
+        self._url = url
+        self._connections = connections
+        self._migrations = migrations
+        self._lock = lock
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._is_migrated = False
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def open(self, on_fault: Callable[[str], object]) -> None:
+        """Opens the pool; migrates in the background, again and again until the database is there."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._connections,
+            timeout=CONNECT_SECONDS,
+            # a 200 means that the quote is on disk, whatever the role's or database's own settings are
+            server_settings={"synchronous_commit": "on", "application_name": self._lock},
+        )
+        self._preparing = asyncio.create_task(self._prepare(on_fault))
+
+    async def close(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def _prepare(self, on_fault: Callable[[str], object]) -> None:
+        said = ""
+        while not self._is_migrated:
+            try:
+                await self._using(self._migrate)
+            except (QuotingError, asyncpg.PostgresError) as error:
+                cause = f"{error.cause or error.message}" if isinstance(error, QuotingError) else str(error)
+                if cause != said:
+                    on_fault(cause)
+                    said = cause
+                await asyncio.sleep(TRY_AGAIN_SECONDS)
+
+    async def _migrate(self, connection: "Connection") -> None:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", self._lock)
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migration"
+                " (service text, name text, applied timestamptz DEFAULT now(), PRIMARY KEY (service, name))"
+            )
+            done = {
+                row["name"]
+                for row in await connection.fetch(
+                    "SELECT name FROM schema_migration WHERE service = $1", self._lock
+                )
+            }
+            files = sorted(
+                (file for file in self._migrations.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
+            )
+            for file in files:
+                if file.name not in done:
+                    await connection.execute(file.read_text(encoding="utf-8"))
+                    await connection.execute(
+                        "INSERT INTO schema_migration (service, name) VALUES ($1, $2)", self._lock, file.name
+                    )
+        self._is_migrated = True
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Rows of one autocommitted statement.
+
+        Deadlocks and serialization failures are tried again, three times at most. Raises UnavailableError
+        where the database is away; the outcome is then unknown. Other errors of Postgres come as they are.
+        """
+        self._require_migrated()
+
+        async def run(connection: "Connection") -> Sequence[asyncpg.Record]:
+            return await connection.fetch(statement, *arguments)
+
+        for _ in range(MOST_RETRIES):
+            try:
+                return await self._using(run)
+            except _TRY_AGAIN:
+                continue
+        raise UnavailableError(cause="deadlocks or serialization failures, again and again")
+
+    async def transaction(self, work: Callable[["Connection"], Awaitable[T]]) -> T:
+        """What ``work`` gives, in one READ COMMITTED transaction."""
+        self._require_migrated()
+
+        async def run(connection: "Connection") -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self._using(run)
+
+    def _require_migrated(self) -> None:
+        if not self._is_migrated:
+            raise UnavailableError(cause="the database has not been there yet")
+
+    async def _using(self, work: Callable[["Connection"], Awaitable[T]]) -> T:
+        assert self._pool is not None  # noqa: S101 - opened with the app
+        try:
+            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+            try:
+                return await work(connection)
+            except (asyncio.CancelledError, *_AWAY):
+                # a server that hangs would hold up an orderly release, and with it the caller
+                connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection, timeout=1)
+        except TimeoutError as error:
+            raise UpstreamTimeoutError("The database did not answer in time.", cause=repr(error)) from error
+        except _AWAY as error:
+            raise UnavailableError(
+                "The database is away.", cause=f"{type(error).__name__}: {error}"
+            ) from error
+
+    async def missing(self) -> list[str]:
+        """What this database lacks to keep promises; empty when ready (wire.md §6)."""
+        if not self._is_migrated:
+            return ["database"]
+        try:
+            rows = await self.fetch(
+                "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
+            )
+        except QuotingError:
+            return ["database"]
+        return [f"database with {row['name']} on" for row in rows]
+
+
+Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

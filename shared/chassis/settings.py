@@ -1,0 +1,149 @@
+"""Settings come from the environment, are checked at once and never change.
+
+A service adds fields to :class:`Settings` with ``environ.var``; the README's table is checked against these
+classes.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+import environ
+
+PREFIX: Final = "QUOTES"
+
+
+class SettingsError(Exception):
+    """What is missing or wrong in the environment, all of it at once."""
+
+
+class Secret(str):
+    """Text that does not show in a repr: a log line with settings in it gives nothing away."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def whole(least: int, most: int) -> Callable[[str | int], int]:
+    """Converts to an integer from ``least`` to ``most``."""
+
+    def convert(value: str | int) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(f"must be a whole number from {least} to {most}") from None
+        if not least <= number <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return number
+
+    return convert
+
+
+def number(least: float, most: float) -> Callable[[str | float], float]:
+    """Converts to a number from ``least`` to ``most``."""
+
+    def convert(value: str | float) -> float:
+        try:
+            result = float(value)
+        except ValueError:
+            raise ValueError(f"must be a number from {least} to {most}") from None
+        if not least <= result <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return result
+
+    return convert
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Converts to one of the words given."""
+
+    def convert(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value
+
+    return convert
+
+
+def yes_or_no(value: str | bool) -> bool:
+    """Converts true/false, yes/no, 1/0: a word that is neither is refused, never taken for no."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower()
+    if word not in {"true", "yes", "1", "false", "no", "0"}:
+        raise ValueError("must be true or false")
+    return word in {"true", "yes", "1"}
+
+
+def base_url(value: str) -> str:
+    """Converts to an absolute http(s) URL without user, query, fragment or trailing slash."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an absolute http or https URL")
+    if "@" in parts.netloc or parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError("must have no user, query or fragment")
+    _ = parts.port  # raises ValueError where it is none
+    return value.rstrip("/")
+
+
+def base_urls(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Converts a list, separated by commas, of absolute http(s) URLs."""
+    items = value.split(",") if isinstance(value, str) else value
+    return tuple(base_url(item.strip()) for item in items if item.strip())
+
+
+@environ.config(prefix=PREFIX, frozen=True)
+class Settings:
+    """What every service can be told."""
+
+    host: str = environ.var("127.0.0.1", help="address to listen on")
+    port: int = environ.var(0, converter=whole(0, 65_535), help="port to listen on")
+    users_file: Path = environ.var(converter=Path, help="file of names and password hashes")
+    allow_sample_credentials: bool = environ.var(
+        default=False,
+        converter=yes_or_no,
+        help="start with the sample users on an address that is not loopback",
+    )
+    stop_grace_seconds: float = environ.var(
+        5.0,
+        converter=number(0, 8),
+        help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
+    )
+    most_in_hand: int = environ.var(
+        2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
+    )
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def variables(settings: type[Settings]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
+    """Each environment variable of a settings class with its attrs field."""
+    for field in attrs.fields(settings):
+        yield f"{PREFIX}_{field.name.upper()}", field
+
+
+def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
+    """The settings in the environment. Raises SettingsError that names every fault at once."""
+    faults = []
+    for name, field in variables(settings):
+        if name in environment and field.converter is not None:
+            try:
+                field.converter(environment[name])  # type: ignore[operator]
+            except ValueError as error:
+                faults.append(f"{name} {error}")
+    try:
+        result = environ.to_config(settings, dict(environment))
+    except environ.MissingEnvValueError as error:
+        faults += [f"{name} is not set" for name in sorted(error.args)]
+    except ValueError as error:
+        if not faults:  # what is wrong with two settings together has no converter of its own
+            faults.append(str(error))
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return result

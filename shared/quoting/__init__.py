@@ -1,0 +1,1 @@
+"""The chain: what travels, how it comes in, how it goes on."""

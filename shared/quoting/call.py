@@ -1,0 +1,107 @@
+"""Call and Reply: what travels through the chain. Pure values (wire.md §1–§3)."""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from urllib.parse import quote, urlencode
+
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+TRACEPARENT_HEADER: Final = "traceparent"
+
+SUBMISSION_URL: Final = "submissionUrl"
+IDENTIFIER: Final = "identifier"
+IDENTIFIER_TYPE: Final = "identifierType"
+
+DEFAULT_TIMEOUT_MS: Final = 10_000
+MOST_TIMEOUT_MS: Final = 60_000
+
+
+class Operation(Enum):
+    """What a caller asks for: method and path, the same at every hop."""
+
+    QUOTE_SOURCE_AMOUNT = ("POST", "/v1/quoteSourceAmount")
+    QUOTE_DESTINATION_AMOUNT = ("POST", "/v1/quoteDestinationAmount")
+    EXECUTE = ("PUT", "/v1/payments/{uuid}")
+    LOOK_UP = ("GET", "/v1/quote/{uuid}")
+
+    def __init__(self, method: str, path: str) -> None:
+        self.method = method
+        self.path = path
+
+    @property
+    def reserves(self) -> bool:
+        return self.method == "POST"
+
+    @property
+    def has_body(self) -> bool:
+        return self is not Operation.LOOK_UP
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, authenticated and well-formed as far as a forwarder looks."""
+
+    operation: Operation
+    caller: str
+    authorization: str
+    """The caller's own header, passed on unchanged; never logged."""
+    trace_id: str
+    deadline: float
+    """On the monotonic clock of this machine, in seconds."""
+    uuid: str | None = None
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of the request, the same at every hop."""
+        return self.operation.path.replace("{uuid}", self.uuid or "")
+
+    @property
+    def target(self) -> str:
+        """Path and query, percent-encoded."""
+        return f"{self.path}?{urlencode(self.query, quote_via=quote)}" if self.query else self.path
+
+    def parameter(self, name: str) -> str | None:
+        """A query parameter, None where it was not given."""
+        return next((value for key, value in self.query if key == name), None)
+
+    def with_body(self, body: bytes) -> "Call":
+        return dataclasses.replace(self, body=body)
+
+    def with_query(self, query: tuple[tuple[str, str], ...]) -> "Call":
+        return dataclasses.replace(self, query=query)
+
+    def headers(self, now: float) -> dict[str, str]:
+        """What goes to the next hop: wire.md §3's headers, the time reduced to what is left at ``now``."""
+        left_ms = min(MOST_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
+        headers = {
+            "Authorization": self.authorization,
+            "Accept": "application/json",
+            "L1p-Trace-Id": self.trace_id,
+            TIMEOUT_HEADER: str(left_ms),
+        }
+        if self.body is not None:
+            headers["Content-Type"] = "application/json"
+        if self.idempotency_key is not None:
+            headers[IDEMPOTENCY_HEADER] = self.idempotency_key
+        if self.traceparent is not None:
+            headers[TRACEPARENT_HEADER] = self.traceparent
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. ``error_id`` is the id in an error object, for the log."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of the answering service: Retry-After and WWW-Authenticate."""
+    content_type: str = "application/json"
+    error_id: str | None = None
+    raised_by: str | None = None

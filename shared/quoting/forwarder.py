@@ -1,0 +1,49 @@
+"""A service that hands every call to one next hop: all that spsp-server and spsp-server-backend are."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import environ
+from aiohttp import web
+
+from chassis.app import SESSION
+from chassis.settings import Settings, base_url
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call, Reply
+from quoting.link import Link
+from quoting.server import add_chain, create_chain_app
+
+Forward = Callable[[Call, Link], Awaitable[Reply]]
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class ForwarderSettings(Settings):
+    """A forwarder and the base URL of its next hop."""
+
+    next_hop: str = environ.var(converter=base_url, help="base URL of the next service of the chain")
+
+
+def forwarder(
+    name: str,
+    settings: Settings,
+    forward: Forward,
+    *,
+    next_service: str,
+    log_name: str | None = None,
+    query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
+) -> web.Application:
+    """An app that answers every call with what ``forward`` brings back over its link."""
+    app = create_chain_app(name, settings, log_name=log_name, query=query)
+
+    async def answer(call: Call) -> Reply:
+        return await forward(call, Link(app[SESSION], name, next_service))
+
+    add_chain(app, answer)
+    return app
+
+
+def unchanged(to: str) -> Forward:
+    """Sends each call as it came to ``to``."""
+
+    async def forward(call: Call, link: Link) -> Reply:
+        return await link.send(call, to)
+
+    return forward

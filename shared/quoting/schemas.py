@@ -1,0 +1,237 @@
+"""The messages of wire.md §2, as marshmallow schemas. The two ends of the chain check whole messages."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from iso4217 import raw_table
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+
+from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError
+from quoting.body import Literal, Member, members
+
+MOST_AMOUNT_DIGITS: Final = 18
+
+AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_IS_IDENTIFIER: Final = validate.Length(1, 128, error="must be 1 to 128 characters")
+_IS_IDENTIFIER_TYPE: Final = validate.Regexp(
+    r"[a-z0-9_-]{1,32}\Z", error="must be 1 to 32 of a-z, 0-9, _ and -"
+)
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+PARAMETERS: Final = (
+    "currencyCode",
+    "currencySymbol",
+    "amount",
+    "account",
+    "identifier",
+    "identifierType",
+    "transferType",
+)
+"""The seven fields of the source, in its order."""
+
+
+@cache
+def exponents() -> Mapping[str, int]:
+    """Currency code to how many fraction digits it has, of those currencies that have any number (ISO 4217)."""
+    return {
+        code: int(row["CcyMnrUnts"])
+        for code, row in raw_table.items()
+        if code and row["CcyMnrUnts"] and row["CcyMnrUnts"].isdigit()
+    }
+
+
+class Text(fields.String):
+    """A JSON string, and nothing that could be taken for one; no control characters or lone surrogates."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's own form
+        "required": "is missing",
+        "null": "must be a string",
+        "invalid": "must be a string",
+        "control": "must not hold control characters",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401
+        del attr, data, kwargs
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        if _UNPRINTABLE.search(value):
+            raise self.make_error("control")
+        return value
+
+
+def is_amount(value: str) -> None:
+    """Syntax of an amount, whatever the currency. Raises ValidationError."""
+    if not AMOUNT.match(value):
+        raise ValidationError("must be a plain decimal number such as 12.50")
+    if len(value.replace(".", "")) > MOST_AMOUNT_DIGITS:
+        raise ValidationError(f"must have at most {MOST_AMOUNT_DIGITS} digits")
+    if not value.strip("0."):
+        raise ValidationError("must be above zero")
+
+
+def is_non_negative_amount(value: str) -> None:
+    """The same for an amount that may be nothing."""
+    if value.strip("0.") or not AMOUNT.match(value):
+        is_amount(value)
+
+
+def is_currency(value: str) -> None:
+    if value not in exponents():
+        raise ValidationError("must be an ISO 4217 currency that has a minor unit, in upper case")
+
+
+def is_account(value: str) -> None:
+    """An absolute http(s) URL without userinfo. Raises ValidationError."""
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or any(character.isspace() or character in '<>"\\^`{|}' for character in value):
+        raise ValidationError("must be an absolute http or https URL")
+    if "@" in parts.netloc:
+        raise ValidationError("must hold no user or password")
+
+
+class Parameters(Schema):
+    """The seven fields, each by itself: what execute takes."""
+
+    currencyCode = Text(required=True, validate=is_currency)  # noqa: N815 - the source's names
+    currencySymbol = Text(required=True, validate=validate.Length(1, 8, error="must be 1 to 8 characters"))  # noqa: N815
+    amount = Text(required=True, validate=is_amount)
+    account = Text(
+        required=True, validate=[validate.Length(1, 2_048, error="must be 1 to 2,048 characters"), is_account]
+    )
+    identifier = Text(required=True, validate=_IS_IDENTIFIER)
+    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE)  # noqa: N815
+    transferType = Text(  # noqa: N815
+        required=True,
+        validate=validate.Regexp(
+            r"[A-Za-z0-9_-]{1,32}\Z", error="must be 1 to 32 of A-Z, a-z, 0-9, _ and -"
+        ),
+    )
+
+    error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
+
+
+class Reservation(Parameters):
+    """The body of quoteSourceAmount and quoteDestinationAmount."""
+
+    @validates_schema(skip_on_field_errors=False)
+    def fits_currency(self, data: Mapping[str, str], **_kwargs: Any) -> None:  # noqa: ANN401
+        """No more fraction digits than the currency has; trailing zeros count."""
+        if "currencyCode" not in data or "amount" not in data:
+            return  # one of the two is at fault by itself
+        exponent = exponents()[data["currencyCode"]]
+        if len(data["amount"].partition(".")[2]) > exponent:
+            raise ValidationError(
+                f"must have at most {exponent} fraction digits in {data['currencyCode']}", "amount"
+            )
+
+
+class Payment(Parameters):
+    """The body of execute."""
+
+    sourceAmount = Text(validate=is_amount)  # noqa: N815
+    destinationAmount = Text(validate=is_amount)  # noqa: N815
+
+
+class Receiver(Schema):
+    """What the proxy reads of any call: whom it is for."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    identifier = Text(required=True, validate=_IS_IDENTIFIER)
+    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE)  # noqa: N815
+
+
+class Quote(Schema):
+    """The reply to a reservation."""
+
+    amount = fields.String(required=True)
+    expires = fields.String(required=True)
+    uuid = fields.String(required=True)
+
+
+class Execution(Schema):
+    """The reply to execute."""
+
+    uuid = fields.String(required=True)
+    state = fields.String(required=True, validate=validate.Equal("EXECUTED"))
+    sourceAmount = fields.String(required=True)  # noqa: N815
+    destinationAmount = fields.String(required=True)  # noqa: N815
+    fee = fields.String(required=True)
+    executed = fields.String(required=True)
+
+
+class QuoteState(Schema):
+    """The reply to look up."""
+
+    uuid = fields.String(required=True)
+    state = fields.String(required=True, validate=validate.OneOf(["RESERVED", "EXECUTED", "EXPIRED"]))
+    operation = fields.String(
+        required=True, validate=validate.OneOf(["quoteSourceAmount", "quoteDestinationAmount"])
+    )
+    amount = fields.String(required=True)
+    sourceAmount = fields.String(required=True)  # noqa: N815
+    destinationAmount = fields.String(required=True)  # noqa: N815
+    fee = fields.String(required=True)
+    expires = fields.String(required=True)
+    created = fields.String(required=True)
+    executed = fields.String(required=True, allow_none=True)
+    request = fields.Nested(Parameters, required=True)
+
+
+RESERVATION: Final = Reservation()
+PAYMENT: Final = Payment()
+RECEIVER: Final = Receiver()
+
+
+def parse(schema: Schema, body: bytes) -> dict[str, str]:
+    """The fields of a body. Raises InvalidBodyError with all faults at once."""
+    return check(schema, members(body))
+
+
+def check(schema: Schema, found: list[Member]) -> dict[str, str]:
+    """The fields of a body that has been taken apart. Raises InvalidBodyError with all faults at once."""
+    values = {member.key: member.value for member in found}
+    try:
+        loaded: dict[str, str] = schema.load(values)
+    except ValidationError as error:
+        raise InvalidBodyError(faults=_faults(error.normalized_messages(), values)) from None
+    return loaded
+
+
+def _faults(messages: Mapping[str, Any], values: Mapping[str, object]) -> list[Fault]:
+    return [
+        Fault(key, text, _told(values.get(key)))
+        for key, texts in messages.items()
+        for text in (texts if isinstance(texts, list) else [str(texts)])
+    ]
+
+
+def _told(value: object) -> object:
+    """A faulty value in an error: scalars as text, the rest by kind."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    return value.text if isinstance(value, Literal) else "an object" if isinstance(value, dict) else "a list"
+
+
+def same_amount(one: str, other: str) -> bool:
+    """Whether two amounts are the same number: ``12.5`` is ``12.50``."""
+    return Decimal(one) == Decimal(other)
+
+
+def check_query(schema: Schema, query: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
+    values = dict(query)
+    try:
+        loaded: dict[str, str] = schema.load(values)
+    except ValidationError as error:
+        raise InvalidQueryParameterError(faults=_faults(error.normalized_messages(), values)) from None
+    return loaded
