@@ -1,6 +1,6 @@
 import sys
 
-from chassis.run import run
 from central_directory.app import CentralDirectorySettings, create_app
+from chassis.run import run
 
 sys.exit(run(CentralDirectorySettings, create_app))

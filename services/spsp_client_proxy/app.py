@@ -81,7 +81,7 @@ def _forget(app: web.Application) -> None:
 
 
 def receiver(call: Call) -> tuple[str, str]:
-    """identifierType and identifier of whom the call is for. Raises where they are missing or no such."""
+    """Whom the call is for: identifierType and identifier. Raises where they are missing or no such."""
     if call.body is None:
         found = check_query(RECEIVER, call.query)
     else:
@@ -97,5 +97,3 @@ def submitted_to(call: Call, url: str) -> Call:
     if call.body is None:
         return call.with_query((*call.query, (SUBMISSION_URL, url)))
     return call.with_body(write([*members(call.body), member(SUBMISSION_URL, url)]))
-
-

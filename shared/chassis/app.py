@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
@@ -35,9 +36,6 @@ MOST_BODY_BYTES: Final = 64 * 1024
 MOST_CONNECTIONS: Final = 1_024
 KEEPALIVE_SECONDS: Final = 75.0
 
-Middleware = Callable[
-    [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
-]
 Check = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -163,7 +161,7 @@ async def boundary(
     except web.HTTPException as raised:
         error = from_aiohttp(raised)
         response = error_response(error, service.name, exchange.trace_id)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the one place: whatever fails, the caller gets an answer
         error = UnavailableError("The service failed.", cause=traceback.format_exc())
         response = error_response(error, service.name, exchange.trace_id)
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources.abc import Traversable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
@@ -94,7 +94,8 @@ class Database:
                 )
             }
             files = sorted(
-                (file for file in self._migrations.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
+                (file for file in self._migrations.iterdir() if file.name.endswith(".sql")),
+                key=lambda f: f.name,
             )
             for file in files:
                 if file.name not in done:

@@ -131,7 +131,7 @@ class QuoteNotFoundError(NotFoundError):
 
 
 class MethodNotAllowedError(QuotingError):
-    """This path does not take that method."""
+    """The path does not take this method."""
 
     status = 405
 
@@ -179,7 +179,7 @@ class AlreadyExistsError(QuotingError):
 
 
 class IdempotencyKeyReusedError(QuotingError):
-    """This Idempotency-Key belongs to another request."""
+    """The Idempotency-Key belongs to another request."""
 
     status = 422
 

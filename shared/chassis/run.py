@@ -96,7 +96,9 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise StartError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+        raise StartError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        ) from error
     yield
     await site.stop()
 
@@ -106,5 +108,5 @@ async def _finish(app: web.Application, began: float) -> None:
     service = app[SERVICE]
     service.is_closed = True
     while service.in_hand and time.monotonic() - began < GONE_AFTER_SECONDS:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a count that every request changes is cheaper than an event
     await app[RUNNER].cleanup()

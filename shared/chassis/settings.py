@@ -7,7 +7,7 @@ classes.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -124,7 +124,7 @@ S = TypeVar("S", bound=Settings)
 
 def variables(settings: type[Settings]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
     """Each environment variable of a settings class with its attrs field."""
-    for field in attrs.fields(settings):
+    for field in attrs.fields(cast("type[attrs.AttrsInstance]", settings)):
         yield f"{PREFIX}_{field.name.upper()}", field
 
 

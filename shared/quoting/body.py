@@ -67,7 +67,9 @@ def members(body: bytes) -> list[Member]:
 
 def write(members_: list[Member]) -> bytes:
     """The object again, each value as it was written."""
-    return ("{" + ",".join(f"{json.dumps(m.key, ensure_ascii=False)}:{m.raw}" for m in members_) + "}").encode()
+    return (
+        "{" + ",".join(f"{json.dumps(m.key, ensure_ascii=False)}:{m.raw}" for m in members_) + "}"
+    ).encode()
 
 
 def member(key: str, value: str) -> Member:
@@ -124,7 +126,7 @@ class _Scan:
         self._key = None
         self._one_of('"')
         try:
-            key, self._at = scanstring(self._text, self._at, True)  # noqa: FBT003 - the library's own form
+            key, self._at = scanstring(self._text, self._at, True)
         except ValueError:
             raise _NotJsonError(None, "is not JSON") from None
         self._key = key

@@ -1,4 +1,4 @@
-"""Call and Reply: what travels through the chain. Pure values (wire.md §1–§3)."""
+"""Call and Reply: what travels through the chain. Pure values (wire.md §1 to §3)."""
 
 import dataclasses
 from dataclasses import dataclass

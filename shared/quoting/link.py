@@ -91,8 +91,12 @@ class Link:
         content = _json_object(body)
         headers = tuple((name, response.headers[name]) for name in PASSED_HEADERS if name in response.headers)
         is_error = status >= 400  # noqa: PLR2004
-        if content is not None and body is not None and (
-            status == 200 or 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
+        if (
+            content is not None
+            and body is not None
+            and (
+                status == 200 or 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
+            )
         ):
             return Reply(
                 status,
@@ -103,7 +107,9 @@ class Link:
                 str(content.get("service")) if is_error else None,
             )
         if 400 <= status < 500:  # noqa: PLR2004
-            error = _OWN_BY_STATUS.get(status, UpstreamError)(f"{self._next} refused this with status {status}.")
+            error = _OWN_BY_STATUS.get(status, UpstreamError)(
+                f"{self._next} refused this with status {status}."
+            )
             if isinstance(error, UnauthorizedError) and not any(
                 name == hdrs.WWW_AUTHENTICATE for name, _ in headers
             ):

@@ -37,11 +37,8 @@ PARAMETERS: Final = (
 @cache
 def exponents() -> Mapping[str, int]:
     """Currency code to how many fraction digits it has, of those currencies that have any number (ISO 4217)."""
-    return {
-        code: int(row["CcyMnrUnts"])
-        for code, row in raw_table.items()
-        if code and row["CcyMnrUnts"] and row["CcyMnrUnts"].isdigit()
-    }
+    units = {code: str(row["CcyMnrUnts"]) for code, row in raw_table.items()}
+    return {code: int(digits) for code, digits in units.items() if code and digits.isdigit()}
 
 
 class Text(fields.String):
@@ -110,9 +107,7 @@ class Parameters(Schema):
     identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE)  # noqa: N815
     transferType = Text(  # noqa: N815
         required=True,
-        validate=validate.Regexp(
-            r"[A-Za-z0-9_-]{1,32}\Z", error="must be 1 to 32 of A-Z, a-z, 0-9, _ and -"
-        ),
+        validate=validate.Regexp(r"[A-Za-z0-9_-]{1,32}\Z", error="must be 1 to 32 of A-Z, a-z, 0-9, _ and -"),
     )
 
     error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
@@ -203,11 +198,12 @@ def check(schema: Schema, found: list[Member]) -> dict[str, str]:
     try:
         loaded: dict[str, str] = schema.load(values)
     except ValidationError as error:
-        raise InvalidBodyError(faults=_faults(error.normalized_messages(), values)) from None
+        raise InvalidBodyError(faults=_faults(error, values)) from None
     return loaded
 
 
-def _faults(messages: Mapping[str, Any], values: Mapping[str, object]) -> list[Fault]:
+def _faults(error: ValidationError, values: Mapping[str, object]) -> list[Fault]:
+    messages: Mapping[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
     return [
         Fault(key, text, _told(values.get(key)))
         for key, texts in messages.items()
@@ -233,5 +229,5 @@ def check_query(schema: Schema, query: tuple[tuple[str, str], ...]) -> dict[str,
     try:
         loaded: dict[str, str] = schema.load(values)
     except ValidationError as error:
-        raise InvalidQueryParameterError(faults=_faults(error.normalized_messages(), values)) from None
+        raise InvalidQueryParameterError(faults=_faults(error, values)) from None
     return loaded

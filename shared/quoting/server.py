@@ -152,7 +152,9 @@ def _call(
     if operation.reserves:
         given = request.headers.getall(IDEMPOTENCY_HEADER, ())
         if given and not _is_key(given):
-            raise InvalidHeaderError(f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters.")
+            raise InvalidHeaderError(
+                f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters."
+            )
         key = exchange.reply_headers[IDEMPOTENCY_HEADER]
     uuid = None
     if "uuid" in request.match_info:
@@ -167,7 +169,7 @@ def _call(
         trace_id=exchange.trace_id,
         deadline=deadline,
         uuid=uuid.lower() if uuid else None,
-        query=_query(request.rel_url.raw_query_string, frozenset() if operation.has_body else parameters),
+        query=query_parameters(request, frozenset() if operation.has_body else parameters),
         body=body,
         idempotency_key=key,
         traceparent=(
@@ -185,8 +187,9 @@ def _timeout_ms(given: Sequence[str]) -> int:
     return min(int(given[0]), MOST_TIMEOUT_MS)
 
 
-def _query(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
+def query_parameters(request: web.Request, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
     """The query's parameters. Raises InvalidQueryParameterError with all faults at once."""
+    raw = request.rel_url.raw_query_string
     if not raw:
         return ()
     try:

@@ -1,0 +1,1 @@
+"""central-directory: a reference directory, for networks that have none."""

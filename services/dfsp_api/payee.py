@@ -1,0 +1,151 @@
+"""The payee role: prices, reserves, executes and looks up quotes (Quote API §II, §III)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import environ
+import orjson
+from aiohttp import web
+
+from chassis.app import SERVICE
+from chassis.database import Database
+from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
+from chassis.run import StartError
+from chassis.settings import Secret, Settings, number, whole
+from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
+from dfsp_api.repository import NewQuote, Payment, Repository
+from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
+from quoting import schemas
+from quoting.call import Call, Operation, Reply
+from quoting.server import add_chain, create_chain_app
+
+NAME: Final = "dfsp-api"
+SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class PayeeSettings(Settings):
+    """Fees, the database, and how long quotes live."""
+
+    port: int = environ.var(8015, converter=whole(0, 65_535), help="port to listen on")
+    database_url: Secret = environ.var(converter=Secret, help="the Postgres that keeps the quotes")
+    database_connections: int = environ.var(
+        16, converter=whole(1, 1_000), help="connections to Postgres at most"
+    )
+    fee_schedule: Path = environ.var(SAMPLE_FEES, converter=Path, help="TOML file of fees")
+    ttl_seconds: float = environ.var(
+        300.0, converter=number(0.001, 31_536_000), help="how long a quote is good"
+    )
+    retention_days: float = environ.var(
+        30.0,
+        converter=number(0, 36_500),
+        help="after how long expired, never executed quotes lose their terms",
+    )
+    retention_every_seconds: float = environ.var(
+        60.0, converter=number(0.05, 86_400), help="how often that is looked for"
+    )
+
+
+def create_app(settings: PayeeSettings) -> web.Application:
+    """Raises StartError where the fee schedule is refused."""
+    app = create_chain_app(NAME, settings)
+    payee = Payee(
+        load_fees(settings.fee_schedule),
+        Database(
+            settings.database_url, settings.database_connections, files("dfsp_api") / "migrations", "dfsp_api"
+        ),
+        timedelta(seconds=settings.ttl_seconds),
+    )
+
+    async def database(app: web.Application) -> AsyncIterator[None]:
+        log = app[SERVICE].telemetry.log
+        await payee.database.open(lambda cause: log.error("the database is away", cause=cause))
+        sweeping = asyncio.create_task(payee.keep_swept(settings, log.error))
+        yield
+        sweeping.cancel()
+        await payee.database.close()
+
+    app.cleanup_ctx.append(database)
+    app[SERVICE].checks.append(payee.database.missing)
+    add_chain(app, payee.answer)
+    return app
+
+
+def load_fees(path: Path) -> FeeSchedule:
+    """The schedule in a file. Raises StartError that names rule and amount."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ScheduleError) as error:
+        raise StartError(f"{path}: {error}") from error
+
+
+class Payee:
+    """The end of the chain."""
+
+    def __init__(self, fees: FeeSchedule, database: Database, ttl: timedelta) -> None:
+        self.database = database
+        self._fees = fees
+        self._quotes = Repository(database, ttl)
+
+    async def answer(self, call: Call) -> Reply:
+        """Any of the four operations."""
+        match call.operation:
+            case Operation.EXECUTE:
+                content = await self._execute(call)
+            case Operation.LOOK_UP:
+                content = await self._look_up(call)
+            case _:
+                content = await self._reserve(call)
+        return Reply(200, orjson.dumps(content))
+
+    async def _reserve(self, call: Call) -> object:
+        request = schemas.parse(schemas.RESERVATION, call.body or b"")
+        wanted = fingerprint(request)
+        uuid = quote_uuid(await self._quotes.namespace(), call.caller, call.idempotency_key or "")
+        try:
+            terms = self._price(call.operation, request)
+        except (NoFeeScheduleError, AmountOutOfRangeError):
+            # a repetition gets its quote, whatever today's fees are
+            quote = (await self._quotes.find([uuid])).get(uuid)
+            if quote is None:
+                raise
+        else:
+            new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms)
+            quote = (await self._quotes.reserve([new]))[uuid]
+        return reserved(quote, call.operation, wanted)
+
+    def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
+        if operation is Operation.QUOTE_SOURCE_AMOUNT:
+            return self._fees.price_source(request)
+        return self._fees.price_destination(request)
+
+    async def _execute(self, call: Call) -> object:
+        payment = schemas.parse(schemas.PAYMENT, call.body or b"")
+        uuid = UUID(call.uuid)
+        item = Payment(
+            uuid,
+            call.caller,
+            fingerprint(payment),
+            payment.get("sourceAmount"),
+            payment.get("destinationAmount"),
+        )
+        return executed((await self._quotes.execute([item])).get(uuid), call.caller, payment)
+
+    async def _look_up(self, call: Call) -> object:
+        uuid = UUID(call.uuid)
+        return looked_up((await self._quotes.find([uuid])).get(uuid), call.caller, dict(call.query))
+
+    async def keep_swept(self, settings: PayeeSettings, on_fault: Callable[..., object]) -> None:
+        """Retention, for as long as the service runs: small batches, one after the other."""
+        while True:
+            await asyncio.sleep(settings.retention_every_seconds)
+            try:
+                while await self._quotes.sweep(timedelta(days=settings.retention_days)) is not None:
+                    await asyncio.sleep(0.01)
+            except QuotingError as error:
+                on_fault("retention", cause=error.cause)

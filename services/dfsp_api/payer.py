@@ -1,0 +1,43 @@
+"""The payer role: checks this DFSP's own requests and sends them into the chain (Quote API §I.1)."""
+
+from typing import Final
+
+import environ
+from aiohttp import web
+
+from chassis.settings import base_url, whole
+from quoting import schemas
+from quoting.call import Call, Operation, Reply
+from quoting.forwarder import ForwarderSettings, forwarder
+from quoting.link import Link
+
+NAME: Final = "dfsp-api"
+LOG_NAME: Final = "dfsp-api-payer"
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class PayerSettings(ForwarderSettings):
+    """Where spsp-client-proxy is."""
+
+    port: int = environ.var(8010, converter=whole(0, 65_535), help="port to listen on")
+    next_hop: str = environ.var(
+        "http://127.0.0.1:8011", converter=base_url, help="base URL of spsp-client-proxy"
+    )
+
+
+def create_app(settings: PayerSettings) -> web.Application:
+    async def forward(call: Call, link: Link) -> Reply:
+        check(call)
+        return await link.send(call, settings.next_hop)
+
+    return forwarder(NAME, settings, forward, next_service="spsp-client-proxy", log_name=LOG_NAME)
+
+
+def check(call: Call) -> None:
+    """The whole message, before it goes anywhere. Raises with all faults at once."""
+    if call.body is None:
+        schemas.check_query(schemas.RECEIVER, call.query)
+    else:
+        schemas.parse(
+            schemas.PAYMENT if call.operation is Operation.EXECUTE else schemas.RESERVATION, call.body
+        )

@@ -1,0 +1,205 @@
+"""The statements that hold the promises (architecture: "Statements that hold the promises").
+
+Each takes many items and is one or two autocommitted READ COMMITTED statements, whatever their number.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from chassis.database import Connection, Database
+from chassis.errors import UnavailableError
+from dfsp_api.pricing import Terms
+from dfsp_api.reservation import Quote
+
+MOST_TRIES: Final = 3
+SWEEP_ROWS: Final = 500
+SWEEP_SLICE: Final = timedelta(hours=1)
+
+NAMESPACE: Final = "SELECT secret FROM namespace"
+
+_COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
+    created, expires, executed"""
+
+# Sorted by uuid: two batches with the same keys in opposite order wait for each other instead of deadlocking.
+# DISTINCT ON: a key that is in the batch twice is inserted once, its first request.
+INSERT: Final = f"""
+INSERT INTO quote AS q (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
+    created, expires)
+SELECT DISTINCT ON (i.uuid) i.uuid, i.caller, i.operation, i.fingerprint, i.request::json, i.source_amount,
+    i.destination_amount, date_trunc('milliseconds', clock.at), date_trunc('milliseconds', clock.at + $8)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[])
+    WITH ORDINALITY
+    AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, position),
+    (SELECT clock_timestamp() AS at) AS clock
+ORDER BY i.uuid, i.position
+ON CONFLICT (uuid) DO NOTHING
+RETURNING {_COLUMNS}, false AS is_expired
+"""
+
+# A rival's row is not visible to the INSERT that met it; it is to the next statement.
+SELECT: Final = f"""
+SELECT {_COLUMNS}, expires <= clock_timestamp() AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
+"""
+
+# Rows are locked first, in order, and the clock is read after that: now() is when the transaction began, and
+# after a wait for a lock it would execute past `expires`. The join with l keeps the lock before the clock.
+# Which parameters must be equal is in the fingerprint; the two amounts only where they were given.
+EXECUTE: Final = f"""
+WITH i AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::numeric[], $5::numeric[])
+        AS i (uuid, caller, fingerprint, source_amount, destination_amount)
+), l AS MATERIALIZED (
+    SELECT uuid FROM quote WHERE uuid = ANY($1::uuid[]) ORDER BY uuid FOR NO KEY UPDATE
+), t AS MATERIALIZED (
+    SELECT clock_timestamp() AS at, count(*) AS locked FROM l
+)
+UPDATE quote SET executed = date_trunc('milliseconds', t.at)
+FROM t, l
+WHERE quote.uuid = l.uuid AND t.locked > 0
+    AND quote.executed IS NULL AND quote.request IS NOT NULL AND quote.expires > t.at
+    AND EXISTS (
+        SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
+            AND i.fingerprint = quote.fingerprint
+            AND (i.source_amount IS NULL OR i.source_amount = quote.source_amount)
+            AND (i.destination_amount IS NULL OR i.destination_amount = quote.destination_amount)
+    )
+RETURNING {", ".join(f"quote.{column.strip()}" for column in _COLUMNS.split(","))}, false AS is_expired
+"""
+
+SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
+
+SWEEP: Final = """
+WITH due AS MATERIALIZED (
+    SELECT uuid FROM quote
+    WHERE expires >= $1 AND expires < $2 AND executed IS NULL AND request IS NOT NULL
+    LIMIT $3
+), locked AS MATERIALIZED (
+    SELECT uuid FROM quote WHERE uuid IN (SELECT uuid FROM due) ORDER BY uuid FOR NO KEY UPDATE
+)
+UPDATE quote SET request = NULL, source_amount = NULL, destination_amount = NULL
+FROM locked WHERE quote.uuid = locked.uuid AND quote.executed IS NULL
+"""
+
+SWEPT: Final = "UPDATE retention SET swept_until = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class NewQuote:
+    """What is to be reserved."""
+
+    uuid: UUID
+    caller: str
+    operation: str
+    fingerprint: bytes
+    request: Mapping[str, str]
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What is to be executed, and what must be equal for that."""
+
+    uuid: UUID
+    caller: str
+    fingerprint: bytes
+    source_amount: str | None
+    destination_amount: str | None
+
+
+class Repository:
+    """The table ``quote``."""
+
+    def __init__(self, database: Database, ttl: timedelta) -> None:
+        self._database = database
+        self._ttl = ttl
+        self._namespace: bytes | None = None
+
+    async def namespace(self) -> bytes:
+        """The 32 random bytes that the database keeps for uuids."""
+        if self._namespace is None:
+            rows = await self._database.fetch(NAMESPACE)
+            self._namespace = bytes(rows[0]["secret"])
+        return self._namespace
+
+    async def reserve(self, new: Sequence[NewQuote]) -> dict[UUID, Quote]:
+        """The quote of each uuid: the new one, or the one that was there before. Committed, durably.
+
+        Raises UnavailableError where the database is away or a row neither goes in nor is there.
+        """
+        quotes: dict[UUID, Quote] = {}
+        left = new
+        for _ in range(MOST_TRIES):
+            rows = await self._database.fetch(
+                INSERT,
+                [each.uuid for each in left],
+                [each.caller for each in left],
+                [each.operation for each in left],
+                [each.fingerprint for each in left],
+                [orjson.dumps(each.request).decode() for each in left],
+                [each.terms.source_amount for each in left],
+                [each.terms.destination_amount for each in left],
+                self._ttl,
+            )
+            quotes.update(_quotes(rows))
+            left = [each for each in left if each.uuid not in quotes]
+            if left:
+                quotes.update(await self.find([each.uuid for each in left]))
+                left = [each for each in left if each.uuid not in quotes]
+            if not left:
+                return quotes
+        raise UnavailableError(cause="a quote was neither inserted nor found")
+
+    async def execute(self, payments: Sequence[Payment]) -> dict[UUID, Quote]:
+        """Executes what may be executed; the quote of each uuid that is there, as it is after that."""
+        rows = await self._database.fetch(
+            EXECUTE,
+            [each.uuid for each in payments],
+            [each.caller for each in payments],
+            [each.fingerprint for each in payments],
+            [each.source_amount for each in payments],
+            [each.destination_amount for each in payments],
+        )
+        quotes = _quotes(rows)
+        left = [each.uuid for each in payments if each.uuid not in quotes]
+        return {**quotes, **(await self.find(left) if left else {})}
+
+    async def find(self, uuids: Sequence[UUID]) -> dict[UUID, Quote]:
+        """The quotes under these uuids."""
+        return _quotes(await self._database.fetch(SELECT, uuids))
+
+    async def sweep(self, older_than: timedelta) -> int | None:
+        """One small batch of retention: reduces expired, never executed quotes to stubs.
+
+        How many, or None when there is nothing left to do, or another process is about it.
+        """
+
+        async def work(connection: Connection) -> int | None:
+            begin: datetime | None = await connection.fetchval(SWEEP_FROM)
+            if begin is None:
+                return None
+            until: datetime = await connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
+            if until <= begin:
+                return None
+            is_last = until <= begin + SWEEP_SLICE
+            until = min(until, begin + SWEEP_SLICE)
+            status = await connection.execute(SWEEP, begin, until, SWEEP_ROWS)
+            swept = int(status.rpartition(" ")[2])
+            if swept < SWEEP_ROWS:
+                await connection.execute(SWEPT, until)
+            return None if is_last and not swept else swept
+
+        return await self._database.transaction(work)
+
+
+def _quotes(rows: Iterable[asyncpg.Record]) -> dict[UUID, Quote]:
+    found = (
+        Quote(**{**row, "request": orjson.loads(row["request"]) if row["request"] is not None else None})
+        for row in rows
+    )
+    return {quote.uuid: quote for quote in found}
