@@ -4,14 +4,21 @@ import os
 import sys
 
 from chassis.run import run
-from dfsp_api import payee, payer
 
-ROLES = {
-    "payer": lambda: run(payer.PayerSettings, payer.create_app),
-    "payee": lambda: run(payee.PayeeSettings, payee.create_app),
-}
 
-role = os.environ.get("QUOTES_ROLE", "")
-if role not in ROLES:
-    sys.exit("error: QUOTES_ROLE must be payer or payee")
-sys.exit(ROLES[role]())
+def main() -> int:
+    """Each role loads its own modules alone: the payer needs no database driver."""
+    match os.environ.get("QUOTES_ROLE"):
+        case "payer":
+            from dfsp_api import payer
+
+            return run(payer.PayerSettings, payer.create_app)
+        case "payee":
+            from dfsp_api import payee
+
+            return run(payee.PayeeSettings, payee.create_app)
+    print("error: QUOTES_ROLE must be payer or payee", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+sys.exit(main())

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources.abc import Traversable
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -14,6 +14,7 @@ MOST_RETRIES: Final = 3
 TRY_AGAIN_SECONDS: Final = 0.5
 
 T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 # what says that the server is away or going, not that the statement is wrong
 _AWAY = (
@@ -80,7 +81,7 @@ class Database:
                     said = cause
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
 
-    async def _migrate(self, connection: "Connection") -> None:
+    async def _migrate(self, connection: Connection) -> None:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", self._lock)
             await connection.execute(
@@ -113,7 +114,7 @@ class Database:
         """
         self._require_migrated()
 
-        async def run(connection: "Connection") -> Sequence[asyncpg.Record]:
+        async def run(connection: Connection) -> Sequence[asyncpg.Record]:
             return await connection.fetch(statement, *arguments)
 
         for _ in range(MOST_RETRIES):
@@ -123,11 +124,11 @@ class Database:
                 continue
         raise UnavailableError(cause="deadlocks or serialization failures, again and again")
 
-    async def transaction(self, work: Callable[["Connection"], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` gives, in one READ COMMITTED transaction."""
         self._require_migrated()
 
-        async def run(connection: "Connection") -> T:
+        async def run(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
@@ -137,7 +138,7 @@ class Database:
         if not self._is_migrated:
             raise UnavailableError(cause="the database has not been there yet")
 
-    async def _using(self, work: Callable[["Connection"], Awaitable[T]]) -> T:
+    async def _using(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         assert self._pool is not None  # noqa: S101 - opened with the app
         try:
             connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
@@ -168,5 +169,3 @@ class Database:
             return ["database"]
         return [f"database with {row['name']} on" for row in rows]
 
-
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

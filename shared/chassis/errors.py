@@ -63,8 +63,8 @@ class QuotingError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """An error's docstring is its message where none is given; ``cause`` is for the log alone."""
-        self.message = message or (type(self).__doc__ or "").strip()
         self.faults = tuple(faults)
+        self.message = message or _summary((type(self).__doc__ or "").strip(), self.faults)
         self.cause = cause
         self.headers = dict(headers or {})
         super().__init__(self.message)
@@ -243,6 +243,15 @@ def error_object(error: QuotingError, service: str, trace_id: str, *, id_: str |
             for fault in error.faults
         ]
     return orjson.dumps(content)
+
+
+def _summary(general: str, faults: tuple[Fault, ...]) -> str:
+    """The general message, and the first fault with it, so that one line of a log already helps."""
+    if not faults:
+        return general
+    first = f"{_shown(faults[0].key)} {faults[0].message}"
+    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return f"{general.rstrip('.')}: {first}{more}."
 
 
 def _shown(value: object) -> object:

@@ -1,6 +1,7 @@
 """What ``/openapi.json`` says: the four operations, drawn from the schemas that check them."""
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -131,6 +132,7 @@ def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
     return spec.to_dict()
 
 
+@cache
 def _with_submission_url(schema: type[Schema]) -> type[Schema]:
     return type(f"{schema.__name__}To", (schema,), {SUBMISSION_URL: fields.String(required=True)})
 
