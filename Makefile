@@ -12,7 +12,7 @@ SERVICE ?=
 .DEFAULT_GOAL := run
 
 run: $(READY)
-	@exec $(BIN)/python -m network run --port $(PORT) --data "$(DATA)"
+	@exec $(BIN)/python -m network run --with-parent $$PPID --port $(PORT) --data "$(DATA)"
 
 logs: $(READY)
 	@exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"

@@ -1,0 +1,130 @@
+"""One process of the network: started with its output in a log file, and never outliving us."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_TETHER = Path(__file__).with_name("tether.py")
+# The kernel's "parent" is the thread that started a process: all are started by this one, which lives until
+# the interpreter ends, and so do they at most.
+_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network-starter")
+_LAST_BYTES = 16_384
+
+
+class Child:
+    """A process that can be started again under the same name; thread safe enough for one owner and a watcher.
+
+    `died` says that it ended without having been asked to by `terminate` or `kill`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: tuple[int, int] | None = None,
+        death_signal: signal.Signals = signal.SIGTERM,
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.command = tuple(command)
+        self.log = log
+        self.env = env
+        self._cwd = cwd
+        self._user = user
+        self._death_signal = death_signal
+        self._keep_open = tuple(keep_open)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wanted = False
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self.running and self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs and where it never did; negative is a signal's number."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def died(self) -> bool:
+        return self._wanted and self.exit_code is not None
+
+    def start(self) -> None:
+        if self.running:
+            return
+        self._wanted = True
+        self._process = _starter.submit(self._spawn).result()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, of which the process may well end; that counts as wanted."""
+        self._wanted = False
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP): a peer that neither answers nor closes."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait(10)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end; say whether it came in time."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def last_lines(self, count: int = 12) -> list[str]:
+        """Return the end of what this start has written."""
+        try:
+            with self.log.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(min(self._log_start, end), end - _LAST_BYTES))
+                return file.read().decode(errors="replace").splitlines()[-count:]
+        except FileNotFoundError:
+            return []
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        uid, gid = self._user or ("", "")
+        tether = [sys.executable, "-I", "-S", str(_TETHER)]
+        told = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
+        with self.log.open("ab") as output:
+            self._log_start = output.tell()
+            return subprocess.Popen(
+                [*tether, *told, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                cwd=self._cwd,
+                pass_fds=self._keep_open,
+                # a terminal's Ctrl-C is for the one who started all, who then stops them in order
+                start_new_session=True,
+            )
