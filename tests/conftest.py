@@ -1,0 +1,96 @@
+"""Fixtures: users, a real Postgres, one service in process, and the whole chain as processes."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import asyncpg
+import pytest
+
+from chassis import users
+from support.chain import Chain, Overrides, running
+from support.postgres import postgres
+
+
+@pytest.fixture(scope="session")
+def users_file(tmp_path_factory) -> Path:
+    """The sample users; hashing takes a while, so once."""
+    path = tmp_path_factory.mktemp("users") / "users"
+    for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():
+        users.add(path, name, password)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory) -> Iterator[str]:
+    """A server's URL; tests make databases of their own on it."""
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+async def database_url(postgres_url) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    name = await create_database(postgres_url)
+    yield with_database(postgres_url, name)
+    await drop_database(postgres_url, name)
+
+
+async def create_database(url: str) -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return name
+
+
+async def drop_database(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+def with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    """A caller: no redirects followed, no header made up."""
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=60),
+        connector=aiohttp.TCPConnector(limit=0),
+        skip_auto_headers=("Accept-Encoding",),
+    ) as session:
+        session._retry_connection = False
+        yield session
+
+
+@pytest.fixture(scope="session")
+def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
+    """The whole chain as processes on loopback; tests leave every service running."""
+    name = asyncio.run(create_database(postgres_url))
+    url = with_database(postgres_url, name)
+    with running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started:
+        yield started
+    asyncio.run(drop_database(postgres_url, name))
+
+
+@pytest.fixture
+def own_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Callable[..., Chain]]:
+    """Starts a chain of the test's own: it may be killed, and have other settings by service name."""
+    with ExitStack() as stack:
+
+        def start(overrides: Overrides | None = None, *, database_url: str | None = None) -> Chain:
+            if database_url is None:
+                name = asyncio.run(create_database(postgres_url))
+                stack.callback(asyncio.run, drop_database(postgres_url, name))
+                database_url = with_database(postgres_url, name)
+            folder = tmp_path_factory.mktemp("own_chain")
+            return stack.enter_context(running(folder, database_url, users_file, overrides or {}))
+
+        yield start

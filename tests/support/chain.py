@@ -1,0 +1,72 @@
+"""The whole chain as processes, on ports of its own."""
+
+import json
+import random
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from network.plan import PORTS, services
+from network.processes import Network
+from network.samples import ensure_directory
+
+Overrides = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A running network. Names are those of `network.plan`: dfsp-api-payer, …, dfsp-api, central-directory."""
+
+    network: Network
+    database_url: str
+    logs: Path
+
+    @property
+    def url(self) -> str:
+        """Where callers call: the payer's dfsp-api."""
+        return self.network.origin("dfsp-api-payer")
+
+    def origin(self, name: str) -> str:
+        return self.network.origin(name)
+
+    def log_lines(self, name: str) -> list[dict[str, Any]]:
+        """What a service has logged so far; whatever is not JSON fails the test that asks."""
+        return [json.loads(line) for line in (self.logs / f"{name}.log").read_text().splitlines()]
+
+
+@contextmanager
+def running(data: Path, database_url: str, users_file: Path, overrides: Overrides) -> Iterator[Chain]:
+    """A chain that is ready; stopped at the end."""
+    first = free_ports()
+    logs = data / "logs"
+    specs = services(
+        first,
+        data=data,
+        database_url=database_url,
+        environment={"QUOTES_USERS_FILE": str(users_file)},
+    )
+    ensure_directory(data / "directory.json", f"http://127.0.0.1:{first + 3}")
+    with Network(specs, logs=logs, overrides=overrides) as network:
+        network.wait_ready()
+        yield Chain(network, database_url, logs)
+
+
+def free_ports() -> int:
+    """The first of as many free ports in a row as a network has, below those the system hands out."""
+    while True:
+        first = random.randrange(10_000, 32_000, 10)
+        if all(_is_free(first + offset) for offset in range(PORTS)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
