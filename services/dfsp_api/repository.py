@@ -1,4 +1,4 @@
-"""The statements that hold the promises (architecture: "Statements that hold the promises").
+"""The statements that hold the promises (README, "Decisions").
 
 Each takes many items and is one or two autocommitted READ COMMITTED statements, whatever their number.
 """
