@@ -37,9 +37,12 @@ fmt: $(READY)
 user: $(READY)
 	@$(BIN)/python -m chassis.users add "$(NAME)" --file "$(FILE)"
 
+PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+
 pin:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url pyproject.toml --extra network --extra dev -o constraints.txt
+	$(PIN) pyproject.toml --extra network --extra dev -o constraints.txt
+	$(PIN) pyproject.toml -c constraints.txt -o services/runtime.txt
+	echo hatchling | $(PIN) - -c constraints.txt -o services/build.txt
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say make PYTHON=... to name one")'

@@ -31,6 +31,7 @@ from chassis.errors import (
 )
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
+from chassis.tls import Tls
 
 MOST_BODY_BYTES: Final = 64 * 1024
 MOST_CONNECTIONS: Final = 1_024
@@ -57,6 +58,7 @@ class Service:
     telemetry: Telemetry
     credentials: Credentials
     checks: list[Check]
+    tls: Tls
     in_hand: int = 0
     is_leaving: bool = False
     """Readiness is gone: still serving, but each reply closes its connection."""
@@ -94,7 +96,8 @@ def create_app(
         middlewares=[boundary, *middlewares, gate, BasicAuth(credentials)],
         client_max_size=MOST_BODY_BYTES,
     )
-    app[SERVICE] = Service(name, settings, telemetry, credentials, checks=[])
+    tls = Tls(settings, telemetry.log.error)
+    app[SERVICE] = Service(name, settings, telemetry, credentials, checks=[], tls=tls)
     app.cleanup_ctx.append(_session)
     document = orjson.dumps(openapi)
 

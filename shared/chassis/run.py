@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,9 +24,11 @@ from chassis.auth import SampleCredentialsError
 from chassis.listener import Runner
 from chassis.settings import Settings, SettingsError, load
 from chassis.telemetry import StandardLogging
+from chassis.tls import Tls, TlsError
 from chassis.users import UsersFileError
 
 GONE_AFTER_SECONDS: Final = 9.0
+LOOK_AT_FILES_SECONDS: Final = 1.0
 BACKLOG: Final = 1_024
 MOST_YOUNG_OBJECTS: Final = 50_000
 
@@ -43,7 +46,7 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
         app = create_app(settings)
         with _runner() as runner:
             runner.run(serve(app, settings))
-    except (SettingsError, UsersFileError, SampleCredentialsError, StartError) as error:
+    except (SettingsError, UsersFileError, SampleCredentialsError, TlsError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
@@ -91,16 +94,50 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
     runner = Runner(app)
     app[RUNNER] = runner
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
     try:
-        await site.start()
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         await runner.cleanup()
         raise StartError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
         ) from error
-    yield
-    await site.stop()
+    with listener:
+        doors = _Doors(runner, listener, app[SERVICE].tls)
+        await doors.open()
+        watching = asyncio.create_task(doors.keep_current())
+        yield
+        watching.cancel()
+        await doors.close()
+
+
+class _Doors:
+    """What accepts on the listening socket: replaced, without a gap, when the TLS files change."""
+
+    def __init__(self, runner: Runner, listener: socket.socket, tls: Tls) -> None:
+        self._runner = runner
+        self._listener = listener
+        self._tls = tls
+        self._site: web.SockSite | None = None
+
+    async def open(self) -> None:
+        before = self._site
+        self._site = web.SockSite(
+            self._runner, self._listener.dup(), ssl_context=self._tls.server, backlog=BACKLOG
+        )
+        await self._site.start()
+        if before is not None:
+            await before.stop()
+
+    async def keep_current(self) -> None:
+        while self._tls.is_used:
+            await asyncio.sleep(LOOK_AT_FILES_SECONDS)
+            if self._tls.changed():
+                await self.open()
+
+    async def close(self) -> None:
+        if self._site is not None:
+            await self._site.stop()
 
 
 async def _finish(app: web.Application, began: float) -> None:

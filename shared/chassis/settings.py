@@ -97,6 +97,11 @@ def base_urls(value: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(base_url(item.strip()) for item in items if item.strip())
 
 
+def optional_path(value: str | Path | None) -> Path | None:
+    """Converts to a path; nothing stays nothing."""
+    return Path(value) if value else None
+
+
 @environ.config(prefix=PREFIX, frozen=True)
 class Settings:
     """What every service can be told."""
@@ -114,6 +119,18 @@ class Settings:
         converter=number(0, 8),
         help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
     )
+    tls_certificate: Path | None = environ.var(
+        None, converter=optional_path, help="PEM file of this service's certificate chain: serves HTTPS"
+    )
+    tls_key: Path | None = environ.var(
+        None, converter=optional_path, help="PEM file of the certificate's key"
+    )
+    tls_client_ca: Path | None = environ.var(
+        None, converter=optional_path, help="PEM file of the CA whose client certificates alone are let in"
+    )
+    tls_ca: Path | None = environ.var(
+        None, converter=optional_path, help="PEM file of the CA of the services called, else the system's"
+    )
     most_in_hand: int = environ.var(
         2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
     )
@@ -128,9 +145,30 @@ def variables(settings: type[Settings]) -> Iterator[tuple[str, "attrs.Attribute[
         yield f"{PREFIX}_{field.name.upper()}", field
 
 
+def _with_files(settings: type[Settings], environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The environment with what files hold, and what was wrong with the files."""
+    known = dict(variables(settings))
+    filled, faults = dict(environment), []
+    for name in known:
+        file = environment.get(f"{name}_FILE")
+        if file is None or f"{name}_FILE" in known:
+            continue
+        if name in environment:
+            faults.append(f"{name} and {name}_FILE are both set")
+            continue
+        try:
+            filled[name] = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"{name}_FILE cannot be read: {error}")
+    return filled, faults
+
+
 def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
-    """The settings in the environment. Raises SettingsError that names every fault at once."""
-    faults = []
+    """The settings in the environment. Raises SettingsError that names every fault at once.
+
+    A setting may stand in a file that ``<variable>_FILE`` names, as secrets do in containers.
+    """
+    environment, faults = _with_files(settings, environment)
     for name, field in variables(settings):
         if name in environment and field.converter is not None:
             try:
@@ -138,7 +176,7 @@ def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
             except ValueError as error:
                 faults.append(f"{name} {error}")
     try:
-        result = environ.to_config(settings, dict(environment))
+        result = environ.to_config(settings, environment)
     except environ.MissingEnvValueError as error:
         faults += [f"{name} is not set" for name in sorted(error.args)]
     except ValueError as error:

@@ -67,7 +67,7 @@ def test_the_table_says_which_services_have_a_variable_and_its_default(name):
 
 def _only(defaults: set[str]) -> str:
     (default,) = defaults
-    return {"": "none", "False": "false"}.get(default, default)
+    return {"": "none", "None": "none", "False": "false"}.get(default, default)
 
 
 def test_every_service_has_a_port_of_its_own_and_the_chain_shows_it():
