@@ -12,7 +12,7 @@ from chassis.app import accept_any_expectation
 from chassis.app import create_app as create_service
 from chassis.auth import CALLER
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, ReceiverNotFoundError
-from chassis.settings import Settings, base_url, whole
+from chassis.settings import Settings, base_url, optional_path, whole
 from quoting.body import members
 from quoting.documents import document, errors
 from quoting.schemas import RECEIVER, Receiver, Text, check, check_query
@@ -27,6 +27,9 @@ class CentralDirectorySettings(Settings):
 
     port: int = environ.var(8016, converter=whole(0, 65_535), help="port to listen on")
     directory_file: Path = environ.var(converter=Path, help="JSON file of identifiers and DFSPs")
+    directory_seed: Path | None = environ.var(
+        None, converter=optional_path, help="JSON file to begin with where there is no directory file yet"
+    )
     directory_administrator: str = environ.var("admin", help="user who may register DFSPs and resources")
 
 
@@ -71,7 +74,7 @@ class NewResource(Receiver):
 
 
 def create_app(settings: CentralDirectorySettings) -> web.Application:
-    registry = Registry.load(settings.directory_file)
+    registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=_openapi())
     views = _Views(registry, settings.directory_administrator)
     for method, path, handler in (

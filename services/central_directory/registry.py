@@ -42,11 +42,13 @@ class Registry:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
-    def load(cls, path: Path) -> "Registry":
-        """What the file holds; empty where there is none. Raises StartError."""
+    def load(cls, path: Path, seed: Path | None = None) -> "Registry":
+        """What the file holds; where there is none, what the seed holds, or nothing. Raises StartError."""
         registry = cls(path)
         if not path.exists():
-            return registry
+            if seed is None:
+                return registry
+            path = seed
         try:
             content = orjson.loads(path.read_bytes())
             registry.types = dict(content["types"])

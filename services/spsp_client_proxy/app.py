@@ -8,7 +8,7 @@ from typing import Final
 import environ
 from aiohttp import web
 
-from chassis.app import SERVICE, SESSION
+from chassis.app import OUTBOUND, SERVICE
 from chassis.errors import Fault, InvalidBodyError
 from chassis.settings import base_url, number, one_of, whole
 from quoting.body import member, members, write
@@ -49,7 +49,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
 
     async def find_receiver(app: web.Application) -> AsyncIterator[None]:
         app[DIRECTORY] = Directory(
-            app[SESSION],
+            app[OUTBOUND],
             settings.directory_url,
             Form(settings.directory_form),
             settings.directory_memory_seconds,
@@ -65,7 +65,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
 
     async def answer(call: Call) -> Reply:
         base = await app[DIRECTORY].receiver_of(call, *receiver(call))
-        link = Link(app[SESSION], NAME, "spsp-client")
+        link = Link(app[OUTBOUND], NAME, "spsp-client")
         return await link.send(submitted_to(call, base + call.path), settings.next_hop)
 
     add_chain(app, answer)

@@ -11,17 +11,15 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
 from aiohttp import hdrs
 from cachetools import TTLCache
-from yarl import URL
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
+from chassis.outbound import NoAnswerError, Outbound
 from chassis.settings import base_url
 from chassis.telemetry import TRACE_HEADER
-from quoting.call import MOST_TIMEOUT_MS, TRACEPARENT_HEADER, Call
-from quoting.link import NOTHING_RECEIVED, has_begun, read_limited
+from quoting.call import TRACEPARENT_HEADER, Call
 
 Key = tuple[bytes, str, str]
 
@@ -43,10 +41,8 @@ class Form(Enum):
 class Directory:
     """The central directory, and what is remembered of it."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, url: str, form: Form, seconds: float, entries: int
-    ) -> None:
-        self._session = session
+    def __init__(self, outbound: Outbound, url: str, form: Form, seconds: float, entries: int) -> None:
+        self._outbound = outbound
         self._url = url
         self._form = form
         self._remembered: TTLCache[Key, str] = TTLCache(entries, seconds)
@@ -103,19 +99,6 @@ class Directory:
         return found
 
     async def _ask(self, call: Call, query: str) -> str:
-        try:
-            try:
-                return await self._once(call, query)
-            except NOTHING_RECEIVED as error:
-                if has_begun(error):
-                    raise
-                return await self._once(call, query)
-        except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamError(_NO_ANSWER, cause=repr(error)) from error
-        except TimeoutError as error:
-            raise UpstreamTimeoutError("The central directory did not answer in time.") from error
-
-    async def _once(self, call: Call, query: str) -> str:
         headers = {
             hdrs.AUTHORIZATION: call.authorization,
             hdrs.ACCEPT: "application/json",
@@ -123,13 +106,13 @@ class Directory:
         }
         if call.traceparent is not None:
             headers[TRACEPARENT_HEADER] = call.traceparent
-        async with self._session.get(
-            URL(f"{self._url}/resources?{query}", encoded=True),
-            headers=headers,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=MOST_TIMEOUT_MS / 1000),
-        ) as response:
-            status, body = response.status, await read_limited(response)
+        try:
+            received = await self._outbound.send("GET", self._url, f"/resources?{query}", headers)
+        except NoAnswerError as error:
+            raise UpstreamError(_NO_ANSWER, cause=str(error)) from error
+        except TimeoutError as error:
+            raise UpstreamTimeoutError("The central directory did not answer in time.") from error
+        status, body = received.status, received.body
         if status == 200:  # noqa: PLR2004
             return receiver_in(body)
         if status == 401:  # noqa: PLR2004

@@ -29,12 +29,12 @@ from chassis.errors import (
     UnavailableError,
     error_object,
 )
+from chassis.outbound import Outbound
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 from chassis.tls import Tls
 
 MOST_BODY_BYTES: Final = 64 * 1024
-MOST_CONNECTIONS: Final = 1_024
 KEEPALIVE_SECONDS: Final = 75.0
 
 Check = Callable[[], Awaitable[Sequence[str]]]
@@ -67,7 +67,7 @@ class Service:
 
 
 SERVICE: Final = web.AppKey("service", Service)
-SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
+OUTBOUND: Final = web.AppKey("outbound", Outbound)
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 PASSED_ON: Final = web.RequestKey("passed_on", tuple[str, str | None])
 """Id and cause of an error that another service raised, for this service's log line."""
@@ -98,7 +98,7 @@ def create_app(
     )
     tls = Tls(settings, telemetry.log.error)
     app[SERVICE] = Service(name, settings, telemetry, credentials, checks=[], tls=tls)
-    app.cleanup_ctx.append(_session)
+    app.cleanup_ctx.append(_outbound)
     document = orjson.dumps(openapi)
 
     async def openapi_json(_request: web.Request) -> web.Response:
@@ -129,20 +129,11 @@ async def expect_continue(request: web.Request) -> None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def _session(app: web.Application) -> AsyncIterator[None]:
-    """The one client session of the app, and all else that closes with it."""
-    app[SESSION] = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
-        timeout=aiohttp.ClientTimeout(total=60, sock_connect=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
-    )
-    # aiohttp would repeat PUT and GET by itself, on top of the one repetition of wire.md §4
-    app[SESSION]._retry_connection = False  # noqa: SLF001
+async def _outbound(app: web.Application) -> AsyncIterator[None]:
+    """Opens and closes what the app calls others with."""
+    app[OUTBOUND] = Outbound(app[SERVICE].tls)
     yield
-    await app[SESSION].close()
+    await app[OUTBOUND].close()
     app[SERVICE].credentials.close()
 
 

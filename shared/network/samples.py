@@ -14,7 +14,7 @@ from network.plan import HOST
 
 CALLERS = {"test": "123", "other": "456", "admin": "admin"}
 PEOPLE = (("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456"))
-_TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
+TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
 _USERS_SECONDS = 60
 
 
@@ -74,7 +74,7 @@ def _sample(receiver: str) -> dict[str, Any]:
         }
         for kind, identifier in PEOPLE
     ]
-    return {"types": _TYPES, "resources": people, "dfsps": {}}
+    return {"types": TYPES, "resources": people, "dfsps": {}}
 
 
 def _move(content: dict[str, Any], receiver: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import environ
 from aiohttp import web
 
-from chassis.app import SESSION
+from chassis.app import OUTBOUND
 from chassis.settings import Settings, base_url
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call, Reply
 from quoting.link import Link
@@ -34,7 +34,7 @@ def forwarder(
     app = create_chain_app(name, settings, log_name=log_name, query=query)
 
     async def answer(call: Call) -> Reply:
-        return await forward(call, Link(app[SESSION], name, next_service))
+        return await forward(call, Link(app[OUTBOUND], name, next_service))
 
     add_chain(app, answer)
     return app

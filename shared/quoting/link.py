@@ -3,12 +3,10 @@
 import time
 from typing import Any, Final
 
-import aiohttp
 import orjson
 from aiohttp import hdrs
-from yarl import URL
 
-from chassis.app import MOST_BODY_BYTES, challenge
+from chassis.app import challenge
 from chassis.errors import (
     ExpectationFailedError,
     MethodNotAllowedError,
@@ -22,6 +20,7 @@ from chassis.errors import (
     UpstreamError,
     error_object,
 )
+from chassis.outbound import NoAnswerError, Outbound, Received
 from quoting.call import Call, Reply
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
@@ -41,16 +40,13 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
 }
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 
-NOTHING_RECEIVED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-"""How aiohttp says that a connection was refused, or closed before a reply began."""
-
 
 class Link:
     """Sends calls to a next hop."""
 
-    def __init__(self, session: aiohttp.ClientSession, service: str, next_service: str) -> None:
+    def __init__(self, outbound: Outbound, service: str, next_service: str) -> None:
         """``next_service`` names the next hop in messages, ``service`` this one."""
-        self._session = session
+        self._outbound = outbound
         self._service = service
         self._next = next_service
 
@@ -61,48 +57,34 @@ class Link:
         whoever called does.
         """
         try:
-            return await self._once(call, to)
-        except NOTHING_RECEIVED as error:
-            if has_begun(error):
-                raise self._unreachable(error) from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise self._unreachable(error) from error
-        try:
-            return await self._once(call, to)
-        except (aiohttp.ClientError, ValueError) as error:
-            raise self._unreachable(error) from error
+            received = await self._outbound.send(
+                call.operation.method, to, call.target, call.headers(time.monotonic()), call.body
+            )
+        except NoAnswerError as error:
+            raise UpstreamError(
+                f"{self._next} gave no answer; repeating is safe.", cause=str(error)
+            ) from error
+        return self._reply(call, received)
 
-    def _unreachable(self, error: Exception) -> UpstreamError:
-        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=repr(error))
-
-    async def _once(self, call: Call, to: str) -> Reply:
-        async with self._session.request(
-            call.operation.method,
-            URL(to + call.target, encoded=True),
-            data=call.body,
-            headers=call.headers(time.monotonic()),
-            allow_redirects=False,
-        ) as response:
-            body = await read_limited(response)
-            return self._reply(call, response, body)
-
-    def _reply(self, call: Call, response: aiohttp.ClientResponse, body: bytes | None) -> Reply:
-        status = response.status
+    def _reply(self, call: Call, received: Received) -> Reply:
+        status, body = received.status, received.body
         content = _json_object(body)
-        headers = tuple((name, response.headers[name]) for name in PASSED_HEADERS if name in response.headers)
+        headers = tuple((name, received.headers[name]) for name in PASSED_HEADERS if name in received.headers)
         is_error = status >= 400  # noqa: PLR2004
         if (
             content is not None
             and body is not None
             and (
-                status == 200 or 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
+                status == 200  # noqa: PLR2004
+                or 400 <= status < 500  # noqa: PLR2004
+                or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
             )
         ):
             return Reply(
                 status,
                 body,
                 headers,
-                response.headers.get(hdrs.CONTENT_TYPE, "application/json"),
+                received.headers.get(hdrs.CONTENT_TYPE, "application/json"),
                 str(content.get("id")) if is_error else None,
                 str(content.get("service")) if is_error else None,
             )
@@ -110,32 +92,12 @@ class Link:
             error = _OWN_BY_STATUS.get(status, UpstreamError)(
                 f"{self._next} refused this with status {status}."
             )
-            if isinstance(error, UnauthorizedError) and not any(
-                name == hdrs.WWW_AUTHENTICATE for name, _ in headers
-            ):
+            if isinstance(error, UnauthorizedError) and hdrs.WWW_AUTHENTICATE not in received.headers:
                 headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
             return Reply(
                 status, error_object(error, self._service, call.trace_id), headers, error_id=error.id
             )
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
-
-
-def has_begun(error: aiohttp.ClientError) -> bool:
-    """Whether a reply had begun when the connection closed: then the request is not repeated."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str | None)
-
-
-async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body, None where it is longer than 64 KiB."""
-    chunks = []
-    left = MOST_BODY_BYTES
-    while chunk := await response.content.readany():
-        left -= len(chunk)
-        if left < 0:
-            response.close()
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _json_object(body: bytes | None) -> dict[str, Any] | None:

@@ -1,0 +1,218 @@
+"""Requests to other services: TLS, replicas in turn, one repetition (wire.md §4, "Repeating")."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from chassis.tls import Tls
+
+MOST_REPLY_BYTES: Final = 64 * 1024
+MOST_CONNECTIONS: Final = 1_024
+MOST_SECONDS: Final = 60.0
+CONNECT_SECONDS: Final = 5.0
+REPLICA_CONNECT_SECONDS: Final = 1.0
+RESOLVE_EVERY_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came back; ``body`` is None where it was longer than 64 KiB."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes | None
+
+
+class NoAnswerError(Exception):
+    """Nothing that could be read came back; the message is for the log."""
+
+
+class Outbound:
+    """The one client session of an app."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._replicas = Replicas()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
+            timeout=aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
+        )
+        # aiohttp would repeat PUT and GET by itself, on top of our one repetition
+        self._session._retry_connection = False  # noqa: SLF001
+
+    async def close(self) -> None:
+        self._replicas.close()
+        await self._session.close()
+
+    async def send(
+        self, method: str, base: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Received:
+        """The answer of the service at base URL ``base`` to ``target``, its path and query.
+
+        Repeated once where the connection was refused, or closed before a reply began. Raises NoAnswerError;
+        TimeoutError after a minute, but whoever calls has a deadline of its own.
+        """
+        try:
+            return await self._once(method, base, target, headers, body)
+        except (aiohttp.ClientError, ValueError) as error:
+            if not self._may_repeat(error, base):
+                raise NoAnswerError(repr(error)) from error
+        try:
+            return await self._once(method, base, target, headers, body)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise NoAnswerError(repr(error)) from error
+
+    def _may_repeat(self, error: Exception, base: str) -> bool:
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return isinstance(error.message, str | None)  # else a reply had begun
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return self._replicas.has_several(base)  # nothing was sent, and another may take it
+        return isinstance(error, aiohttp.ClientOSError)
+
+    async def _once(
+        self, method: str, base: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Received:
+        place = await self._replicas.next(base)
+        async with self._session.request(
+            method,
+            URL(place.base + target, encoded=True),
+            data=body,
+            headers={**headers, **place.headers},
+            allow_redirects=False,
+            ssl=self._tls.client,
+            server_hostname=place.server_hostname,
+            timeout=place.timeout,
+        ) as response:
+            return Received(response.status, response.headers, await _limited(response))
+
+
+async def _limited(response: aiohttp.ClientResponse) -> bytes | None:
+    chunks = []
+    left = MOST_REPLY_BYTES
+    while chunk := await response.content.readany():
+        left -= len(chunk)
+        if left < 0:
+            response.close()
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one request goes."""
+
+    base: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    server_hostname: str | None = None
+    timeout: aiohttp.ClientTimeout = field(
+        default_factory=lambda: aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=CONNECT_SECONDS)
+    )
+
+
+@dataclass(slots=True)
+class _Host:
+    """One host's places, as its name was resolved last."""
+
+    places: list[Place]
+    resolved: float
+    turn: int = 0
+
+
+class Replicas:
+    """A service's replicas, in turn.
+
+    A name with several addresses is a service with several replicas (as in compose, or a headless service of
+    Kubernetes): each request goes to the next one. The name is resolved again every second, behind the
+    requests, so that replicas which come are used and those that go are not. A name with one address is left
+    to aiohttp.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, _Host] = {}
+        self._resolving: dict[str, asyncio.Task[None]] = {}
+
+    async def next(self, base: str) -> Place:
+        host = self._hosts.get(base)
+        if host is None:
+            await asyncio.shield(self._resolve(base))
+            host = self._hosts[base]
+        elif time.monotonic() - host.resolved > RESOLVE_EVERY_SECONDS:
+            self._resolve(base)
+        host.turn += 1
+        return host.places[host.turn % len(host.places)]
+
+    def has_several(self, base: str) -> bool:
+        host = self._hosts.get(base)
+        return host is not None and len(host.places) > 1
+
+    def close(self) -> None:
+        for task in self._resolving.values():
+            task.cancel()
+
+    def _resolve(self, base: str) -> asyncio.Task[None]:
+        """The resolution under way; one at a time for each host."""
+        task = self._resolving.get(base)
+        if task is None:
+            task = asyncio.create_task(self._resolve_now(base))
+            self._resolving[base] = task
+            task.add_done_callback(lambda _: self._resolving.pop(base, None))
+        return task
+
+    async def _resolve_now(self, base: str) -> None:
+        places = await _places(base)
+        before = self._hosts.get(base)
+        if places is None:  # not to be resolved now: what was known may still be there
+            places = before.places if before is not None else [Place(base)]
+        self._hosts[base] = _Host(places, time.monotonic(), before.turn if before is not None else 0)
+
+
+async def _places(base: str) -> list[Place] | None:
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if _is_address(host):
+        return [Place(base)]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, parts.port or 0, type=1)
+    except OSError:
+        return None
+    families: dict[int, set[str]] = {}
+    for family, _, _, _, address in found:
+        families.setdefault(family, set()).add(str(address[0]))
+    addresses = max(families.values(), key=len, default=set())
+    if len(addresses) < 2:  # noqa: PLR2004 - one of each family is one host
+        return [Place(base)]
+    return [_place(base, address) for address in sorted(addresses)]
+
+
+def _place(base: str, address: str) -> Place:
+    parts = urlsplit(base)
+    literal = f"[{address}]" if ":" in address else address
+    netloc = literal if parts.port is None else f"{literal}:{parts.port}"
+    return Place(
+        parts._replace(netloc=netloc).geturl(),
+        {hdrs.HOST: parts.netloc},
+        parts.hostname if parts.scheme == "https" else None,
+        aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=REPLICA_CONNECT_SECONDS),
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
