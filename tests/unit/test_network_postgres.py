@@ -61,8 +61,7 @@ async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from network.child import Child
-from network.postgres import EmbeddedPostgres\n"
+        "import sys, time; from pathlib import Path; from network.postgres import EmbeddedPostgres\n"
         "one = EmbeddedPostgres(Path(sys.argv[1])); one.start(); print(one.pid, flush=True); time.sleep(60)"
     )
     folder = tmp_path / "postgres"
