@@ -123,6 +123,9 @@ def _handler(
         exchange = request[EXCHANGE]
         body = await read_body(request) if operation.has_body else None
         call = _call(operation, request, exchange, parameters, body)
+        if call.deadline <= time.monotonic():
+            # the body took all the time; asyncio.timeout alone would let the work begin
+            raise UpstreamTimeoutError
         try:
             async with asyncio.timeout(call.deadline - time.monotonic()):
                 reply = await answer(call)
