@@ -42,7 +42,7 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 
 NOTHING_RECEIVED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-"""How aiohttp says that a connection was refused, or closed before a reply began."""
+"""A connection was refused, or closed before a reply began (:mod:`chassis.outgoing`)."""
 
 
 class Link:
@@ -62,9 +62,8 @@ class Link:
         """
         try:
             return await self._once(call, to)
-        except NOTHING_RECEIVED as error:
-            if has_begun(error):
-                raise self._unreachable(error) from error
+        except NOTHING_RECEIVED:
+            pass
         except (aiohttp.ClientError, ValueError) as error:
             raise self._unreachable(error) from error
         try:
@@ -118,11 +117,6 @@ class Link:
                 status, error_object(error, self._service, call.trace_id), headers, error_id=error.id
             )
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
-
-
-def has_begun(error: aiohttp.ClientError) -> bool:
-    """Whether a reply had begun when the connection closed: then the request is not repeated."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str | None)
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:

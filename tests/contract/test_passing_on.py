@@ -20,7 +20,7 @@ def sized(size: int) -> bytes:
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
 async def test_a_200_with_an_object_passes_byte_for_byte(hop, ask):
-    body = b'{"amount" : "13.75",\n  "expires":"x", "amount": 1e400, "\\u0061": "\xc3\xbc"}\n'
+    body = b'{"amount" : "13.75",\n  "expires":"x", "\\u0061": "\xc3\xbc"}\n'
     hop.next_hop.answer = reply(200, body, Content_Type="application/json; charset=utf-8")
 
     answer = await hop.send(ask)
