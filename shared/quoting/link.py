@@ -88,7 +88,9 @@ class Link:
     def _reply(self, call: Call, response: aiohttp.ClientResponse, body: bytes | None) -> Reply:
         status = response.status
         content = _json_object(body)
-        headers = tuple((name, response.headers[name]) for name in PASSED_HEADERS if name in response.headers)
+        headers = tuple(
+            (name, value) for name in PASSED_HEADERS if (value := _header(response, name)) is not None
+        )
         is_error = status >= 400  # noqa: PLR2004
         if (
             content is not None
@@ -101,7 +103,7 @@ class Link:
                 status,
                 body,
                 headers,
-                response.headers.get(hdrs.CONTENT_TYPE, "application/json"),
+                _header(response, hdrs.CONTENT_TYPE) or "application/json",
                 str(content.get("id")) if is_error else None,
                 str(content.get("service")) if is_error else None,
             )
@@ -117,6 +119,12 @@ class Link:
                 status, error_object(error, self._service, call.trace_id), headers, error_id=error.id
             )
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
+
+
+def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
+    """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
+    value = response.headers.get(name)
+    return value if value is not None and value.isprintable() else None
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:
