@@ -113,7 +113,9 @@ async def test_a_callers_own_key_is_kept(hop, given):
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "ä", "a\tb", "\x7f"])
 async def test_a_key_that_is_none_is_refused(hop, given):
-    [answer] = await hop.raw(hop.written(SOURCE).replace(b"Connection:", f"{KEY}: {given}\r\nConnection:".encode()))
+    [answer] = await hop.raw(
+        hop.written(SOURCE).replace(b"Connection:", f"{KEY}: {given}\r\nConnection:".encode())
+    )
 
     assert (400, "InvalidHeaderError") == (answer.status, answer.id)
     assert [] == hop.next_hop.seen
@@ -163,9 +165,7 @@ async def test_a_refused_body_tells_the_key(reader):
 
 
 async def test_a_body_too_large_tells_the_key(hop):
-    answer = await hop.send(
-        replace(SOURCE, body=b" " * (64 * 1024 + 1)), adapt=False, Idempotency_Key="mine"
-    )
+    answer = await hop.send(replace(SOURCE, body=b" " * (64 * 1024 + 1)), adapt=False, Idempotency_Key="mine")
 
     assert (413, "mine") == (answer.status, answer.headers[KEY])
 

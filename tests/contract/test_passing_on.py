@@ -8,7 +8,9 @@ from support.forwarders import ASKS, SOURCE, hop_of, is_error_object
 from support.serving import reply
 from support.sockets import http, sockets
 
-THEIR_ERROR = b'{"id" : "QuoteExpiredError","message":"too late", "service":"dfsp-api", "traceId":"their-own"}'
+THEIR_ERROR = (
+    b'{"id" : "QuoteExpiredError","message":"too late", "service":"dfsp-api", "traceId":"their-own"}'
+)
 OTHER_4XX = [400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 422, 429, 418, 451, 499]
 MOST = 64 * 1024
 
@@ -144,7 +146,7 @@ BROKEN = {
     "no status": b"HTTP/1.1 OK\r\nContent-Length: 2\r\n\r\n{}",
     "a status of two digits": http(20, b"{}"),
     "two lengths": http(200, b'{"a":1}', "Content-Length: 2"),
-    "length and chunks": http(200, b'2\r\n{}\r\n0\r\n\r\n', "Transfer-Encoding: chunked"),
+    "length and chunks": http(200, b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
 }
 
 
@@ -161,7 +163,9 @@ async def test_a_broken_reply_is_502_and_not_asked_for_again(forwarder, users_fi
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "Retry-After", "WWW-Authenticate"])
-@pytest.mark.parametrize("value", ["\xff", "a\x0bb", "\xc3\xbc", "x" * 8_000], ids=["latin", "control", "utf-8", "long"])
+@pytest.mark.parametrize(
+    "value", ["\xff", "a\x0bb", "\xc3\xbc", "x" * 8_000], ids=["latin", "control", "utf-8", "long"]
+)
 async def test_odd_values_in_the_headers_that_pass_do_no_harm(forwarder, users_file, client, name, value):
     async with (
         sockets(http(400, THEIR_ERROR, f"{name}: {value}")) as next_hop,

@@ -1,5 +1,6 @@
 """The five forwarders, each between stand-ins for its neighbours."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -167,9 +168,7 @@ class Hop:
         given = headers() | {name.replace("_", "-"): value for name, value in more.items()}
         if ask.body is None:
             given.setdefault("Content-Type", None)
-        return await self.send_with(
-            ask, [(k, v) for k, v in given.items() if v is not None], adapt=adapt
-        )
+        return await self.send_with(ask, [(k, v) for k, v in given.items() if v is not None], adapt=adapt)
 
     async def send_with(
         self, ask: Ask, given: list[tuple[str, str]] | Mapping[str, str], *, adapt: bool = True
@@ -197,8 +196,25 @@ class Hop:
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (ask.body or b"")
 
     async def raw(self, data: bytes, *, half_close: bool = False, seconds: float = 5) -> list[Answer]:
-        """The replies to these bytes on a connection of their own."""
+        """The replies to these bytes on a connection of their own, until it closes."""
         return answers_in(await raw(self.url, data, half_close=half_close, seconds=seconds))
+
+    async def first(self, *parts: bytes, pause: float = 0) -> Answer:
+        """The first reply to these bytes; the rest of an unfinished body the service may wait for in vain."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(pause)
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                [begun] = answers_in(head)
+                return replace(
+                    begun, body=await reader.readexactly(int(begun.headers.get("Content-Length", "0")))
+                )
+        finally:
+            writer.close()
 
 
 def answers_in(data: bytes) -> list[Answer]:
