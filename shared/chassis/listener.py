@@ -44,7 +44,9 @@ class Protocol(RequestHandler):
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
-            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=message)
+            # behind the colon stands the line at fault, and that may be the one with the credentials
+            cause = (message or "").partition(":")[0]
+            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=cause)
         response = answer(error, self.service)
         response.force_close()
         return response

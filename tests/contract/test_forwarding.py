@@ -171,7 +171,7 @@ async def test_a_look_up_without_the_identifier_ends_where_it_is_needed(payer, p
 
 
 async def test_the_sources_sample_call_works_to_the_letter(hop):
-    """curl -X POST with --data and no Content-Type of one's own (Quote API §I)."""
+    """Curl -X POST with --data and no Content-Type of one's own (Quote API §I)."""
     given = {
         "Accept": "application/json",
         "Authorization": "Basic dGVzdDoxMjM=",

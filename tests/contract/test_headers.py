@@ -87,7 +87,7 @@ async def test_malformed_http_has_a_trace_id_too(hop):
 
 
 async def test_an_expectation_refused_at_an_unknown_path_keeps_the_trace_id(hop):
-    """aiohttp looks at Expect before any middleware there."""
+    """Aiohttp looks at Expect before any middleware there."""
     answer = await hop.send(UNKNOWN, adapt=False, Expect="nonsense", L1p_Trace_Id="mine")
 
     assert (417, "ExpectationFailedError") == (answer.status, answer.id)
