@@ -21,7 +21,7 @@ from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamErr
 from chassis.settings import base_url
 from chassis.telemetry import TRACE_HEADER
 from quoting.call import MOST_TIMEOUT_MS, TRACEPARENT_HEADER, Call
-from quoting.link import NOTHING_RECEIVED, read_limited
+from quoting.link import NOTHING_RECEIVED, cause_of, read_limited
 
 Key = tuple[bytes, str, str]
 
@@ -109,7 +109,7 @@ class Directory:
             except NOTHING_RECEIVED:
                 return await self._once(call, query)
         except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamError(_NO_ANSWER, cause=repr(error)) from error
+            raise UpstreamError(_NO_ANSWER, cause=cause_of(error)) from error
         except TimeoutError as error:
             raise UpstreamTimeoutError("The central directory did not answer in time.") from error
 

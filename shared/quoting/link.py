@@ -39,6 +39,7 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
         TooManyRequestsError,
     )
 }
+_NEWLINE: Final = "\n"
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 
 NOTHING_RECEIVED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -72,7 +73,7 @@ class Link:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> UpstreamError:
-        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=repr(error))
+        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=cause_of(error))
 
     async def _once(self, call: Call, to: str) -> Reply:
         async with self._session.request(
@@ -125,6 +126,13 @@ def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
     """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
     value = response.headers.get(name)
     return value if value is not None and value.isprintable() else None
+
+
+def cause_of(error: Exception) -> str:
+    """Kind and message of aiohttp's error; its repr would show the request's headers, credentials too."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    # further lines hold what the other side sent
+    return f"{type(error).__name__}: {text.partition(_NEWLINE)[0]}"
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:
