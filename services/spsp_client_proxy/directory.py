@@ -21,7 +21,7 @@ from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamErr
 from chassis.settings import base_url
 from chassis.telemetry import TRACE_HEADER, url_for_log
 from quoting.call import MOST_TIMEOUT_MS, TRACEPARENT_HEADER, Call
-from quoting.link import NOTHING_RECEIVED, has_begun, read_limited
+from quoting.link import NOTHING_RECEIVED, cause_of, read_limited
 
 Key = tuple[bytes, str, str]
 
@@ -106,12 +106,10 @@ class Directory:
         try:
             try:
                 return await self._once(call, query)
-            except NOTHING_RECEIVED as error:
-                if has_begun(error):
-                    raise
+            except NOTHING_RECEIVED:
                 return await self._once(call, query)
         except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamError(_NO_ANSWER, cause=repr(error)) from error
+            raise UpstreamError(_NO_ANSWER, cause=cause_of(error)) from error
         except TimeoutError as error:
             raise UpstreamTimeoutError("The central directory did not answer in time.") from error
 

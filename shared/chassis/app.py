@@ -29,6 +29,7 @@ from chassis.errors import (
     UnavailableError,
     error_object,
 )
+from chassis.outgoing import Connector
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 
@@ -129,7 +130,7 @@ async def expect_continue(request: web.Request) -> None:
 async def _session(app: web.Application) -> AsyncIterator[None]:
     """The one client session of the app, and all else that closes with it."""
     app[SESSION] = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
+        connector=Connector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
         timeout=aiohttp.ClientTimeout(total=60, sock_connect=5),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

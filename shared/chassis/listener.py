@@ -5,7 +5,7 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.app import KEEPALIVE_SECONDS, SERVICE, Exchange, Service, error_response, finish, from_aiohttp
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, QuotingError, UnavailableError
-from chassis.telemetry import trace_id_from
+from chassis.telemetry import TRACE_HEADER, trace_id_from
 
 __all__ = ["BaseProtocol", "Runner"]
 
@@ -44,7 +44,9 @@ class Protocol(RequestHandler):
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
-            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=message)
+            # behind the colon stands the line at fault, and that may be the one with the credentials
+            cause = (message or "").partition(":")[0]
+            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=cause)
         response = answer(error, self.service)
         response.force_close()
         return response
@@ -69,9 +71,9 @@ def _is_request_line(error: LineTooLong) -> bool:
     return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
 
 
-def answer(error: QuotingError, service: Service) -> web.Response:
+def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> web.Response:
     """The reply to what never became a request of the app, with its log line."""
-    exchange = Exchange(trace_id_from(()), 0.0)
+    exchange = Exchange(trace_id_from(trace_ids), 0.0)
     service.telemetry.request(
         trace_id=exchange.trace_id,
         caller=None,
@@ -133,6 +135,6 @@ def _outermost(
         try:
             return await handle(request)
         except HTTPException as raised:  # Expect, which aiohttp looks at before any middleware
-            return answer(from_aiohttp(raised), service)
+            return answer(from_aiohttp(raised), service, request.headers.getall(TRACE_HEADER, ()))
 
     return handler

@@ -39,10 +39,11 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
         TooManyRequestsError,
     )
 }
+_NEWLINE: Final = "\n"
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 
 NOTHING_RECEIVED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-"""How aiohttp says that a connection was refused, or closed before a reply began."""
+"""A connection was refused, or closed before a reply began (:mod:`chassis.outgoing`)."""
 
 
 class Link:
@@ -62,9 +63,8 @@ class Link:
         """
         try:
             return await self._once(call, to)
-        except NOTHING_RECEIVED as error:
-            if has_begun(error):
-                raise self._unreachable(error) from error
+        except NOTHING_RECEIVED:
+            pass
         except (aiohttp.ClientError, ValueError) as error:
             raise self._unreachable(error) from error
         try:
@@ -73,7 +73,7 @@ class Link:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> UpstreamError:
-        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=repr(error))
+        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=cause_of(error))
 
     async def _once(self, call: Call, to: str) -> Reply:
         async with self._session.request(
@@ -89,7 +89,9 @@ class Link:
     def _reply(self, call: Call, response: aiohttp.ClientResponse, body: bytes | None) -> Reply:
         status = response.status
         content = _json_object(body)
-        headers = tuple((name, response.headers[name]) for name in PASSED_HEADERS if name in response.headers)
+        headers = tuple(
+            (name, value) for name in PASSED_HEADERS if (value := _header(response, name)) is not None
+        )
         is_error = status >= 400  # noqa: PLR2004
         if (
             content is not None
@@ -102,7 +104,7 @@ class Link:
                 status,
                 body,
                 headers,
-                response.headers.get(hdrs.CONTENT_TYPE, "application/json"),
+                _header(response, hdrs.CONTENT_TYPE) or "application/json",
                 str(content.get("id")) if is_error else None,
                 str(content.get("service")) if is_error else None,
             )
@@ -120,9 +122,17 @@ class Link:
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
 
 
-def has_begun(error: aiohttp.ClientError) -> bool:
-    """Whether a reply had begun when the connection closed: then the request is not repeated."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str | None)
+def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
+    """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
+    value = response.headers.get(name)
+    return value if value is not None and value.isprintable() else None
+
+
+def cause_of(error: Exception) -> str:
+    """Kind and message of aiohttp's error; its repr would show the request's headers, credentials too."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    # further lines hold what the other side sent
+    return f"{type(error).__name__}: {text.partition(_NEWLINE)[0]}"
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:
