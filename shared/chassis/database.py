@@ -168,4 +168,3 @@ class Database:
         except QuotingError:
             return ["database"]
         return [f"database with {row['name']} on" for row in rows]
-

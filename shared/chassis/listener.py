@@ -65,7 +65,8 @@ class Protocol(RequestHandler):
 
 def _is_request_line(error: LineTooLong) -> bool:
     line = error.args[0]
-    text = line.decode("latin-1") if isinstance(line, bytes) else str(line)
+    # aiohttp's C parser gives a bytearray, the one in Python bytes
+    text = line.decode("latin-1") if isinstance(line, bytes | bytearray) else str(line)
     return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
 
 
