@@ -41,23 +41,19 @@ def why_undocumented(status: int, headers: Mapping[str, str], body: bytes, trace
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         return f"{status}: not JSON: {body[:200]!r}"
-    faults = []
     if not isinstance(content, dict):
-        faults.append("no object")
-    elif status == 200:
-        faults += ["no uuid"] if "uuid" not in content else []
-    elif content.get("id") not in IDS.get(status, set()):
-        faults.append("not an id of this status")
-    elif content.get("service") not in SERVICES:
-        faults.append("no such service")
-    elif content.get("traceId") != trace_id:
-        faults.append("another traceId")
-    elif not content.get("message"):
-        faults.append("no message")
-    elif status in {429, 503} and "Retry-After" not in headers:
-        faults.append("no Retry-After")
-    if headers.get("L1p-Trace-Id") != trace_id:
-        faults.append("another L1p-Trace-Id")
-    if headers.get("Content-Type", "").partition(";")[0] != "application/json":
-        faults.append("another Content-Type")
-    return f"{status}: {', '.join(faults)}: {body[:300]!r}" if faults else None
+        return f"{status}: no object: {body[:200]!r}"
+    checks = {
+        "the trace id": headers.get("L1p-Trace-Id") == trace_id,
+        "the Content-Type": headers.get("Content-Type", "").partition(";")[0] == "application/json",
+        "Retry-After": status not in {429, 503} or "Retry-After" in headers,
+    }
+    if status == 200:
+        checks["a uuid"] = "uuid" in content
+    else:
+        checks["an id of this status"] = content.get("id") in IDS.get(status, set())
+        checks["a service of ours"] = content.get("service") in SERVICES
+        checks["the traceId"] = content.get("traceId") == trace_id
+        checks["a message"] = bool(content.get("message"))
+    lacking = [name for name, is_there in checks.items() if not is_there]
+    return f"{status} lacks {', '.join(lacking)}: {body[:300]!r}" if lacking else None
