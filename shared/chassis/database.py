@@ -12,6 +12,7 @@ from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 CONNECT_SECONDS: Final = 5.0
 MOST_RETRIES: Final = 3
 TRY_AGAIN_SECONDS: Final = 0.5
+READY_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -162,9 +163,12 @@ class Database:
         if not self._is_migrated:
             return ["database"]
         try:
-            rows = await self.fetch(
-                "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
-            )
-        except QuotingError:
+            # a server that hangs is away; no request's deadline watches over this
+            async with asyncio.timeout(READY_SECONDS):
+                rows = await self.fetch(
+                    "SELECT name FROM pg_settings"
+                    " WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
+                )
+        except (QuotingError, TimeoutError):
             return ["database"]
         return [f"database with {row['name']} on" for row in rows]
