@@ -110,7 +110,7 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
-            shutdown_timeout=1.0,
+            shutdown_timeout=0.5,
             **options,
         )
 
