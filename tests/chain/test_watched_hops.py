@@ -149,19 +149,21 @@ async def test_a_5xx_with_our_error_object_arrives_unchanged_at_the_first(
     assert 1 == len(taps["dfsp-api"].seen)
 
 
-@pytest.mark.parametrize("name", CHAIN)
+HTML = reply(200, b"<html>", Content_Type="text/html")
+
+
 @pytest.mark.parametrize(
-    "theirs",
+    ("name", "theirs"),
     [
-        reply(200, b"<html>", Content_Type="text/html"),
-        reply(200, b"[1]"),
-        reply(200, b'{"x": "' + b"x" * 65_536 + b'"}'),
-        reply(302, b"{}", Location="http://127.0.0.1:9/"),
-        reply(500, b"Internal Server Error", Content_Type="text/plain"),
-        reply(503, b"{}"),
-        reply(204, b""),
+        *((name, HTML) for name in CHAIN),
+        ("spsp-server", reply(200, b"[1]")),
+        ("spsp-server", reply(200, b'{"x": "' + b"x" * 65_536 + b'"}')),
+        ("spsp-server", reply(302, b"{}", Location="http://127.0.0.1:9/")),
+        ("spsp-server", reply(500, b"Internal Server Error", Content_Type="text/plain")),
+        ("spsp-server", reply(503, b"{}")),
+        ("spsp-server", reply(204, b"")),
     ],
-    ids=["html", "list", "too long", "redirect", "plain 500", "503 without id", "204"],
+    ids=[*CHAIN, "list", "too long", "redirect", "plain 500", "503 without id", "204"],
 )
 async def test_what_is_no_answer_is_502_of_the_hop_before(tapped, taps, client, person, name, theirs):
     taps[name].answer = theirs
