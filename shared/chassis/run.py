@@ -26,7 +26,7 @@ from chassis.telemetry import StandardLogging
 from chassis.users import UsersFileError
 
 # with a request that hangs, aiohttp takes twice its shutdown_timeout on top of this: ten seconds in all
-GONE_AFTER_SECONDS: Final = 8.0
+GONE_AFTER_SECONDS: Final = 7.5
 BACKLOG: Final = 1_024
 MOST_YOUNG_OBJECTS: Final = 50_000
 

@@ -190,8 +190,8 @@ async def test_the_directory_finishes_what_it_has_taken(restored, client):
 
 @pytest.fixture(scope="module")
 def graceful_chain(postgres_url, users_file, tmp_path_factory):
-    """A chain whose services have a second's grace."""
-    overrides = {name: {"QUOTES_STOP_GRACE_SECONDS": "1"} for name in (*ALL, "central-directory")}
+    """A chain whose services have three seconds' grace."""
+    overrides = {name: {"QUOTES_STOP_GRACE_SECONDS": "3"} for name in (*ALL, "central-directory")}
     with (
         fresh_database(postgres_url) as url,
         running(tmp_path_factory.mktemp("graceful"), url, users_file, overrides) as chain,
@@ -224,7 +224,7 @@ async def test_during_the_grace_a_service_serves_on_without_being_ready(graceful
         assert 200 == served.status, (name, served.body)
         assert "close" == served.headers["Connection"].lower()
         assert closed
-        assert 0.9 < seconds < GONE_SECONDS
+        assert 2.9 < seconds < GONE_SECONDS
         assert 0 == child.exit_code
 
 

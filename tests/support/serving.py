@@ -40,6 +40,8 @@ class Seen:
     target: str
     headers: dict[str, str]
     body: bytes
+    transport: asyncio.Transport | None = None
+    """The connection it came on, for answers that close it."""
 
     @property
     def json(self) -> Any:
@@ -55,7 +57,9 @@ class Stub:
     seen: list[Seen] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(request.method, request.raw_path, dict(request.headers), await request.read())
+        seen = Seen(
+            request.method, request.raw_path, dict(request.headers), await request.read(), request.transport
+        )
         self.seen.append(seen)
         return await self.answer(seen)
 
