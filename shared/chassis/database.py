@@ -167,6 +167,7 @@ class Database:
         if not self._is_migrated:
             return ["database"]
         try:
+            # a server that hangs is away; no request's deadline watches over this
             async with asyncio.timeout(READY_SECONDS):
                 rows = await self.fetch(
                     "SELECT name FROM pg_settings"

@@ -67,7 +67,8 @@ class Protocol(RequestHandler):
 
 def _is_request_line(error: LineTooLong) -> bool:
     line = error.args[0]
-    text = line.decode("latin-1") if isinstance(line, bytes) else str(line)
+    # aiohttp's C parser gives a bytearray, the one in Python bytes
+    text = line.decode("latin-1") if isinstance(line, bytes | bytearray) else str(line)
     return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
 
 
@@ -111,7 +112,7 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
-            shutdown_timeout=1.0,
+            shutdown_timeout=0.5,
             **options,
         )
 
