@@ -96,7 +96,7 @@ class EmbeddedPostgres:
     def _end(self, how: signal.Signals) -> None:
         if self._child is None:
             return
-        self._child.signal(how)
+        self._child.ask(how)
         if not self._child.wait(_FAST_SECONDS):
             self._child.kill()
 

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,8 +15,15 @@ from network.postgres import EmbeddedPostgres, _processes_in
 
 
 @pytest.fixture
-def postgres(tmp_path):
-    with EmbeddedPostgres(tmp_path / "postgres") as running:
+def folder():
+    """Not under tmp_path: each start of pytest closes the folders above that to others, Postgres' user too."""
+    with tempfile.TemporaryDirectory(prefix="network-postgres-") as above:
+        yield Path(above) / "postgres"
+
+
+@pytest.fixture
+def postgres(folder):
+    with EmbeddedPostgres(folder) as running:
         yield running
 
 
@@ -26,7 +35,7 @@ async def ask(postgres, statement):
         await connection.close()
 
 
-async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_file(postgres, tmp_path):
+async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_file(postgres, folder):
     """Started thrice on the same data: after a stop, after kill -9, and where its old number is ours by now."""
     await ask(postgres, "CREATE TABLE kept AS SELECT 1 AS n")
     postgres.stop()
@@ -34,7 +43,7 @@ async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_
     await ask(postgres, "INSERT INTO kept VALUES (2)")
     postgres.kill()
     assert not postgres.died  # it was asked to
-    reused = tmp_path / "postgres" / "postmaster.pid"
+    reused = folder / "postmaster.pid"
     # of the same user: another's number would be no hindrance
     other = Child("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._cluster.user)
     other.start()
@@ -50,21 +59,20 @@ async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_
     assert "18" == (await ask(postgres, "SHOW server_version")).split(".")[0]
 
 
-async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, tmp_path):
+async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, folder):
     left_over = postgres.pid
-    with EmbeddedPostgres(tmp_path / "postgres") as mine:
+    with EmbeddedPostgres(folder) as mine:
         assert left_over != mine.pid
         assert postgres.exit_code == 0
         assert postgres.died
         assert 1 == await ask(mine, "SELECT 1")
 
 
-def test_it_ends_with_the_process_that_started_it(tmp_path):
+def test_it_ends_with_the_process_that_started_it(folder):
     code = (
         "import sys, time; from pathlib import Path; from network.postgres import EmbeddedPostgres\n"
         "one = EmbeddedPostgres(Path(sys.argv[1])); one.start(); print(one.pid, flush=True); time.sleep(60)"
     )
-    folder = tmp_path / "postgres"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as starter:
@@ -76,8 +84,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
         assert again.pid
 
 
-def test_data_of_another_kind_is_said(tmp_path):
-    folder = tmp_path / "postgres"
+def test_data_of_another_kind_is_said(folder):
     folder.mkdir()
     (folder / "PG_VERSION").write_text("15\n")
 
