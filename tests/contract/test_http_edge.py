@@ -130,32 +130,42 @@ def with_line(hop, line: bytes) -> bytes:
     return hop.written(LOOK_UP).replace(b"Connection:", line + b"\r\nConnection:")
 
 
-@pytest.mark.parametrize("name", [b"X-A", b"Authorization", b"L1p-Trace-Id", b"GET-x", b"/x"])
-async def test_a_header_line_over_8_190_bytes_is_400(hop, name):
-    [answer] = await hop.raw(with_line(hop, name + b": " + b"x" * (MOST_LINE + 1)))
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        (b"X-A", b""),
+        (b"Authorization", b"Basic "),
+        (b"L1p-Trace-Id", b""),
+        (b"GET", b"/v1"),
+        (b"Referer", b"http://"),
+    ],
+)
+async def test_a_header_line_over_8_190_bytes_is_400(hop, name, begin):
+    [answer] = await hop.raw(with_line(hop, name + b": " + begin.ljust(MOST_LINE, b"x")))
 
     assert (400, "InvalidHeaderError") == (answer.status, answer.id)
+    assert is_error_object(answer)
     assert [] == hop.next_hop.seen
 
 
-async def test_a_header_line_of_8_000_bytes_is_taken(hop):
-    [answer] = await hop.raw(with_line(hop, b"X-A: " + b"x" * 8_000))
+async def test_a_header_line_of_8_190_bytes_is_taken(hop):
+    [answer] = await hop.raw(with_line(hop, b"X-A: ".ljust(MOST_LINE, b"x")))
 
     assert 200 == answer.status
 
 
-@pytest.mark.parametrize("method", [b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"])
-@pytest.mark.parametrize("begin", [b"/v1/", b"/v1/quoteSourceAmount?x=", b"http://a/", b"*"])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+@pytest.mark.parametrize("begin", [b"/v1/", b"/v1/quoteSourceAmount?x=", b"http://a/"])
 async def test_a_url_over_8_190_bytes_is_400(hop, method, begin):
-    data = method + b" " + begin + b"x" * (MOST_LINE + 1) + b" HTTP/1.1\r\nHost: a\r\n\r\n"
-    [answer] = await hop.raw(data)
+    url = begin.ljust(MOST_LINE + 1, b"x")
+    [answer] = await hop.raw(method + b" " + url + b" HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert (400, "InvalidUriParameterError") == (answer.status, answer.id)
     assert is_error_object(answer)
 
 
-async def test_a_url_of_8_000_bytes_is_looked_at(hop):
-    [answer] = await hop.raw(hop.written(Ask("GET", "/" + "x" * 8_000), adapt=False))
+async def test_a_url_of_8_190_bytes_is_looked_at(hop):
+    [answer] = await hop.raw(hop.written(Ask("GET", "/".ljust(MOST_LINE, "x")), adapt=False))
 
     assert 404 == answer.status
 
@@ -211,6 +221,13 @@ async def test_chunks_cut_off_are_400(hop, chunks):
 
     assert (400, "InvalidBodyError") == (answer.status, answer.id)
     assert [] == hop.next_hop.seen
+
+
+async def test_a_body_cut_off_behind_a_refusal_is_no_failure_of_ours(hop, caplog):
+    [answer] = await hop.raw(hop.written(SOURCE, Authorization=None)[:-10], half_close=True)
+
+    assert 401 == answer.status
+    assert [] == caplog.records
 
 
 async def test_a_caller_that_closes_its_side_after_a_whole_request_gets_its_answer(hop):
