@@ -6,11 +6,12 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
@@ -20,13 +21,27 @@ from chassis.telemetry import TRACE_HEADER, trace_id_from
 
 __all__ = ["BaseProtocol", "Runner"]
 
+MOST_LINE_BYTES: Final = 8_190
+MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
+"""Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
+
 
 class Protocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("service",)
+    __slots__ = ("_newest_body", "service")
 
     service: Service
+    _newest_body: StreamReader
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._newest_body = EMPTY_PAYLOAD
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._newest_body = self._messages[-1][1]
 
     def handle_error(
         self,
@@ -39,7 +54,7 @@ class Protocol(RequestHandler):
         del request
         if status >= 500:  # noqa: PLR2004
             error: QuotingError = UnavailableError("The service failed.", cause=repr(exc))
-        elif isinstance(exc, LineTooLong) and _is_request_line(exc):
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MOST_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
@@ -54,22 +69,16 @@ class Protocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has sent all it will may still read: it gets its answer.
 
-        Without this a truncated body would end in a closed connection instead of a 400.
+        Without this a truncated body would end in a closed connection instead of a 400. The request need not
+        have been begun: its last bytes and the end may come together.
         """
-        request = self._current_request
-        if request is None:
-            return False
-        if not request.content.is_eof():
-            request.content.set_exception(RequestPayloadError("the connection ended within the body"))
+        if self._waiter is not None and not self._waiter.done():
+            return False  # nothing is under way
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
+            self._newest_body.feed_eof()  # nobody need wait for the rest of it
         self._close = True
         return True
-
-
-def _is_request_line(error: LineTooLong) -> bool:
-    line = error.args[0]
-    # aiohttp's C parser gives a bytearray, the one in Python bytes
-    text = line.decode("latin-1") if isinstance(line, bytes | bytearray) else str(line)
-    return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
 
 
 def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> web.Response:
@@ -112,6 +121,8 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
+            max_line_size=MOST_LINE_BYTES,
+            max_field_size=MOST_FIELD_BYTES,
             shutdown_timeout=0.5,
             **options,
         )

@@ -39,7 +39,6 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
         TooManyRequestsError,
     )
 }
-_NEWLINE: Final = "\n"
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 
 NOTHING_RECEIVED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -131,8 +130,8 @@ def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
 def cause_of(error: Exception) -> str:
     """Kind and message of aiohttp's error; its repr would show the request's headers, credentials too."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    # further lines hold what the other side sent
-    return f"{type(error).__name__}: {text.partition(_NEWLINE)[0]}"
+    first_line = text.partition("\n")[0]  # further ones hold what the other side sent
+    return f"{type(error).__name__}: {first_line}"
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes | None:
