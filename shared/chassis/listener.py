@@ -5,28 +5,40 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.app import KEEPALIVE_SECONDS, SERVICE, Exchange, Service, error_response, finish, from_aiohttp
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, QuotingError, UnavailableError
-from chassis.telemetry import trace_id_from
+from chassis.telemetry import TRACE_HEADER, trace_id_from
 
-__all__ = ["BaseProtocol", "Runner"]
+MOST_LINE_BYTES: Final = 8_190
+MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
+"""Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
 
 
 class Protocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("service",)
+    __slots__ = ("_newest_body", "service")
 
     service: Service
+    _newest_body: StreamReader
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._newest_body = EMPTY_PAYLOAD
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._newest_body = self._messages[-1][1]
 
     def handle_error(
         self,
@@ -39,12 +51,14 @@ class Protocol(RequestHandler):
         del request
         if status >= 500:  # noqa: PLR2004
             error: QuotingError = UnavailableError("The service failed.", cause=repr(exc))
-        elif isinstance(exc, LineTooLong) and _is_request_line(exc):
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MOST_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
-            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=message)
+            # behind the colon stands the line at fault, and that may be the one with the credentials
+            cause = (message or "").partition(":")[0]
+            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=cause)
         response = answer(error, self.service)
         response.force_close()
         return response
@@ -52,26 +66,21 @@ class Protocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has sent all it will may still read: it gets its answer.
 
-        Without this a truncated body would end in a closed connection instead of a 400.
+        Without this a truncated body would end in a closed connection instead of a 400. The request need not
+        have been begun: its last bytes and the end may come together.
         """
-        request = self._current_request
-        if request is None:
-            return False
-        if not request.content.is_eof():
-            request.content.set_exception(RequestPayloadError("the connection ended within the body"))
+        if self._waiter is not None and not self._waiter.done():
+            return False  # nothing is under way
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
+            self._newest_body.feed_eof()  # nobody need wait for the rest of it
         self._close = True
         return True
 
 
-def _is_request_line(error: LineTooLong) -> bool:
-    line = error.args[0]
-    text = line.decode("latin-1") if isinstance(line, bytes) else str(line)
-    return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
-
-
-def answer(error: QuotingError, service: Service) -> web.Response:
+def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> web.Response:
     """The reply to what never became a request of the app, with its log line."""
-    exchange = Exchange(trace_id_from(()), 0.0)
+    exchange = Exchange(trace_id_from(trace_ids), 0.0)
     service.telemetry.request(
         trace_id=exchange.trace_id,
         caller=None,
@@ -109,7 +118,9 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
-            shutdown_timeout=1.0,
+            max_line_size=MOST_LINE_BYTES,
+            max_field_size=MOST_FIELD_BYTES,
+            shutdown_timeout=0.5,
             **options,
         )
 
@@ -133,6 +144,6 @@ def _outermost(
         try:
             return await handle(request)
         except HTTPException as raised:  # Expect, which aiohttp looks at before any middleware
-            return answer(from_aiohttp(raised), service)
+            return answer(from_aiohttp(raised), service, request.headers.getall(TRACE_HEADER, ()))
 
     return handler

@@ -13,6 +13,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from chassis.connector import Connector
 from chassis.tls import Tls
 
 MOST_REPLY_BYTES: Final = 64 * 1024
@@ -43,7 +44,7 @@ class Outbound:
         self._tls = tls
         self._replicas = Replicas()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
+            connector=Connector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
             timeout=aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -69,18 +70,17 @@ class Outbound:
             return await self._once(method, base, target, headers, body)
         except (aiohttp.ClientError, ValueError) as error:
             if not self._may_repeat(error, base):
-                raise NoAnswerError(repr(error)) from error
+                raise NoAnswerError(_cause(error)) from error
         try:
             return await self._once(method, base, target, headers, body)
         except (aiohttp.ClientError, ValueError) as error:
-            raise NoAnswerError(repr(error)) from error
+            raise NoAnswerError(_cause(error)) from error
 
     def _may_repeat(self, error: Exception, base: str) -> bool:
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            return isinstance(error.message, str | None)  # else a reply had begun
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return self._replicas.has_several(base)  # nothing was sent, and another may take it
-        return isinstance(error, aiohttp.ClientOSError)
+        # refused, or closed before a reply began: see chassis.connector
+        return isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
 
     async def _once(
         self, method: str, base: str, target: str, headers: Mapping[str, str], body: bytes | None
@@ -97,6 +97,13 @@ class Outbound:
             timeout=place.timeout,
         ) as response:
             return Received(response.status, response.headers, await _limited(response))
+
+
+def _cause(error: Exception) -> str:
+    """Kind and message of aiohttp's error; its repr would show the request's headers, credentials too."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    first_line = text.partition("\n")[0]  # further ones hold what the other side sent
+    return f"{type(error).__name__}: {first_line}"
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes | None:

@@ -67,9 +67,8 @@ def members(body: bytes) -> list[Member]:
 
 def write(members_: list[Member]) -> bytes:
     """The object again, each value as it was written."""
-    return (
-        "{" + ",".join(f"{json.dumps(m.key, ensure_ascii=False)}:{m.raw}" for m in members_) + "}"
-    ).encode()
+    # keys are escaped: one may hold a lone surrogate, which UTF-8 cannot
+    return ("{" + ",".join(f"{json.dumps(m.key)}:{m.raw}" for m in members_) + "}").encode()
 
 
 def member(key: str, value: str) -> Member:
