@@ -1,19 +1,15 @@
 """Fixtures: users, a real Postgres, one service in process, and the whole chain as processes."""
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
-import asyncpg
 import pytest
 
 from chassis import users
 from support.chain import Chain, Overrides, running
-from support.postgres import postgres
+from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
 
 
 @pytest.fixture(scope="session")
@@ -40,24 +36,6 @@ async def database_url(postgres_url) -> AsyncIterator[str]:
     await drop_database(postgres_url, name)
 
 
-async def create_database(url: str) -> str:
-    name = f"test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return name
-
-
-async def drop_database(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
-
-
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """A caller: no redirects followed, no header made up."""
@@ -73,11 +51,11 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(scope="session")
 def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
     """The whole chain as processes on loopback; tests leave every service running."""
-    name = asyncio.run(create_database(postgres_url))
-    url = with_database(postgres_url, name)
-    with running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started:
+    with (
+        fresh_database(postgres_url) as url,
+        running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started,
+    ):
         yield started
-    asyncio.run(drop_database(postgres_url, name))
 
 
 @pytest.fixture
@@ -87,9 +65,7 @@ def own_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Callable[.
 
         def start(overrides: Overrides | None = None, *, database_url: str | None = None) -> Chain:
             if database_url is None:
-                name = asyncio.run(create_database(postgres_url))
-                stack.callback(asyncio.run, drop_database(postgres_url, name))
-                database_url = with_database(postgres_url, name)
+                database_url = stack.enter_context(fresh_database(postgres_url))
             folder = tmp_path_factory.mktemp("own_chain")
             return stack.enter_context(running(folder, database_url, users_file, overrides or {}))
 

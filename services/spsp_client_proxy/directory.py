@@ -18,7 +18,7 @@ from cachetools import TTLCache
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
 from chassis.outbound import NoAnswerError, Outbound
 from chassis.settings import base_url
-from chassis.telemetry import TRACE_HEADER
+from chassis.telemetry import TRACE_HEADER, url_for_log
 from quoting.call import TRACEPARENT_HEADER, Call
 
 Key = tuple[bytes, str, str]
@@ -166,4 +166,4 @@ def _base(entry: dict[str, Any]) -> str:
     try:
         return base_url(url if isinstance(url, str) else "")
     except ValueError as error:
-        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {url!r:.200}: {error}") from error
+        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {url_for_log(url)}: {error}") from error

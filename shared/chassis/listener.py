@@ -5,7 +5,7 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.app import KEEPALIVE_SECONDS, SERVICE, Exchange, Service, error_response, finish, from_aiohttp
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, QuotingError, UnavailableError
-from chassis.telemetry import trace_id_from
+from chassis.telemetry import TRACE_HEADER, trace_id_from
 
 __all__ = ["BaseProtocol", "Runner"]
 
@@ -27,6 +27,16 @@ class Protocol(RequestHandler):
     __slots__ = ("service",)
 
     service: Service
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if isinstance(self._manager, Server) and self._manager.is_closing:
+            self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
+
+    def close_if_idle(self) -> None:
+        """Closes a connection on which no request is under way."""
+        if self._waiter is not None and not self._waiter.done():
+            self.force_close()
 
     def handle_error(
         self,
@@ -44,7 +54,9 @@ class Protocol(RequestHandler):
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
-            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=message)
+            # behind the colon stands the line at fault, and that may be the one with the credentials
+            cause = (message or "").partition(":")[0]
+            error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=cause)
         response = answer(error, self.service)
         response.force_close()
         return response
@@ -65,13 +77,14 @@ class Protocol(RequestHandler):
 
 def _is_request_line(error: LineTooLong) -> bool:
     line = error.args[0]
-    text = line.decode("latin-1") if isinstance(line, bytes) else str(line)
+    # aiohttp's C parser gives a bytearray, the one in Python bytes
+    text = line.decode("latin-1") if isinstance(line, bytes | bytearray) else str(line)
     return text.lstrip("b'").startswith(("/", "GET", "POST", "PUT", "http"))
 
 
-def answer(error: QuotingError, service: Service) -> web.Response:
+def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> web.Response:
     """The reply to what never became a request of the app, with its log line."""
-    exchange = Exchange(trace_id_from(()), 0.0)
+    exchange = Exchange(trace_id_from(trace_ids), 0.0)
     service.telemetry.request(
         trace_id=exchange.trace_id,
         caller=None,
@@ -92,11 +105,23 @@ class Server(web.Server):
 
     service: Service
     options: dict[str, Any]
+    is_closing = False
 
     def __call__(self) -> RequestHandler:
         protocol = Protocol(self, loop=self._loop, **self._kwargs)
         protocol.service = self.service
         return protocol
+
+    def close_idle(self) -> None:
+        """Closes what is kept open without a request, and from now on whatever comes.
+
+        An answer of 503 would be final; a connection that closes before a reply has begun is repeated on
+        another replica (wire.md §4).
+        """
+        self.is_closing = True
+        for connection in self.connections:
+            if isinstance(connection, Protocol):
+                connection.close_if_idle()
 
 
 class Runner(web.AppRunner):
@@ -109,7 +134,7 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
-            shutdown_timeout=1.0,
+            shutdown_timeout=0.5,
             **options,
         )
 
@@ -133,6 +158,6 @@ def _outermost(
         try:
             return await handle(request)
         except HTTPException as raised:  # Expect, which aiohttp looks at before any middleware
-            return answer(from_aiohttp(raised), service)
+            return answer(from_aiohttp(raised), service, request.headers.getall(TRACE_HEADER, ()))
 
     return handler

@@ -69,7 +69,9 @@ class Link:
     def _reply(self, call: Call, received: Received) -> Reply:
         status, body = received.status, received.body
         content = _json_object(body)
-        headers = tuple((name, received.headers[name]) for name in PASSED_HEADERS if name in received.headers)
+        headers = tuple(
+            (name, value) for name in PASSED_HEADERS if (value := _header(received, name)) is not None
+        )
         is_error = status >= 400  # noqa: PLR2004
         if (
             content is not None
@@ -84,7 +86,7 @@ class Link:
                 status,
                 body,
                 headers,
-                received.headers.get(hdrs.CONTENT_TYPE, "application/json"),
+                _header(received, hdrs.CONTENT_TYPE) or "application/json",
                 str(content.get("id")) if is_error else None,
                 str(content.get("service")) if is_error else None,
             )
@@ -98,6 +100,12 @@ class Link:
                 status, error_object(error, self._service, call.trace_id), headers, error_id=error.id
             )
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
+
+
+def _header(received: Received, name: str) -> str | None:
+    """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
+    value = received.headers.get(name)
+    return value if value is not None and value.isprintable() else None
 
 
 def _json_object(body: bytes | None) -> dict[str, Any] | None:

@@ -1,0 +1,133 @@
+"""A line a request, with what an operator needs; failures tell callers nothing of the inside (wire.md §4)."""
+
+import re
+
+import pytest
+
+from support.forwarders import EXECUTE, LOOK_UP, SOURCE, Ask, hop_of, is_error_object
+from support.messages import TRACE
+from support.serving import reply
+from support.sockets import unused_url
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
+
+
+@pytest.mark.parametrize("ask", [SOURCE, EXECUTE, LOOK_UP], ids=["source", "execute", "look_up"])
+async def test_a_request_is_one_line(hop, ask):
+    answer = await hop.send(ask)
+
+    [line] = hop.lines.events
+    assert TIME.match(line.pop("time"))
+    assert 0 < line.pop("duration_ms") < 5_000
+    service = "dfsp-api-payer" if hop.service == "dfsp-api" else hop.service
+    assert {
+        "level": "info",
+        "service": service,
+        "event": "request",
+        "traceId": answer.headers[TRACE],
+        "caller": "test",
+        "method": ask.method,
+        "path": ask.path,
+        "status": 200,
+    } == line
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
+async def test_what_machines_ask_all_day_is_no_line(hop, path):
+    await hop.send(Ask("GET", path), adapt=False)
+
+    assert [] == hop.lines.events
+
+
+async def test_a_refusal_tells_its_id(hop):
+    await hop.send(Authorization=None)
+
+    [line] = hop.lines.events
+    assert ("warning", 401, "UnauthorizedError", None) == (
+        line["level"],
+        line["status"],
+        line["id"],
+        line["caller"],
+    )
+
+
+async def test_an_error_raised_further_on_tells_its_id_and_who_raised_it(hop):
+    hop.next_hop.answer = reply(
+        410, {"id": "QuoteExpiredError", "message": "m", "service": "dfsp-api", "traceId": "t"}
+    )
+
+    await hop.send(EXECUTE)
+
+    [line] = hop.lines.events
+    assert (410, "QuoteExpiredError", "raised by dfsp-api") == (line["status"], line["id"], line["cause"])
+
+
+async def test_the_log_says_of_an_unreachable_next_hop_what_the_caller_is_not_told(
+    forwarder, users_file, client
+):
+    url = unused_url()
+    async with hop_of(forwarder, users_file, client, next_url=url) as hop:
+        answer = await hop.send()
+
+        [line] = hop.lines.events
+        port = url.rpartition(":")[2]
+        assert ("error", "UpstreamError") == (line["level"], line["id"])
+        assert port in line["cause"]
+        assert port not in answer.body.decode()
+
+
+async def test_a_query_is_in_no_line(hop):
+    """It holds whose account it is."""
+    await hop.send(LOOK_UP)
+
+    assert "30754016" not in hop.lines.text
+
+
+@pytest.mark.parametrize("path", ["/v1/x%0a%0dinjected", "/v1/\xc3\xbc", "/" + "x" * 4_000])
+async def test_a_path_breaks_no_line(hop, path):
+    await hop.raw(hop.written(Ask("GET", path), adapt=False))
+
+    [line] = hop.lines.kept
+    assert b"\n" not in line
+    assert hop.lines.events[0]["status"] in {400, 404}
+
+
+async def test_malformed_http_is_a_line_too(hop):
+    [answer] = await hop.raw(b"nonsense\r\n\r\n")
+
+    [line] = hop.lines.events
+    assert (400, "InvalidHeaderError") == (line["status"], line["id"])
+    assert answer.headers[TRACE] == line["traceId"]
+
+
+async def test_an_exception_nobody_expected_is_503_and_its_trace_in_the_log_alone(hop, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("secret inside")
+
+    monkeypatch.setattr("quoting.server._call", broken)
+
+    answer = await hop.send()
+
+    assert (503, "UnavailableError") == (answer.status, answer.id)
+    assert is_error_object(answer)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert b"secret inside" not in answer.body
+    assert b"Traceback" not in answer.body
+    [line] = hop.lines.events
+    assert "secret inside" in line["cause"]
+    assert "test_logs.py" in line["cause"]
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError, MemoryError, KeyError, UnicodeError, OSError, AssertionError]
+)
+async def test_no_kind_of_exception_is_a_bare_500(hop, monkeypatch, error):
+    def broken(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("quoting.link.Link._reply", broken)
+
+    answer = await hop.send()
+
+    assert answer.status in {502, 503}
+    assert is_error_object(answer)

@@ -1,0 +1,80 @@
+"""A next hop of bare sockets: it closes, resets, hangs or breaks off where no web server would."""
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+HANG: Final = object()
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Says these bytes, then ends the connection with a RST."""
+
+    after: bytes = b""
+
+
+@dataclass
+class Sockets:
+    """What it was asked: one entry a connection that sent a request."""
+
+    url: str
+    requests: list[bytes] = field(default_factory=list)
+
+
+def http(status: int, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """A reply in bytes; ``length`` is what it claims to have."""
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+@asynccontextmanager
+async def sockets(*script: bytes | Reset | object) -> AsyncIterator[Sockets]:
+    """Does with each request what the script says next, the last of it from then on.
+
+    Bytes are said and the connection closed after them; no bytes are a close before the first byte.
+    """
+    steps = list(script)
+    made = Sockets("")
+    open_ones: set[asyncio.StreamWriter] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.add(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            made.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
+            step = steps.pop(0) if len(steps) > 1 else steps[0]
+            if step is HANG:
+                await reader.read()
+            else:
+                writer.write(step.after if isinstance(step, Reset) else step)
+                await writer.drain()
+            if isinstance(step, Reset):
+                await asyncio.sleep(0.02)
+                connection = writer.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield made
+    finally:
+        server.close()
+        for writer in open_ones:
+            writer.close()
+        await asyncio.sleep(0)
+
+
+def unused_url() -> str:
+    """A base URL where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
