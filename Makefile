@@ -7,21 +7,56 @@ PORT   ?= 8010
 DATA   ?= .data
 TRACE  ?=
 SERVICE ?=
+# run or compose; without it, whichever is up
+FROM   ?=
+# TLS=1: mutual TLS on every hop of the containers
+TLS    ?=
 
-.PHONY: run logs test test-faults lint fmt pin user clean
+export SECRETS ?= $(DATA)/compose
+COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
+INSIDE  = $(if $(TLS),443,80)
+
+.PHONY: run up down ps logs certs test test-faults test-containers lint fmt pin user clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
 	@exec $(BIN)/python -m network run --with-parent $$PPID --port $(PORT) --data "$(DATA)"
 
+up: $(READY)
+	@$(BIN)/python -m network.compose prepare --folder "$(SECRETS)" $(if $(TLS),--tls)
+	$(COMPOSE) build
+	$(COMPOSE) up --detach --wait
+	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
+		"$$($(COMPOSE) port dfsp-api-payer $(INSIDE))"
+	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-dfsp-api-payer $(INSIDE))"
+
+# quotes and secrets stay: the next `make up` has them all
+down:
+	$(COMPOSE) down
+
+ps:
+	@$(COMPOSE) ps --all
+
+certs: $(READY)
+	@$(BIN)/python -m network.compose certs --folder "$(SECRETS)"
+
 logs: $(READY)
-	@exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"
+	@if [ "$(FROM)" = compose ] || { [ -z "$(FROM)" ] && ! $(BIN)/python -m network.compose runs --data "$(DATA)" \
+		&& [ -n "$$($(COMPOSE) ps --quiet 2>/dev/null)" ]; }; then \
+		exec $(BIN)/python -m network.compose logs --trace "$(TRACE)" --service "$(SERVICE)" -- $(COMPOSE); \
+	else \
+		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
+	fi
 
 test: lint
-	$(BIN)/pytest -m "not fault"
+	$(BIN)/pytest -m "not fault and not container"
 
 test-faults: $(READY)
 	$(BIN)/pytest -m fault
+
+# needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
+test-containers: $(READY)
+	TESTCONTAINERS_RYUK_DISABLED=true FAULTS="$(FAULTS)" $(BIN)/pytest -m container tests/containers
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

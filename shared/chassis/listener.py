@@ -40,6 +40,16 @@ class Protocol(RequestHandler):
         if self._messages:
             self._newest_body = self._messages[-1][1]
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if isinstance(self._manager, Server) and self._manager.is_closing:
+            self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
+
+    def close_if_idle(self) -> None:
+        """Closes a connection on which no request is under way."""
+        if self._waiter is not None and not self._waiter.done():
+            self.force_close()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -101,11 +111,23 @@ class Server(web.Server):
 
     service: Service
     options: dict[str, Any]
+    is_closing = False
 
     def __call__(self) -> RequestHandler:
         protocol = Protocol(self, loop=self._loop, **self._kwargs)
         protocol.service = self.service
         return protocol
+
+    def close_idle(self) -> None:
+        """Closes what is kept open without a request, and from now on whatever comes.
+
+        An answer of 503 would be final; a connection that closes before a reply has begun is repeated on
+        another replica (wire.md §4).
+        """
+        self.is_closing = True
+        for connection in self.connections:
+            if isinstance(connection, Protocol):
+                connection.close_if_idle()
 
 
 class Runner(web.AppRunner):

@@ -1,8 +1,9 @@
 """Requests to other services: TLS, replicas in turn, one repetition (wire.md §4, "Repeating")."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -13,7 +14,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from chassis.connector import Connector
+from chassis.outgoing import Connector
 from chassis.tls import Tls
 
 MOST_REPLY_BYTES: Final = 64 * 1024
@@ -22,6 +23,11 @@ MOST_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 5.0
 REPLICA_CONNECT_SECONDS: Final = 1.0
 RESOLVE_EVERY_SECONDS: Final = 1.0
+RESOLVE_MOST_SECONDS: Final = 1.0
+SHUN_SECONDS: Final = 2.0
+
+_NOT_BEGUN: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+"""The connection was refused, or closed before a reply began (:mod:`chassis.outgoing`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,9 @@ class Outbound:
         self._tls = tls
         self._replicas = Replicas()
         self._session = aiohttp.ClientSession(
-            connector=Connector(limit=MOST_CONNECTIONS, keepalive_timeout=15),
+            connector=Connector(
+                limit=MOST_CONNECTIONS, keepalive_timeout=15, ttl_dns_cache=int(RESOLVE_EVERY_SECONDS)
+            ),
             timeout=aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -63,29 +71,29 @@ class Outbound:
     ) -> Received:
         """The answer of the service at base URL ``base`` to ``target``, its path and query.
 
-        Repeated once where the connection was refused, or closed before a reply began. Raises NoAnswerError;
-        TimeoutError after a minute, but whoever calls has a deadline of its own.
+        Repeated once, on another replica where there is one, where the connection was refused, or closed
+        before a reply began. Raises NoAnswerError; TimeoutError after a minute, but whoever calls has a
+        deadline of its own.
         """
+        place = await self._replicas.next(base)
         try:
-            return await self._once(method, base, target, headers, body)
-        except (aiohttp.ClientError, ValueError) as error:
-            if not self._may_repeat(error, base):
+            return await self._once(place, method, target, headers, body)
+        except _NOT_BEGUN as error:
+            again = await self._replicas.instead_of(place, base, is_away=_is_away(error))
+        except aiohttp.ConnectionTimeoutError as error:  # nothing was sent, and another may take it
+            again = await self._replicas.instead_of(place, base, is_away=True)
+            if again.base == place.base:
                 raise NoAnswerError(_cause(error)) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise NoAnswerError(_cause(error)) from error
         try:
-            return await self._once(method, base, target, headers, body)
+            return await self._once(again, method, target, headers, body)
         except (aiohttp.ClientError, ValueError) as error:
             raise NoAnswerError(_cause(error)) from error
 
-    def _may_repeat(self, error: Exception, base: str) -> bool:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return self._replicas.has_several(base)  # nothing was sent, and another may take it
-        # refused, or closed before a reply began: see chassis.connector
-        return isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
-
     async def _once(
-        self, method: str, base: str, target: str, headers: Mapping[str, str], body: bytes | None
+        self, place: "Place", method: str, target: str, headers: Mapping[str, str], body: bytes | None
     ) -> Received:
-        place = await self._replicas.next(base)
         async with self._session.request(
             method,
             URL(place.base + target, encoded=True),
@@ -99,11 +107,16 @@ class Outbound:
             return Received(response.status, response.headers, await _limited(response))
 
 
+def _is_away(error: Exception) -> bool:
+    """Whether no connection came about; else it was an old one that closed, which says little of the service."""
+    return isinstance(error, aiohttp.ClientConnectorError)
+
+
 def _cause(error: Exception) -> str:
     """Kind and message of aiohttp's error; its repr would show the request's headers, credentials too."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    first_line = text.partition("\n")[0]  # further ones hold what the other side sent
-    return f"{type(error).__name__}: {first_line}"
+    # further lines hold what the other side sent
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes | None:
@@ -144,13 +157,14 @@ class Replicas:
 
     A name with several addresses is a service with several replicas (as in compose, or a headless service of
     Kubernetes): each request goes to the next one. The name is resolved again every second, behind the
-    requests, so that replicas which come are used and those that go are not. A name with one address is left
-    to aiohttp.
+    requests, so that replicas which come are used and those that go are not. Where no connection came about
+    is left out for two seconds, as long as there is another: a replica that stops is gone before its address is.
     """
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._shunned: dict[str, float] = {}
 
     async def next(self, base: str) -> Place:
         host = self._hosts.get(base)
@@ -159,16 +173,36 @@ class Replicas:
             host = self._hosts[base]
         elif time.monotonic() - host.resolved > RESOLVE_EVERY_SECONDS:
             self._resolve(base)
-        host.turn += 1
-        return host.places[host.turn % len(host.places)]
+        return self._choose(host)
 
-    def has_several(self, base: str) -> bool:
-        host = self._hosts.get(base)
-        return host is not None and len(host.places) > 1
+    async def instead_of(self, place: Place, base: str, *, is_away: bool) -> Place:
+        """Where to repeat what ``place`` did not answer: elsewhere, if there is anywhere else."""
+        if is_away:
+            self._shunned[place.base] = time.monotonic() + SHUN_SECONDS
+        if not self._others(place, base):
+            # nobody waits longer for a name than for a connection
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESOLVE_MOST_SECONDS):
+                    await asyncio.shield(self._resolve(base))
+        others = self._others(place, base)
+        return self._choose(self._hosts[base], others) if others else place
 
     def close(self) -> None:
         for task in self._resolving.values():
             task.cancel()
+
+    def _others(self, place: Place, base: str) -> list[Place]:
+        return [other for other in self._hosts[base].places if other.base != place.base]
+
+    def _choose(self, host: _Host, places: Sequence[Place] = ()) -> Place:
+        """The next in turn among ``places``, or all of the host's; of those left out only if there is no other."""
+        host.turn += 1
+        places = places or host.places
+        if self._shunned and len(places) > 1:
+            now = time.monotonic()
+            self._shunned = {base: until for base, until in self._shunned.items() if until > now}
+            places = [place for place in places if place.base not in self._shunned] or places
+        return places[host.turn % len(places)]
 
     def _resolve(self, base: str) -> asyncio.Task[None]:
         """The resolution under way; one at a time for each host."""
@@ -200,12 +234,15 @@ async def _places(base: str) -> list[Place] | None:
     for family, _, _, _, address in found:
         families.setdefault(family, set()).add(str(address[0]))
     addresses = max(families.values(), key=len, default=set())
-    if len(addresses) < 2:  # noqa: PLR2004 - one of each family is one host
+    if (
+        len(addresses) == 1 and len(families) > 1
+    ):  # one of each family is one host: aiohttp takes what answers
         return [Place(base)]
-    return [_place(base, address) for address in sorted(addresses)]
+    seconds = CONNECT_SECONDS if len(addresses) == 1 else REPLICA_CONNECT_SECONDS
+    return [_place(base, address, seconds) for address in sorted(addresses)]
 
 
-def _place(base: str, address: str) -> Place:
+def _place(base: str, address: str, connect_seconds: float) -> Place:
     parts = urlsplit(base)
     literal = f"[{address}]" if ":" in address else address
     netloc = literal if parts.port is None else f"{literal}:{parts.port}"
@@ -213,7 +250,7 @@ def _place(base: str, address: str) -> Place:
         parts._replace(netloc=netloc).geturl(),
         {hdrs.HOST: parts.netloc},
         parts.hostname if parts.scheme == "https" else None,
-        aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=REPLICA_CONNECT_SECONDS),
+        aiohttp.ClientTimeout(total=MOST_SECONDS, sock_connect=connect_seconds),
     )
 
 

@@ -1,8 +1,8 @@
 """From the environment to a running service, and from SIGTERM to its end.
 
-Stopping: readiness turns 503 and replies close their connections (the grace); then the listener closes,
-what comes on open connections is answered 503, what was taken is finished; then the process ends, ten
-seconds after the signal at the latest.
+Stopping: readiness turns 503 and replies close their connections (the grace); then the listener and all
+idle connections close, what was taken is finished; then the process ends, ten seconds after the signal at
+the latest.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from aiohttp import web
 
 from chassis.app import SERVICE
 from chassis.auth import SampleCredentialsError
-from chassis.listener import Runner
+from chassis.listener import Runner, Server
 from chassis.settings import Settings, SettingsError, load
 from chassis.telemetry import StandardLogging
 from chassis.tls import Tls, TlsError
 from chassis.users import UsersFileError
 
-LOOK_AT_FILES_SECONDS: Final = 1.0
 # with a request that hangs, aiohttp takes twice its shutdown_timeout on top of this: ten seconds in all
 GONE_AFTER_SECONDS: Final = 7.5
+LOOK_AT_FILES_SECONDS: Final = 1.0
 BACKLOG: Final = 1_024
 MOST_YOUNG_OBJECTS: Final = 50_000
 
@@ -142,9 +142,13 @@ class _Doors:
 
 
 async def _finish(app: web.Application, began: float) -> None:
-    """Refuses what is new, waits for what was taken, closes all."""
-    service = app[SERVICE]
-    service.is_closed = True
-    while service.in_hand and time.monotonic() - began < GONE_AFTER_SECONDS:
+    """Waits for what was taken, closes all."""
+    service, server = app[SERVICE], app[RUNNER].server
+    while True:
+        if isinstance(server, Server):
+            server.close_idle()
         await asyncio.sleep(0.02)  # a count that every request changes is cheaper than an event
+        if not service.in_hand or time.monotonic() - began >= GONE_AFTER_SECONDS:
+            break
+    service.is_closed = True
     await app[RUNNER].cleanup()

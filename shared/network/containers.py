@@ -13,7 +13,7 @@ DFSPS = ("dfsp1", "dfsp2")
 _AT_FIRST = ("eur", "30754017")
 
 
-def prepare(folder: Path, *, scheme: str = "http") -> None:
+def prepare(folder: Path) -> None:
     """Make what is missing; nothing that is there is changed, for a database keeps its first password."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(_FOLDER_MODE)
@@ -22,7 +22,8 @@ def prepare(folder: Path, *, scheme: str = "http") -> None:
     for dfsp in DFSPS:
         password = _once(folder / f"{dfsp}-database-password", secrets.token_urlsafe(24))
         _once(folder / f"{dfsp}-database-url", f"postgresql://quotes:{password}@{dfsp}-postgres/quotes")
-    _once(folder / "directory.json", json.dumps(_directory(scheme), indent=2, ensure_ascii=False))
+    for file, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
+        _once(folder / file, json.dumps(_directory(scheme), indent=2, ensure_ascii=False))
 
 
 def _once(file: Path, content: str) -> str:

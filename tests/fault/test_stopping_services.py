@@ -139,8 +139,7 @@ async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, c
         child.terminate()
         await wait_for_log(chain, name, "stopping")
         await asyncio.sleep(0.3)  # with no grace the listener closes at once
-        connection.write("POST", RESERVE, orjson.dumps(QUOTE), **{"L1p-Trace-Id": "new"})
-        refused = await connection.answer()
+        idle_is_closed = await connection.is_closed()
         new_is_refused = await is_refused(chain, name)
         still_runs = child.running
         await let_go()
@@ -148,9 +147,7 @@ async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, c
         seconds = await gone_after(child, began)
 
     assert (200, "EXECUTED") == (paid.status, paid.json.get("state"))
-    assert (503, "UnavailableError", name.removesuffix("-payer"), "new") == refused.raised
-    assert "1" == refused.headers["Retry-After"]
-    assert "close" == refused.headers["Connection"].lower()
+    assert idle_is_closed
     assert new_is_refused
     assert still_runs
     assert seconds < GONE_SECONDS
@@ -176,14 +173,13 @@ async def test_the_directory_finishes_what_it_has_taken(restored, client):
         child.terminate()
         await wait_for_log(chain, "central-directory", "stopping")
         await asyncio.sleep(0.3)
-        connection.write("GET", "/resources?identifierType=eur&identifier=77")
-        refused = await connection.answer()
+        idle_is_closed = await connection.is_closed()
         taken.writer.write(body[10:])
         added = await taken.answer()
         seconds = await gone_after(child, began)
 
     assert 201 == added.status
-    assert (503, "UnavailableError", "central-directory") == refused.raised[:3]
+    assert idle_is_closed
     assert seconds < GONE_SECONDS
     assert 0 == child.exit_code
 
