@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
@@ -22,10 +23,20 @@ def users_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server's URL; tests make databases of their own on it."""
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
         yield url
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder for an embedded Postgres: as root's, it runs as another user, who must get there.
+
+    Not below pytest's own: that one is closed to others again whenever another pytest starts beside this.
+    """
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
