@@ -74,7 +74,12 @@ def allowed_base(url: str, path: str, allowed: Sequence[str]) -> str:
         expected = urlsplit(base).path + path
         if origin == _origin(base) and _after_origin(url) == expected:
             return base
-    raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url[:200]!r}")
+    raise _not_allowed(url)
+
+
+def _not_allowed(url: str) -> SubmissionUrlNotAllowedError:
+    """The refusal; what stands before an ``@`` is a password and belongs in no log."""
+    return SubmissionUrlNotAllowedError(cause=f"submissionUrl {url.rpartition('@')[2][:200]!r}")
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -86,7 +91,7 @@ def _origin(url: str) -> tuple[str, str, int]:
     scheme = parts.scheme.lower()
     is_plain = url.isascii() and url.isprintable() and not {" ", "\\", "@", "?", "#"} & set(url)
     if scheme not in _DEFAULT_PORTS or not parts.hostname or not is_plain:
-        raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url[:200]!r}")
+        raise _not_allowed(url)
     return scheme, parts.hostname, _DEFAULT_PORTS[scheme] if port is None else port
 
 

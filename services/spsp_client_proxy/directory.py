@@ -181,4 +181,5 @@ def _base(entry: dict[str, Any]) -> str:
     try:
         return base_url(url if isinstance(url, str) else "")
     except ValueError as error:
-        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {url!r:.200}: {error}") from error
+        named = str(url).rpartition("@")[2]  # before it stands a password
+        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {named!r:.200}: {error}") from error
