@@ -15,7 +15,7 @@ from support.forwarders import FORWARDERS, Forwarder, Hop, hop_of
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_start():
     """What a process pays once when it starts would be paid by each test: hashes, and OpenAPI documents."""
     with pytest.MonkeyPatch.context() as patch:
@@ -25,7 +25,7 @@ def _cheap_start():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def users_file(_cheap_start, tmp_path_factory) -> Path:
     """The sample users, hashed cheaply."""
     path = tmp_path_factory.mktemp("users") / "users"
