@@ -7,18 +7,19 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
+from argon2 import PasswordHasher
 
-from chassis import users
+from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
 
 
 @pytest.fixture(scope="session")
 def users_file(tmp_path_factory) -> Path:
-    """The sample users; hashing takes a while, so once."""
+    """The sample users, with hashes that cost next to nothing: what one costs is no test's business but its own."""
     path = tmp_path_factory.mktemp("users") / "users"
-    for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():
-        users.add(path, name, password)
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in SAMPLE_USERS.items()))
     return path
 
 
