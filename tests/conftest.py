@@ -1,35 +1,43 @@
 """Fixtures: users, a real Postgres, one service in process, and the whole chain as processes."""
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from tempfile import TemporaryDirectory
 
 import aiohttp
-import asyncpg
 import pytest
+from argon2 import PasswordHasher
 
-from chassis import users
+from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
-from support.postgres import postgres
+from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
 
 
 @pytest.fixture(scope="session")
 def users_file(tmp_path_factory) -> Path:
-    """The sample users; hashing takes a while, so once."""
+    """The sample users, with hashes that cost next to nothing: what one costs is no test's business but its own."""
     path = tmp_path_factory.mktemp("users") / "users"
-    for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():
-        users.add(path, name, password)
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in SAMPLE_USERS.items()))
     return path
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server's URL; tests make databases of their own on it."""
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
         yield url
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder for an embedded Postgres: as root's, it runs as another user, who must get there.
+
+    Not below pytest's own: that one is closed to others again whenever another pytest starts beside this.
+    """
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -38,24 +46,6 @@ async def database_url(postgres_url) -> AsyncIterator[str]:
     name = await create_database(postgres_url)
     yield with_database(postgres_url, name)
     await drop_database(postgres_url, name)
-
-
-async def create_database(url: str) -> str:
-    name = f"test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return name
-
-
-async def drop_database(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
-
-
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 @pytest.fixture
@@ -73,11 +63,11 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(scope="session")
 def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
     """The whole chain as processes on loopback; tests leave every service running."""
-    name = asyncio.run(create_database(postgres_url))
-    url = with_database(postgres_url, name)
-    with running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started:
+    with (
+        fresh_database(postgres_url) as url,
+        running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started,
+    ):
         yield started
-    asyncio.run(drop_database(postgres_url, name))
 
 
 @pytest.fixture
@@ -87,9 +77,7 @@ def own_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Callable[.
 
         def start(overrides: Overrides | None = None, *, database_url: str | None = None) -> Chain:
             if database_url is None:
-                name = asyncio.run(create_database(postgres_url))
-                stack.callback(asyncio.run, drop_database(postgres_url, name))
-                database_url = with_database(postgres_url, name)
+                database_url = stack.enter_context(fresh_database(postgres_url))
             folder = tmp_path_factory.mktemp("own_chain")
             return stack.enter_context(running(folder, database_url, users_file, overrides or {}))
 

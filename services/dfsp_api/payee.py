@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import environ
 import orjson
 from aiohttp import web
@@ -68,6 +69,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
         sweeping = asyncio.create_task(payee.keep_swept(settings, log.error))
         yield
         sweeping.cancel()
+        await asyncio.wait([sweeping])
         await payee.database.close()
 
     app.cleanup_ctx.append(database)
@@ -147,5 +149,5 @@ class Payee:
             try:
                 while await self._quotes.sweep(timedelta(days=settings.retention_days)) is not None:
                     await asyncio.sleep(0.01)
-            except QuotingError as error:
-                on_fault("retention", cause=error.cause)
+            except (QuotingError, asyncpg.PostgresError) as error:
+                on_fault("retention", cause=str(getattr(error, "cause", None) or error))

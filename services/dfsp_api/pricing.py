@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError
 from quoting.schemas import AMOUNT, MOST_AMOUNT_DIGITS, exponents
@@ -144,9 +144,9 @@ def parse(text: str) -> FeeSchedule:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise ScheduleError(f"the fee schedule is not TOML: {error}") from None
-    if set(content) != {"rule"} or not isinstance(content["rule"], list):
+    if set(content) != {"rule"} or not _are_tables(content["rule"]):
         raise ScheduleError("the fee schedule must hold [[rule]] tables and nothing else")
     rules: dict[tuple[str, str], Rule] = {}
     for table in content["rule"]:
@@ -156,6 +156,10 @@ def parse(text: str) -> FeeSchedule:
                     raise ScheduleError(f"rule {transfer_type} {currency}: is there twice")
                 rules[transfer_type, currency] = _rule(table, transfer_type, currency)
     return FeeSchedule(rules)
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _strings(table: Mapping[str, Any], key: str) -> list[str]:
@@ -176,7 +180,7 @@ def _rule(table: Mapping[str, Any], transfer_type: str, currency: str) -> Rule:
         raise ScheduleError(f"{name}: {currency} is no ISO 4217 currency that has a minor unit")
     exponent = exponents()[currency]
     steps = table.get("step")
-    if not isinstance(steps, list) or not steps:
+    if not steps or not _are_tables(steps):
         raise ScheduleError(f"{name}: needs [[rule.step]] tables")
     try:
         rounding = Rounding(table.get("rounding", "half_up"))
@@ -201,9 +205,9 @@ def _step(table: Mapping[str, Any], rule: str, exponent: int) -> Step:
     if unknown:
         raise ScheduleError(f"{rule}: {', '.join(sorted(unknown))}: no such setting of a step")
     percent = table.get("percent", "0")
-    if not isinstance(percent, str) or not AMOUNT.match(percent) or Decimal(percent) > MOST_RATE_PERCENT:
+    if not _is_number(percent) or Decimal(percent) > MOST_RATE_PERCENT:
         raise ScheduleError(
-            f"{rule}: percent must be a string such as '1.5', at most {MOST_RATE_PERCENT}, not {percent!r}"
+            f"{rule}: percent must be a string such as '1.5', at most {MOST_RATE_PERCENT}, not {percent!r:.40}"
         )
     return Step(
         first=_amount(table, "from", rule, exponent),
@@ -216,13 +220,22 @@ def _step(table: Mapping[str, Any], rule: str, exponent: int) -> Step:
 def _amount(table: Mapping[str, Any], key: str, rule: str, exponent: int) -> int:
     """An amount of a schedule in minor units. A string: a TOML float would not be exact."""
     value = table.get(key)
-    if not isinstance(value, str) or not AMOUNT.match(value):
-        raise ScheduleError(f"{rule}: {key} must be a string such as '12.50', not {value!r}")
+    if not _is_number(value):
+        raise ScheduleError(
+            f"{rule}: {key} must be a string such as '12.50', at most {MOST_AMOUNT_DIGITS} digits,"
+            f" not {value!r:.40}"
+        )
     if len(value.partition(".")[2]) > exponent:
         raise ScheduleError(f"{rule}: {key} {value} has more than {exponent} fraction digits")
-    if len(value.replace(".", "")) > MOST_AMOUNT_DIGITS:
-        raise ScheduleError(f"{rule}: {key} {value} has more than {MOST_AMOUNT_DIGITS} digits")
     return int(Decimal(value).scaleb(exponent))
+
+
+def _is_number(value: object) -> TypeGuard[str]:
+    return (
+        isinstance(value, str)
+        and AMOUNT.match(value) is not None
+        and len(value.replace(".", "")) <= MOST_AMOUNT_DIGITS
+    )
 
 
 def _require_increasing(rule: Rule) -> None:
@@ -244,6 +257,8 @@ def _require_increasing(rule: Rule) -> None:
                 f"{rule.name}: after the step to {rule.written(one.last)} the next must begin at"
                 f" {rule.written(one.last + 1)}, not {rule.written(following.first)}"
             )
+    # only now: what an amount costs is known where each has one step
+    for one, following in zip(rule.steps, rule.steps[1:], strict=False):
         if rule.source(following.first) <= rule.source(one.last):
             raise ScheduleError(
                 f"{rule.name}: {rule.written(following.first)} would cost the sender"

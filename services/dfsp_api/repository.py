@@ -1,4 +1,4 @@
-"""The statements that hold the promises (architecture: "Statements that hold the promises").
+"""The statements that hold the promises (README, "Decisions").
 
 Each takes many items and is one or two autocommitted READ COMMITTED statements, whatever their number.
 """
@@ -74,6 +74,7 @@ RETURNING {", ".join(f"quote.{column.strip()}" for column in _COLUMNS.split(",")
 
 SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
 
+# Counts what was due, not what was reduced: where a rival has executed one of them, there may still be more.
 SWEEP: Final = """
 WITH due AS MATERIALIZED (
     SELECT uuid FROM quote
@@ -81,9 +82,11 @@ WITH due AS MATERIALIZED (
     LIMIT $3
 ), locked AS MATERIALIZED (
     SELECT uuid FROM quote WHERE uuid IN (SELECT uuid FROM due) ORDER BY uuid FOR NO KEY UPDATE
+), reduced AS (
+    UPDATE quote SET request = NULL, source_amount = NULL, destination_amount = NULL
+    FROM locked WHERE quote.uuid = locked.uuid AND quote.executed IS NULL
 )
-UPDATE quote SET request = NULL, source_amount = NULL, destination_amount = NULL
-FROM locked WHERE quote.uuid = locked.uuid AND quote.executed IS NULL
+SELECT count(*) FROM due
 """
 
 SWEPT: Final = "UPDATE retention SET swept_until = $1"
@@ -176,7 +179,7 @@ class Repository:
     async def sweep(self, older_than: timedelta) -> int | None:
         """One small batch of retention: reduces expired, never executed quotes to stubs.
 
-        How many, or None when there is nothing left to do, or another process is about it.
+        How many were due, or None when there is nothing left to do, or another process is about it.
         """
 
         async def work(connection: Connection) -> int | None:
@@ -188,11 +191,10 @@ class Repository:
                 return None
             is_last = until <= begin + SWEEP_SLICE
             until = min(until, begin + SWEEP_SLICE)
-            status = await connection.execute(SWEEP, begin, until, SWEEP_ROWS)
-            swept = int(status.rpartition(" ")[2])
-            if swept < SWEEP_ROWS:
+            due: int = await connection.fetchval(SWEEP, begin, until, SWEEP_ROWS)
+            if due < SWEEP_ROWS:
                 await connection.execute(SWEPT, until)
-            return None if is_last and not swept else swept
+            return None if is_last and not due else due
 
         return await self._database.transaction(work)
 

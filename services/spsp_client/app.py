@@ -13,6 +13,7 @@ from aiohttp import web
 
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
 from chassis.settings import Settings, base_urls, whole
+from chassis.telemetry import url_for_log
 from quoting.body import members, write
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call, Reply
 from quoting.forwarder import forwarder
@@ -74,12 +75,7 @@ def allowed_base(url: str, path: str, allowed: Sequence[str]) -> str:
         expected = urlsplit(base).path + path
         if origin == _origin(base) and _after_origin(url) == expected:
             return base
-    raise _not_allowed(url)
-
-
-def _not_allowed(url: str) -> SubmissionUrlNotAllowedError:
-    """The refusal; what stands before an ``@`` is a password and belongs in no log."""
-    return SubmissionUrlNotAllowedError(cause=f"submissionUrl {url.rpartition('@')[2][:200]!r}")
+    raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url_for_log(url)}")
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -91,7 +87,7 @@ def _origin(url: str) -> tuple[str, str, int]:
     scheme = parts.scheme.lower()
     is_plain = url.isascii() and url.isprintable() and not {" ", "\\", "@", "?", "#"} & set(url)
     if scheme not in _DEFAULT_PORTS or not parts.hostname or not is_plain:
-        raise _not_allowed(url)
+        raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url_for_log(url)}")
     return scheme, parts.hostname, _DEFAULT_PORTS[scheme] if port is None else port
 
 

@@ -19,7 +19,7 @@ from yarl import URL
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
 from chassis.settings import base_url
-from chassis.telemetry import TRACE_HEADER
+from chassis.telemetry import TRACE_HEADER, url_for_log
 from quoting.call import MOST_TIMEOUT_MS, TRACEPARENT_HEADER, Call
 from quoting.link import NOTHING_RECEIVED, cause_of, read_limited
 
@@ -181,5 +181,4 @@ def _base(entry: dict[str, Any]) -> str:
     try:
         return base_url(url if isinstance(url, str) else "")
     except ValueError as error:
-        named = str(url).rpartition("@")[2]  # before it stands a password
-        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {named!r:.200}: {error}") from error
+        raise UpstreamError(_NO_ANSWER, cause=f"the directory named {url_for_log(url)}: {error}") from error

@@ -7,18 +7,20 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
+from chassis.errors import QuotingError, UnavailableError
 
 CONNECT_SECONDS: Final = 5.0
 MOST_RETRIES: Final = 3
 TRY_AGAIN_SECONDS: Final = 0.5
+STATEMENT_SECONDS: Final = 60.0  # the longest time a caller can give
+READY_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 # what says that the server is away or going, not that the statement is wrong
 _AWAY = (
-    OSError,
+    OSError,  # TimeoutError too
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
@@ -59,6 +61,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             # a 200 means that the quote is on disk, whatever the role's or database's own settings are
             server_settings={"synchronous_commit": "on", "application_name": self._lock},
+            reset=_nothing_to_reset,
         )
         self._preparing = asyncio.create_task(self._prepare(on_fault))
 
@@ -73,7 +76,7 @@ class Database:
         said = ""
         while not self._is_migrated:
             try:
-                await self._using(self._migrate)
+                await self._using(self._migrate, None)
             except (QuotingError, asyncpg.PostgresError) as error:
                 cause = f"{error.cause or error.message}" if isinstance(error, QuotingError) else str(error)
                 if cause != said:
@@ -112,46 +115,49 @@ class Database:
         Deadlocks and serialization failures are tried again, three times at most. Raises UnavailableError
         where the database is away; the outcome is then unknown. Other errors of Postgres come as they are.
         """
-        self._require_migrated()
 
         async def run(connection: Connection) -> Sequence[asyncpg.Record]:
             return await connection.fetch(statement, *arguments)
 
-        for _ in range(MOST_RETRIES):
-            try:
-                return await self._using(run)
-            except _TRY_AGAIN:
-                continue
-        raise UnavailableError(cause="deadlocks or serialization failures, again and again")
+        return await self._again_and_again(run)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What ``work`` gives, in one READ COMMITTED transaction."""
-        self._require_migrated()
+        """What ``work`` gives, in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self._using(run)
+        return await self._again_and_again(run)
+
+    async def _again_and_again(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        self._require_migrated()
+        for _ in range(MOST_RETRIES):
+            try:
+                return await self._using(work, STATEMENT_SECONDS)
+            except _TRY_AGAIN:
+                continue
+        raise UnavailableError(cause="deadlocks or serialization failures, again and again")
 
     def _require_migrated(self) -> None:
         if not self._is_migrated:
             raise UnavailableError(cause="the database has not been there yet")
 
-    async def _using(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _using(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None) -> T:
+        """``None`` for as long as it takes. Raises UnavailableError."""
         assert self._pool is not None  # noqa: S101 - opened with the app
         try:
-            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
-            try:
-                return await work(connection)
-            except (asyncio.CancelledError, *_AWAY):
-                # a server that hangs would hold up an orderly release, and with it the caller
-                connection.terminate()
-                raise
-            finally:
-                await self._pool.release(connection, timeout=1)
-        except TimeoutError as error:
-            raise UpstreamTimeoutError("The database did not answer in time.", cause=repr(error)) from error
+            # whoever waits for a connection waits as long as he has time; connecting has a limit of its own
+            async with asyncio.timeout(seconds):
+                connection = await self._pool.acquire()
+                try:
+                    return await work(connection)
+                except (asyncio.CancelledError, *_AWAY):
+                    # a server that hangs would hold up an orderly release, and with it the caller
+                    connection.terminate()
+                    raise
+                finally:
+                    await self._pool.release(connection)
         except _AWAY as error:
             raise UnavailableError(
                 "The database is away.", cause=f"{type(error).__name__}: {error}"
@@ -162,9 +168,16 @@ class Database:
         if not self._is_migrated:
             return ["database"]
         try:
-            rows = await self.fetch(
-                "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
-            )
-        except QuotingError:
+            # a server that hangs is away; no request's deadline watches over this
+            async with asyncio.timeout(READY_SECONDS):
+                rows = await self.fetch(
+                    "SELECT name FROM pg_settings"
+                    " WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
+                )
+        except (QuotingError, TimeoutError):
             return ["database"]
         return [f"database with {row['name']} on" for row in rows]
+
+
+async def _nothing_to_reset(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """No statement of ours leaves anything behind in its session: a round trip saved each time."""

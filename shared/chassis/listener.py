@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_exceptions import HTTPException
@@ -18,8 +17,6 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from chassis.app import KEEPALIVE_SECONDS, SERVICE, Exchange, Service, error_response, finish, from_aiohttp
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, QuotingError, UnavailableError
 from chassis.telemetry import TRACE_HEADER, trace_id_from
-
-__all__ = ["BaseProtocol", "Runner"]
 
 MOST_LINE_BYTES: Final = 8_190
 MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
@@ -123,7 +120,7 @@ class Runner(web.AppRunner):
             auto_decompress=False,
             max_line_size=MOST_LINE_BYTES,
             max_field_size=MOST_FIELD_BYTES,
-            shutdown_timeout=1.0,
+            shutdown_timeout=0.5,
             **options,
         )
 

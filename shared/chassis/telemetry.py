@@ -36,6 +36,11 @@ def trace_id_from(headers: Iterable[str]) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
 
 
+def url_for_log(url: object) -> str:
+    """A URL of somebody else's as a log may show it: nothing before an ``@``, and not without end."""
+    return repr(str(url).rpartition("@")[2])[:200]
+
+
 def iso_time(seconds: float) -> str:
     """Unix time as ISO 8601 in UTC with milliseconds and Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -66,29 +66,26 @@ class Child:
         if self.running:
             return
         self._wanted = True
-        self._process = _starter.submit(self._spawn).result()
+        _starter.submit(self._spawn).result()
 
-    def signal(self, number: signal.Signals) -> None:
+    def ask(self, number: signal.Signals) -> None:
         """Send a signal, of which the process may well end; that counts as wanted."""
         self._wanted = False
-        if self._process is not None:
-            self._process.send_signal(number)
+        self._send(number)
 
     def pause(self) -> None:
         """Stop it where it is (SIGSTOP): a peer that neither answers nor closes."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def terminate(self) -> None:
-        self.signal(signal.SIGTERM)
+        self.ask(signal.SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL and wait until it is gone."""
-        self.signal(signal.SIGKILL)
+        self.ask(signal.SIGKILL)
         self.wait(10)
 
     def wait(self, seconds: float) -> bool:
@@ -111,13 +108,21 @@ class Child:
         except FileNotFoundError:
             return []
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _send(self, number: signal.Signals) -> None:
+        # behind a start that the one who asked for it did not wait for (Ctrl-C)
+        _starter.submit(self._send_now, number).result()
+
+    def _send_now(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _spawn(self) -> None:
         uid, gid = self._user or ("", "")
         tether = [sys.executable, "-I", "-S", str(_TETHER)]
         told = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
         with self.log.open("ab") as output:
             self._log_start = output.tell()
-            return subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*tether, *told, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

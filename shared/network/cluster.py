@@ -13,8 +13,6 @@ import signal
 import stat
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,20 +113,15 @@ def _make(folder: Path, binaries: Path, user: tuple[int, int] | None, log: Path)
     initdb = Child(
         "initdb", command, log=log, cwd=new, user=user, death_signal=signal.SIGKILL, env=environment()
     )
-    with _gone_at_end(initdb):
+    try:
         initdb.start()
         ended = initdb.wait(_INIT_SECONDS)
-    if not ended or initdb.exit_code:
-        raise PostgresError("\n".join(["initdb failed:", *initdb.last_lines()]))
-    new.rename(folder)
-
-
-@contextmanager
-def _gone_at_end(child: Child) -> Iterator[None]:
-    try:
-        yield
+        if not ended or initdb.exit_code:
+            raise PostgresError("\n".join(["initdb failed:", *initdb.last_lines()]))
+        new.rename(folder)
     finally:
-        child.kill()
+        initdb.kill()
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:

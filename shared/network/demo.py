@@ -177,8 +177,7 @@ class Demo:
         return str(answer.json.get("uuid"))
 
     def _refused(self, uuid: str, request: Mapping[str, str], refusal: _Refusal) -> None:
-        self._say(f"{refusal.why}:")
-        answer = self._put(uuid, request)
+        answer = self._put(uuid, request, f"{refusal.why}: ")
         self._expect(answer, refusal.status)
         error = answer.json
         fields = _fields(error)
@@ -188,12 +187,11 @@ class Demo:
         if error.get("id") != refusal.id or (refusal.field and refusal.field not in fields):
             raise DemoError(f"expected {refusal.id}" + (f" naming {refusal.field}" if refusal.field else ""))
 
-    def _put(self, uuid: str, request: Mapping[str, str]) -> Answer:
+    def _put(self, uuid: str, request: Mapping[str, str], why: str = "") -> Answer:
         path = f"/v1/payments/{uuid}"
-        self._say(f"PUT {path}")
-        return http.send(
-            "PUT", self._origin + path, headers=self._headers(self._new_trace()), body=_body(request)
-        )
+        self._say(f"{why}PUT {path}")
+        headers = self._headers(self._new_trace())
+        return http.send("PUT", self._origin + path, headers=headers, body=_body(request))
 
     def _new_trace(self) -> str:
         self.traces.append(str(uuid4()))

@@ -73,7 +73,7 @@ def show(
 
 def _follow(folder: LogFolder, terminal: Terminal, trace: str | None) -> None:
     merger = Merger()
-    while not terminal.gone:
+    while terminal.is_read():
         merger.add(_chosen(folder.records(), trace))
         _print(merger.due(), terminal, trace)
         time.sleep(_LOOK_SECONDS)

@@ -78,11 +78,10 @@ class EmbeddedPostgres:
         """Start, and return when connections are accepted; also after a crash, and beside what one left."""
         if self._child is not None and self._child.running:
             return
-        if self._cluster is None:
-            self._cluster = cluster.prepare(self._folder, log=self.log)
-            self._child = self._server(self._cluster)
+        # each time: permissions of the folders above may have been taken back meanwhile
+        self._cluster = cluster.prepare(self._folder, log=self.log)
+        self._child = self._child or self._server(self._cluster)
         _clear_leftovers(self._cluster)
-        assert self._child is not None  # noqa: S101 - made with the cluster
         self._child.start()
         self._wait_ready(self._child)
 
@@ -97,7 +96,7 @@ class EmbeddedPostgres:
     def _end(self, how: signal.Signals) -> None:
         if self._child is None:
             return
-        self._child.signal(how)
+        self._child.ask(how)
         if not self._child.wait(_FAST_SECONDS):
             self._child.kill()
 
@@ -150,7 +149,8 @@ def _stop(pid: int, made: Cluster) -> None:
     os.kill(pid, signal.SIGINT)
     deadline = Deadline(_FAST_SECONDS)
     while deadline.waits():
-        if not _exists(pid):
+        # rather than whether the number exists: an ended one may wait for a parent that never looks
+        if not _is_server(pid, made.folder):
             return
     raise PostgresError(f"a Postgres (process {pid}) still runs on {made.folder} and does not stop")
 

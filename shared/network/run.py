@@ -128,7 +128,7 @@ class Run:
             dsn=self._postgres.dsn if self._postgres else os.environ[DATABASE_URL],
             logs=self._logs,
             terminal=self._terminal,
-            settings=[name for name in demo.OWN_SETTINGS if name in os.environ],
+            settings=[name for name in demo.OWN_SETTINGS if os.environ.get(name)],
         )
         try:
             one.run()
@@ -156,7 +156,7 @@ class Run:
         folder.to_end()
         requests, traffic = Requests(ignored=ignored), Traffic(self._terminal, time.time)
         try:
-            while not self._terminal.gone:
+            while self._terminal.is_read():
                 requests.add(folder.records(), time.monotonic())
                 traffic.show(requests.take(time.monotonic()), time.monotonic())
                 time.sleep(_LOOK_SECONDS)
@@ -172,6 +172,7 @@ class Run:
             self._postgres.stop()
         if self._lock:
             self._lock.release()
+        if self._postgres or self._network:
             self._tell("all has stopped")
 
     def _kill_all(self) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 _LOOK_SECONDS = 0.1
 _PAUSE_SECONDS = 1.0
 _MOST, _PERIOD_SECONDS = 5, 60.0
-_SHOWN_LINES = 6
+_SHOWN_LINES, _SHOWN_CHARACTERS = 6, 240
 
 
 class Watched(Protocol):
@@ -89,7 +89,7 @@ class Supervisor:
     def _mourn(self, one: Watched, budget: Budget) -> None:
         self._tell(f"{one.name} ended by itself with exit code {one.exit_code}; its last lines:")
         for line in one.last_lines(_SHOWN_LINES):
-            self._tell(f"  {line}")
+            self._tell(f"  {line[:_SHOWN_CHARACTERS]}")
         if budget.spend(self._clock()):
             self._due[one.name] = self._clock() + self._pause_seconds
             return

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import sys
 import threading
 from typing import TextIO
@@ -41,6 +42,14 @@ class Terminal:
                 self.gone = True
                 # what is still buffered goes nowhere, or the interpreter's own last flush would complain
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def is_read(self) -> bool:
+        """Say whether anybody still reads: also of a pipe that nothing was written to since its end closed."""
+        if not self.gone and not self._stream.isatty():
+            poll = select.poll()
+            poll.register(self._stream.fileno(), 0)
+            self.gone = any(event & select.POLLERR for _, event in poll.poll(0))
+        return not self.gone
 
     def paint(self, text: str, colour: str) -> str:
         return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour and text else text

@@ -59,7 +59,7 @@ MOST_QUERY_PARAMETERS: Final = 10
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _KEY = re.compile(r"[!-~]{1,128}\Z")
-_MILLISECONDS = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
+_MILLISECONDS = re.compile(r"0*([1-9][0-9]*)\Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?\Z")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _JSON_TYPES = frozenset({"application/json"})
@@ -123,6 +123,9 @@ def _handler(
         exchange = request[EXCHANGE]
         body = await read_body(request) if operation.has_body else None
         call = _call(operation, request, exchange, parameters, body)
+        if call.deadline <= time.monotonic():
+            # the body took all the time; asyncio.timeout alone would let the work begin
+            raise UpstreamTimeoutError
         try:
             async with asyncio.timeout(call.deadline - time.monotonic()):
                 reply = await answer(call)
@@ -182,9 +185,11 @@ def _timeout_ms(given: Sequence[str]) -> int:
     """What is left of the caller's time, in milliseconds. Raises InvalidHeaderError."""
     if not given:
         return DEFAULT_TIMEOUT_MS
-    if len(given) > 1 or not _MILLISECONDS.match(given[0]) or not int(given[0]):
+    match = _MILLISECONDS.match(given[0])
+    if len(given) > 1 or match is None:
         raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MOST_TIMEOUT_MS}.")
-    return min(int(given[0]), MOST_TIMEOUT_MS)
+    digits = match[1]
+    return MOST_TIMEOUT_MS if len(digits) > len(str(MOST_TIMEOUT_MS)) else min(int(digits), MOST_TIMEOUT_MS)
 
 
 def query_parameters(request: web.Request, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:

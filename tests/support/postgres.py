@@ -1,10 +1,14 @@
 """A real Postgres for tests: in a container where an engine has the image, else embedded."""
 
+import asyncio
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import docker
 from docker.errors import DockerException
 
@@ -45,3 +49,31 @@ def _in_container() -> Iterator[str]:
 
     with PostgresContainer(IMAGE, driver=None) as container:
         yield container.get_connection_url()
+
+
+async def create_database(url: str) -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return name
+
+
+async def drop_database(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await connection.close()
+
+
+def with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def fresh_database(url: str) -> Iterator[str]:
+    """A database of one's own on the server at ``url``; for fixtures that are no coroutines."""
+    name = asyncio.run(create_database(url))
+    try:
+        yield with_database(url, name)
+    finally:
+        asyncio.run(drop_database(url, name))

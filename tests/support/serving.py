@@ -22,9 +22,9 @@ async def served(app: web.Application) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _listening(runner: web.AppRunner) -> AsyncIterator[str]:
+async def _listening(runner: web.AppRunner, port: int = 0) -> AsyncIterator[str]:
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -40,6 +40,8 @@ class Seen:
     target: str
     headers: dict[str, str]
     body: bytes
+    transport: asyncio.Transport | None = None
+    """The connection it came on, for answers that close it."""
 
     @property
     def json(self) -> Any:
@@ -55,7 +57,9 @@ class Stub:
     seen: list[Seen] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(request.method, request.raw_path, dict(request.headers), await request.read())
+        seen = Seen(
+            request.method, request.raw_path, dict(request.headers), await request.read(), request.transport
+        )
         self.seen.append(seen)
         return await self.answer(seen)
 
@@ -73,12 +77,12 @@ def reply(status: int = 200, content: Any = None, **headers: str) -> Answer:
 
 
 @asynccontextmanager
-async def stub(answer: Answer) -> AsyncIterator[Stub]:
-    """A stub on a port of its own."""
+async def stub(answer: Answer, port: int = 0) -> AsyncIterator[Stub]:
+    """A stub on a port of its own, or on the one where somebody looks for it."""
     made = Stub(answer)
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{any:.*}", made.handle)
-    async with _listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1)) as made.url:
+    async with _listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1), port) as made.url:
         yield made
 
 

@@ -1,0 +1,262 @@
+"""Every status and id of wire.md §4, as a caller of the payer's dfsp-api sees it.
+
+Each error is raised where the real chain raises it; that the payee's role of dfsp-api did, its log shows.
+"""
+
+import asyncio
+import uuid
+
+import orjson
+import pytest
+
+from network.deadline import Deadline
+from support.exchange import Answer, send
+from support.messages import (
+    LOOK_UP_QUERY,
+    OTHER,
+    QUOTE,
+    RESERVE,
+    RESERVE_DESTINATION,
+    TRACE,
+    UNKNOWN_UUID,
+    basic,
+    headers,
+    keys_of,
+)
+from support.serving import raw
+
+PAY = f"/v1/payments/{UNKNOWN_UUID}"
+LOOK_UP = f"/v1/quote/{UNKNOWN_UUID}"
+
+
+def new_trace() -> str:
+    return f"error-{uuid.uuid4()}"
+
+
+def status_in_log(chain, service: str, trace: str) -> int | None:
+    """The status that a service logged for a trace id, waited for: lines are written a little later."""
+    deadline = Deadline(10, 0.05)
+    while deadline.waits():
+        for line in chain.log_lines(service):
+            if line.get("traceId") == trace:
+                return line["status"]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "more", "status", "id_"),
+    [
+        ("POST", RESERVE, b"{", {}, 400, "InvalidBodyError"),
+        ("POST", RESERVE, {**QUOTE, "amount": "-1"}, {}, 400, "InvalidBodyError"),
+        ("POST", RESERVE_DESTINATION, {**QUOTE, "amount": 12.5}, {}, 400, "InvalidBodyError"),
+        ("PUT", PAY, {**QUOTE, "more": "x"}, {}, 400, "InvalidBodyError"),
+        ("GET", LOOK_UP, None, {}, 400, "InvalidQueryParameterError"),
+        ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}&x=1", None, {}, 400, "InvalidQueryParameterError"),
+        ("POST", RESERVE, QUOTE, {"X_Request_Timeout_Ms": "0"}, 400, "InvalidHeaderError"),
+        ("POST", RESERVE, QUOTE, {"Idempotency_Key": "k" * 129}, 400, "InvalidHeaderError"),
+        ("PUT", "/v1/payments/1", QUOTE, {}, 400, "InvalidUriParameterError"),
+        ("GET", f"/v1/quote/x?{LOOK_UP_QUERY}", None, {}, 400, "InvalidUriParameterError"),
+        ("POST", RESERVE, QUOTE, {"Authorization": None}, 401, "UnauthorizedError"),
+        ("POST", RESERVE, QUOTE, {"Authorization": "Basic !"}, 401, "UnauthorizedError"),
+        ("POST", RESERVE, QUOTE, {"Authorization": basic("test", "124")}, 401, "UnauthorizedError"),
+        ("POST", "/v1/nothing", QUOTE, {}, 404, "NotFoundError"),
+        ("GET", RESERVE, None, {}, 405, "MethodNotAllowedError"),
+        ("POST", PAY, QUOTE, {}, 405, "MethodNotAllowedError"),
+        ("POST", RESERVE, b" " * 65_537, {}, 413, "PayloadTooLargeError"),
+        ("POST", RESERVE, QUOTE, {"Content_Type": "text/plain"}, 415, "UnsupportedMediaTypeError"),
+        ("POST", RESERVE, QUOTE, {"Content_Encoding": "gzip"}, 415, "UnsupportedMediaTypeError"),
+        ("POST", RESERVE, QUOTE, {"Expect": "100-more"}, 417, "ExpectationFailedError"),
+    ],
+)
+async def test_the_first_service_refuses_what_is_wrong_in_itself(
+    chain, client, method, target, body, more, status, id_
+):
+    trace = new_trace()
+    answer = await send(client, method, chain.url + target, body, trace=trace, **more)
+
+    assert (status, id_, "dfsp-api", trace) == answer.raised
+    assert trace == answer.headers[TRACE]
+    assert "application/json" == answer.headers["Content-Type"]
+    assert status == status_in_log(chain, "dfsp-api-payer", trace)
+
+
+async def test_a_refusal_for_credentials_says_how_to_authenticate(chain, client):
+    answer = await send(client, "POST", chain.url + RESERVE, QUOTE, Authorization=None)
+
+    assert 'Basic realm="dfsp-api", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("head", "id_"),
+    [
+        (b"POST /v1/quoteSourceAmount HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n", "InvalidHeaderError"),
+        (b"GET /v1 HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 8_200 + b"\r\n\r\n", "InvalidHeaderError"),
+        (b"GET /" + b"x" * 8_200 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "InvalidUriParameterError"),
+    ],
+)
+async def test_malformed_http_gets_the_error_object(chain, head, id_):
+    answer = await raw(chain.url, head)
+    top, _, body = answer.partition(b"\r\n\r\n")
+    error = orjson.loads(body)
+
+    assert 400 == int(top.split()[1])
+    assert (id_, "dfsp-api") == (error["id"], error["service"])
+    assert f"L1p-Trace-Id: {error['traceId']}".encode() in top
+
+
+async def test_a_submission_url_off_the_list_is_forbidden_by_spsp_client(chain, client, register):
+    trace = new_trace()
+    request = await register(chain, "http://127.0.0.1:9")
+    answer = await send(client, "POST", chain.url + RESERVE, request, trace=trace)
+
+    assert (403, "SubmissionUrlNotAllowedError", "spsp-client", trace) == answer.raised
+
+
+@pytest.mark.parametrize("changed", [{"identifier": "1"}, {"identifierType": "passport"}])
+async def test_a_receiver_nobody_knows_is_not_found_by_the_proxy(chain, client, changed):
+    trace = new_trace()
+    answer = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **changed}, trace=trace)
+
+    assert (404, "ReceiverNotFoundError", "spsp-client-proxy", trace) == answer.raised
+
+
+async def refused_by_the_payee(chain, client, method, target, body, *, key: str | None = None) -> Answer:
+    """The refusal, after a look whether it is the payee's to the byte, and the payee's own to its log."""
+    trace = new_trace()
+    more = {"Idempotency_Key": key} if key else {}
+    answer = await send(client, method, chain.url + target, body, trace=trace, **more)
+    direct = await send(client, method, chain.origin("dfsp-api") + target, body, trace=trace, **more)
+
+    assert (direct.status, direct.body) == (answer.status, answer.body)
+    assert answer.status == status_in_log(chain, "dfsp-api", trace)
+    assert ("dfsp-api", trace) == (answer.json["service"], answer.json["traceId"])
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"), [("PUT", PAY, QUOTE), ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}", None)]
+)
+async def test_a_uuid_nobody_reserved_is_not_found_by_the_payee(chain, client, method, target, body):
+    answer = await refused_by_the_payee(chain, client, method, target, body)
+
+    assert (404, "QuoteNotFoundError") == answer.raised[:2]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("currencyCode", "EUR"),
+        ("currencySymbol", "€"),
+        ("amount", "12.51"),
+        ("account", "http://example.org/bob"),
+        ("identifier", "30754017"),
+        ("transferType", "b2b"),
+        ("sourceAmount", "13.76"),
+        ("destinationAmount", "12.49"),
+    ],
+)
+async def test_a_payment_with_another_parameter_is_refused_by_name(chain, client, reserve, field, value):
+    path = f"/v1/payments/{await reserve()}"
+    answer = await refused_by_the_payee(chain, client, "PUT", path, {**QUOTE, field: value})
+
+    assert (409, "QuoteMismatchError") == answer.raised[:2]
+    assert [field] == keys_of(answer.json)
+
+
+async def test_an_identifier_type_of_the_same_payee_is_a_mismatch_too(chain, client, reserve):
+    path = f"/v1/payments/{await reserve()}"
+    other = {**QUOTE, "identifierType": "tel", "identifier": "+35988123456"}
+    answer = await refused_by_the_payee(chain, client, "PUT", path, other)
+
+    assert (409, "QuoteMismatchError") == answer.raised[:2]
+    assert {"identifierType", "identifier"} == set(keys_of(answer.json))
+
+
+async def test_an_expired_quote_is_not_executed(chain, client, reserve, expire):
+    uuid_ = await reserve()
+    await expire(uuid_)
+    answer = await refused_by_the_payee(chain, client, "PUT", f"/v1/payments/{uuid_}", QUOTE)
+    seen = await send(client, "GET", f"{chain.url}/v1/quote/{uuid_}?{LOOK_UP_QUERY}")
+
+    assert (410, "QuoteExpiredError") == answer.raised[:2]
+    assert ("EXPIRED", None) == (seen.json["state"], seen.json["executed"])
+
+
+@pytest.mark.parametrize(("path", "changed"), [(RESERVE, {"amount": "12.51"}), (RESERVE_DESTINATION, {})])
+async def test_a_key_that_belongs_to_another_request_is_refused(chain, client, reserve, path, changed):
+    key = f"reused-{uuid.uuid4()}"
+    await reserve(Idempotency_Key=key)
+    answer = await refused_by_the_payee(chain, client, "POST", path, {**QUOTE, **changed}, key=key)
+
+    assert (422, "IdempotencyKeyReusedError") == answer.raised[:2]
+
+
+@pytest.mark.parametrize("changed", [{"transferType": "b2b"}, {"currencyCode": "CHF"}])
+async def test_a_transfer_without_a_fee_schedule_is_refused(chain, client, changed):
+    answer = await refused_by_the_payee(chain, client, "POST", RESERVE, {**QUOTE, **changed}, key=new_trace())
+
+    assert (422, "NoFeeScheduleError") == answer.raised[:2]
+
+
+@pytest.mark.parametrize(("path", "amount"), [(RESERVE, "1000000.01"), (RESERVE_DESTINATION, "1200000.00")])
+async def test_an_amount_out_of_the_schedules_bounds_is_refused(chain, client, path, amount):
+    request = {**QUOTE, "amount": amount}
+    answer = await refused_by_the_payee(chain, client, "POST", path, request, key=new_trace())
+
+    assert (422, "AmountOutOfRangeError") == answer.raised[:2]
+
+
+async def test_too_many_wrong_passwords_for_one_name_have_to_wait(chain, client):
+    async def attempt(number: int) -> Answer:
+        trace = f"{trace_of_all}-{number}"
+        return await send(
+            client, "POST", chain.url + RESERVE, QUOTE, trace=trace, Authorization=basic("guess", str(number))
+        )
+
+    trace_of_all = new_trace()
+    answers: list[Answer] = []
+    while len(answers) < 180 and 429 not in {answer.status for answer in answers}:
+        more = (attempt(number) for number in range(len(answers), len(answers) + 60))
+        answers += await asyncio.gather(*more)
+    refused = [answer for answer in answers if answer.status == 429]
+
+    assert refused
+    assert {401, 429} == {answer.status for answer in answers}
+    for number, answer in enumerate(answers):
+        assert f"{trace_of_all}-{number}" == answer.json["traceId"]
+    for answer in refused:
+        assert ("TooManyRequestsError", "dfsp-api") == (answer.json["id"], answer.json["service"])
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_a_callers_quotes_are_anothers_not_found(chain, client, reserve):
+    uuid_ = await reserve()
+    paid = await send(client, "PUT", f"{chain.url}/v1/payments/{uuid_}", QUOTE, Authorization=OTHER)
+    seen = await send(client, "GET", f"{chain.url}/v1/quote/{uuid_}?{LOOK_UP_QUERY}", Authorization=OTHER)
+    own = await send(client, "GET", f"{chain.url}/v1/quote/{uuid_}?{LOOK_UP_QUERY}")
+
+    assert (404, "QuoteNotFoundError") == paid.raised[:2]
+    assert (404, "QuoteNotFoundError") == seen.raised[:2]
+    assert "RESERVED" == own.json["state"]
+
+
+async def test_one_key_of_two_callers_is_two_quotes(reserve):
+    key = f"both-{uuid.uuid4()}"
+
+    assert await reserve(Idempotency_Key=key) != await reserve(Idempotency_Key=key, Authorization=OTHER)
+
+
+@pytest.mark.fault  # takes the ten seconds that a body has
+async def test_a_body_that_does_not_arrive_is_given_up(chain):
+    made = headers(Content_Length="500", **{TRACE: "slow-body"})
+    head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
+    request = f"POST {RESERVE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n{{".encode()
+    answer = await raw(chain.url, request, seconds=30)
+    error = orjson.loads(answer.partition(b"\r\n\r\n")[2])
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert ("RequestTimeoutError", "dfsp-api", "slow-body") == (
+        error["id"],
+        error["service"],
+        error["traceId"],
+    )

@@ -1,0 +1,254 @@
+"""What works through the whole chain: the source's sample calls, both operations, currencies, logs, recovery."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from network.deadline import Deadline
+from network.plan import CHAIN
+from support.chain import running
+from support.exchange import send
+from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE, RESERVE_DESTINATION, TRACE
+from support.postgres import fresh_database
+
+# Quote API §I, to the letter: no Content-Type is named, so curl says that it sends a form
+SAMPLE_BODY = """{
+        "currencyCode": "USD",
+        "currencySymbol": "$",
+        "amount": "12.50",
+        "account": "http://ec2-35-166-236-69.us-west-2.compute.amazonaws.com:8088/ilp/ledger/v1/accounts/bob",
+        "identifier": "30754016",
+        "identifierType": "eur",
+        "transferType": "p2p"%s
+    }"""
+HOPS = ("spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend", "dfsp-api")
+
+
+@pytest.mark.parametrize("name", ["dfsp-api-payer", *HOPS])
+@pytest.mark.parametrize("operation", [RESERVE, RESERVE_DESTINATION])
+def test_the_sources_sample_call_works_at_every_hop(chain, name, operation):
+    more = ""
+    if name == "spsp-client":
+        more = f',\n        "submissionUrl": "{chain.origin("spsp-server")}{operation}"'
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--show-error", "--max-time", "30", "-X", "POST"),
+            *("--header", "Accept: application/json", "--header", "Authorization: Basic dGVzdDoxMjM="),
+            *("-d", SAMPLE_BODY % more, chain.origin(name) + operation),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    content = json.loads(done.stdout)
+
+    assert ["amount", "expires", "uuid"] == list(content), content
+    assert ("13.75" if operation == RESERVE else "11.36") == content["amount"]
+
+
+@pytest.mark.parametrize(
+    ("currency", "destination", "source", "fee"),
+    [
+        ("USD", "12.50", "13.75", "1.25"),
+        ("EUR", "99.99", "109.99", "10.00"),
+        ("JPY", "1250", "1375", "125"),
+        ("KWD", "12.501", "13.751", "1.250"),
+    ],
+)
+async def test_the_two_operations_are_inverse_in_every_currency(
+    chain, client, currency, destination, source, fee
+):
+    request = {**QUOTE, "currencyCode": currency}
+    up = await send(client, "POST", chain.url + RESERVE, {**request, "amount": destination})
+    down = await send(client, "POST", chain.url + RESERVE_DESTINATION, {**request, "amount": source})
+    paid = await send(
+        client,
+        "PUT",
+        f"{chain.url}/v1/payments/{down.json['uuid']}",
+        {**request, "amount": source, "sourceAmount": source, "destinationAmount": destination},
+    )
+
+    assert (source, destination) == (up.json["amount"], down.json["amount"])
+    assert (source, destination, fee) == (
+        paid.json["sourceAmount"],
+        paid.json["destinationAmount"],
+        paid.json["fee"],
+    )
+    assert Decimal(source) - Decimal(destination) == Decimal(fee)
+
+
+@pytest.mark.parametrize("operation", [RESERVE, RESERVE_DESTINATION])
+async def test_a_quote_goes_from_reserved_to_executed(chain, client, operation):
+    reserved = await send(client, "POST", chain.url + operation, QUOTE)
+    uuid_ = reserved.json["uuid"]
+    look_up = f"{chain.url}/v1/quote/{uuid_.upper()}?{LOOK_UP_QUERY}"
+    before = (await send(client, "GET", look_up)).json
+    paid = await send(client, "PUT", f"{chain.url}/v1/payments/{uuid_.upper()}", QUOTE)
+    again = await send(client, "PUT", f"{chain.url}/v1/payments/{uuid_}", {**QUOTE, "amount": "12.5"})
+    after = (await send(client, "GET", look_up)).json
+
+    assert ("RESERVED", None, operation.removeprefix("/v1/")) == (
+        before["state"],
+        before["executed"],
+        before["operation"],
+    )
+    assert reserved.json == {name: before[name] for name in ("amount", "expires", "uuid")}
+    assert ["uuid", "state", "sourceAmount", "destinationAmount", "fee", "executed"] == list(paid.json)
+    assert (200, paid.body) == (again.status, again.body)
+    assert {**before, "state": "EXECUTED", "executed": paid.json["executed"]} == after
+    assert QUOTE == after["request"]
+
+
+def test_a_trace_is_in_every_log_on_the_way_and_credentials_in_none(chain, register):
+    password, trace = f"secret-{uuid.uuid4().hex}", f"way-{uuid.uuid4()}"
+    wrong = base64.b64encode(f"test:{password}".encode()).decode()
+
+    async def calls() -> None:
+        import aiohttp
+
+        async with aiohttp.ClientSession() as client:
+            person = {"identifierType": "eur", "identifier": str(uuid.uuid4())}
+            admin = "Basic " + base64.b64encode(b"admin:admin").decode()
+            directory = chain.origin("central-directory")
+            added = {**person, "spspReceiver": chain.origin("spsp-server")}
+            await send(client, "POST", directory + "/resources", added, Authorization=admin)
+            answer = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **person}, trace=trace)
+            assert 200 == answer.status
+            # refused at every service, malformed ones too, and in a body and a query where none belongs
+            for name in CHAIN:
+                url = chain.origin(name) + ("/resources" if name == "central-directory" else RESERVE)
+                for given in (f"Basic {wrong}", f"Bearer {wrong}", wrong, f"Basic {wrong}x", password):
+                    assert 401 == (await send(client, "POST", url, QUOTE, Authorization=given)).status
+
+    asyncio.run(calls())
+    deadline = Deadline(10, 0.05)
+    missing = set(CHAIN)
+    while deadline.waits() and missing:
+        missing = {name for name in CHAIN if trace not in (chain.logs / f"{name}.log").read_text()}
+
+    assert set() == missing
+    for log in chain.logs.iterdir():
+        text = log.read_text()
+        for secret in (password, wrong, "dGVzdDoxMjM", "b3RoZXI6NDU2", "YWRtaW46YWRtaW4", "authorization"):
+            assert secret not in text.replace("Authorization", "authorization"), log.name
+
+
+async def test_a_log_line_says_who_asked_what_and_how_it_ended(chain, client):
+    trace = f"line-{uuid.uuid4()}"
+    await send(client, "PUT", f"{chain.url}/v1/payments/{uuid.uuid4()}", QUOTE, trace=trace)
+    line: dict = {}
+    deadline = Deadline(10, 0.05)
+    while deadline.waits() and not line:
+        line = next((each for each in chain.log_lines("spsp-server") if each.get("traceId") == trace), {})
+
+    assert ("warning", "spsp-server", "test", "PUT", 404, "QuoteNotFoundError") == tuple(
+        line[name] for name in ("level", "service", "caller", "method", "status", "id")
+    )
+    assert line["time"].endswith("Z")
+    assert line["duration_ms"] > 0
+    assert "dfsp-api" in line["cause"]
+
+
+@pytest.fixture(scope="module")
+def fragile(postgres_url, users_file, tmp_path_factory):
+    """A chain that tests break and mend again; its backend takes eight requests at a time."""
+    with (
+        fresh_database(postgres_url) as url,
+        running(
+            tmp_path_factory.mktemp("fragile"),
+            url,
+            users_file,
+            {"spsp-server-backend": {"QUOTES_MOST_IN_HAND": "8"}},
+        ) as chain,
+    ):
+        yield chain
+
+
+@pytest.mark.parametrize("name", ["central-directory", *HOPS])
+async def test_a_service_that_is_stopped_is_a_timeout_and_then_works_again(fragile, client, name):
+    child = fragile.network.children[name]
+    request = {**QUOTE, "identifier": "30754017"}
+    # what the proxy remembers of the directory would answer in its place
+    os.kill(fragile.network.children["spsp-client-proxy"].pid, signal.SIGHUP)
+    child.pause()
+    try:
+        answer = await send(
+            client, "POST", fragile.url + RESERVE, request, trace="stopped", X_Request_Timeout_Ms="700"
+        )
+    finally:
+        child.resume()
+    after = await send(client, "POST", fragile.url + RESERVE, request, X_Request_Timeout_Ms="30000")
+
+    assert (504, "UpstreamTimeoutError", "stopped") == (
+        answer.status,
+        answer.json["id"],
+        answer.json["traceId"],
+    )
+    assert 200 == after.status, after.body
+
+
+async def test_a_service_that_is_overloaded_says_so_to_the_caller(fragile, client):
+    child = fragile.network.children["dfsp-api"]
+    child.pause()
+    try:
+        tasks = [
+            asyncio.create_task(
+                send(
+                    client, "POST", fragile.url + RESERVE, QUOTE, trace=f"l-{n}", X_Request_Timeout_Ms="3000"
+                )
+            )
+            for n in range(12)
+        ]
+        answers = [await task for task in tasks]
+    finally:
+        child.resume()
+    refused = [answer for answer in answers if answer.status == 503]
+
+    assert {503, 504} == {answer.status for answer in answers}
+    for answer in refused:
+        assert ("UnavailableError", "spsp-server-backend") == (answer.json["id"], answer.json["service"])
+        assert "1" == answer.headers["Retry-After"]
+
+
+async def test_a_killed_service_is_an_upstream_error_of_the_one_before_it(fragile, client):
+    fragile.network.kill("spsp-server")
+    answer = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="killed")
+    await asyncio.to_thread(fragile.network.restart, "spsp-server")
+    after = await send(client, "POST", fragile.url + RESERVE, QUOTE)
+
+    assert (502, "UpstreamError", "spsp-client", "killed") == answer.raised
+    assert answer.headers[TRACE] == "killed"
+    assert "spsp-server" in answer.json["message"]
+    assert 200 == after.status
+
+
+async def test_a_database_that_is_away_is_unavailable_until_it_is_back(fragile, client, postgres_url):
+    import asyncpg
+
+    name = fragile.database_url.rpartition("/")[2].partition("?")[0]
+    key = str(uuid.uuid4())
+    server = await asyncpg.connect(postgres_url)
+    try:
+        await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+        )
+        await server.execute(f"ALTER DATABASE {name} RENAME TO {name}_away")
+        answer = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="away", Idempotency_Key=key)
+    finally:
+        await server.execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
+        await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await server.close()
+    after = await send(client, "POST", fragile.url + RESERVE, QUOTE, Idempotency_Key=key)
+
+    assert (503, "UnavailableError", "dfsp-api", "away") == answer.raised
+    assert int(answer.headers["Retry-After"]) > 0
+    assert name not in answer.json["message"]
+    assert 200 == after.status

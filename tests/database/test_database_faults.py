@@ -1,0 +1,345 @@
+"""The database away, hanging, unsafe or crowded: an answer in time, nothing made up, no restart needed."""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chassis import database as chassis_database
+from chassis.errors import UnavailableError
+from chassis.settings import load
+from dfsp_api.payee import PayeeSettings, create_app
+from network.postgres import EmbeddedPostgres, _processes_in
+from support.messages import QUOTE, RESERVE, TEST, UNKNOWN_UUID
+from support.payee import Caller, database, is_ready, rows, until, waiting_for_lock
+from support.serving import served
+
+
+@pytest.fixture
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own: it may be stopped, killed, halted.
+
+    Not below pytest's folder: another session of pytest that starts closes that one to Postgres' user.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
+        EmbeddedPostgres(Path(folder) / "data") as embedded,
+    ):
+        yield embedded
+
+
+class Halted:
+    """All processes of a server with SIGSTOP: it accepts connections and answers nothing."""
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        self.folder = postgres._folder
+
+    def __enter__(self) -> None:
+        self.pids = _processes_in(self.folder)
+        assert self.pids
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def all_operations(payee: Caller, **more: str) -> list[tuple[int, str | None]]:
+    answers = [
+        await payee.reserve(key="one", **more),
+        await payee.execute(UNKNOWN_UUID, **more),
+        await payee.look_up(UNKNOWN_UUID, **more),
+    ]
+    return [answer.outcome for answer in answers]
+
+
+async def test_a_database_away_is_503_and_is_used_again_when_it_is_back(start, postgres):
+    """Stopped and started, killed and started: the service is the same, and so are the quotes."""
+    payee = await start(url=postgres.dsn)
+    first = await payee.reserve(key="one")
+    for end in (postgres.stop, postgres.kill):
+        await asyncio.to_thread(end)
+
+        assert [(503, "UnavailableError")] * 3 == await all_operations(payee)
+        away = await payee.reserve()
+        assert away.headers["Retry-After"].isdigit()
+        assert all(word not in away.json["message"] for word in ("postgres", "/", "socket"))
+        readiness = await payee.readiness()
+        assert (503, ["database"]) == (readiness.status, readiness.json["missing"])
+        assert 200 == (await payee.send("GET", "/health/live")).status
+
+        await asyncio.to_thread(postgres.start)
+        await until(lambda: is_ready(payee))
+        assert first.body == (await payee.reserve(key="one")).body
+        assert 200 == (await payee.execute(first.json["uuid"])).status
+
+
+async def test_a_payee_may_start_before_its_database(users_file, client, postgres):
+    """It says that it is not ready, refuses, and migrates when the database comes."""
+    postgres.stop()
+    settings = load(
+        PayeeSettings, {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DATABASE_URL": postgres.dsn}
+    )
+    async with served(create_app(settings)) as url:
+        payee = Caller(client, url)
+        assert 503 == (await payee.readiness()).status
+        assert [(503, "UnavailableError")] * 3 == await all_operations(payee)
+
+        await asyncio.to_thread(postgres.start)
+        await until(lambda: is_ready(payee))
+        assert 200 == (await payee.reserve()).status
+
+
+async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_again(start, postgres):
+    """Also with more callers than connections, and with none connected yet."""
+    payee = await start(url=postgres.dsn, database_connections=2)
+    paid = await payee.reserved(key="paid")
+    with Halted(postgres):
+        began = time.monotonic()
+        readiness = await payee.readiness()
+        assert (503, ["database"]) == (readiness.status, readiness.json["missing"])
+        assert time.monotonic() - began < 40  # and not only when the longest statement ends
+        for _ in range(2):  # with connections that are there, then with none
+            answers = await asyncio.gather(
+                *(payee.reserve(key=f"key-{n}", X_Request_Timeout_Ms="300") for n in range(6)),
+                *(payee.execute(paid, X_Request_Timeout_Ms="300") for _ in range(6)),
+                *(payee.look_up(paid, X_Request_Timeout_Ms="300") for _ in range(6)),
+            )
+
+            assert {(504, "UpstreamTimeoutError")} == {answer.outcome for answer in answers}
+
+    await until(lambda: is_ready(payee))
+    answers = await asyncio.gather(*(payee.reserve(key=f"key-{n}") for n in range(6)))
+    assert {200} == {answer.status for answer in answers}
+    assert 200 == (await payee.execute(paid)).status
+    beside = await asyncpg.connect(postgres.dsn)
+    assert 7 == await rows(beside)
+    await beside.close()
+
+
+@pytest.mark.fault
+async def test_a_caller_with_time_left_is_told_503_by_a_database_that_cannot_be_connected(start, postgres):
+    """504 is for time used up: ten seconds are not after the five that a connection is waited for."""
+    payee = await start(url=postgres.dsn, database_connections=1)
+    with Halted(postgres):
+        await payee.reserve(X_Request_Timeout_Ms="100")  # its connection is given up
+
+        assert (503, "UnavailableError") == (await payee.reserve(X_Request_Timeout_Ms="60000")).outcome
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+async def test_a_payee_is_not_ready_on_a_database_that_may_lose_what_it_committed(start, postgres, setting):
+    payee = await start(url=postgres.dsn)
+    beside = await asyncpg.connect(postgres.dsn)
+    for value, status in (("off", 503), ("on", 200)):
+        await beside.execute(f"ALTER SYSTEM SET {setting} = {value}")
+        await beside.execute("SELECT pg_reload_conf()")
+
+        async def answers(status: int = status) -> bool:
+            return status == (await payee.readiness()).status
+
+        await until(answers)
+        missing = (await payee.readiness()).json.get("missing", [])
+        assert ([f"database with {setting} on"] if status == 503 else []) == missing
+    await beside.close()
+
+
+async def test_no_statement_begins_when_the_body_has_used_up_the_time(payee, sql):
+    """A payment whose last byte comes too late is 504, and is not executed behind the caller's back."""
+    uuid = await payee.reserved()
+    body = str(QUOTE).replace("'", '"').encode()
+    for method, path in (("POST", RESERVE), ("PUT", f"/v1/payments/{uuid}")):
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {TEST}\r\nX-Request-Timeout-Ms: 1\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        ).encode()
+        host, _, port = payee.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head + body[:-1])
+        await asyncio.sleep(0.05)
+        writer.write(body[-1:])
+        answer = await reader.read()
+        writer.close()
+
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"UpstreamTimeoutError" in answer
+    assert 1 == await rows(sql)
+    assert "RESERVED" == (await payee.look_up(uuid)).json["state"]
+
+
+async def test_no_statement_begins_for_a_caller_who_waited_too_long_for_a_connection(start, sql):
+    payee = await start(database_connections=1)
+    uuid = await payee.reserved()
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM quote FOR UPDATE")
+    first = asyncio.create_task(payee.execute(uuid))
+    await waiting_for_lock(sql)
+
+    assert (504, "UpstreamTimeoutError") == (
+        await payee.reserve(key="late", X_Request_Timeout_Ms="100")
+    ).outcome
+    await rival.rollback()
+    assert 200 == (await first).status
+    assert 1 == await rows(sql)
+    assert 200 == (await payee.reserve(key="late")).status
+
+
+async def test_callers_whose_time_ends_leave_their_connections_usable(start, sql):
+    """Ten times as many as there are connections; the outcome is unknown, and asking again tells it."""
+    payee = await start(database_connections=2)
+    uuid = await payee.reserved()
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM quote FOR UPDATE")
+    answers = await asyncio.gather(*(payee.execute(uuid, X_Request_Timeout_Ms="100") for _ in range(20)))
+    assert {(504, "UpstreamTimeoutError")} == {answer.outcome for answer in answers}
+    await rival.rollback()
+
+    answers = await asyncio.gather(*(payee.execute(uuid) for _ in range(20)))
+
+    assert {200} == {answer.status for answer in answers}
+    assert 1 == len({answer.body for answer in answers})
+
+
+async def test_more_callers_than_connections_all_get_their_quote(start, sql):
+    payee = await start(database_connections=1)
+    answers = await asyncio.gather(*(payee.reserve(X_Request_Timeout_Ms="60000") for _ in range(200)))
+
+    assert {200} == {answer.status for answer in answers}
+    assert 200 == await rows(sql)
+
+
+async def test_a_connection_lost_in_a_statement_is_503_and_lost_idle_is_nothing(start, sql):
+    payee = await start()
+    uuid = await payee.reserved()
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM quote FOR UPDATE")
+    paying = asyncio.create_task(payee.execute(uuid))
+    await waiting_for_lock(sql)
+    await lose_connections(sql)
+
+    assert (503, "UnavailableError") == (await paying).outcome
+    await rival.rollback()
+    assert 200 == (await payee.execute(uuid)).status
+    await lose_connections(sql)
+    await until(lambda: is_ready(payee))
+    assert 200 == (await payee.execute(uuid)).status
+
+
+async def lose_connections(sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'dfsp_api'"
+    )
+
+
+async def test_a_deadlock_is_tried_again_and_then_503(start, sql):
+    """Whoever makes one from outside: three times, then an answer."""
+    payee = await start()
+    await sql.execute(
+        "CREATE SEQUENCE tries;"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('tries') < 3 THEN RAISE deadlock_detected; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON quote FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    assert 200 == (await payee.reserve()).status
+
+    await sql.execute("ALTER SEQUENCE tries MINVALUE -100 RESTART WITH -100")
+    assert (503, "UnavailableError") == (await payee.reserve()).outcome
+    assert 1 == await rows(sql)
+    assert -98 == await sql.fetchval("SELECT last_value FROM tries")
+
+
+async def test_a_statement_that_fails_says_nothing_of_sql(start, sql):
+    """Promise 7: one of the contract's answers, whatever Postgres says."""
+    payee = await start()
+    uuid = await payee.reserved()
+    await sql.execute("ALTER TABLE quote RENAME TO gone")
+    for answer in (await payee.reserve(), await payee.execute(uuid), await payee.look_up(uuid)):
+        assert (503, "UnavailableError") == answer.outcome
+        assert "quote" not in answer.json["message"]
+    await sql.execute("ALTER TABLE gone RENAME TO quote")
+
+    assert 200 == (await payee.execute(uuid)).status
+
+
+async def test_many_processes_migrate_one_database_once(database_url, sql):
+    """Under an advisory lock, in a transaction: one secret, one row a migration, and all are ready."""
+
+    async def opened() -> None:
+        async with database(database_url):
+            pass
+
+    await asyncio.gather(*(opened() for _ in range(10)))
+
+    assert ["0001_quotes.sql"] == [
+        row["name"] for row in await sql.fetch("SELECT name FROM schema_migration")
+    ]
+    assert 1 == await sql.fetchval("SELECT count(*) FROM namespace")
+
+
+async def test_a_database_migrated_before_keeps_its_secret_and_quotes(start):
+    first = await (await start()).reserve(key="one")
+    again = await (await start()).reserve(key="one")
+
+    assert first.body == again.body
+
+
+async def test_a_statement_has_an_end_though_nobody_waits_for_it(database_url, sql, monkeypatch):
+    """Retention has no caller whose time ends: a lost peer must not hold it up for ever."""
+    monkeypatch.setattr(chassis_database, "STATEMENT_SECONDS", 0.1)
+    async with database(database_url, 1) as made:
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            await made.fetch("SELECT pg_sleep(50)")
+        assert time.monotonic() - began < 40
+        assert 1 == (await made.fetch("SELECT 1 AS one"))[0]["one"]
+
+
+@pytest.mark.fault
+async def test_what_was_answered_200_is_there_after_a_crash_of_the_database(start, postgres):
+    """Promises 1 to 3 under load and kill -9: no quote or payment that was told is lost, none is there twice."""
+    payee = await start(url=postgres.dsn)
+    told: dict[str, bytes] = {}
+    paid: dict[str, bytes] = {}
+
+    async def caller(name: int) -> None:
+        for number in range(30):
+            key = f"{name}-{number}"
+            answer = await payee.reserve({**QUOTE, "amount": f"{number + 1}.50"}, key)
+            if answer.status == 200:
+                told[key] = answer.body
+                payment = await payee.execute(answer.json["uuid"], {**QUOTE, "amount": f"{number + 1}.50"})
+                if payment.status == 200:
+                    paid[answer.json["uuid"]] = payment.body
+
+    async def crash() -> None:
+        async def is_under_way() -> bool:
+            return len(paid) > 50
+
+        await until(is_under_way)
+        await asyncio.to_thread(postgres.kill)
+        await asyncio.to_thread(postgres.start)
+
+    await asyncio.gather(crash(), *(caller(name) for name in range(20)))
+    await until(lambda: is_ready(payee))
+
+    for name in range(20):
+        for number in range(30):
+            body = {**QUOTE, "amount": f"{number + 1}.50"}
+            again = await payee.reserve(body, f"{name}-{number}")
+            assert told.get(f"{name}-{number}", again.body) == again.body
+            payment = await payee.execute(again.json["uuid"], body)
+            assert paid.get(again.json["uuid"], payment.body) == payment.body
+    beside = await asyncpg.connect(postgres.dsn)
+    assert 600 == await rows(beside)
+    await beside.close()

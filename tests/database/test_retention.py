@@ -1,0 +1,208 @@
+"""Retention: what expired and was never executed is reduced to a stub, and never comes back to life."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from dfsp_api.repository import SWEEP_ROWS, SWEEP_SLICE, Repository
+from support.messages import OTHER, QUOTE, RESERVE_DESTINATION
+from support.payee import FIVE_PER_CENT, NO_FEES, database, new, payment, rows, until, waiting_for_lock
+
+HOUR = timedelta(hours=1)
+
+
+async def stubs(sql) -> int:
+    return await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
+
+
+async def sweep_all(repository: Repository, older_than: timedelta = HOUR) -> list[int]:
+    """What each batch found, until there is nothing left to do."""
+    found: list[int] = []
+    while (due := await repository.sweep(older_than)) is not None:
+        found.append(due)
+        assert len(found) < 1_000
+    return found
+
+
+@pytest.fixture
+async def swept(start, clock, sql):
+    """A payee, and the key, uuid and reply of a quote that it has reduced to a stub."""
+    payee = await start(retention_days=HOUR / timedelta(days=1), retention_every_seconds=0.05)
+    told = (await payee.reserve(key="one")).json
+    await clock.set(told["expires"], plus="1 hour 1 ms")
+
+    async def is_stub() -> bool:
+        return 1 == await stubs(sql)
+
+    await until(is_stub)
+    return payee, told["uuid"]
+
+
+async def test_a_stub_answers_410_to_its_key_and_to_execute_and_404_to_look_up(swept, sql):
+    payee, uuid = swept
+
+    assert (410, "QuoteExpiredError") == (await payee.reserve(key="one")).outcome
+    assert (410, "QuoteExpiredError") == (await payee.execute(uuid)).outcome
+    assert (404, "QuoteNotFoundError") == (await payee.look_up(uuid)).outcome
+    assert (404, "QuoteNotFoundError") == (await payee.execute(uuid, authorization=OTHER)).outcome
+    assert (1, 1) == (await rows(sql), await stubs(sql))
+
+
+async def test_a_stub_still_tells_another_body_and_operation(swept):
+    payee, _ = swept
+
+    assert (422, "IdempotencyKeyReusedError") == (
+        await payee.reserve({**QUOTE, "amount": "1.00"}, "one")
+    ).outcome
+    assert (422, "IdempotencyKeyReusedError") == (
+        await payee.reserve(key="one", path=RESERVE_DESTINATION)
+    ).outcome
+
+
+@pytest.mark.parametrize("fees", [FIVE_PER_CENT, NO_FEES])
+async def test_a_key_never_comes_back_to_life_with_other_terms(swept, start, sql, tmp_path, fees):
+    """Without the stub the old key would make the same uuid again, at today's price."""
+    _, uuid = swept
+    (tmp_path / "fees.toml").write_text(fees)
+    after = await start(fee_schedule=tmp_path / "fees.toml")
+
+    assert (410, "QuoteExpiredError") == (await after.reserve(key="one")).outcome
+    assert (410, "QuoteExpiredError") == (await after.execute(uuid)).outcome
+    assert (1, 1) == (await rows(sql), await stubs(sql))
+
+
+async def test_only_expired_never_executed_quotes_lose_their_terms(clock, repository, sql):
+    """By the database's clock, and not before their time is over."""
+    items = [new(str(number)) for number in range(6)]
+    quotes = await repository.reserve(items)
+    await repository.execute([payment(item) for item in items[:2]])
+    end = next(iter(quotes.values())).expires
+    await sql.execute(
+        "UPDATE quote SET expires = expires + interval '1 ms' WHERE uuid = ANY($1)",
+        [item.uuid for item in items[2:4]],
+    )
+    before = {row["uuid"]: row for row in await sql.fetch("SELECT * FROM quote")}
+    await clock.set(end.isoformat(), plus="1 hour 1 ms")
+    await sweep_all(repository)
+    after = {row["uuid"]: row for row in await sql.fetch("SELECT * FROM quote")}
+
+    assert {item.uuid for item in items[4:]} == {
+        uuid for uuid, row in after.items() if row["request"] is None
+    }
+    for item in items[:4]:
+        assert before[item.uuid] == after[item.uuid]
+    for item in items[4:]:
+        kept = {**before[item.uuid], "request": None, "source_amount": None, "destination_amount": None}
+        assert kept == dict(after[item.uuid])
+
+
+async def test_many_are_swept_in_small_batches(clock, repository, sql):
+    count = 2 * SWEEP_ROWS + 3
+    await repository.reserve([new(str(number)) for number in range(count)])
+    await clock.set("now", plus="3 hours")
+    sizes = await sweep_all(repository)
+
+    assert [SWEEP_ROWS, SWEEP_ROWS, 3] == [size for size in sizes if size]
+    assert count == await stubs(sql)
+    assert [] == await sweep_all(repository)
+
+
+async def test_a_quote_on_the_border_of_a_slice_is_swept(clock, repository, sql):
+    """At, just before and just after where one slice ends and the next begins, over a day."""
+    begin = await sql.fetchval("SELECT swept_until FROM retention")
+    items = [new(str(number)) for number in range(75)]
+    await repository.reserve(items)
+    for number, item in enumerate(items):
+        border = begin + SWEEP_SLICE * (number // 3) + timedelta(microseconds=number % 3 - 1)
+        await sql.execute(
+            "UPDATE quote SET expires = $2 WHERE uuid = $1",
+            item.uuid,
+            border,
+        )
+    await clock.set(begin.isoformat(), plus="25 hours")
+    await sweep_all(repository)
+    whole = [row["expires"] for row in await sql.fetch("SELECT expires FROM quote WHERE request IS NOT NULL")]
+
+    # what ended before retention began to look, and what ends no earlier than now less an hour
+    end = begin + timedelta(hours=24)
+    assert {begin - timedelta(microseconds=1), end, end + timedelta(microseconds=1)} == set(whole)
+
+
+async def test_sweeping_ends_when_nothing_is_due(repository, sql):
+    """A quote that lives, and one that has just ended, are no work."""
+    await repository.reserve([new("one"), new("two")])
+    await sql.execute("UPDATE quote SET expires = clock_timestamp() WHERE uuid = $1", new("two").uuid)
+
+    assert await repository.sweep(HOUR) is None
+    assert await repository.sweep(HOUR) is None
+    assert 0 == await stubs(sql)
+    # also while the clock runs on, and with it what is to be looked at
+    assert 1 == await repository.sweep(timedelta(0))
+    assert await repository.sweep(timedelta(0)) is None
+
+
+async def test_two_processes_sweep_without_getting_in_each_others_way(clock, database_url, repository, sql):
+    await repository.reserve([new(str(number)) for number in range(3 * SWEEP_ROWS)])
+    await clock.set("now", plus="3 hours")
+    async with database(database_url) as other:
+        both = await asyncio.gather(sweep_all(repository), sweep_all(Repository(other, HOUR)))
+        rest = await sweep_all(repository)
+
+    assert 3 * SWEEP_ROWS == sum(map(sum, both)) + sum(rest) == await stubs(sql)
+
+
+async def test_who_finds_another_sweeping_leaves_it_to_him(clock, repository, sql):
+    await repository.reserve([new("one")])
+    await clock.set("now", plus="3 hours")
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM retention FOR UPDATE")
+
+    assert await repository.sweep(HOUR) is None
+    await rival.rollback()
+    assert [1] == [size for size in await sweep_all(repository) if size]
+
+
+async def test_a_quote_executed_while_it_is_swept_stays_whole_and_hides_no_other(clock, repository, sql):
+    """A batch that a rival makes smaller is no sign that nothing more is due."""
+    count = SWEEP_ROWS + 5
+    await repository.reserve([new(str(number)) for number in range(count)])
+    await clock.set("now", plus="3 hours")
+    rival = sql.transaction()
+    await rival.start()
+    paid = await sql.fetchval(
+        "UPDATE quote SET executed = expires - interval '1 ms'"
+        " WHERE uuid = (SELECT uuid FROM quote LIMIT 1) RETURNING uuid"
+    )
+    sweeping = asyncio.create_task(sweep_all(repository))
+    await waiting_for_lock(sql)
+    await rival.commit()
+    await sweeping
+
+    assert count - 1 == await stubs(sql)
+    assert (await repository.find([paid]))[paid].request == QUOTE
+
+
+async def test_retention_goes_on_after_a_fault(start, clock, sql):
+    """A statement that fails today is tried again tomorrow."""
+    payee = await start(retention_days=0, retention_every_seconds=0.05)
+    told = (await payee.reserve()).json
+    await sql.execute(
+        "CREATE SEQUENCE refused;"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('refused'); RAISE EXCEPTION 'no'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON quote FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    await clock.set(told["expires"], plus="1 ms")
+
+    async def refused_twice() -> bool:
+        return (await sql.fetchval("SELECT last_value FROM refused")) >= 2
+
+    async def is_stub() -> bool:
+        return 1 == await stubs(sql)
+
+    await until(refused_twice)
+    assert 200 == (await payee.reserve()).status
+    await sql.execute("DROP TRIGGER refuse ON quote")
+    await until(is_stub)

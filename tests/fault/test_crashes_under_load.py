@@ -1,0 +1,109 @@
+"""kill -9 of the payee and of Postgres while callers go on: what was answered 200 stays, exactly once."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from network.processes import Network
+from support.chain import free_ports
+from support.load import Load, broken_promises
+
+ROUNDS = 3
+BETWEEN = 40
+
+
+async def kill_and_start(network: Network, name: str) -> None:
+    await asyncio.to_thread(network.kill, name)
+    await asyncio.to_thread(network.restart, name)
+
+
+async def check(load: Load, client, database_url: str) -> None:
+    """All that callers were told holds, and repeating everything changes no byte of it."""
+    await load.repeat_all(client)
+
+    assert [] == load.problems
+    assert [] == await broken_promises(load, database_url)
+
+
+async def test_a_killed_payee_loses_and_doubles_nothing(own_postgres, own_chain, client):
+    chain = own_chain(database_url=own_postgres.dsn)
+    async with Load([chain.url]).running(client) as load:
+        for _ in range(ROUNDS):
+            await load.more(BETWEEN)
+            await kill_and_start(chain.network, "dfsp-api")
+        await load.more(BETWEEN)
+    await check(load, client, chain.database_url)
+
+    assert 502 in load.statuses()
+
+
+async def test_a_killed_postgres_loses_and_doubles_nothing(own_postgres, own_chain, client):
+    chain = own_chain(database_url=own_postgres.dsn)
+    async with Load([chain.url]).running(client) as load:
+        for _ in range(ROUNDS):
+            await load.more(BETWEEN)
+            await asyncio.to_thread(own_postgres.kill)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(own_postgres.start)
+        await load.more(BETWEEN)
+    await check(load, client, chain.database_url)
+
+    assert 503 in load.statuses()
+
+
+@pytest.fixture
+def second_payee(own_postgres, own_chain, tmp_path):
+    """A chain, and another process of its payee on the same database that is called directly."""
+    chain = own_chain(database_url=own_postgres.dsn)
+    spec = chain.network.services["dfsp-api"]
+    port = free_ports()
+    second = dataclasses.replace(
+        spec, name="dfsp-api-2", port=port, env={**spec.env, "QUOTES_PORT": str(port)}
+    )
+    with Network([second], logs=tmp_path) as network:
+        network.wait_ready()
+        yield chain, network
+
+
+async def test_two_payees_on_one_database_killed_in_turn_lose_and_double_nothing(second_payee, client):
+    """Repetitions go to the one and the other in turn."""
+    chain, second = second_payee
+    async with Load([chain.url, second.origin("dfsp-api-2")]).running(client) as load:
+        for _ in range(2):
+            await load.more(BETWEEN)
+            await kill_and_start(chain.network, "dfsp-api")
+            await load.more(BETWEEN)
+            await kill_and_start(second, "dfsp-api-2")
+        await load.more(BETWEEN)
+    await load.repeat_all(client)
+
+    # whoever calls the second payee directly sees its connections close
+    assert [] == load.undocumented
+    assert [] == await broken_promises(load, chain.database_url)
+
+
+async def test_one_payment_at_two_payees_at_once_is_executed_once(second_payee, client):
+    chain, second = second_payee
+    load = Load([chain.url, second.origin("dfsp-api-2")], timeout_ms=30_000)
+    async with load.running(client):
+        await load.more(1)
+    payment = load.payments[0]
+    key = "at-both"
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(
+                load.until_answered(client, "POST", "/v1/quoteSourceAmount", payment.request, key)
+            )
+            for _ in range(40)
+        ]
+    reserved = {task.result().body for task in tasks}
+    path = f"/v1/payments/{tasks[0].result().json['uuid']}"
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(load.until_answered(client, "PUT", path, payment.request)) for _ in range(100)
+        ]
+
+    assert 1 == len(reserved)
+    assert 1 == len({task.result().body for task in tasks})
+    assert [] == load.problems

@@ -1,0 +1,130 @@
+"""A service that is killed or stopped at each hop in turn: what the caller is told, when, and what after."""
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+
+import pytest
+
+from support.documented import why_undocumented
+from support.exchange import send
+from support.load import PATIENCE_SECONDS
+from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE
+
+BEFORE = {
+    "spsp-client-proxy": "dfsp-api",
+    "central-directory": "spsp-client-proxy",
+    "spsp-client": "spsp-client-proxy",
+    "spsp-server": "spsp-client",
+    "spsp-server-backend": "spsp-server",
+    "dfsp-api": "spsp-server-backend",
+}
+TIMEOUT_MS = 1_500
+
+
+async def every_operation(client, chain, trace, uuid_, timeout_ms=30_000):
+    """Reserve, execute and look up, at once: each answer with the seconds it took."""
+
+    async def one(method, target, body):
+        began = time.monotonic()
+        answer = await send(
+            client, method, chain.url + target, body, trace=trace, X_Request_Timeout_Ms=str(timeout_ms)
+        )
+        return answer, time.monotonic() - began
+
+    return await asyncio.gather(
+        one("POST", RESERVE, QUOTE),
+        one("PUT", f"/v1/payments/{uuid_}", QUOTE),
+        one("GET", f"/v1/quote/{uuid_}?{LOOK_UP_QUERY}", None),
+    )
+
+
+def forget_directory(chain) -> None:
+    """What the proxy remembers of the directory would answer in its place."""
+    proxy = chain.network.children["spsp-client-proxy"]
+    if proxy.pid is not None:
+        os.kill(proxy.pid, signal.SIGHUP)
+        time.sleep(0.3)
+
+
+async def reserve(client, chain) -> str:
+    answer = await send(client, "POST", chain.url + RESERVE, QUOTE, X_Request_Timeout_Ms="30000")
+    assert 200 == answer.status, answer.body
+    return answer.json["uuid"]
+
+
+def pids(chain) -> dict[str, int]:
+    return {name: child.pid for name, child in chain.network.children.items()}
+
+
+@pytest.mark.parametrize("name", list(BEFORE))
+async def test_a_killed_service_is_502_at_the_one_before_and_only_it_has_to_come_back(
+    broken_chain, client, name
+):
+    uuid_ = await reserve(client, broken_chain)
+    others = {other: pid for other, pid in pids(broken_chain).items() if other != name}
+    broken_chain.network.kill(name)
+    forget_directory(broken_chain)
+    answers = await every_operation(client, broken_chain, "killed", uuid_)
+    await asyncio.to_thread(broken_chain.network.restart, name)
+    after = await every_operation(client, broken_chain, "back", uuid_)
+
+    for answer, seconds in answers:
+        assert (502, "UpstreamError", BEFORE[name], "killed") == answer.raised
+        assert why_undocumented(answer.status, answer.headers, answer.body, "killed") is None
+        assert seconds < 30 + PATIENCE_SECONDS
+    assert [200, 200, 200] == [answer.status for answer, _ in after]
+    assert others == {other: pid for other, pid in pids(broken_chain).items() if other != name}
+
+
+@pytest.mark.parametrize("name", list(BEFORE))
+async def test_a_stopped_service_is_504_within_the_deadline_and_goes_on_when_it_may(
+    broken_chain, client, name
+):
+    uuid_ = await reserve(client, broken_chain)
+    forget_directory(broken_chain)
+    child = broken_chain.network.children[name]
+    child.pause()
+    try:
+        answers = await every_operation(client, broken_chain, "stopped", uuid_, TIMEOUT_MS)
+    finally:
+        child.resume()
+    await reserve(client, broken_chain)
+    after = await every_operation(client, broken_chain, "on", uuid_)
+
+    for answer, seconds in answers:
+        assert (504, "UpstreamTimeoutError") == answer.raised[:2]
+        assert why_undocumented(answer.status, answer.headers, answer.body, "stopped") is None
+        assert TIMEOUT_MS / 1000 - 0.05 < seconds < TIMEOUT_MS / 1000 + PATIENCE_SECONDS
+    assert [200, 200, 200] == [answer.status for answer, _ in after]
+
+
+@pytest.mark.parametrize("name", list(BEFORE))
+async def test_a_reservation_repeated_after_a_stop_is_one_quote(broken_chain, client, name):
+    key = str(uuid.uuid4())
+    child = broken_chain.network.children[name]
+    forget_directory(broken_chain)
+    child.pause()
+    try:
+        lost = await send(
+            client, "POST", broken_chain.url + RESERVE, QUOTE, Idempotency_Key=key, X_Request_Timeout_Ms="500"
+        )
+    finally:
+        child.resume()
+    found = [
+        await send(
+            client,
+            "POST",
+            broken_chain.url + RESERVE,
+            QUOTE,
+            Idempotency_Key=key,
+            X_Request_Timeout_Ms="30000",
+        )
+        for _ in range(2)
+    ]
+
+    assert 504 == lost.status
+    assert [200, 200] == [answer.status for answer in found]
+    assert found[0].body == found[1].body

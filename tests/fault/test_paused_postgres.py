@@ -1,0 +1,64 @@
+"""A Postgres that neither answers nor closes, under load: errors in time, then all as before."""
+
+import asyncio
+import os
+import signal
+from contextlib import contextmanager, suppress
+
+from network.postgres import _processes_in
+from support.exchange import send
+from support.load import Load, broken_promises
+
+TIMEOUT_MS = 1_500
+
+
+@contextmanager
+def paused(postgres, folder):
+    """Server and backends stand still; the server first, so that it starts no more of them."""
+    pids = [postgres.pid, *sorted(_processes_in(folder) - {postgres.pid})]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_paused_postgres_is_504_or_503_in_time_and_then_all_goes_on(
+    own_postgres, own_chain, client, passable
+):
+    chain = own_chain(database_url=own_postgres.dsn)
+    during = []
+    async with Load([chain.url], timeout_ms=TIMEOUT_MS).running(client) as load:
+        await load.more(40)
+        for seconds in (3, 8):  # less and more than a new connection may take
+            with paused(own_postgres, passable / "postgres"):
+                await asyncio.sleep(1)
+                begin = len(load.outcomes)
+                await asyncio.sleep(seconds)
+                during += load.outcomes[begin:]
+            await load.more(40)
+    await load.repeat_all(client)
+
+    assert during
+    assert {outcome.status for outcome in during} <= {503, 504}
+    assert [] == load.problems
+    assert [] == await broken_promises(load, chain.database_url)
+
+
+async def test_readiness_follows_a_paused_postgres(own_postgres, own_chain, client, passable):
+    chain = own_chain(database_url=own_postgres.dsn)
+    url = chain.origin("dfsp-api") + "/health/ready"
+    with paused(own_postgres, passable / "postgres"):
+        away = await send(client, "GET", url)
+        live = await send(client, "GET", chain.origin("dfsp-api") + "/health/live")
+        before = await send(client, "GET", chain.origin("spsp-server-backend") + "/health/ready")
+    await asyncio.to_thread(chain.network.wait_ready, "dfsp-api")
+
+    assert (503, ["database"]) == (away.status, away.json["missing"])
+    assert 200 == live.status
+    # nobody's readiness is another hop's
+    assert 200 == before.status

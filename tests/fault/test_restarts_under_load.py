@@ -1,0 +1,60 @@
+"""Services restarted one after another while callers go on: nobody is left without an answer."""
+
+import asyncio
+
+import pytest
+
+from support.load import Load, broken_promises
+
+FORWARDERS = ("spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend")
+BETWEEN = 20
+
+
+@pytest.fixture
+def chain(own_chain):
+    return own_chain()
+
+
+async def restart(chain, name: str) -> None:
+    code = await asyncio.to_thread(chain.network.terminate, name)
+
+    assert 0 == code, name
+
+    await asyncio.to_thread(chain.network.restart, name)
+
+
+async def test_each_forwarder_restarted_in_turn_loses_no_reply(chain, client):
+    async with Load([chain.url]).running(client) as load:
+        await load.more(BETWEEN)
+        for name in FORWARDERS:
+            await restart(chain, name)
+            await load.more(BETWEEN)
+    await load.repeat_all(client)
+
+    assert [] == load.problems
+    assert [] == await broken_promises(load, chain.database_url)
+    # the restarts were felt
+    assert load.statuses() & {502, 503}
+
+
+async def test_the_payers_own_restart_ends_in_replies_or_closed_connections(chain, client):
+    async with Load([chain.url]).running(client) as load:
+        await load.more(BETWEEN)
+        await restart(chain, "dfsp-api-payer")
+        await load.more(BETWEEN)
+    await load.repeat_all(client)
+
+    assert [] == load.undocumented
+    assert [] == await broken_promises(load, chain.database_url)
+
+
+async def test_the_payee_and_the_directory_restarted_lose_no_reply(chain, client):
+    async with Load([chain.url]).running(client) as load:
+        await load.more(BETWEEN)
+        for name in ("dfsp-api", "central-directory"):
+            await restart(chain, name)
+            await load.more(BETWEEN)
+    await load.repeat_all(client)
+
+    assert [] == load.problems
+    assert [] == await broken_promises(load, chain.database_url)

@@ -1,0 +1,251 @@
+"""SIGTERM at each service: what was taken is finished, what is new is refused, and then it is gone."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import asyncpg
+import orjson
+import pytest
+
+from support.chain import running
+from support.documented import IDS
+from support.exchange import Answer, send
+from support.messages import QUOTE, RESERVE, basic, headers
+from support.postgres import fresh_database
+
+FORWARDERS = ("dfsp-api-payer", "spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend")
+ALL = (*FORWARDERS, "dfsp-api")
+GONE_SECONDS = 10.0
+
+
+@dataclass
+class Kept:
+    """A connection that is kept open, as the hop before keeps one."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def write(self, method: str, target: str, body: bytes = b"", **more: str) -> None:
+        made = {"Host": "x", **headers(), **more}
+        made.setdefault("Content-Length", str(len(body)))
+        head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
+        self.writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+
+    async def answer(self, seconds: float = 20) -> Answer:
+        async with asyncio.timeout(seconds):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+            first, *lines = head.strip().split("\r\n")
+            found = dict(line.split(": ", 1) for line in lines)
+            body = await self.reader.readexactly(int(found["Content-Length"]))
+        return Answer(int(first.split()[1]), found, body)
+
+    async def is_closed(self, seconds: float = 20) -> bool:
+        async with asyncio.timeout(seconds):
+            return await self.reader.read(1) == b""
+
+
+@contextlib.asynccontextmanager
+async def kept(chain, name: str) -> AsyncIterator[Kept]:
+    host, port = chain.origin(name).removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Kept(reader, writer)
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def locked(chain, uuid: str) -> AsyncIterator[Callable]:
+    """Holds a quote's row: whoever pays it waits; the value lets go."""
+    connection = await asyncpg.connect(chain.database_url)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("SELECT FROM quote WHERE uuid = $1::text::uuid FOR UPDATE", uuid)
+    try:
+        yield transaction.rollback
+    finally:
+        await connection.close()
+
+
+async def wait_for_waiter(chain) -> None:
+    """Until the payee's statement waits for the row."""
+    connection = await asyncpg.connect(chain.database_url)
+    try:
+        async with asyncio.timeout(20):
+            while not await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.02)
+    finally:
+        await connection.close()
+
+
+async def wait_for_log(chain, name: str, event: str) -> None:
+    async with asyncio.timeout(20):
+        while not any(line.get("event") == event for line in chain.log_lines(name)):
+            await asyncio.sleep(0.02)
+
+
+async def reserve(client, chain) -> str:
+    answer = await send(client, "POST", chain.url + RESERVE, QUOTE, X_Request_Timeout_Ms="30000")
+    assert 200 == answer.status, answer.body
+    return answer.json["uuid"]
+
+
+async def is_refused(chain, name: str) -> bool:
+    try:
+        async with kept(chain, name) as connection:
+            # a connection that was still taken is closed or refused like a kept one
+            connection.write("POST", RESERVE, b"{}")
+            return (await connection.answer()).status == 503
+    except (OSError, asyncio.IncompleteReadError):
+        return True
+
+
+async def gone_after(child, began: float) -> float:
+    async with asyncio.timeout(30):
+        while child.running:
+            await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def restored(broken_chain):
+    """The chain, whole again after the test."""
+    yield broken_chain
+    for name, child in broken_chain.network.children.items():
+        if not child.running:
+            child.log.rename(child.log.with_suffix(f".{time.time_ns()}"))
+            broken_chain.network.restart(name)
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, client, name):
+    chain, child = restored, restored.network.children[name]
+    uuid = await reserve(client, chain)
+    async with locked(chain, uuid) as let_go, kept(chain, name) as connection:
+        connection.write("GET", "/v1/nothing")
+        assert 404 == (await connection.answer()).status
+        paying = asyncio.create_task(
+            send(client, "PUT", f"{chain.url}/v1/payments/{uuid}", QUOTE, X_Request_Timeout_Ms="30000")
+        )
+        await wait_for_waiter(chain)
+        began = time.monotonic()
+        child.terminate()
+        await wait_for_log(chain, name, "stopping")
+        await asyncio.sleep(0.3)  # with no grace the listener closes at once
+        connection.write("POST", RESERVE, orjson.dumps(QUOTE), **{"L1p-Trace-Id": "new"})
+        refused = await connection.answer()
+        new_is_refused = await is_refused(chain, name)
+        still_runs = child.running
+        await let_go()
+        paid = await paying
+        seconds = await gone_after(child, began)
+
+    assert (200, "EXECUTED") == (paid.status, paid.json.get("state"))
+    assert (503, "UnavailableError", name.removesuffix("-payer"), "new") == refused.raised
+    assert "1" == refused.headers["Retry-After"]
+    assert "close" == refused.headers["Connection"].lower()
+    assert new_is_refused
+    assert still_runs
+    assert seconds < GONE_SECONDS
+    assert 0 == child.exit_code
+
+
+async def test_the_directory_finishes_what_it_has_taken(restored, client):
+    chain, child = restored, restored.network.children["central-directory"]
+    body = orjson.dumps(
+        {"identifierType": "eur", "identifier": "77", "spspReceiver": "http://127.0.0.1:9", "primary": True}
+    )
+    async with kept(chain, "central-directory") as taken, kept(chain, "central-directory") as connection:
+        connection.write("GET", "/nothing")
+        assert 404 == (await connection.answer()).status
+        taken.write(
+            "POST",
+            "/resources",
+            body[:10],
+            **{"Content-Length": str(len(body)), "Authorization": basic("admin", "admin")},
+        )
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        child.terminate()
+        await wait_for_log(chain, "central-directory", "stopping")
+        await asyncio.sleep(0.3)
+        connection.write("GET", "/resources?identifierType=eur&identifier=77")
+        refused = await connection.answer()
+        taken.writer.write(body[10:])
+        added = await taken.answer()
+        seconds = await gone_after(child, began)
+
+    assert 201 == added.status
+    assert (503, "UnavailableError", "central-directory") == refused.raised[:3]
+    assert seconds < GONE_SECONDS
+    assert 0 == child.exit_code
+
+
+@pytest.fixture(scope="module")
+def graceful_chain(postgres_url, users_file, tmp_path_factory):
+    """A chain whose services have three seconds' grace."""
+    overrides = {name: {"QUOTES_STOP_GRACE_SECONDS": "3"} for name in (*ALL, "central-directory")}
+    with (
+        fresh_database(postgres_url) as url,
+        running(tmp_path_factory.mktemp("graceful"), url, users_file, overrides) as chain,
+    ):
+        yield chain
+
+
+async def test_during_the_grace_a_service_serves_on_without_being_ready(graceful_chain, client):
+    """One after another from the front: those behind are still whole."""
+    for name in ALL:
+        chain, child = graceful_chain, graceful_chain.network.children[name]
+        await send(client, "GET", chain.origin(name) + f"/v1/quote/{'0' * 8}-0000-0000-0000-{'0' * 12}")
+        async with kept(chain, name) as connection, kept(chain, name) as probe:
+            body = QUOTE
+            if name == "spsp-client":
+                body = {**QUOTE, "submissionUrl": chain.origin("spsp-server") + RESERVE}
+            probe.write("GET", "/health/ready")
+            before = await probe.answer()
+            began = time.monotonic()
+            child.terminate()
+            await wait_for_log(chain, name, "stopping")
+            probe.write("GET", "/health/ready")
+            ready = await probe.answer()
+            connection.write("POST", RESERVE, orjson.dumps(body))
+            served = await connection.answer()
+            closed = await connection.is_closed()
+            seconds = await gone_after(child, began)
+
+        assert (200, 503) == (before.status, ready.status), name
+        assert 200 == served.status, (name, served.body)
+        assert "close" == served.headers["Connection"].lower()
+        assert closed
+        assert 2.9 < seconds < GONE_SECONDS
+        assert 0 == child.exit_code
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_a_service_is_gone_in_ten_seconds_also_with_a_request_that_hangs(restored, client, name):
+    chain, child = restored, restored.network.children[name]
+    uuid = await reserve(client, chain)
+    async with locked(chain, uuid):
+        paying = asyncio.create_task(
+            send(client, "PUT", f"{chain.url}/v1/payments/{uuid}", QUOTE, X_Request_Timeout_Ms="60000")
+        )
+        await wait_for_waiter(chain)
+        began = time.monotonic()
+        child.terminate()
+        seconds = await gone_after(child, began)
+        ended = (await asyncio.gather(paying, return_exceptions=True))[0]
+
+    assert 5 < seconds < GONE_SECONDS
+    assert 0 == child.exit_code
+    if name == "dfsp-api-payer":  # nobody is left who could answer
+        assert isinstance(ended, aiohttp.ClientError)
+    else:
+        assert ended.status in {502, 503}
+        assert ended.json["id"] in IDS[ended.status]

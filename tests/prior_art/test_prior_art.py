@@ -1,0 +1,304 @@
+"""What others got wrong or left out: a test for each row of the list that belongs to quotes.
+
+The name begins with where it happened.
+"""
+
+import asyncio
+import os
+import signal
+import uuid
+
+import asyncpg
+import pytest
+
+from chassis.settings import variables
+from dfsp_api.payee import PayeeSettings
+from support.messages import OTHER, QUOTE, RESERVE_DESTINATION, TEST, UNKNOWN_UUID, basic, keys_of
+from support.payee import FIVE_PER_CENT, Caller, rows, until, waiting_for_lock
+
+
+@pytest.fixture
+def payer(chain, client) -> Caller:
+    """Calls the whole chain, from its beginning."""
+    return Caller(client, chain.url)
+
+
+async def test_level_one_ledger_held_250_against_a_quote_of_100(payer):
+    """Also with a source or destination amount that the quote does not have."""
+    quote = {**QUOTE, "amount": "100.00"}
+    uuid_ = await payer.reserved(quote)
+
+    for payment, name in (
+        ({**quote, "amount": "250.00"}, "amount"),
+        ({**quote, "sourceAmount": "250.00"}, "sourceAmount"),
+        ({**quote, "destinationAmount": "250.00"}, "destinationAmount"),
+    ):
+        refused = await payer.execute(uuid_, payment)
+        assert (409, "QuoteMismatchError") == refused.outcome
+        assert [name] == keys_of(refused.json)
+    assert "RESERVED" == (await payer.look_up(uuid_)).json["state"]
+
+
+async def test_level_one_ledger_held_on_an_unknown_uuid(payer):
+    assert (404, "QuoteNotFoundError") == (await payer.execute(UNKNOWN_UUID)).outcome
+    assert (404, "QuoteNotFoundError") == (await payer.look_up(UNKNOWN_UUID)).outcome
+
+
+async def test_level_one_ledger_held_on_an_expired_quote(payer, chain):
+    uuid_ = await payer.reserved()
+    await expire(chain.database_url, uuid_)
+
+    assert (410, "QuoteExpiredError") == (await payer.execute(uuid_)).outcome
+    assert "EXPIRED" == (await payer.look_up(uuid_)).json["state"]
+
+
+async def expire(database_url: str, uuid_: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE quote SET expires = clock_timestamp() WHERE uuid = $1", uuid.UUID(uuid_))
+    await connection.close()
+
+
+async def test_level_one_ledger_gave_a_raw_unique_violation_for_a_second_quote_under_one_id(payer):
+    """A second request under one key is refused as what it is."""
+    key = str(uuid.uuid4())
+    first = await payer.reserve(key=key)
+    second = await payer.reserve({**QUOTE, "amount": "250.00"}, key)
+
+    assert 200 == first.status
+    assert (422, "IdempotencyKeyReusedError") == second.outcome
+    assert first.body == (await payer.reserve(key=key)).body
+
+
+async def test_level_one_mock_answered_12_812499999999998(start, tmp_path):
+    """2.5 % of 12.50: decimals, and as many digits as the currency has."""
+    (tmp_path / "fees.toml").write_text(FIVE_PER_CENT.replace('"5"', '"2.5"'))
+    payee = await start(fee_schedule=tmp_path / "fees.toml")
+
+    assert "12.81" == (await payee.reserve()).json["amount"]
+
+
+async def test_level_one_mock_answered_a_missing_identifier_with_status_200(payer):
+    without = {name: value for name, value in QUOTE.items() if name != "identifier"}
+    answer = await payer.reserve(without)
+
+    assert (400, "InvalidBodyError") == answer.outcome
+    assert ["identifier"] == keys_of(answer.json)
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "source", "fee", "too_fine"),
+    [
+        ("JPY", "1234", "1357", "123", "1234.0"),
+        ("KWD", "1.234", "1.357", "0.123", "1.2345"),
+        ("USD", "1.23", "1.35", "0.12", "1.234"),
+    ],
+)
+async def test_level_one_schema_kept_two_decimals_for_every_currency(
+    payer, currency, amount, source, fee, too_fine
+):
+    quote = {**QUOTE, "currencyCode": currency, "amount": amount}
+    told = (await payer.reserve(quote)).json
+    paid = (await payer.execute(told["uuid"], quote)).json
+
+    assert (source, source, amount, fee) == (
+        told["amount"],
+        paid["sourceAmount"],
+        paid["destinationAmount"],
+        paid["fee"],
+    )
+    assert ["amount"] == keys_of((await payer.reserve({**quote, "amount": too_fine})).json)
+
+
+async def test_mojaloop_2119_answered_a_repeated_quote_with_an_error(payer):
+    key = str(uuid.uuid4())
+    first = await payer.reserve(key=key)
+    answers = [await payer.reserve(key=key) for _ in range(3)]
+
+    assert [(200, first.body)] * 3 == [(answer.status, answer.body) for answer in answers]
+
+
+async def test_mojaloop_3473_restarted_the_service_at_a_repeated_quote_id(payer, chain):
+    before = chain.network.children["dfsp-api"].pid
+    key = str(uuid.uuid4())
+    amounts = ["12.50", "13.50"] * 10
+    answers = await asyncio.gather(*(payer.reserve({**QUOTE, "amount": amount}, key) for amount in amounts))
+
+    assert [200] * 10 + [422] * 10 == sorted(answer.status for answer in answers)
+    assert before == chain.network.children["dfsp-api"].pid
+    assert 200 == (await payer.reserve()).status
+
+
+async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
+    """While one quote's row is held, 20 others reserve, pay and look up; no lock is on the table."""
+    held = await payee.reserved()
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", uuid.UUID(held))
+    paying = asyncio.create_task(payee.execute(held))
+    await waiting_for_lock(sql)
+
+    async def user() -> list[int]:
+        uuid_ = await payee.reserved()
+        return [(await payee.execute(uuid_)).status, (await payee.look_up(uuid_)).status]
+
+    assert [[200, 200]] * 20 == await asyncio.gather(*(user() for _ in range(20)))
+    modes = await sql.fetch(
+        "SELECT DISTINCT mode FROM pg_locks WHERE locktype = 'relation' AND relation = 'quote'::regclass"
+    )
+    assert {row["mode"] for row in modes} <= {"AccessShareLock", "RowShareLock", "RowExclusiveLock"}
+    await rival.rollback()
+    assert 200 == (await paying).status
+
+
+async def test_mojaloop_ledger_678_accepted_expired_transfers(start, clock, sql):
+    """The database's clock decides, in the statement that executes: this process' own says 2026 or later."""
+    payee = await start()
+    await clock.set("2001-01-01T00:00:00.000Z")
+    in_time, late = (await payee.reserve()).json, (await payee.reserve()).json
+    await clock.set(in_time["expires"], plus="-1 ms")
+    assert 200 == (await payee.execute(in_time["uuid"])).status
+    await clock.set(late["expires"])
+
+    assert (410, "QuoteExpiredError") == (await payee.execute(late["uuid"])).outcome
+    assert 1 == await sql.fetchval("SELECT count(executed) FROM quote")
+
+
+async def test_mojaloop_4198_and_4444_turned_a_peers_4xx_into_503(payer, chain, client):
+    """Byte for byte as the payee answers who asks it directly."""
+    payee = Caller(client, chain.origin("dfsp-api"))
+    key = str(uuid.uuid4())
+    reserved = await payer.reserved(key=key)
+    expired = await payer.reserved()
+    await expire(chain.database_url, expired)
+    seen = {}
+    for service in (payer, payee):
+        answers = [
+            await service.reserve({**QUOTE, "amount": "1.00"}, key, L1p_Trace_Id="t"),
+            await service.reserve({**QUOTE, "transferType": "p2b"}, L1p_Trace_Id="t"),
+            await service.reserve({**QUOTE, "amount": "1000000.01"}, L1p_Trace_Id="t"),
+            await service.execute(reserved, {**QUOTE, "amount": "1.00"}, L1p_Trace_Id="t"),
+            await service.execute(expired, L1p_Trace_Id="t"),
+            await service.execute(UNKNOWN_UUID, L1p_Trace_Id="t"),
+        ]
+        seen[service] = [(answer.status, answer.body) for answer in answers]
+
+    assert [422, 422, 422, 409, 410, 404] == [status for status, _ in seen[payer]]
+    assert seen[payee] == seen[payer]
+
+
+async def test_mojaloop_4227_and_3651_kept_stale_answers_of_the_directory(payer, chain, client):
+    """That nobody is known is not remembered at all; where somebody is can be forgotten at once."""
+    directory = Caller(client, chain.origin("central-directory"))
+    person = {"identifierType": "eur", "identifier": str(uuid.uuid4().int)[:12]}
+    quote = {**QUOTE, **person}
+
+    async def move_to(receiver: str) -> None:
+        answer = await directory.send(
+            "POST",
+            "/resources",
+            {**person, "spspReceiver": receiver, "primary": True},
+            authorization=basic("admin", "admin"),
+        )
+        assert answer.status in {200, 201}, answer.body
+
+    assert (404, "ReceiverNotFoundError") == (await payer.reserve(quote)).outcome
+    await move_to(chain.origin("spsp-server"))
+    assert 200 == (await payer.reserve(quote)).status
+
+    await move_to("http://127.0.0.1:9")
+    os.kill(chain.network.children["spsp-client-proxy"].pid, signal.SIGHUP)
+
+    async def is_forgotten() -> bool:
+        return (403, "SubmissionUrlNotAllowedError") == (await payer.reserve(quote)).outcome
+
+    await until(is_forgotten)
+
+
+async def test_mojaloop_4227_remembered_what_one_caller_may_see_for_all(payer):
+    """Both are let in here; what counts is that another caller's quote stays another's."""
+    mine = await payer.reserved()
+
+    assert 200 == (await payer.look_up(mine, authorization=TEST)).status
+    assert (404, "QuoteNotFoundError") == (await payer.look_up(mine, authorization=OTHER)).outcome
+
+
+async def test_mojaloop_3613_let_an_unknown_party_and_a_zero_amount_time_out(payer):
+    assert (404, "ReceiverNotFoundError") == (await payer.reserve({**QUOTE, "identifier": "nobody"})).outcome
+    for amount in ("0", "0.00"):
+        refused = await payer.reserve({**QUOTE, "amount": amount})
+        assert (400, "InvalidBodyError") == refused.outcome
+        assert ["amount"] == keys_of(refused.json)
+
+
+@pytest.mark.parametrize("amount", ["12.505", "12.5050", "12.500"])
+async def test_mojaloop_3632_gave_a_misleading_error_for_3_or_4_decimals(payer, amount):
+    refused = await payer.reserve({**QUOTE, "amount": amount})
+
+    assert 400 == refused.status
+    assert [
+        {
+            "message": "must have at most 2 fraction digits in USD",
+            "params": {"key": "amount", "value": amount},
+        }
+    ] == refused.json["validationErrors"]
+
+
+async def test_mojaloop_quoting_service_hashes_a_request_as_it_came(payer):
+    """Key order, white space, escapes and `12.5` for `12.50` are the same request."""
+    key = str(uuid.uuid4())
+    first = await payer.reserve(key=key)
+    turned = "{ " + ",\n ".join(
+        f'"{name}" :\t"{value}"' for name, value in reversed({**QUOTE, "amount": "12.5"}.items())
+    ) + " }"  # fmt: skip
+    again = await payer.reserve(turned.replace("$", "\\u0024").encode(), key)
+
+    assert (200, first.body) == (again.status, again.body)
+
+
+async def test_rafiki_471_used_a_spent_quote_again(payer):
+    """Twenty payments at once and one later: one execution, and all are told that one."""
+    uuid_ = await payer.reserved()
+    answers = await asyncio.gather(*(payer.execute(uuid_) for _ in range(20)))
+    later = await payer.execute(uuid_)
+
+    assert {(200, later.body)} == {(answer.status, answer.body) for answer in answers}
+    assert later.json["executed"] == (await payer.look_up(uuid_)).json["executed"]
+
+
+async def test_rafiki_3141_looked_at_expiry_when_accepting_and_not_when_processing(payee, sql):
+    """The payment comes in time and waits for its row; when it gets it, the quote is over."""
+    uuid_ = await payee.reserved()
+    rival = sql.transaction()
+    await rival.start()
+    await sql.execute("SELECT FROM quote FOR UPDATE")
+    paying = asyncio.create_task(payee.execute(uuid_))
+    await waiting_for_lock(sql)
+    await sql.execute("UPDATE quote SET expires = clock_timestamp()")
+    await rival.commit()
+
+    assert (410, "QuoteExpiredError") == (await paying).outcome
+    assert 0 == await sql.fetchval("SELECT count(executed) FROM quote")
+
+
+async def test_nexuq_393_answered_expired_for_a_finished_transfer(start, clock):
+    payee = await start()
+    told = (await payee.reserve()).json
+    paid = await payee.execute(told["uuid"])
+    await clock.set(told["expires"], plus="1 year")
+    again = await payee.execute(told["uuid"])
+
+    assert (200, paid.body) == (again.status, again.body)
+    assert "EXECUTED" == (await payee.look_up(told["uuid"])).json["state"]
+
+
+async def test_mojaloop_sdk_leaves_its_checks_off_by_default(start, clock, sql):
+    """Duplicates and expiry are looked at as the payee comes, and no setting is a switch for them."""
+    switches = {name for name, field in variables(PayeeSettings) if isinstance(field.default, bool)}
+    assert {"QUOTES_ALLOW_SAMPLE_CREDENTIALS"} == switches
+    payee = await start()
+    told = (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
+    await clock.set(told["expires"])
+
+    assert told == (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
+    assert 410 == (await payee.execute(told["uuid"], {**QUOTE, "amount": "13.75"})).status
+    assert 1 == await rows(sql)

@@ -1,0 +1,182 @@
+"""Properties of pricing over generated schedules and amounts, and an oracle that tries every amount.
+
+The oracle is written with Decimal and loops alone and shares nothing with the code under test.
+"""
+
+import decimal
+import itertools
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis.errors import AmountOutOfRangeError
+from dfsp_api.pricing import FeeSchedule, ScheduleError, parse
+from support.messages import QUOTE
+
+EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}
+ROUNDINGS = {
+    "half_up": decimal.ROUND_HALF_UP,
+    "half_down": decimal.ROUND_HALF_DOWN,
+    "half_even": decimal.ROUND_HALF_EVEN,
+    "up": decimal.ROUND_UP,
+    "down": decimal.ROUND_DOWN,
+}
+Rule = Mapping[str, Any]
+
+thorough = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def written(minor_units: int, currency: str) -> str:
+    return str(Decimal(minor_units).scaleb(-EXPONENTS[currency]))
+
+
+def toml(rule: Rule) -> str:
+    currency = rule["currency"]
+    text = f'[[rule]]\ntransferType = "p2p"\ncurrencyCode = "{currency}"\nrounding = "{rule["rounding"]}"\n'
+    for key in ("least", "most"):
+        if rule[key] is not None:
+            text += f'{key} = "{written(rule[key], currency)}"\n'
+    for first, last, flat, percent in rule["steps"]:
+        text += (
+            f'[[rule.step]]\nfrom = "{written(first, currency)}"\nto = "{written(last, currency)}"\n'
+            f'flat = "{written(flat, currency)}"\npercent = "{percent}"\n'
+        )
+    return text
+
+
+@st.composite
+def rules(draw, *, longest: int, dearest: int) -> Rule:
+    """A rule in minor units: one to five steps of up to `longest` amounts each, flat fees to `dearest`."""
+    steps = []
+    first = draw(st.integers(1, 50))
+    for _ in range(draw(st.integers(1, 5))):
+        last = first + draw(st.integers(0, longest))
+        percent = f"{draw(st.integers(0, 120))}.{draw(st.integers(0, 9999)):04}"
+        steps.append((first, last, draw(st.integers(0, dearest)), percent))
+        first = last + 1
+    if draw(st.booleans()):  # most schedules drawn at random fall somewhere; these never do
+        flats = sorted(step[2] for step in steps)
+        percents = sorted((step[3] for step in steps), key=Decimal)
+        steps = [
+            (first, last, *fees) for (first, last, *_), *fees in zip(steps, flats, percents, strict=True)
+        ]
+    least = draw(st.none() | st.integers(0, dearest))
+    most = draw(st.none() | st.integers(0, 3 * dearest))
+    if least is not None and most is not None and most < least:
+        least, most = most, least
+    return {
+        "currency": draw(st.sampled_from(sorted(EXPONENTS))),
+        "rounding": draw(st.sampled_from(sorted(ROUNDINGS))),
+        "steps": steps,
+        "least": least,
+        "most": most,
+    }
+
+
+def oracle_source(rule: Rule, amount: int) -> int:
+    """What `amount` costs in all, in minor units: by the book, with Decimal."""
+    with decimal.localcontext() as context:
+        context.prec = 60
+        for first, last, flat, percent in rule["steps"]:
+            if first <= amount <= last:
+                fee = Decimal(flat) + Decimal(amount) * Decimal(percent) / Decimal(100)
+        if rule["least"] is not None:
+            fee = max(fee, Decimal(rule["least"]))
+        if rule["most"] is not None:
+            fee = min(fee, Decimal(rule["most"]))
+        return amount + int(fee.quantize(Decimal(1), rounding=ROUNDINGS[rule["rounding"]]))
+
+
+def amounts(rule: Rule) -> range:
+    return range(rule["steps"][0][0], rule["steps"][-1][1] + 1)
+
+
+def price(fees: FeeSchedule, rule: Rule, minor_units: int, *, source: bool) -> int:
+    """The other amount, in minor units."""
+    currency = rule["currency"]
+    request = {**QUOTE, "currencyCode": currency, "amount": written(minor_units, currency)}
+    if source:
+        terms = fees.price_source(request)
+        other, same = terms.source_amount, terms.destination_amount
+    else:
+        terms = fees.price_destination(request)
+        other, same = terms.destination_amount, terms.source_amount
+    assert Decimal(request["amount"]) == same
+    assert -EXPONENTS[currency] == other.as_tuple().exponent
+    return int(other.scaleb(EXPONENTS[currency]))
+
+
+@settings(thorough, max_examples=1_500)
+@given(rules(longest=25, dearest=20))
+def test_a_schedule_is_taken_exactly_when_every_larger_amount_costs_more(rule):
+    """Every amount is tried: refused where it should be and nowhere else, and at the right amount."""
+    costs = [(amount, oracle_source(rule, amount)) for amount in amounts(rule)]
+    falls = [
+        (written(amount, rule["currency"]), written(cost, rule["currency"]))
+        for (_, before), (amount, cost) in itertools.pairwise(costs)
+        if cost <= before
+    ]
+    if not falls:
+        parse(toml(rule))
+        return
+    with pytest.raises(ScheduleError) as raised:
+        parse(toml(rule))
+    amount, cost = falls[0]
+    assert f"rule p2p {rule['currency']}: {amount} would cost the sender {cost} in all" in str(raised.value)
+
+
+@settings(thorough, max_examples=1_000)
+@given(rules(longest=25, dearest=8), st.data())
+def test_both_amounts_are_what_trying_every_amount_gives(rule, data):
+    """source(D) by the book; destination(S) the largest D whose source(D) does not exceed S."""
+    costs = {amount: oracle_source(rule, amount) for amount in amounts(rule)}
+    try:
+        fees = parse(toml(rule))
+    except ScheduleError:
+        return
+    arriving = data.draw(st.sampled_from(sorted(costs)))
+    sent = data.draw(st.integers(min(costs.values()), max(costs.values())))
+
+    assert costs[arriving] == price(fees, rule, arriving, source=True)
+    assert max(d for d, cost in costs.items() if cost <= sent) == price(fees, rule, sent, source=False)
+
+
+@settings(thorough, max_examples=500)
+@given(rules(longest=25, dearest=8), st.integers(1, 1_000))
+def test_an_amount_outside_is_refused_and_no_other(rule, amount):
+    costs = [oracle_source(rule, each) for each in amounts(rule)]
+    try:
+        fees = parse(toml(rule))
+    except ScheduleError:
+        return
+    for source, is_within in ((True, amount in amounts(rule)), (False, costs[0] <= amount <= costs[-1])):
+        try:
+            price(fees, rule, amount, source=source)
+        except AmountOutOfRangeError:
+            assert not is_within
+        else:
+            assert is_within
+
+
+@settings(thorough, max_examples=1_500)
+@given(rules(longest=10**12, dearest=100), st.data())
+def test_source_and_destination_are_inverse(rule, data):
+    """Promise 5, over amounts too many to try: D comes back, fees are never negative, larger costs more."""
+    try:
+        fees = parse(toml(rule))
+    except ScheduleError:
+        return
+    ends = [end for first, last, *_ in rule["steps"] for end in (first, last)]
+    arriving = data.draw(st.sampled_from(ends) | st.integers(ends[0], ends[-1]))
+    sent = price(fees, rule, arriving, source=True)
+
+    assert sent >= arriving
+    assert arriving == price(fees, rule, sent, source=False)
+    if arriving < ends[-1]:
+        dearer = price(fees, rule, arriving + 1, source=True)
+        assert sent < dearer
+        assert arriving == price(fees, rule, dearer - 1, source=False)

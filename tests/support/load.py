@@ -1,0 +1,252 @@
+"""Steady load: callers that reserve, pay and look up, and repeat what is left unknown, as wire.md §3 says."""
+
+import asyncio
+import itertools
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+import orjson
+
+from support.documented import OUTCOME_UNKNOWN, why_undocumented
+from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TRACE, headers
+
+WORKERS: Final = 20
+PAUSE_SECONDS: Final = 0.1
+GIVE_UP_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 3.0
+"""How much later than its deadline a reply may come on a slow machine."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One request and how it ended: in a reply, or in an error of the connection."""
+
+    method: str
+    target: str
+    trace_id: str
+    seconds: float
+    timeout_ms: int
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str | None = None
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return orjson.loads(self.body)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, None where the reply is a documented one and in time."""
+        if self.status is None:
+            return f"{self.method} {self.target}: {self.error}"
+        late = self.seconds - self.timeout_ms / 1000
+        if late > PATIENCE_SECONDS:
+            return f"{self.method} {self.target}: {self.status} came {late:.1f} s late"
+        wrong = why_undocumented(self.status, self.headers, self.body, self.trace_id)
+        return f"{self.method} {self.target}: {wrong}" if wrong else None
+
+
+@dataclass
+class Payment:
+    """One quote's life: what was asked with one key, and each answer of 200 to it."""
+
+    key: str
+    request: dict[str, str]
+    reserved: list[Outcome] = field(default_factory=list)
+    executed: list[Outcome] = field(default_factory=list)
+    looked_up: list[Outcome] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.reserved and self.executed and self.looked_up)
+
+    @property
+    def uuid(self) -> str:
+        return self.reserved[0].json["uuid"]
+
+
+class Load:
+    """Workers that make payments until told to stop; each request and its outcome is kept."""
+
+    def __init__(self, urls: Sequence[str], *, timeout_ms: int = 4_000, most: int = 2_000) -> None:
+        """Calls go to ``urls`` in turn, repetitions too; ``most`` bounds the payments."""
+        self.payments: list[Payment] = []
+        self.outcomes: list[Outcome] = []
+        self._urls: Iterator[str] = itertools.cycle(urls)
+        self._timeout_ms = timeout_ms
+        self._most = most
+        self._stopping = False
+        self._random = random.Random(20170511)
+
+    @property
+    def problems(self) -> list[str]:
+        """Outcomes that no caller should see, connection errors among them."""
+        return [outcome.problem for outcome in self.outcomes if outcome.problem]
+
+    @property
+    def undocumented(self) -> list[str]:
+        """The same without connection errors."""
+        return [each.problem for each in self.outcomes if each.status is not None and each.problem]
+
+    def statuses(self) -> set[int | None]:
+        return {outcome.status for outcome in self.outcomes}
+
+    async def more(self, payments: int, *, seconds: float = 60) -> None:
+        """Returns when so many more payments are complete; so a test goes by work done, not by time."""
+        async with asyncio.timeout(seconds):
+            wanted = self._complete() + payments
+            while self._complete() < wanted:
+                await asyncio.sleep(0.02)
+
+    def _complete(self) -> int:
+        return sum(payment.is_complete for payment in self.payments)
+
+    @asynccontextmanager
+    async def running(self, client: aiohttp.ClientSession) -> AsyncIterator["Load"]:
+        """Load while inside; at the end every worker finishes what it began."""
+        self._stopping = False
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work(client))
+            try:
+                yield self
+            finally:
+                self._stopping = True
+
+    async def _work(self, client: aiohttp.ClientSession) -> None:
+        while not self._stopping and len(self.payments) < self._most:
+            amount = f"{self._random.randrange(1, 100_000)}.{self._random.randrange(100):02}"
+            payment = Payment(f"load-{uuid.uuid4()}", {**QUOTE, "amount": amount})
+            self.payments.append(payment)
+            await self._pay(client, payment)
+
+    async def _pay(self, client: aiohttp.ClientSession, payment: Payment) -> None:
+        reserve = await self.until_answered(client, "POST", RESERVE, payment.request, payment.key)
+        if reserve is None:
+            return
+        payment.reserved.append(reserve)
+        path = f"/v1/payments/{payment.uuid}"
+        execute = await self.until_answered(client, "PUT", path, payment.request)
+        if execute is None:
+            return
+        payment.executed.append(execute)
+        path = f"/v1/quote/{payment.uuid}?{LOOK_UP_QUERY}"
+        look_up = await self.until_answered(client, "GET", path)
+        if look_up is not None:
+            payment.looked_up.append(look_up)
+
+    async def until_answered(
+        self,
+        client: aiohttp.ClientSession,
+        method: str,
+        target: str,
+        body: dict[str, str] | None = None,
+        key: str | None = None,
+    ) -> Outcome | None:
+        """Repeats, with the same key, until the outcome is known: the 200, or None after any other answer."""
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < give_up:
+            outcome = await self.send(client, method, target, body, key)
+            if outcome.status == 200:
+                return outcome
+            if outcome.status is not None and outcome.status not in OUTCOME_UNKNOWN:
+                return None
+            await asyncio.sleep(PAUSE_SECONDS)
+        return None
+
+    async def send(
+        self,
+        client: aiohttp.ClientSession,
+        method: str,
+        target: str,
+        body: dict[str, str] | None = None,
+        key: str | None = None,
+    ) -> Outcome:
+        trace_id = str(uuid.uuid4())
+        made = headers(**{TRACE: trace_id, "X-Request-Timeout-Ms": str(self._timeout_ms)})
+        if key is not None:
+            made[KEY] = key
+        began = time.monotonic()
+        known: dict[str, Any] = {}
+        try:
+            async with client.request(method, next(self._urls) + target, json=body, headers=made) as reply:
+                known = {"status": reply.status, "headers": dict(reply.headers), "body": await reply.read()}
+        except (aiohttp.ClientError, TimeoutError) as error:
+            known = {"error": repr(error)}
+        seconds = time.monotonic() - began
+        outcome = Outcome(method, target, trace_id, seconds, self._timeout_ms, **known)
+        self.outcomes.append(outcome)
+        return outcome
+
+    async def repeat_all(self, client: aiohttp.ClientSession) -> None:
+        """Reserves and pays everything once more with its own key: the answers are added to each payment's."""
+        pending = asyncio.Queue[Payment]()
+        for payment in self.payments:
+            pending.put_nowait(payment)
+
+        async def work() -> None:
+            while not pending.empty():
+                await self._pay(client, pending.get_nowait())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(work())
+
+
+async def broken_promises(load: Load, database_url: str) -> list[str]:
+    """What callers were told that the table does not hold, and what it holds more (wire.md §7, 1 to 3)."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = {str(row["uuid"]): row for row in await connection.fetch("SELECT * FROM quote")}
+    finally:
+        await connection.close()
+    broken = [f"{len(rows)} rows for {len(load.payments)} keys"] if len(rows) != len(load.payments) else []
+    for payment in load.payments:
+        broken += _broken(payment, rows)
+    uuids = [payment.uuid for payment in load.payments if payment.reserved]
+    if len(set(uuids)) != len(uuids):
+        broken.append("two keys have one quote")
+    return broken
+
+
+def _broken(payment: Payment, rows: dict[str, Any]) -> list[str]:
+    if not payment.is_complete:
+        return [f"{payment.key} was never completed"]
+    row = rows.get(payment.uuid)
+    if row is None:
+        return [f"{payment.key} was reserved and is not there"]
+    broken = []
+    if len({outcome.body for outcome in payment.reserved}) != 1:
+        broken.append(f"{payment.key} was reserved with different terms")
+    if len({outcome.body for outcome in payment.executed}) != 1:
+        broken.append(f"{payment.key} was executed more than once")
+    quote, execution = payment.reserved[0].json, payment.executed[0].json
+    stored = {
+        "amount": str(row["source_amount"]),
+        "expires": _told(row["expires"]),
+        "executed": row["executed"] and _told(row["executed"]),
+        "destination": str(row["destination_amount"]),
+        "request": orjson.loads(row["request"]),
+    }
+    told = {
+        "amount": quote["amount"],
+        "expires": quote["expires"],
+        "executed": execution["executed"],
+        "destination": payment.request["amount"],
+        "request": payment.request,
+    }
+    if stored != told:
+        broken.append(f"{payment.key}: told {told}, stored {stored}")
+    return broken
+
+
+def _told(time_: Any) -> str:
+    return time_.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_.microsecond // 1000:03}Z"

@@ -1,0 +1,212 @@
+"""A payee in process, a caller of it, and its database looked at from outside."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+
+from chassis.database import Database
+from chassis.settings import load
+from dfsp_api.payee import PayeeSettings, create_app
+from dfsp_api.pricing import Terms
+from dfsp_api.repository import NewQuote, Payment
+from dfsp_api.reservation import fingerprint, quote_uuid
+from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
+from support.serving import served
+
+PATIENCE_SECONDS: Final = 60
+
+TTL: Final = timedelta(minutes=5)
+TERMS: Final = Terms(Decimal("13.75"), Decimal("12.50"))
+
+NO_FEES: Final = "rule = []\n"
+FIVE_PER_CENT: Final = """
+[[rule]]
+transferType = "p2p"
+currencyCode = "USD"
+[[rule.step]]
+from = "0.01"
+to = "1000.00"
+percent = "5"
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, as it came."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def outcome(self) -> tuple[int, str | None]:
+        """Status, and the error's id where it is one."""
+        return self.status, self.json.get("id")
+
+
+class Caller:
+    """Calls one payee."""
+
+    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
+        self.client = client
+        self.url = url
+
+    async def send(
+        self, method: str, path: str, body: Any = None, *, authorization: str = TEST, **more: str
+    ) -> Answer:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        async with self.client.request(
+            method, self.url + path, data=data, headers=headers(authorization, **more)
+        ) as reply:
+            return Answer(reply.status, await reply.read(), reply.headers)
+
+    async def reserve(
+        self, body: Any = QUOTE, key: str | None = None, *, path: str = RESERVE, **more: str
+    ) -> Answer:
+        if key is not None:
+            more[KEY] = key
+        return await self.send("POST", path, body, **more)
+
+    async def reserved(self, body: Any = QUOTE, key: str | None = None, **more: str) -> str:
+        """The uuid of a quote that is reserved now."""
+        answer = await self.reserve(body, key, **more)
+        assert 200 == answer.status, answer.body
+        uuid: str = answer.json["uuid"]
+        return uuid
+
+    async def execute(self, uuid: str, body: Any = QUOTE, **more: str) -> Answer:
+        return await self.send("PUT", f"/v1/payments/{uuid}", body, **more)
+
+    async def look_up(self, uuid: str, query: str = LOOK_UP_QUERY, **more: str) -> Answer:
+        return await self.send("GET", f"/v1/quote/{uuid}{query and '?'}{query}", **more)
+
+    async def readiness(self) -> Answer:
+        return await self.send("GET", "/health/ready")
+
+
+@asynccontextmanager
+async def payee(
+    database_url: str, users_file: Path, client: aiohttp.ClientSession, **settings: object
+) -> AsyncIterator[Caller]:
+    """A payee as `chassis.run` serves it; settings by their names without QUOTES_, in lower case."""
+    environment = {
+        "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_DATABASE_URL": database_url,
+        **{f"QUOTES_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    async with served(create_app(load(PayeeSettings, environment))) as url:
+        caller = Caller(client, url)
+        await until(lambda: is_ready(caller))
+        yield caller
+
+
+async def is_ready(caller: Caller) -> bool:
+    return 200 == (await caller.readiness()).status
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Waits for what comes sooner or later, however slow the machine is."""
+    began = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - began < PATIENCE_SECONDS, "in vain"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
+    """The payee's database without the service, migrated."""
+    made = Database(url, connections, files("dfsp_api") / "migrations", "dfsp_api")
+    faults: list[str] = []
+    await made.open(faults.append)
+    try:
+
+        async def migrated() -> bool:
+            return not await made.missing()
+
+        await until(migrated)
+        assert not faults
+        yield made
+    finally:
+        await made.close()
+
+
+async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
+    """Until so many statements of this database wait for a lock."""
+
+    async def waits() -> bool:
+        found: int = await sql.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        return found >= count
+
+    await until(waits)
+
+
+async def rows(sql: asyncpg.Connection) -> int:
+    """How many quotes there are, stubs too."""
+    found: int = await sql.fetchval("SELECT count(*) FROM quote")
+    return found
+
+
+# A clock that stands where the test puts it, in front of Postgres' own: what the statements call is found in
+# `public` first.
+FAKE_CLOCK: Final = """
+CREATE TABLE public.fake_clock (at timestamptz NOT NULL);
+INSERT INTO public.fake_clock VALUES (pg_catalog.clock_timestamp());
+CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
+    AS 'SELECT at FROM public.fake_clock';
+"""
+
+
+class FakeClock:
+    """The database's clock in the test's hands; made before the payee connects."""
+
+    def __init__(self, sql: asyncpg.Connection) -> None:
+        self._sql = sql
+
+    async def install(self) -> None:
+        await self._sql.execute(FAKE_CLOCK)
+        name = await self._sql.fetchval("SELECT current_database()")
+        await self._sql.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+
+    async def set(self, time: str, plus: str = "0") -> None:
+        """To a time as a reply tells it, and an interval more."""
+        await self._sql.execute(
+            "UPDATE public.fake_clock SET at = $1::text::timestamptz + $2::text::interval", time, plus
+        )
+
+
+def new(key: str, **changes: str) -> NewQuote:
+    """What a batch reserves: the sample, changed."""
+    request = {**QUOTE, **changes}
+    return NewQuote(
+        quote_uuid(bytes(32), "test", key), "test", "quoteSourceAmount", fingerprint(request), request, TERMS
+    )
+
+
+def payment(of: NewQuote, **changes: str) -> Payment:
+    """What pays for it."""
+    request = {**of.request, **changes}
+    return Payment(
+        of.uuid,
+        of.caller,
+        fingerprint(request),
+        request.get("sourceAmount"),
+        request.get("destinationAmount"),
+    )

@@ -1,0 +1,80 @@
+"""Fixtures: a payee in process or as two processes, and its database from outside."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from dfsp_api.repository import Repository
+from network.plan import ServiceSpec
+from network.processes import Network
+from support import payee as support
+from support.chain import free_ports
+from support.payee import Caller, FakeClock
+
+
+@pytest.fixture
+async def start(database_url, users_file, client):
+    """Starts a payee on the test's database with settings of its own; as many as the test wants."""
+    async with AsyncExitStack() as stack:
+
+        async def start_(**settings: object) -> Caller:
+            return await stack.enter_async_context(
+                support.payee(settings.pop("url", database_url), users_file, client, **settings)
+            )
+
+        yield start_
+
+
+@pytest.fixture
+async def payee(start) -> Caller:
+    """A payee with the sample's fees."""
+    return await start()
+
+
+@pytest.fixture
+async def sql(database_url) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the payee's database, beside it."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def clock(sql) -> FakeClock:
+    """Taken before the payee: its database's clock stands still."""
+    clock = FakeClock(sql)
+    await clock.install()
+    return clock
+
+
+@pytest.fixture
+async def two_processes(database_url, users_file, client, tmp_path) -> AsyncIterator[list[Caller]]:
+    """Two payees as processes on one database."""
+    first = free_ports()
+    environment = {
+        "QUOTES_ROLE": "payee",
+        "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_DATABASE_URL": database_url,
+        "QUOTES_STOP_GRACE_SECONDS": "0",
+    }
+    specs = [
+        ServiceSpec(f"payee-{port}", "dfsp_api", port, {**environment, "QUOTES_PORT": str(port)})
+        for port in (first, first + 1)
+    ]
+    network = Network(specs, logs=tmp_path / "logs")
+    try:
+        await asyncio.to_thread(network.start)
+        await asyncio.to_thread(network.wait_ready)
+        yield [Caller(client, spec.origin) for spec in specs]
+    finally:
+        await asyncio.to_thread(network.stop)
+
+
+@pytest.fixture
+async def repository(database_url) -> AsyncIterator[Repository]:
+    """The statements alone."""
+    async with support.database(database_url) as database:
+        yield Repository(database, support.TTL)

@@ -1,0 +1,103 @@
+"""`python -m network run` as a process, from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from network.deadline import Deadline
+
+UP = "The network is up."
+READY_SECONDS = 120
+
+
+class SampleRun:
+    """A run that is going on; ``output`` is what it has printed so far."""
+
+    def __init__(self, port: int, data: Path) -> None:
+        self.port = port
+        self.data = data
+        own = {name: value for name, value in os.environ.items() if not name.startswith("QUOTES_")}
+        self._lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "network", "run", "--port", str(port), "--data", str(data)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**own, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self._lines.append(line)
+
+    def wait_until_up(self) -> None:
+        deadline = Deadline(READY_SECONDS, 0.05)
+        while deadline.waits():
+            if UP in self.output:
+                return
+            assert self.process.poll() is None, self.output
+        raise AssertionError(f"not up in {READY_SECONDS} s:\n{self.output}")
+
+    def end(self, number: signal.Signals, seconds: float = 30) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+    def processes(self) -> dict[int, str]:
+        """Every process, zombies left out, that has this run's data in its environment or as its folder."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+                folder = str((process / "cwd").readlink())
+                if str(self.data).encode() in told or folder.startswith(str(self.data)):
+                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+        return found
+
+    def left_after(self, seconds: float) -> dict[int, str]:
+        """What still runs, after as much time as it is given to end."""
+        deadline = Deadline(seconds, 0.1)
+        left = self.processes()
+        while deadline.waits() and left:
+            left = self.processes()
+        return left
+
+
+@contextmanager
+def sample_run(port: int, data: Path) -> Iterator[SampleRun]:
+    """A run that has started; whatever happens, nothing of it is left."""
+    run = SampleRun(port, data)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGINT)
+            try:
+                run.process.wait(30)
+            except subprocess.TimeoutExpired:
+                run.process.kill()
+                run.process.wait()
+        for pid in run.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        run._reader.join(5)

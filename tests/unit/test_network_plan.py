@@ -1,0 +1,80 @@
+"""The table of services, and the ports it asks for."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from network import plan, ports
+
+DATA = Path("/data")
+
+
+def services(first_port=8010, **environment):
+    made = plan.services(first_port, data=DATA, database_url="postgresql://own", environment=environment)
+    return {spec.name: spec for spec in made}
+
+
+def test_each_service_calls_the_next_one_of_the_chain():
+    made = services(9010)
+
+    assert [
+        ("dfsp-api-payer", 9010, "http://127.0.0.1:9011"),
+        ("spsp-client-proxy", 9011, "http://127.0.0.1:9012"),
+        ("spsp-client", 9012, None),
+        ("spsp-server", 9013, "http://127.0.0.1:9014"),
+        ("spsp-server-backend", 9014, "http://127.0.0.1:9015"),
+        ("dfsp-api", 9015, None),
+        ("central-directory", 9016, None),
+    ] == [(name, spec.port, spec.env.get("QUOTES_NEXT_HOP")) for name, spec in made.items()]
+    assert made["spsp-client"].env["QUOTES_SUBMISSION_URLS"] == made["spsp-server"].origin
+    assert made["spsp-client-proxy"].env["QUOTES_DIRECTORY_URL"] == made["central-directory"].origin
+    assert {"/data/users"} == {spec.env["QUOTES_USERS_FILE"] for spec in made.values()}
+
+
+def test_settings_of_the_caller_reach_every_service_and_nothing_else_does():
+    made = services(QUOTES_TTL_SECONDS="7", HOME="/root")
+
+    assert {"7"} == {spec.env["QUOTES_TTL_SECONDS"] for spec in made.values()}
+    assert not [spec for spec in made.values() if "HOME" in spec.env]
+
+
+def test_the_caller_may_name_files_and_a_directory_but_not_rewire_the_chain():
+    made = services(
+        QUOTES_USERS_FILE="/own",
+        QUOTES_DIRECTORY_URL="http://own",
+        QUOTES_NEXT_HOP="http://x",
+        QUOTES_PORT="1",
+    )
+
+    assert "/own" == made["dfsp-api"].env["QUOTES_USERS_FILE"]
+    assert "http://own" == made["spsp-client-proxy"].env["QUOTES_DIRECTORY_URL"]
+    assert "http://127.0.0.1:8014" == made["spsp-server"].env["QUOTES_NEXT_HOP"]
+    assert "8013" == made["spsp-server"].env["QUOTES_PORT"]
+
+
+def test_only_the_payee_gets_to_know_the_database():
+    made = services(QUOTES_DATABASE_URL="postgresql://user:secret@host/db")
+
+    assert ["dfsp-api"] == [name for name, spec in made.items() if "QUOTES_DATABASE_URL" in spec.env]
+    assert "postgresql://own" == made["dfsp-api"].env["QUOTES_DATABASE_URL"]
+    assert not [spec for spec in made.values() if "secret" in repr(spec)]
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_528, 70_000])
+def test_a_first_port_leaves_room_for_all(port):
+    with pytest.raises(plan.PortError, match=f"from 1 to 65527, and {port} is not"):
+        services(port)
+
+
+def test_every_taken_port_is_said_by_number_and_service():
+    first = ports.find_first_port()
+    made = tuple(services(first).values())
+    with socket.create_server(("127.0.0.1", first + 3)), socket.create_server(("", first + 6)):
+        said = ports.complaints(made)
+
+    assert [
+        f"port {first + 3} (spsp-server) is taken",
+        f"port {first + 6} (central-directory) is taken",
+    ] == said
+    assert [] == ports.complaints(made)

@@ -1,0 +1,92 @@
+"""The embedded Postgres, for real."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from network.child import Child
+from network.postgres import EmbeddedPostgres, _processes_in
+
+
+@pytest.fixture
+def folder():
+    """Not under tmp_path: each start of pytest closes the folders above that to others, Postgres' user too."""
+    with tempfile.TemporaryDirectory(prefix="network-postgres-") as above:
+        yield Path(above) / "postgres"
+
+
+@pytest.fixture
+def postgres(folder):
+    with EmbeddedPostgres(folder) as running:
+        yield running
+
+
+async def ask(postgres, statement):
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_file(postgres, folder):
+    """Started thrice on the same data: after a stop, after kill -9, and where its old number is ours by now."""
+    await ask(postgres, "CREATE TABLE kept AS SELECT 1 AS n")
+    postgres.stop()
+    postgres.start()
+    await ask(postgres, "INSERT INTO kept VALUES (2)")
+    postgres.kill()
+    assert not postgres.died  # it was asked to
+    reused = folder / "postmaster.pid"
+    # of the same user: another's number would be no hindrance
+    other = Child("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._cluster.user)
+    other.start()
+    reused.write_text(reused.read_text().replace(reused.read_text().split()[0], str(other.pid), 1))
+    try:
+        postgres.start()
+    finally:
+        other.kill()
+
+    assert 3 == await ask(postgres, "SELECT sum(n) FROM kept")
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert "on" == await ask(postgres, f"SHOW {setting}")
+    assert "18" == (await ask(postgres, "SHOW server_version")).split(".")[0]
+
+
+async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, folder):
+    left_over = postgres.pid
+    with EmbeddedPostgres(folder) as mine:
+        assert left_over != mine.pid
+        assert postgres.exit_code == 0
+        assert postgres.died
+        assert 1 == await ask(mine, "SELECT 1")
+
+
+def test_it_ends_with_the_process_that_started_it(folder):
+    code = (
+        "import sys, time; from pathlib import Path; from network.postgres import EmbeddedPostgres\n"
+        "one = EmbeddedPostgres(Path(sys.argv[1])); one.start(); print(one.pid, flush=True); time.sleep(60)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as starter:
+        pid = int(starter.stdout.readline())
+        assert pid in _processes_in(folder)
+        starter.send_signal(signal.SIGKILL)
+    with EmbeddedPostgres(folder) as again:  # waits for what is left
+        assert {pid} & _processes_in(folder) == set()
+        assert again.pid
+
+
+def test_data_of_another_kind_is_said(folder):
+    folder.mkdir()
+    (folder / "PG_VERSION").write_text("15\n")
+
+    with pytest.raises(RuntimeError, match="expecting version 18 but found version 15"):
+        EmbeddedPostgres(folder).start()

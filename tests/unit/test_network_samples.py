@@ -1,0 +1,98 @@
+"""The sample callers and the sample directory."""
+
+import json
+
+import pytest
+
+from network import samples
+from network.samples import SampleError
+
+HERE = "http://127.0.0.1:9013"
+
+
+def receivers(file):
+    return [entry["spspReceiver"] for entry in json.loads(file.read_text())["resources"]]
+
+
+def test_a_new_directory_knows_the_three_sample_people(tmp_path):
+    file = tmp_path / "directory.json"
+    samples.ensure_directory(file, HERE)
+    people = json.loads(file.read_text())["resources"]
+
+    assert [("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456")] == [
+        (entry["identifierType"], entry["identifier"]) for entry in people
+    ]
+    assert [HERE] * 3 == receivers(file)
+
+
+def test_the_sample_people_move_with_the_port_and_all_else_in_the_directory_stays(tmp_path):
+    file = tmp_path / "directory.json"
+    samples.ensure_directory(file, "http://127.0.0.1:8013")
+    content = json.loads(file.read_text())
+    content["resources"][1]["spspReceiver"] = "https://spsp.example/receivers"
+    content["resources"].append(
+        {"identifierType": "eur", "identifier": "1", "spspReceiver": "http://127.0.0.1:8013"}
+    )
+    content["dfsps"]["dfsp9"] = {"name": "Банка"}
+    file.write_text(json.dumps(content))
+    samples.ensure_directory(file, HERE)
+
+    assert [HERE, "https://spsp.example/receivers", HERE, "http://127.0.0.1:8013"] == receivers(file)
+    assert {"dfsp9": {"name": "Банка"}} == json.loads(file.read_text())["dfsps"]
+
+
+def test_a_directory_that_is_up_to_date_is_not_written(tmp_path):
+    file = tmp_path / "directory.json"
+    samples.ensure_directory(file, HERE)
+    before = file.stat()
+    samples.ensure_directory(file, HERE)
+
+    assert (before.st_ino, before.st_mtime_ns) == (file.stat().st_ino, file.stat().st_mtime_ns)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"resources": [1]}', '{"resources": {"a": 1}}'])
+def test_a_directory_file_of_another_kind_is_left_and_said(tmp_path, content):
+    file = tmp_path / "directory.json"
+    file.write_text(content)
+
+    with pytest.raises(SampleError, match=r"directory\.json is no directory of ours"):
+        samples.ensure_directory(file, HERE)
+    assert content == file.read_text()
+
+
+@pytest.fixture
+def users_command(tmp_path, monkeypatch):
+    """Stand in for `chassis.users`, failing for the name `bad`."""
+    package = tmp_path / "modules" / "chassis"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "users.py").write_text(
+        "import sys\nname, file = sys.argv[2], sys.argv[4]\n"
+        "sys.exit('no such name') if name == 'bad' else None\n"
+        "open(file, 'a').write(f'{name}={sys.stdin.read()}')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_new_users_file_holds_the_sample_callers_and_is_its_owners_alone(users_command, tmp_path):
+    file = tmp_path / "users"
+    samples.ensure_users(file)
+
+    assert "test=123\nother=456\nadmin=admin\n" == file.read_text()
+    assert 0o600 == file.stat().st_mode & 0o777
+
+
+def test_a_users_file_that_is_there_is_left_alone(users_command, tmp_path):
+    file = tmp_path / "users"
+    file.write_text("own")
+    samples.ensure_users(file)
+
+    assert "own" == file.read_text()
+
+
+def test_a_users_file_is_never_there_by_half(users_command, tmp_path):
+    with pytest.raises(SampleError, match=r"(?s)cannot add bad to .*no such name"):
+        samples.ensure_users(tmp_path / "users", {"test": "123", "bad": "1"})
+
+    assert [tmp_path / "modules"] == list(tmp_path.iterdir())
