@@ -98,11 +98,9 @@ def test_an_amount_of_an_unknown_currency_has_one_fault():
 
 
 @pytest.mark.parametrize("key", PARAMETERS)
-@pytest.mark.parametrize(
-    "value", [1, 1.5, None, True, [], {}, ["x"], "", "a\x00", "a\n", "\x7f", "\x85", "\ud800"]
-)
-def test_each_field_is_a_string_of_printable_text(key, value):
-    assert [key] == list(faulty(**{key: value}))
+def test_each_field_is_a_string_of_printable_text(key):
+    for value in [1, 1.5, None, True, [], {}, ["x"], "", "a\x00", "a\n", "\x7f", "\x85", "\ud800"]:
+        assert [key] == list(faulty(**{key: value}))
 
 
 @pytest.mark.parametrize("key", PARAMETERS)

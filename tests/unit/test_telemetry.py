@@ -159,10 +159,7 @@ def test_what_libraries_say_becomes_our_lines(log, written):
     try:
         logger.info("not this")
         logger.warning("take %s", "care")
-        try:
-            raise RuntimeError("inside")
-        except RuntimeError:
-            logger.exception("failed")
+        logger.error("failed", exc_info=RuntimeError("inside"))
     finally:
         logger.removeHandler(handler)
 

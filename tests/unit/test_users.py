@@ -1,7 +1,6 @@
 """The users file and the command that keeps it (chassis.users)."""
 
 import io
-import os
 import subprocess
 import sys
 
@@ -44,7 +43,7 @@ def test_the_file_is_its_owners_alone(tmp_path):
     add(path, "a", "1")
 
     assert 0o600 == path.stat().st_mode & 0o777
-    assert ["users"] == os.listdir(tmp_path)
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_passwords_are_hashed_as_owasp_says(tmp_path):
@@ -57,7 +56,7 @@ def test_passwords_are_hashed_as_owasp_says(tmp_path):
 def test_a_name_that_would_break_the_file_is_refused(tmp_path, name):
     with pytest.raises(UsersFileError, match="a name"):
         add(tmp_path / "users", name, "1")
-    assert [] == os.listdir(tmp_path)
+    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("password", ["", "x" * 1_025])
