@@ -3,29 +3,41 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
+from argon2 import PasswordHasher
 
-from chassis import users
+from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
 
 
 @pytest.fixture(scope="session")
 def users_file(tmp_path_factory) -> Path:
-    """The sample users; hashing takes a while, so once."""
+    """The sample users, with hashes that cost next to nothing: what one costs is no test's business but its own."""
     path = tmp_path_factory.mktemp("users") / "users"
-    for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():
-        users.add(path, name, password)
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in SAMPLE_USERS.items()))
     return path
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server's URL; tests make databases of their own on it."""
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
         yield url
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder for an embedded Postgres: as root's, it runs as another user, who must get there.
+
+    Not below pytest's own: that one is closed to others again whenever another pytest starts beside this.
+    """
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

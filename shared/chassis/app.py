@@ -171,7 +171,7 @@ async def boundary(
             route=route.canonical if route is not None else "none",
             status=response.status,
             seconds=time.monotonic() - exchange.began,
-            error=(error.id, error.cause) if error is not None else request.get(PASSED_ON),
+            error=(error.id, error.cause or error.message) if error is not None else request.get(PASSED_ON),
         )
     return response
 

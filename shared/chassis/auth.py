@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,8 +124,6 @@ class Credentials:
         self._wrong: TTLCache[tuple[str, str], int] = TTLCache(WRONG_ENTRIES, 60, timer=clock)
         self._under_way: dict[bytes, asyncio.Task[bool]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
-        # hashed for names nobody has, so that the time taken does not tell which names exist
-        self._nobodys_hash = HASHER.hash(secrets.token_hex(16))
 
     async def check(self, headers: Sequence[str], address: str) -> str:
         """The caller's name. ``headers`` are all Authorization headers of the request, as received.
@@ -165,11 +164,20 @@ class Credentials:
     async def _hash(self, name: str, password: str) -> bool:
         hashed = self._users.hash_of(name) or self._also(name)
         loop = asyncio.get_running_loop()
-        right = await loop.run_in_executor(self._thread, _is_right, hashed or self._nobodys_hash, password)
-        return right and hashed is not None
+        return await loop.run_in_executor(self._thread, _is_right_or_nobodys, hashed, password)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+@cache
+def _nobodys_hash() -> str:
+    """Checked for names nobody has, so that the time taken does not tell which names exist."""
+    return HASHER.hash(secrets.token_hex(16))
+
+
+def _is_right_or_nobodys(hashed: str | None, password: str) -> bool:
+    return _is_right(hashed or _nobodys_hash(), password) and hashed is not None
 
 
 def _is_right(hashed: str | None, password: str) -> bool:

@@ -147,16 +147,17 @@ class Database:
         """``None`` for as long as it takes. Raises UnavailableError."""
         assert self._pool is not None  # noqa: S101 - opened with the app
         try:
-            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
-            try:
-                async with asyncio.timeout(seconds):
+            # whoever waits for a connection waits as long as he has time; connecting has a limit of its own
+            async with asyncio.timeout(seconds):
+                connection = await self._pool.acquire()
+                try:
                     return await work(connection)
-            except (asyncio.CancelledError, *_AWAY):
-                # a server that hangs would hold up an orderly release, and with it the caller
-                connection.terminate()
-                raise
-            finally:
-                await self._pool.release(connection)
+                except (asyncio.CancelledError, *_AWAY):
+                    # a server that hangs would hold up an orderly release, and with it the caller
+                    connection.terminate()
+                    raise
+                finally:
+                    await self._pool.release(connection)
         except _AWAY as error:
             raise UnavailableError(
                 "The database is away.", cause=f"{type(error).__name__}: {error}"

@@ -99,7 +99,7 @@ def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ())
         route="none",
         status=error.status,
         seconds=0.0,
-        error=(error.id, error.cause),
+        error=(error.id, error.cause or error.message),
     )
     response = error_response(error, service.name, exchange.trace_id)
     finish(response, service, exchange)

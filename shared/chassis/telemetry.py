@@ -37,8 +37,8 @@ def trace_id_from(headers: Iterable[str]) -> str:
 
 
 def url_for_log(url: object) -> str:
-    """A URL of somebody else's as a log may show it: without user and password, and not without end."""
-    return re.sub(r"//[^/]*@", "//***@", repr(url))[:200]
+    """A URL of somebody else's as a log may show it: nothing before an ``@``, and not without end."""
+    return repr(str(url).rpartition("@")[2])[:200]
 
 
 def iso_time(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Each test that asks for `hop` runs once for every forwarder."""
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,22 +9,24 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis import auth, users
+from quoting import server
 from support.forwarders import FORWARDERS, Forwarder, Hop, hop_of
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""A real hash costs 20 ms, and each test has a service of its own."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cheap_hashes():
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_start():
+    """What a process pays once when it starts would be paid by each test: hashes, and OpenAPI documents."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "openapi", functools.cache(server.openapi))
         patch.setattr(users, "HASHER", CHEAP)
         patch.setattr(auth, "HASHER", CHEAP)
         yield
 
 
-@pytest.fixture(scope="session")
-def users_file(_cheap_hashes, tmp_path_factory) -> Path:
+@pytest.fixture(scope="module")
+def users_file(_cheap_start, tmp_path_factory) -> Path:
     """The sample users, hashed cheaply."""
     path = tmp_path_factory.mktemp("users") / "users"
     for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():

@@ -212,13 +212,13 @@ async def test_the_time_left_is_reduced_and_at_most_a_minute(hop, given, least, 
     assert least <= int(hop.next_hop.seen[0].headers[TIMEOUT]) <= most
 
 
-@pytest.mark.parametrize("given", ["", "0", "000", "-1", "+5", "1.5", "1e3", "5 s", "0x10", "٣", "1_000"])
-@pytest.mark.parametrize("ask", [SOURCE, LOOK_UP], ids=["source", "look_up"])
-async def test_a_time_that_is_none_is_refused(hop, given, ask):
-    answer = await hop.send(ask, X_Request_Timeout_Ms=given)
+async def test_a_time_that_is_none_is_refused(hop):
+    for given in ["", "0", "000", "-1", "+5", "1.5", "1e3", "5 s", "0x10", "٣", "1_000"]:
+        for ask in [SOURCE, LOOK_UP]:
+            answer = await hop.send(ask, X_Request_Timeout_Ms=given)
 
-    assert (400, "InvalidHeaderError") == (answer.status, answer.id)
-    assert [] == hop.next_hop.seen
+            assert (400, "InvalidHeaderError") == (answer.status, answer.id)
+            assert [] == hop.next_hop.seen
 
 
 async def test_a_time_given_twice_is_refused(hop):

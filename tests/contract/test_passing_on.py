@@ -31,30 +31,30 @@ async def test_a_200_with_an_object_passes_byte_for_byte(hop, ask):
     assert "application/json; charset=utf-8" == answer.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("status", OTHER_4XX)
-async def test_a_4xx_with_an_object_passes_byte_for_byte(hop, status):
+async def test_a_4xx_with_an_object_passes_byte_for_byte(hop):
     """Mojaloop project #4198, #4444: a peer's 4xx came out as 503."""
-    hop.next_hop.answer = reply(status, THEIR_ERROR, Content_Type="application/problem+json")
+    for status in OTHER_4XX:
+        hop.next_hop.answer = reply(status, THEIR_ERROR, Content_Type="application/problem+json")
 
-    answer = await hop.send()
+        answer = await hop.send()
 
-    assert (status, THEIR_ERROR) == (answer.status, answer.body)
-    assert "application/problem+json" == answer.headers["Content-Type"]
+        assert (status, THEIR_ERROR) == (answer.status, answer.body)
+        assert "application/problem+json" == answer.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("status", OTHER_4XX)
 @pytest.mark.parametrize(
     "body", [b"<html>no</html>", b"", b"[1]", b'"text"', b'{"a":', sized(MOST + 1)], ids=lambda b: repr(b[:9])
 )
-async def test_a_4xx_with_another_body_keeps_its_status_and_gets_our_object(hop, status, body):
-    hop.next_hop.answer = reply(status, body, Content_Type="text/html")
+async def test_a_4xx_with_another_body_keeps_its_status_and_gets_our_object(hop, body):
+    for status in OTHER_4XX:
+        hop.next_hop.answer = reply(status, body, Content_Type="text/html")
 
-    answer = await hop.send()
+        answer = await hop.send()
 
-    assert status == answer.status
-    assert is_error_object(answer)
-    assert hop.service == answer.json["service"]
-    assert hop.forwarder.next_service in answer.json["message"]
+        assert status == answer.status
+        assert is_error_object(answer)
+        assert hop.service == answer.json["service"]
+        assert hop.forwarder.next_service in answer.json["message"]
 
 
 async def test_a_challenge_and_a_delay_pass(hop):
@@ -78,13 +78,13 @@ async def test_a_401_without_an_object_or_challenge_gets_ours(hop):
     assert f'Basic realm="{hop.service}", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 507, 599])
-async def test_a_5xx_with_our_error_object_passes(hop, status):
-    hop.next_hop.answer = reply(status, THEIR_ERROR, Retry_After="3")
+async def test_a_5xx_with_our_error_object_passes(hop):
+    for status in [500, 501, 502, 503, 504, 507, 599]:
+        hop.next_hop.answer = reply(status, THEIR_ERROR, Retry_After="3")
 
-    answer = await hop.send()
+        answer = await hop.send()
 
-    assert (status, THEIR_ERROR, "3") == (answer.status, answer.body, answer.headers["Retry-After"])
+        assert (status, THEIR_ERROR, "3") == (answer.status, answer.body, answer.headers["Retry-After"])
 
 
 NO_ANSWERS = {

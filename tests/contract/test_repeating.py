@@ -91,13 +91,13 @@ async def test_it_is_not_repeated_when_a_reply_had_begun(between, begun, how):
     assert 1 == len(next_hop.requests)
 
 
-@pytest.mark.parametrize("status", [200, 201, 302, 400, 401, 404, 409, 429, 500, 502, 503, 504])
-async def test_it_is_never_repeated_after_a_status(hop, ask, status):
-    hop.next_hop.answer = reply(status, b"no object")
+async def test_it_is_never_repeated_after_a_status(hop, ask):
+    statuses = [200, 201, 302, 400, 401, 404, 409, 429, 500, 502, 503, 504]
+    for status in statuses:
+        hop.next_hop.answer = reply(status, b"no object")
+        await hop.send(ask)
 
-    await hop.send(ask)
-
-    assert 1 == len(hop.next_hop.seen)
+    assert len(statuses) == len(hop.next_hop.seen)
 
 
 async def test_a_refused_connection_is_tried_twice(forwarder, users_file, client, monkeypatch):

@@ -30,7 +30,7 @@ async def test_a_batch_reserves_all_its_items_in_one_statement(repository, sql):
 
 async def test_a_key_twice_in_a_batch_is_one_quote_of_its_first_request(repository, sql):
     one, other = new("one"), new("one", amount="12.51")
-    quotes = await repository.reserve([new("two"), one, other, one, new("two")])
+    quotes = await repository.reserve([new("two"), one, other, new("two")])
 
     assert 2 == await rows(sql) == len(quotes)
     assert one.fingerprint == quotes[one.uuid].fingerprint

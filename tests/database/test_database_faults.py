@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -20,17 +22,23 @@ from support.serving import served
 
 
 @pytest.fixture
-def postgres(tmp_path) -> Iterator[EmbeddedPostgres]:
-    """A server of the test's own: it may be stopped, killed, halted."""
-    with EmbeddedPostgres(tmp_path / "postgres") as embedded:
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own: it may be stopped, killed, halted.
+
+    Not below pytest's folder: another session of pytest that starts closes that one to Postgres' user.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
+        EmbeddedPostgres(Path(folder) / "data") as embedded,
+    ):
         yield embedded
 
 
 class Halted:
     """All processes of a server with SIGSTOP: it accepts connections and answers nothing."""
 
-    def __init__(self, tmp_path) -> None:
-        self.folder = (tmp_path / "postgres").resolve()
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        self.folder = postgres._folder
 
     def __enter__(self) -> None:
         self.pids = _processes_in(self.folder)
@@ -89,11 +97,15 @@ async def test_a_payee_may_start_before_its_database(users_file, client, postgre
         assert 200 == (await payee.reserve()).status
 
 
-async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_again(start, postgres, tmp_path):
+async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_again(start, postgres):
     """Also with more callers than connections, and with none connected yet."""
     payee = await start(url=postgres.dsn, database_connections=2)
     paid = await payee.reserved(key="paid")
-    with Halted(tmp_path):
+    with Halted(postgres):
+        began = time.monotonic()
+        readiness = await payee.readiness()
+        assert (503, ["database"]) == (readiness.status, readiness.json["missing"])
+        assert time.monotonic() - began < 40  # and not only when the longest statement ends
         for _ in range(2):  # with connections that are there, then with none
             answers = await asyncio.gather(
                 *(payee.reserve(key=f"key-{n}", X_Request_Timeout_Ms="300") for n in range(6)),
@@ -102,10 +114,6 @@ async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_agai
             )
 
             assert {(504, "UpstreamTimeoutError")} == {answer.outcome for answer in answers}
-        assert (503, ["database"]) == (
-            (readiness := await payee.readiness()).status,
-            readiness.json["missing"],
-        )
 
     await until(lambda: is_ready(payee))
     answers = await asyncio.gather(*(payee.reserve(key=f"key-{n}") for n in range(6)))
@@ -117,12 +125,10 @@ async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_agai
 
 
 @pytest.mark.fault
-async def test_a_caller_with_time_left_is_told_503_by_a_database_that_cannot_be_connected(
-    start, postgres, tmp_path
-):
+async def test_a_caller_with_time_left_is_told_503_by_a_database_that_cannot_be_connected(start, postgres):
     """504 is for time used up: ten seconds are not after the five that a connection is waited for."""
     payee = await start(url=postgres.dsn, database_connections=1)
-    with Halted(tmp_path):
+    with Halted(postgres):
         await payee.reserve(X_Request_Timeout_Ms="100")  # its connection is given up
 
         assert (503, "UnavailableError") == (await payee.reserve(X_Request_Timeout_Ms="60000")).outcome
@@ -297,3 +303,43 @@ async def test_a_statement_has_an_end_though_nobody_waits_for_it(database_url, s
             await made.fetch("SELECT pg_sleep(50)")
         assert time.monotonic() - began < 40
         assert 1 == (await made.fetch("SELECT 1 AS one"))[0]["one"]
+
+
+@pytest.mark.fault
+async def test_what_was_answered_200_is_there_after_a_crash_of_the_database(start, postgres):
+    """Promises 1 to 3 under load and kill -9: no quote or payment that was told is lost, none is there twice."""
+    payee = await start(url=postgres.dsn)
+    told: dict[str, bytes] = {}
+    paid: dict[str, bytes] = {}
+
+    async def caller(name: int) -> None:
+        for number in range(30):
+            key = f"{name}-{number}"
+            answer = await payee.reserve({**QUOTE, "amount": f"{number + 1}.50"}, key)
+            if answer.status == 200:
+                told[key] = answer.body
+                payment = await payee.execute(answer.json["uuid"], {**QUOTE, "amount": f"{number + 1}.50"})
+                if payment.status == 200:
+                    paid[answer.json["uuid"]] = payment.body
+
+    async def crash() -> None:
+        async def is_under_way() -> bool:
+            return len(paid) > 50
+
+        await until(is_under_way)
+        await asyncio.to_thread(postgres.kill)
+        await asyncio.to_thread(postgres.start)
+
+    await asyncio.gather(crash(), *(caller(name) for name in range(20)))
+    await until(lambda: is_ready(payee))
+
+    for name in range(20):
+        for number in range(30):
+            body = {**QUOTE, "amount": f"{number + 1}.50"}
+            again = await payee.reserve(body, f"{name}-{number}")
+            assert told.get(f"{name}-{number}", again.body) == again.body
+            payment = await payee.execute(again.json["uuid"], body)
+            assert paid.get(again.json["uuid"], payment.body) == payment.body
+    beside = await asyncpg.connect(postgres.dsn)
+    assert 600 == await rows(beside)
+    await beside.close()

@@ -27,7 +27,7 @@ def broken_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
 
 
 @pytest.fixture
-def own_postgres(tmp_path) -> Iterator[EmbeddedPostgres]:
+def own_postgres(passable) -> Iterator[EmbeddedPostgres]:
     """A server that may be killed and stopped."""
-    with EmbeddedPostgres(tmp_path / "postgres") as postgres:
+    with EmbeddedPostgres(passable / "postgres") as postgres:
         yield postgres

@@ -12,8 +12,8 @@ from support.sample_run import sample_run
 LEFT_SECONDS = 15
 
 
-async def test_a_killed_run_leaves_no_process_and_starts_again_on_its_data(client, tmp_path):
-    data, port = tmp_path / "data", free_ports()
+async def test_a_killed_run_leaves_no_process_and_starts_again_on_its_data(client, passable):
+    data, port = passable / "data", free_ports()
     with sample_run(port, data) as run:
         run.wait_until_up()
         # the connection is not kept: the next request must not meet its end
@@ -38,8 +38,8 @@ async def test_a_killed_run_leaves_no_process_and_starts_again_on_its_data(clien
     assert reserved.body == repeated.body
 
 
-async def test_a_run_started_right_after_a_kill_waits_for_what_the_other_has_left(client, tmp_path):
-    data, port = tmp_path / "data", free_ports()
+async def test_a_run_started_right_after_a_kill_waits_for_what_the_other_has_left(client, passable):
+    data, port = passable / "data", free_ports()
     with sample_run(port, data) as run:
         run.wait_until_up()
         run.end(signal.SIGKILL)
@@ -50,8 +50,8 @@ async def test_a_run_started_right_after_a_kill_waits_for_what_the_other_has_lef
     assert 200 == answer.status
 
 
-async def test_a_run_starts_again_what_was_killed_under_it(client, tmp_path):
-    with sample_run(free_ports(), tmp_path / "data") as run:
+async def test_a_run_starts_again_what_was_killed_under_it(client, passable):
+    with sample_run(free_ports(), passable / "data") as run:
         run.wait_until_up()
         pid = next(pid for pid, command in run.processes().items() if command.endswith("-m spsp_server "))
         os.kill(pid, signal.SIGKILL)

@@ -28,14 +28,14 @@ def paused(postgres, folder):
 
 
 async def test_a_paused_postgres_is_504_or_503_in_time_and_then_all_goes_on(
-    own_postgres, own_chain, client, tmp_path
+    own_postgres, own_chain, client, passable
 ):
     chain = own_chain(database_url=own_postgres.dsn)
     during = []
     async with Load([chain.url], timeout_ms=TIMEOUT_MS).running(client) as load:
         await load.more(40)
         for seconds in (3, 8):  # less and more than a new connection may take
-            with paused(own_postgres, tmp_path / "postgres"):
+            with paused(own_postgres, passable / "postgres"):
                 await asyncio.sleep(1)
                 begin = len(load.outcomes)
                 await asyncio.sleep(seconds)
@@ -49,10 +49,10 @@ async def test_a_paused_postgres_is_504_or_503_in_time_and_then_all_goes_on(
     assert [] == await broken_promises(load, chain.database_url)
 
 
-async def test_readiness_follows_a_paused_postgres(own_postgres, own_chain, client, tmp_path):
+async def test_readiness_follows_a_paused_postgres(own_postgres, own_chain, client, passable):
     chain = own_chain(database_url=own_postgres.dsn)
     url = chain.origin("dfsp-api") + "/health/ready"
-    with paused(own_postgres, tmp_path / "postgres"):
+    with paused(own_postgres, passable / "postgres"):
         away = await send(client, "GET", url)
         live = await send(client, "GET", chain.origin("dfsp-api") + "/health/live")
         before = await send(client, "GET", chain.origin("spsp-server-backend") + "/health/ready")

@@ -1,0 +1,306 @@
+"""The reference directory: both forms, registration, and what survives a restart (wire.md §5)."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+import pytest
+from multidict import CIMultiDict
+
+from central_directory import app as central_directory
+from chassis.run import StartError
+from chassis.settings import load
+from support.forwarders import FORWARDERS, SOURCE, Answer, authorization, collect_lines, is_error_object
+from support.messages import TEST, headers, keys_of
+from support.serving import served
+
+ADMIN = authorization("admin:admin")
+RESOURCE = {
+    "identifierType": "eur",
+    "identifier": "30754016",
+    "spspReceiver": "http://spsp-server",
+    "primary": True,
+}
+
+
+@dataclass
+class Directory:
+    url: str
+    client: object
+
+    async def get(self, path: str, given: str | None = TEST) -> Answer:
+        return await self._send("GET", path, given, None)
+
+    async def post(self, path: str, content: object, given: str | None = ADMIN) -> Answer:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return await self._send("POST", path, given, body)
+
+    async def _send(self, method, path, given, body) -> Answer:
+        async with self.client.request(
+            method, self.url + path, data=body, headers=headers(given)
+        ) as response:
+            return Answer(response.status, CIMultiDict(response.headers), await response.read())
+
+
+@pytest.fixture
+async def started(users_file, client, tmp_path) -> AsyncIterator[Callable]:
+    """Starts a directory; each on the same file."""
+
+    @asynccontextmanager
+    async def start() -> AsyncIterator[Directory]:
+        environment = {
+            "QUOTES_USERS_FILE": str(users_file),
+            "QUOTES_DIRECTORY_FILE": str(tmp_path / "directory.json"),
+        }
+        app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
+        collect_lines(app)
+        async with served(app) as url:
+            yield Directory(url, client)
+
+    return start
+
+
+@pytest.fixture
+async def directory(started) -> AsyncIterator[Directory]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(started())
+
+
+async def test_metadata_tells_where_all_is(directory):
+    answer = await directory.get("/")
+
+    assert 200 == answer.status
+    assert {"directory", "urls"} == set(answer.json)
+    assert f"{directory.url}/resources" == answer.json["urls"]["resources"]
+
+
+async def test_types_are_listed_with_a_description(directory):
+    assert [] == (await directory.get("/identifier-types")).json
+    await directory.post("/resources", RESOURCE)
+
+    answer = await directory.get("/identifier-types")
+    assert [{"identifierType", "description"}] == [set(each) for each in answer.json]
+    assert "eur" == answer.json[0]["identifierType"]
+
+
+async def test_an_identifier_is_found_in_both_forms(directory):
+    added = await directory.post("/resources", RESOURCE)
+    separate = await directory.get("/resources?identifierType=eur&identifier=30754016")
+    joined = await directory.get("/resources?identifier=eur:30754016")
+
+    assert (201, RESOURCE) == (added.status, added.json)
+    assert (200, {"spspReceiver": "http://spsp-server"}) == (separate.status, separate.json)
+    [entry] = joined.json
+    assert {"name", "shortName", "providerUrl", "primary", "registered"} == set(entry)
+    assert ("http://spsp-server", True, True) == (entry["providerUrl"], entry["primary"], entry["registered"])
+
+
+@pytest.mark.parametrize("query", ["identifierType=eur&identifier=1", "identifier=eur:1", "identifier=xyz:30754016",
+    "identifierType=xyz&identifier=30754016"])  # fmt: skip
+async def test_who_is_not_known_is_404(directory, query):
+    await directory.post("/resources", RESOURCE)
+
+    answer = await directory.get(f"/resources?{query}")
+
+    assert (404, "ReceiverNotFoundError") == (answer.status, answer.id)
+    assert is_error_object(answer)
+
+
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        ("", "identifier"),
+        ("identifier=30754016", "identifier"),
+        ("identifier=:1", "identifierType"),
+        ("identifier=eur:", "identifier"),
+        ("identifier=EUR:1", "identifierType"),
+        ("identifierType=eur", "identifier"),
+        ("identifierType=&identifier=1", "identifierType"),
+        ("identifierType=EUR&identifier=1", "identifierType"),
+        ("identifierType=eur&identifier=" + "x" * 129, "identifier"),
+        ("identifierType=eur&identifier=%00", "identifier"),
+        ("identifier=eur:1&identifier=eur:1", "identifier"),
+        ("identifier=eur:1&x=1", "x"),
+    ],
+)
+async def test_a_query_at_fault_names_its_parameter(directory, query, key):
+    answer = await directory.get(f"/resources?{query}")
+
+    assert (400, "InvalidQueryParameterError") == (answer.status, answer.id)
+    assert key in keys_of(answer.json)
+
+
+async def test_a_colon_in_an_identifier_is_part_of_it(directory):
+    await directory.post("/resources", {**RESOURCE, "identifier": "a:b c&d"})
+
+    assert 200 == (await directory.get(f"/resources?identifier={quote('eur:a:b c&d')}")).status
+
+
+async def test_the_newest_primary_is_the_only_one(directory):
+    """Quote API §I.2: which the recipient's default DFSP is."""
+    for receiver, primary in (("http://one", True), ("http://two", False), ("http://three/", True)):
+        await directory.post("/resources", {**RESOURCE, "spspReceiver": receiver, "primary": primary})
+
+    separate = await directory.get("/resources?identifierType=eur&identifier=30754016")
+    joined = await directory.get("/resources?identifier=eur:30754016")
+    assert {"spspReceiver": "http://three"} == separate.json
+    assert {"http://one": False, "http://two": False, "http://three": True} == {
+        each["providerUrl"]: each["primary"] for each in joined.json
+    }
+
+
+async def test_a_person_without_a_primary_dfsp_is_not_found(directory):
+    await directory.post("/resources", {**RESOURCE, "primary": False})
+
+    for query in ("identifierType=eur&identifier=30754016", "identifier=eur:30754016"):
+        assert 404 == (await directory.get(f"/resources?{query}")).status
+
+
+async def test_a_registered_dfsp_may_look_up_and_nothing_more(directory):
+    await directory.post("/resources", RESOURCE)
+    registered = await directory.post("/commands/register", {"name": "dfsp1"})
+    own = authorization(f"{registered.json['key']}:{registered.json['secret']}")
+
+    assert 201 == registered.status
+    assert {"name", "key", "secret"} == set(registered.json)
+    assert 200 == (await directory.get("/resources?identifier=eur:30754016", own)).status
+    assert 401 == (await directory.get("/resources?identifier=eur:30754016", own[:-8] + "AAAAAA==")).status
+    assert 403 == (await directory.post("/resources", RESOURCE, own)).status
+    assert 403 == (await directory.post("/commands/register", {"name": "dfsp2"}, own)).status
+
+
+async def test_a_name_is_registered_once(directory):
+    first = await directory.post("/commands/register", {"name": "dfsp1"})
+    again = await directory.post("/commands/register", {"name": "dfsp1"})
+
+    assert 201 == first.status
+    assert (422, "AlreadyExistsError") == (again.status, again.id)
+    assert is_error_object(again)
+
+
+@pytest.mark.parametrize(
+    ("path", "content"), [("/resources", RESOURCE), ("/commands/register", {"name": "x"})]
+)
+async def test_only_the_administrator_changes_anything(directory, path, content):
+    for given, status in ((None, 401), (authorization("admin:wrong"), 401), (TEST, 403)):
+        answer = await directory.post(path, content, given)
+
+        assert status == answer.status
+        assert is_error_object(answer)
+    assert 404 == (await directory.get("/resources?identifier=eur:30754016")).status
+
+
+@pytest.mark.parametrize("path", ["/", "/identifier-types", "/resources?identifier=eur:1"])
+async def test_reading_needs_credentials(directory, path):
+    answer = await directory.get(path, None)
+
+    assert 401 == answer.status
+    assert 'Basic realm="central-directory", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"identifierType": "EUR"}, "identifierType"),
+        ({"identifierType": 1}, "identifierType"),
+        ({"identifier": ""}, "identifier"),
+        ({"identifier": "x" * 129}, "identifier"),
+        ({"identifier": "\ud800"}, "identifier"),
+        ({"spspReceiver": "one"}, "spspReceiver"),
+        ({"spspReceiver": "ftp://one"}, "spspReceiver"),
+        ({"spspReceiver": "http://a@one"}, "spspReceiver"),
+        ({"spspReceiver": "http://one?x=1"}, "spspReceiver"),
+        ({"spspReceiver": "http://" + "x" * 2_048}, "spspReceiver"),
+        ({"spspReceiver": None}, "spspReceiver"),
+        ({"primary": "true"}, "primary"),
+        ({"primary": 1}, "primary"),
+        ({"primary": None}, "primary"),
+        ({"x": 1}, "x"),
+    ],
+)
+async def test_a_resource_at_fault_names_its_field(directory, changed, key):
+    answer = await directory.post("/resources", {**RESOURCE, **changed})
+
+    assert (400, "InvalidBodyError") == (answer.status, answer.id)
+    assert {key} == set(keys_of(answer.json))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"name": ""},
+        {"name": 1},
+        {"name": "x" * 65},
+        {"name": "a\nb"},
+        {"name": "a", "x": 1},
+        [],
+        b"",
+        b"{",
+    ],
+)
+@pytest.mark.parametrize("path", ["/commands/register", "/resources"])
+async def test_a_body_at_fault_is_400(directory, path, content):
+    answer = await directory.post(path, content)
+
+    assert (400, "InvalidBodyError") == (answer.status, answer.id)
+    assert is_error_object(answer)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
+async def test_it_serves_what_every_service_serves(directory, path):
+    assert 200 == (await directory.get(path, None)).status
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("DELETE", "/resources", 405), ("GET", "/x", 404)])
+async def test_its_paths_and_methods_are_known(directory, method, path, status):
+    answer = await directory._send(method, path, ADMIN, None)
+
+    assert (status, True) == (answer.status, is_error_object(answer))
+
+
+async def test_everything_survives_a_restart(started):
+    async with started() as directory:
+        await directory.post("/resources", RESOURCE)
+        await directory.post("/resources", {**RESOURCE, "spspReceiver": "http://two", "primary": False})
+        registered = (await directory.post("/commands/register", {"name": "dfsp1"})).json
+        before = (await directory.get("/resources?identifier=eur:30754016")).json
+
+    async with started() as directory:
+        own = authorization(f"{registered['key']}:{registered['secret']}")
+        after = await directory.get("/resources?identifier=eur:30754016", own)
+        assert (200, before) == (after.status, after.json)
+        assert 422 == (await directory.post("/commands/register", {"name": "dfsp1"})).status
+
+
+async def test_no_secret_is_kept_in_clear(directory, tmp_path):
+    registered = (await directory.post("/commands/register", {"name": "dfsp1"})).json
+
+    kept = (tmp_path / "directory.json").read_text()
+    assert registered["key"] in kept
+    assert registered["secret"] not in kept
+    assert 0o600 == (tmp_path / "directory.json").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"types": 1, "resources": []}', '{"types": {}, "resources": [{}]}']
+)
+async def test_a_file_that_is_none_is_said_at_start(started, tmp_path, content):
+    (tmp_path / "directory.json").write_text(content)
+
+    with pytest.raises(StartError, match=r"directory\.json is no directory file"):
+        async with started():
+            pass
+
+
+@pytest.mark.parametrize("form", ["separate", "joined"])
+async def test_the_proxy_understands_it_in_both_forms(directory, hop_to, form):
+    await directory.post("/resources", RESOURCE)
+    hop = await hop_to(FORWARDERS["spsp-client-proxy"], directory_url=directory.url, directory_form=form)
+
+    assert 200 == (await hop.send()).status
+    assert f"http://spsp-server{SOURCE.path}" == hop.next_hop.seen[0].json["submissionUrl"]
+    unknown = replace(SOURCE, body=SOURCE.body.replace(b"30754016", b"30754019"))
+    assert 404 == (await hop.send(unknown)).status

@@ -1,0 +1,122 @@
+"""A body is taken apart and put together without touching a value (quoting.body)."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import InvalidBodyError
+from quoting.body import Literal, member, members, write
+
+TEXT = st.text(alphabet=st.characters())  # lone surrogates included
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+OBJECTS = st.dictionaries(TEXT, VALUES, max_size=6)
+BLANKS = st.text(alphabet=" \t\r\n", max_size=3)
+
+
+def fault(body: bytes) -> tuple[str, str]:
+    with pytest.raises(InvalidBodyError) as raised:
+        members(body)
+    [first, *_] = raised.value.faults
+    return first.key, first.message
+
+
+@given(content=OBJECTS, indent=st.sampled_from([None, 1]))
+def test_what_is_written_again_says_the_same(content, indent):
+    body = json.dumps(content, indent=indent).encode()
+
+    assert content == json.loads(write(members(body)))
+
+
+@given(
+    content=st.dictionaries(
+        st.text(alphabet="ab", max_size=2), st.text(alphabet="0123456789.eE+-", min_size=1)
+    )
+)
+def test_every_value_stays_as_it_was_written(content):
+    """Numbers most of all: 12.50 and 1e2 are not turned into what a float makes of them."""
+    numbers = {key: raw for key, raw in content.items() if _is_number(raw)}
+    body = ("{" + " , ".join(f'"{key}" : {raw}' for key, raw in numbers.items()) + "}").encode()
+
+    found = members(body)
+
+    assert list(numbers.values()) == [each.raw for each in found]
+    assert all(isinstance(each.value, Literal) and str(each.value) == each.raw for each in found)
+    assert [each.raw for each in found] == [each.raw for each in members(write(found))]
+
+
+def _is_number(raw: str) -> bool:
+    try:
+        json.loads(raw)
+    except ValueError:
+        return False
+    return True
+
+
+@given(content=OBJECTS)
+def test_writing_is_final(content):
+    once = write(members(json.dumps(content).encode()))
+
+    assert once == write(members(once))
+
+
+@given(body=st.binary(max_size=200))
+def test_arbitrary_bytes_are_an_object_or_refused(body):
+    try:
+        found = members(body)
+    except InvalidBodyError as error:
+        refused = error.faults
+    else:
+        refused = ()
+        assert {each.key for each in found} == set(json.loads(body))
+
+    assert refused or isinstance(json.loads(body), dict)
+
+
+@given(content=OBJECTS, a=BLANKS, b=BLANKS)
+def test_what_json_takes_is_taken(content, a, b):
+    body = (a + json.dumps(content, ensure_ascii=True) + b).encode()
+
+    assert list(content) == [each.key for each in members(body)]
+
+
+def test_a_member_of_our_own_is_written_like_the_others():
+    found = [*members(b'{"a" : 1.0}'), member("submissionUrl", 'http://x/"\n')]
+
+    assert {"a": 1.0, "submissionUrl": 'http://x/"\n'} == json.loads(write(found))
+    assert b'"a":1.0,' in write(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", ("body", "is not JSON")),
+        (b"nonsense", ("body", "is not JSON")),
+        (b"[1]", ("body", "is not a JSON object")),
+        (b"[" * 20_000, ("body", "is not JSON")),
+        (b'{"a":1} x', ("body", "goes on after its end")),
+        (b'{"a":1,"a":2}', ("a", "is there twice")),
+        (b'{"a":1,"\\u0061":2}', ("a", "is there twice")),
+        (b'{"a":"\xff"}', ("a", "is not UTF-8")),
+        (b'{"a":["\xff"]}', ("a", "is not UTF-8")),
+        (b'{"a":nope}', ("a", "is not JSON")),
+        (b'{"a":"\n"}', ("a", "is not JSON")),
+        (b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", ("a", "is nested too deeply")),
+        (b'{"a":1 "b":2}', ("a", "is not JSON, or what follows it is not")),
+        (b'{"a":1', ("a", "is not JSON, or what follows it is not")),
+    ],
+)
+def test_what_is_wrong_is_said_by_field(body, expected):
+    assert expected == fault(body)
+
+
+def test_each_field_that_is_twice_there_is_told():
+    with pytest.raises(InvalidBodyError) as raised:
+        members(b'{"a":1,"b":1,"a":2,"b":2,"c":"\xff"}')
+
+    assert ["a", "b", "c"] == [each.key for each in raised.value.faults]

@@ -1,0 +1,181 @@
+"""Settings come from the environment and are checked at once (chassis.settings)."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from central_directory.app import CentralDirectorySettings
+from chassis.settings import (
+    Secret,
+    Settings,
+    SettingsError,
+    base_url,
+    base_urls,
+    load,
+    number,
+    one_of,
+    variables,
+    whole,
+    yes_or_no,
+)
+from dfsp_api.payee import PayeeSettings
+from dfsp_api.payer import PayerSettings
+from quoting.forwarder import ForwarderSettings
+from spsp_client.app import SpspClientSettings
+from spsp_client_proxy.app import SpspClientProxySettings
+from spsp_server.app import SpspServerSettings
+from spsp_server_backend.app import SpspServerBackendSettings
+
+PORTS = {
+    PayerSettings: 8010,
+    SpspClientProxySettings: 8011,
+    SpspClientSettings: 8012,
+    SpspServerSettings: 8013,
+    SpspServerBackendSettings: 8014,
+    PayeeSettings: 8015,
+    CentralDirectorySettings: 8016,
+}
+ALL_NEEDED = {
+    "QUOTES_USERS_FILE": "users",
+    "QUOTES_DIRECTORY_FILE": "directory.json",
+    "QUOTES_DATABASE_URL": "postgres:///quotes",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "port"), PORTS.items(), ids=lambda each: getattr(each, "__name__", None)
+)
+def test_each_service_has_its_port_on_loopback_alone(settings, port):
+    """The ports of wire.md §1."""
+    loaded = load(settings, ALL_NEEDED)
+
+    assert ("127.0.0.1", port) == (loaded.host, loaded.port)
+
+
+@pytest.mark.parametrize("settings", PORTS)
+def test_every_variable_has_a_help_text(settings):
+    for name, field in variables(settings):
+        assert name.startswith("QUOTES_")
+        assert field.metadata["environ_config"].help
+
+
+def test_what_is_missing_and_what_is_wrong_is_said_at_once():
+    with pytest.raises(SettingsError) as raised:
+        load(ForwarderSettings, {"QUOTES_PORT": "http", "QUOTES_MOST_IN_HAND": "0", "QUOTES_NEXT_HOP": "x"})
+
+    said = str(raised.value)
+    assert "QUOTES_PORT must be a whole number from 0 to 65535" in said
+    assert "QUOTES_MOST_IN_HAND must be from 1 to 1000000" in said
+    assert "QUOTES_NEXT_HOP must be an absolute http or https URL" in said
+
+
+def test_each_missing_variable_is_named():
+    with pytest.raises(SettingsError, match="QUOTES_NEXT_HOP is not set; QUOTES_USERS_FILE is not set"):
+        load(ForwarderSettings, {})
+
+
+def test_settings_never_change():
+    loaded = load(Settings, {"QUOTES_USERS_FILE": "users"})
+
+    assert Path("users") == loaded.users_file
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        loaded.port = 1
+
+
+def test_other_variables_are_nobodys_business():
+    assert load(Settings, {"QUOTES_USERS_FILE": "users", "QUOTES_X": "1", "PORT": "99"}).port == 0
+
+
+def test_a_secret_does_not_show():
+    secret = Secret("hunter2")
+
+    assert "hunter2" not in f"{secret!r} {[secret]}"
+    assert "hunter2" == secret
+
+
+def test_the_database_url_does_not_show():
+    environment = {**ALL_NEEDED, "QUOTES_DATABASE_URL": "postgres://quotes:hunter2@db/quotes"}
+
+    assert "hunter2" not in repr(load(PayeeSettings, environment))
+
+
+@pytest.mark.parametrize("value", ["1", "10", 5])
+def test_a_whole_number_within_bounds_is_taken(value):
+    assert int(value) == whole(1, 10)(value)
+
+
+@pytest.mark.parametrize("value", ["0", "11", "x", "", "1.5", "-1", "1e1"])
+def test_any_other_whole_number_is_not(value):
+    with pytest.raises(ValueError, match="must be"):
+        whole(1, 10)(value)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0", 0), ("1.5", 1.5), ("2", 2), (1, 1)])
+def test_a_number_within_bounds_is_taken(value, expected):
+    assert expected == number(0, 2)(value)
+
+
+@pytest.mark.parametrize("value", ["-0.1", "2.1", "x", "", "nan", "inf"])
+def test_any_other_number_is_not(value):
+    with pytest.raises(ValueError, match="must be"):
+        number(0, 2)(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("true", True),
+        (" Yes ", True),
+        ("1", True),
+        ("FALSE", False),
+        ("no", False),
+        ("0", False),
+        (True, True),
+    ],
+)
+def test_yes_and_no_have_their_words(value, expected):
+    assert expected is yes_or_no(value)
+
+
+@pytest.mark.parametrize("value", ["", "y", "on", "2", "tru", "none"])
+def test_any_other_word_is_not_taken_for_no(value):
+    with pytest.raises(ValueError, match="must be true or false"):
+        yes_or_no(value)
+
+
+def test_one_of_some_words():
+    assert "a" == one_of("a", "b")("a")
+    with pytest.raises(ValueError, match="must be one of a, b"):
+        one_of("a", "b")("c")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("http://a", "http://a"),
+        ("https://a:8443/b/", "https://a:8443/b"),
+        ("http://[::1]:8013", "http://[::1]:8013"),
+        ("http://a//", "http://a"),
+    ],
+)
+def test_a_base_url_loses_its_last_slash(value, expected):
+    assert expected == base_url(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a", "//a", "/a", "ftp://a", "http://", "http:///x", "http://u@a", "http://u:p@a", "http://@a", "http://a?",
+     "http://a?x", "http://a#", "http://a#x", "http://a:x", "http://a:70000", "http://[::1"],
+)  # fmt: skip
+def test_any_other_base_url_is_refused(value):
+    with pytest.raises(ValueError, match=r".+"):
+        base_url(value)
+
+
+def test_a_list_of_urls_is_separated_by_commas():
+    assert ("http://a", "https://b/c") == base_urls("http://a/, https://b/c ,")
+    assert () == base_urls(" , ")
+    assert ("http://a",) == base_urls(("http://a",))
+    with pytest.raises(ValueError, match="absolute"):
+        base_urls("http://a,b")
