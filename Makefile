@@ -8,7 +8,7 @@ DATA   ?= .data
 TRACE  ?=
 SERVICE ?=
 
-.PHONY: run logs test test-faults lint fmt pin user clean
+.PHONY: run logs test test-faults test-deploy lint fmt pin user clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -18,10 +18,14 @@ logs: $(READY)
 	@exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"
 
 test: lint
-	$(BIN)/pytest -m "not fault"
+	$(BIN)/pytest -m "not fault and not deploy"
 
 test-faults: $(READY)
 	$(BIN)/pytest -m fault
+
+# needs kustomize or kubectl, or a container engine
+test-deploy: $(READY)
+	$(BIN)/pytest -m deploy
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

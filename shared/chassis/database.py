@@ -117,7 +117,6 @@ class Database:
         Deadlocks and serialization failures are tried again, three times at most. Raises UnavailableError
         where the database is away; the outcome is then unknown. Other errors of Postgres come as they are.
         """
-        self._require_migrated()
 
         async def run(connection: Connection) -> Sequence[asyncpg.Record]:
             return await connection.fetch(statement, *arguments)
@@ -125,11 +124,7 @@ class Database:
         return await self._again_and_again(run)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What ``work`` gives, in one transaction, READ COMMITTED unless the server's default is stricter.
-
-        ``work`` is called again after a deadlock or a serialization failure, three times at most.
-        """
-        self._require_migrated()
+        """What ``work`` gives, in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
@@ -138,6 +133,7 @@ class Database:
         return await self._again_and_again(run)
 
     async def _again_and_again(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        self._require_migrated()
         for _ in range(MOST_RETRIES):
             try:
                 return await self._using(work)
