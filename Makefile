@@ -16,7 +16,7 @@ export SECRETS ?= $(DATA)/compose
 COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: run up down ps logs certs test test-faults test-containers lint fmt pin user clean
+.PHONY: run up down ps logs certs test test-faults test-containers test-deploy lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -49,7 +49,7 @@ logs: $(READY)
 	fi
 
 test: lint
-	$(BIN)/pytest -m "not fault and not container"
+	$(BIN)/pytest -m "not fault and not container and not deploy"
 
 test-faults: $(READY)
 	$(BIN)/pytest -m fault
@@ -57,6 +57,10 @@ test-faults: $(READY)
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)
 	TESTCONTAINERS_RYUK_DISABLED=true FAULTS="$(FAULTS)" $(BIN)/pytest -m container tests/containers
+
+# needs kustomize or kubectl, or a container engine
+test-deploy: $(READY)
+	$(BIN)/pytest -m deploy
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

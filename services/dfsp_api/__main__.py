@@ -1,4 +1,4 @@
-"""``QUOTES_ROLE`` says which of the two roles of dfsp-api this process has."""
+"""``QUOTES_ROLE`` says which of the two roles of dfsp-api this process has; ``distribute`` is a command."""
 
 import os
 import sys
@@ -8,6 +8,10 @@ from chassis.run import run
 
 def main() -> int:
     """Each role loads its own modules alone: the payer needs no database driver."""
+    if sys.argv[1:2] == ["distribute"]:
+        from dfsp_api import distribute
+
+        return distribute.main(sys.argv[2:])
     match os.environ.get("QUOTES_ROLE"):
         case "payer":
             from dfsp_api import payer

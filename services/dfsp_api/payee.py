@@ -17,15 +17,17 @@ from chassis.app import SERVICE
 from chassis.database import Database
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
 from chassis.run import StartError
-from chassis.settings import Secret, Settings, number, whole
+from chassis.settings import Secret, Settings, number, one_of, whole
+from dfsp_api.distributed import DistributedRepository
 from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
-from dfsp_api.repository import NewQuote, Payment, Repository
+from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
 from quoting import schemas
 from quoting.call import Call, Operation, Reply
 from quoting.server import add_chain, create_chain_app
 
 NAME: Final = "dfsp-api"
+REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 
@@ -37,6 +39,11 @@ class PayeeSettings(Settings):
     database_url: Secret = environ.var(converter=Secret, help="the Postgres that keeps the quotes")
     database_connections: int = environ.var(
         16, converter=whole(1, 1_000), help="connections to Postgres at most"
+    )
+    database_kind: str = environ.var(
+        "postgres",
+        converter=one_of(*REPOSITORIES),
+        help="postgres: many quotes a statement; distributed: one by one, as Citus and its like take them",
     )
     fee_schedule: Path = environ.var(SAMPLE_FEES, converter=Path, help="TOML file of fees")
     ttl_seconds: float = environ.var(
@@ -57,10 +64,9 @@ def create_app(settings: PayeeSettings) -> web.Application:
     app = create_chain_app(NAME, settings)
     payee = Payee(
         load_fees(settings.fee_schedule),
-        Database(
-            settings.database_url, settings.database_connections, files("dfsp_api") / "migrations", "dfsp_api"
-        ),
+        Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK),
         timedelta(seconds=settings.ttl_seconds),
+        REPOSITORIES[settings.database_kind],
     )
 
     async def database(app: web.Application) -> AsyncIterator[None]:
@@ -73,7 +79,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
         await payee.database.close()
 
     app.cleanup_ctx.append(database)
-    app[SERVICE].checks.append(payee.database.missing)
+    app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
     add_chain(app, payee.answer)
     return app
 
@@ -89,10 +95,16 @@ def load_fees(path: Path) -> FeeSchedule:
 class Payee:
     """The end of the chain."""
 
-    def __init__(self, fees: FeeSchedule, database: Database, ttl: timedelta) -> None:
+    def __init__(
+        self,
+        fees: FeeSchedule,
+        database: Database,
+        ttl: timedelta,
+        repository: type[Repository] = Repository,
+    ) -> None:
         self.database = database
+        self.quotes = repository(database, ttl)
         self._fees = fees
-        self._quotes = Repository(database, ttl)
 
     async def answer(self, call: Call) -> Reply:
         """Any of the four operations."""
@@ -108,17 +120,17 @@ class Payee:
     async def _reserve(self, call: Call) -> object:
         request = schemas.parse(schemas.RESERVATION, call.body or b"")
         wanted = fingerprint(request)
-        uuid = quote_uuid(await self._quotes.namespace(), call.caller, call.idempotency_key or "")
+        uuid = quote_uuid(await self.quotes.namespace(), call.caller, call.idempotency_key or "")
         try:
             terms = self._price(call.operation, request)
         except (NoFeeScheduleError, AmountOutOfRangeError):
             # a repetition gets its quote, whatever today's fees are
-            quote = (await self._quotes.find([uuid])).get(uuid)
+            quote = (await self.quotes.find([uuid])).get(uuid)
             if quote is None:
                 raise
         else:
             new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms)
-            quote = (await self._quotes.reserve([new]))[uuid]
+            quote = (await self.quotes.reserve([new]))[uuid]
         return reserved(quote, call.operation, wanted)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
@@ -136,18 +148,18 @@ class Payee:
             payment.get("sourceAmount"),
             payment.get("destinationAmount"),
         )
-        return executed((await self._quotes.execute([item])).get(uuid), call.caller, payment)
+        return executed((await self.quotes.execute([item])).get(uuid), call.caller, payment)
 
     async def _look_up(self, call: Call) -> object:
         uuid = UUID(call.uuid)
-        return looked_up((await self._quotes.find([uuid])).get(uuid), call.caller, dict(call.query))
+        return looked_up((await self.quotes.find([uuid])).get(uuid), call.caller, dict(call.query))
 
     async def keep_swept(self, settings: PayeeSettings, on_fault: Callable[..., object]) -> None:
         """Retention, for as long as the service runs: small batches, one after the other."""
         while True:
             await asyncio.sleep(settings.retention_every_seconds)
             try:
-                while await self._quotes.sweep(timedelta(days=settings.retention_days)) is not None:
+                while await self.quotes.sweep(timedelta(days=settings.retention_days)) is not None:
                     await asyncio.sleep(0.01)
             except (QuotingError, asyncpg.PostgresError) as error:
                 on_fault("retention", cause=str(getattr(error, "cause", None) or error))

@@ -6,6 +6,7 @@ Each takes many items and is one or two autocommitted READ COMMITTED statements,
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.resources import files
 from typing import Final
 from uuid import UUID
 
@@ -13,17 +14,22 @@ import asyncpg
 import orjson
 
 from chassis.database import Connection, Database
-from chassis.errors import UnavailableError
+from chassis.errors import QuotingError, UnavailableError
 from dfsp_api.pricing import Terms
 from dfsp_api.reservation import Quote
 
+MIGRATIONS: Final = files("dfsp_api") / "migrations"
+LOCK: Final = "dfsp_api"
 MOST_TRIES: Final = 3
 SWEEP_ROWS: Final = 500
 SWEEP_SLICE: Final = timedelta(hours=1)
 
+IS_CITUS: Final = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
+IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('quote')"
+
 NAMESPACE: Final = "SELECT secret FROM namespace"
 
-_COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
+COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
     created, expires, executed"""
 
 # Sorted by uuid: two batches with the same keys in opposite order wait for each other instead of deadlocking.
@@ -39,12 +45,12 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::num
     (SELECT clock_timestamp() AS at) AS clock
 ORDER BY i.uuid, i.position
 ON CONFLICT (uuid) DO NOTHING
-RETURNING {_COLUMNS}, false AS is_expired
+RETURNING {COLUMNS}, false AS is_expired
 """
 
 # A rival's row is not visible to the INSERT that met it; it is to the next statement.
 SELECT: Final = f"""
-SELECT {_COLUMNS}, expires <= clock_timestamp() AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
+SELECT {COLUMNS}, expires <= clock_timestamp() AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
 """
 
 # Rows are locked first, in order, and the clock is read after that: now() is when the transaction began, and
@@ -69,7 +75,7 @@ WHERE quote.uuid = l.uuid AND t.locked > 0
             AND (i.source_amount IS NULL OR i.source_amount = quote.source_amount)
             AND (i.destination_amount IS NULL OR i.destination_amount = quote.destination_amount)
     )
-RETURNING {", ".join(f"quote.{column.strip()}" for column in _COLUMNS.split(","))}, false AS is_expired
+RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
 """
 
 SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
@@ -149,7 +155,7 @@ class Repository:
                 [each.terms.destination_amount for each in left],
                 self._ttl,
             )
-            quotes.update(_quotes(rows))
+            quotes.update(quotes_of(rows))
             left = [each for each in left if each.uuid not in quotes]
             if left:
                 quotes.update(await self.find([each.uuid for each in left]))
@@ -168,13 +174,25 @@ class Repository:
             [each.source_amount for each in payments],
             [each.destination_amount for each in payments],
         )
-        quotes = _quotes(rows)
+        quotes = quotes_of(rows)
         left = [each.uuid for each in payments if each.uuid not in quotes]
         return {**quotes, **(await self.find(left) if left else {})}
 
     async def find(self, uuids: Sequence[UUID]) -> dict[UUID, Quote]:
         """The quotes under these uuids."""
-        return _quotes(await self._database.fetch(SELECT, uuids))
+        return quotes_of(await self._database.fetch(SELECT, uuids))
+
+    async def missing(self) -> list[str]:
+        """What keeps these statements from working on this database; empty when nothing does.
+
+        A distributed table takes none that touches many rows: said here, rather than by each call's 503.
+        """
+        try:
+            if await self._database.fetch(IS_CITUS) and await self._database.fetch(IS_DISTRIBUTED):
+                return ["QUOTES_DATABASE_KIND=distributed, which this database is"]
+        except QuotingError:
+            pass  # which the database's own check says
+        return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
         """One small batch of retention: reduces expired, never executed quotes to stubs.
@@ -199,7 +217,7 @@ class Repository:
         return await self._database.transaction(work)
 
 
-def _quotes(rows: Iterable[asyncpg.Record]) -> dict[UUID, Quote]:
+def quotes_of(rows: Iterable[asyncpg.Record]) -> dict[UUID, Quote]:
     found = (
         Quote(**{**row, "request": orjson.loads(row["request"]) if row["request"] is not None else None})
         for row in rows

@@ -16,7 +16,9 @@ STATEMENT_SECONDS: Final = 60.0  # the longest time a caller can give
 READY_SECONDS: Final = 2.0
 
 T = TypeVar("T")
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
 
 # what says that the server is away or going, not that the statement is wrong
 _AWAY = (
@@ -31,6 +33,30 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
 )
 _TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+async def migrate(connection: Connection, migrations: Traversable, lock: str) -> None:
+    """Applies what is new of a service's migrations, in the order of their names, under an advisory lock."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", lock)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migration"
+            " (service text, name text, applied timestamptz DEFAULT now(), PRIMARY KEY (service, name))"
+        )
+        done = {
+            row["name"]
+            for row in await connection.fetch("SELECT name FROM schema_migration WHERE service = $1", lock)
+        }
+        files = sorted(
+            (file for file in migrations.iterdir() if file.name.endswith(".sql")),
+            key=lambda f: f.name,
+        )
+        for file in files:
+            if file.name not in done:
+                await connection.execute(file.read_text(encoding="utf-8"))
+                await connection.execute(
+                    "INSERT INTO schema_migration (service, name) VALUES ($1, $2)", lock, file.name
+                )
 
 
 class Database:
@@ -85,28 +111,7 @@ class Database:
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def _migrate(self, connection: Connection) -> None:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", self._lock)
-            await connection.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migration"
-                " (service text, name text, applied timestamptz DEFAULT now(), PRIMARY KEY (service, name))"
-            )
-            done = {
-                row["name"]
-                for row in await connection.fetch(
-                    "SELECT name FROM schema_migration WHERE service = $1", self._lock
-                )
-            }
-            files = sorted(
-                (file for file in self._migrations.iterdir() if file.name.endswith(".sql")),
-                key=lambda f: f.name,
-            )
-            for file in files:
-                if file.name not in done:
-                    await connection.execute(file.read_text(encoding="utf-8"))
-                    await connection.execute(
-                        "INSERT INTO schema_migration (service, name) VALUES ($1, $2)", self._lock, file.name
-                    )
+        await migrate(connection, self._migrations, self._lock)
         self._is_migrated = True
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:

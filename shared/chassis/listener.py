@@ -34,16 +34,13 @@ class Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._newest_body = EMPTY_PAYLOAD
         super().connection_made(transport)
+        if isinstance(self._manager, Server) and self._manager.is_closing:
+            self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._messages:
             self._newest_body = self._messages[-1][1]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if isinstance(self._manager, Server) and self._manager.is_closing:
-            self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
 
     def close_if_idle(self) -> None:
         """Closes a connection on which no request is under way."""

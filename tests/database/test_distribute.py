@@ -1,0 +1,217 @@
+"""The command that distributes a database, on a Postgres that is dressed as a Citus coordinator.
+
+The dress says which statements the command sends, and in which order; what Citus does with them, it does not say.
+"""
+
+import os
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+
+from chassis.run import StartError
+from chassis.settings import load
+from dfsp_api import distribute as command
+from dfsp_api.distribute import distribute
+from dfsp_api.payee import PayeeSettings, create_app
+from support.serving import served
+
+CITUS = """
+SET allow_system_table_mods = on;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+VALUES (99999, 'citus', 10, 'pg_catalog'::regnamespace, false, '13.0-1');
+CREATE TABLE pg_dist_node (nodename text, nodeport int, isactive bool, shouldhaveshards bool, noderole text);
+INSERT INTO pg_dist_node VALUES ('one', 5432, true, true, 'primary'), ('two', 5432, true, true, 'primary');
+CREATE TABLE pg_dist_partition (logicalrelid regclass);
+CREATE TABLE citus_tables (table_name regclass, citus_table_type text, distribution_column text);
+CREATE TABLE worker_setting (command text PRIMARY KEY, result text);
+INSERT INTO worker_setting
+VALUES ('SHOW fsync', 'on'), ('SHOW full_page_writes', 'on'), ('SHOW synchronous_commit', 'on');
+CREATE FUNCTION run_command_on_workers(asked text)
+RETURNS TABLE (nodename text, nodeport int, success bool, result text) LANGUAGE sql AS
+    'SELECT n.nodename, n.nodeport, true, s.result FROM pg_dist_node n, worker_setting s WHERE s.command = asked';
+CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql AS
+    $$INSERT INTO citus_tables VALUES (name, 'reference', '<none>')$$;
+CREATE FUNCTION create_distributed_table(
+    name regclass, by text, colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql AS $$BEGIN
+    IF current_setting('citus.shard_replication_factor') <> '1' THEN RAISE 'more than one copy'; END IF;
+    INSERT INTO citus_tables VALUES (name, 'distributed', by);
+    INSERT INTO pg_dist_partition VALUES (name);
+END$$;
+CREATE FUNCTION truncate_local_data_after_distributing_table(name regclass) RETURNS void LANGUAGE plpgsql AS
+    $$BEGIN EXECUTE format('TRUNCATE %s', name); END$$;
+"""
+TABLES = {
+    ("namespace", "reference", "<none>"),
+    ("retention", "reference", "<none>"),
+    ("schema_migration", "reference", "<none>"),
+    ("quote", "distributed", "uuid"),
+}
+
+
+@pytest.fixture
+async def sql(database_url):
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def citus(sql):
+    await sql.execute(CITUS)
+    return sql
+
+
+async def tables(connection):
+    return {
+        tuple(row)
+        for row in await connection.fetch(
+            "SELECT table_name::text, citus_table_type, distribution_column FROM citus_tables"
+        )
+    }
+
+
+async def said(url, **kwargs):
+    lines = []
+    await distribute(url, lines.append, **kwargs)
+    return lines
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "dfsp_api", "distribute", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_the_extension_it_says_what_to_do_and_changes_nothing(database_url):
+    done = run(QUOTES_DATABASE_URL=database_url)
+
+    assert 2 == done.returncode
+    assert "CREATE EXTENSION citus" in done.stderr
+    assert "" == done.stdout
+
+
+def test_without_a_database_it_says_so(tmp_path):
+    assert 2 == run().returncode
+    done = run(QUOTES_DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
+
+    assert (1, True) == (done.returncode, done.stderr.startswith("error: "))
+    assert "Traceback" not in done.stderr
+
+
+async def test_it_spreads_the_quotes_and_puts_the_rest_on_every_node(citus, database_url):
+    done = run("--shards", "64", QUOTES_DATABASE_URL=database_url)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert TABLES == await tables(citus)
+    assert "found: Citus 13.0-1, 2 nodes for shards" in done.stdout
+    assert "done: quote is distributed by uuid" in done.stdout
+    assert "QUOTES_DATABASE_KIND=distributed" in done.stdout
+
+
+async def test_said_again_it_finds_nothing_to_do(citus, database_url):
+    await said(database_url)
+    lines = await said(database_url)
+
+    assert TABLES == await tables(citus)
+    assert "nothing to do: the database is distributed" in lines
+    assert not [line for line in lines if line.startswith("done")]
+
+
+async def test_interrupted_it_goes_on_where_it_was(citus, database_url):
+    await said(database_url)
+    await citus.execute("DELETE FROM citus_tables WHERE table_name::text = 'retention'")
+    await citus.execute(
+        "INSERT INTO quote SELECT gen_random_uuid(), 'a', 'b', 'c', '{}', 2, 1, now(), now() + '1 day'::interval"
+    )
+    lines = await said(database_url)
+
+    assert ["done: retention is on every node", "done: the coordinator's own copy of quote is gone"] == [
+        line for line in lines if line.startswith("done")
+    ]
+    assert TABLES == await tables(citus)
+    assert 0 == await citus.fetchval("SELECT count(*) FROM quote")
+
+
+async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, database_url):
+    lines = await said(database_url, dry_run=True, shards=8)
+
+    assert [
+        "SELECT create_reference_table('namespace');",
+        "SELECT create_reference_table('retention');",
+        "SELECT create_reference_table('schema_migration');",
+        "SET citus.shard_replication_factor = 1;",
+        "SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none', shard_count => 8);",
+        "SELECT truncate_local_data_after_distributing_table('quote');",
+    ] == [line for line in lines if line.endswith(";")]
+    assert set() == await tables(citus)
+    assert await citus.fetchval("SELECT to_regclass('quote') IS NULL")
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("DELETE FROM pg_dist_node", "citus_add_node"),
+        ("UPDATE pg_dist_node SET shouldhaveshards = false", "citus_add_node"),
+        ("UPDATE worker_setting SET result = 'off' WHERE command = 'SHOW fsync'", "one:5432 has fsync off"),
+        (
+            "UPDATE worker_setting SET result = 'local' WHERE command LIKE '%commit'",
+            "synchronous_commit local",
+        ),
+    ],
+)
+async def test_a_cluster_that_could_not_keep_the_promises_is_refused(citus, database_url, broken, told):
+    await citus.execute(broken)
+
+    with pytest.raises(StartError, match=told):
+        await said(database_url)
+    assert set() == await tables(citus)
+
+
+async def test_a_table_that_is_distributed_by_something_else_is_refused(citus, database_url):
+    await said(database_url)
+    await citus.execute(
+        "UPDATE citus_tables SET distribution_column = 'caller' WHERE table_name::text = 'quote'"
+    )
+
+    with pytest.raises(StartError, match="quote is distributed by caller"):
+        await said(database_url)
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["CockroachDB CCL v25.2.0 (x86_64-pc-linux-gnu, built 2025)", "PostgreSQL 15.2-YB-2025.2.0.0 on x86"],
+)
+async def test_an_engine_that_spreads_tables_by_itself_is_named(database_url, monkeypatch, version):
+    monkeypatch.setattr(command, "VERSION", f"SELECT '{version}'")
+
+    with pytest.raises(StartError, match="without being told"):
+        await said(database_url)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("postgres", 503), ("distributed", 200)])
+async def test_on_a_distributed_database_only_a_payee_of_that_kind_is_ready(
+    citus, database_url, users_file, client, kind, status
+):
+    await said(database_url)
+    settings = {
+        "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_DATABASE_URL": database_url,
+        "QUOTES_DATABASE_KIND": kind,
+    }
+    async with served(create_app(load(PayeeSettings, settings))) as url:
+        for _ in range(100):
+            async with client.get(f"{url}/health/ready") as reply:
+                content = await reply.json()
+            if content.get("missing") != ["database"]:
+                break
+
+    assert status == reply.status
+    assert (kind == "postgres") == ("QUOTES_DATABASE_KIND" in str(content))

@@ -1,0 +1,159 @@
+"""The manifests as they are written: what they name is there. How they come together: the rendered ones' tests."""
+
+import importlib
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from central_directory.app import CentralDirectorySettings
+from chassis.settings import load, variables
+from dfsp_api.payee import SAMPLE_FEES, PayeeSettings
+from dfsp_api.payer import PayerSettings
+from spsp_client.app import SpspClientSettings
+from spsp_client_proxy.app import SpspClientProxySettings
+from spsp_server.app import SpspServerSettings
+from spsp_server_backend.app import SpspServerBackendSettings
+from support.kustomize import KUBERNETES, files
+
+SETTINGS = {
+    "dfsp-api-payer": PayerSettings,
+    "spsp-client-proxy": SpspClientProxySettings,
+    "spsp-client": SpspClientSettings,
+    "spsp-server": SpspServerSettings,
+    "spsp-server-backend": SpspServerBackendSettings,
+    "dfsp-api": PayeeSettings,
+    "central-directory": CentralDirectorySettings,
+}
+FILES = files()
+OF_SERVICES = {path: documents for path, documents in FILES.items() if path.stem in SETTINGS}
+TOP = KUBERNETES.parents[1]
+
+
+def one(documents, kind):
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def container(documents):
+    (found,) = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def environment(documents):
+    """What a service is told; what a ConfigMap or a file says stays empty."""
+    return {each["name"]: each.get("value", "") for each in container(documents)["env"]}
+
+
+def test_there_is_a_file_for_every_service():
+    assert sorted(SETTINGS) == sorted(path.stem for path in OF_SERVICES)
+
+
+@pytest.mark.parametrize("path", OF_SERVICES, ids=str)
+def test_a_service_has_a_deployment_a_service_and_a_budget_that_select_its_pods(path):
+    documents = OF_SERVICES[path]
+    labels = {"app.kubernetes.io/name": path.stem}
+    deployment = one(documents, "Deployment")
+
+    assert {path.stem} == {one(documents, kind)["metadata"]["name"] for kind in ("Deployment", "Service")}
+    assert labels == deployment["spec"]["selector"]["matchLabels"]
+    assert labels == deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == one(documents, "Service")["spec"]["selector"]
+    assert labels == one(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize("path", OF_SERVICES, ids=str)
+def test_a_container_runs_the_one_image_and_a_module_that_can_be_started(path):
+    started = container(OF_SERVICES[path])
+
+    assert "dfsp-quoting" == started["image"]
+    assert "command" not in started
+    assert [path.stem.replace("-", "_").removesuffix("_payer")] == started["args"]
+    assert importlib.util.find_spec(f"{started['args'][0]}.__main__")
+
+
+@pytest.mark.parametrize("path", OF_SERVICES, ids=str)
+def test_every_variable_is_a_setting_of_the_service(path):
+    known = {name for name, _ in variables(SETTINGS[path.stem])}
+    common = container(FILES[Path("base/every-service/deployment.yaml")])["env"]
+    given = {*environment(OF_SERVICES[path]), *(each["name"] for each in common)} - {"QUOTES_ROLE"}
+
+    assert given <= known | {f"{name}_FILE" for name in known}
+
+
+@pytest.mark.parametrize("path", OF_SERVICES, ids=str)
+def test_what_a_service_is_told_is_enough_for_it_to_start(path):
+    told = {name: value for name, value in environment(OF_SERVICES[path]).items() if value}
+    for name in ("QUOTES_DATABASE_URL", "QUOTES_USERS_FILE"):
+        told.pop(f"{name}_FILE", None)
+        told[name] = "from a secret"
+
+    assert load(SETTINGS[path.stem], told)
+
+
+def test_every_service_but_the_directory_is_scaled_by_requests_in_hand():
+    scaled = {
+        path.stem for path, documents in OF_SERVICES.items() if "HorizontalPodAutoscaler" in str(documents)
+    }
+    metrics = one(FILES[Path("base/every-service/autoscaler.yaml")], "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+
+    assert set(SETTINGS) - {"central-directory"} == scaled
+    assert "requests_in_hand" in [metric.get("pods", {}).get("metric", {}).get("name") for metric in metrics]
+
+
+async def test_the_metric_that_scales_is_one_that_services_have(users_file, client):
+    from spsp_server.app import create_app
+    from support.serving import served
+
+    settings = load(SpspServerSettings, {"QUOTES_USERS_FILE": str(users_file)})
+    async with served(create_app(settings)) as url, client.get(f"{url}/metrics") as reply:
+        metrics = await reply.text()
+    rule = yaml.safe_load((KUBERNETES / "prometheus-adapter-values.yaml").read_text())["rules"]["custom"][0]
+
+    assert "\nrequests_in_hand " in metrics
+    assert rule["seriesQuery"].startswith("requests_in_hand{")
+    assert "requests_in_hand" == rule["name"]["as"]
+
+
+def test_the_directory_has_one_process_that_writes_its_file():
+    deployment = one(FILES[Path("base/directory/central-directory.yaml")], "Deployment")
+
+    assert 1 == deployment["spec"]["replicas"]
+
+
+def test_every_path_in_a_kustomization_is_there():
+    for path, (document,) in ((p, d) for p, d in FILES.items() if p.name == "kustomization.yaml"):
+        folder = KUBERNETES / path.parent
+        named = [*document.get("resources", []), *document.get("components", [])]
+        named += [patch["path"] for patch in document.get("patches", []) if "path" in patch]
+        for generator in document.get("secretGenerator", []):
+            named += [
+                file.rpartition("=")[2].replace("secrets/", "secrets.example/") for file in generator["files"]
+            ]
+        for generator in document.get("configMapGenerator", []):
+            named += generator.get("files", [])
+        missing = [name for name in named if not (folder / name).exists()]
+
+        assert not missing, path
+
+
+def test_no_secret_is_in_git():
+    kept = subprocess.run(
+        ["git", "ls-files", "--", "deploy"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    ignored = subprocess.run(
+        ["git", "check-ignore", "deploy/kubernetes/overlays/one-dfsp/dfsp/secrets/users"],
+        cwd=TOP,
+        capture_output=True,
+        check=False,
+    )
+
+    assert not [path for path in kept if "/secrets/" in path]
+    assert 0 == ignored.returncode
+
+
+def test_the_fees_are_the_sample_until_an_overlay_has_its_own():
+    assert SAMPLE_FEES.read_text() == (KUBERNETES / "base/dfsp/fees.toml").read_text()

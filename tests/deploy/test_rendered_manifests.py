@@ -1,0 +1,244 @@
+"""The manifests as kustomize renders them, checked against Kubernetes' own schemas and the project's rules."""
+
+import itertools
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from chassis.run import GONE_AFTER_SECONDS
+from support.kustomize import KUBERNETES, render, with_example_secrets
+from support.policies import allowed, calls_in_compose, pod, pods
+
+pytestmark = pytest.mark.deploy
+
+OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+COMPOSE = KUBERNETES.parents[1] / "compose.yaml"
+SCALED = {"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    manifests = with_example_secrets(tmp_path_factory.mktemp("deploy"))
+    return {overlay: render(manifests, overlay) for overlay in OVERLAYS}
+
+
+@pytest.fixture(params=OVERLAYS)
+def objects(request, rendered):
+    return rendered[request.param]
+
+
+def of_kind(objects, kind):
+    return [each for each in objects if each["kind"] == kind]
+
+
+def key(each):
+    return each["metadata"].get("namespace"), each["metadata"]["name"]
+
+
+def containers(objects):
+    return [
+        (deployment["spec"]["template"]["spec"], container)
+        for deployment in of_kind(objects, "Deployment")
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def test_every_object_is_valid_to_the_letter(objects):
+    versions = {kubernetes_validate.validate(each, "1.35", strict=True) for each in objects}
+
+    assert versions == {"1.35"}
+
+
+def test_no_object_is_there_twice(objects):
+    keys = [(each["kind"], *key(each)) for each in objects]
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_container_is_asked_whether_it_lives_and_is_ready(objects):
+    for _, container in containers(objects):
+        asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+
+        assert {"path": "/health/ready", "port": "http"} == asked.pop("readiness")
+        assert [{"path": "/health/live", "port": "http"}] * 2 == list(asked.values())
+        assert [{"name": "http", "containerPort": 80}] == container["ports"]
+
+
+def test_no_container_has_more_rights_than_it_needs(objects):
+    for spec, container in containers(objects):
+        assert {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        } == container["securityContext"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert 10001 == spec["securityContext"]["runAsUser"]
+        assert {"type": "RuntimeDefault"} == spec["securityContext"]["seccompProfile"]
+        assert not spec["automountServiceAccountToken"]
+
+
+def test_every_container_has_requests_and_limits(objects):
+    for _, container in containers(objects):
+        assert {"cpu", "memory"} == set(container["resources"]["requests"])
+        assert {"cpu", "memory"} == set(container["resources"]["limits"])
+
+
+def test_a_pod_is_given_the_time_that_a_service_takes_to_stop(objects):
+    for spec, container in containers(objects):
+        grace = {each["name"]: each.get("value") for each in container["env"]}["QUOTES_STOP_GRACE_SECONDS"]
+        before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+        assert 0 < float(grace) < GONE_AFTER_SECONDS
+        assert spec["terminationGracePeriodSeconds"] > before + GONE_AFTER_SECONDS + 1
+
+
+def test_every_volume_that_is_mounted_is_there_and_what_it_holds_too(objects):
+    there = {(each["kind"], *key(each)) for each in objects}
+    for deployment in of_kind(objects, "Deployment"):
+        namespace = deployment["metadata"]["namespace"]
+        spec = deployment["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        for volume in volumes.values():
+            wanted = {
+                ("Secret", namespace, volume.get("secret", {}).get("secretName")),
+                ("ConfigMap", namespace, volume.get("configMap", {}).get("name")),
+                (
+                    "PersistentVolumeClaim",
+                    namespace,
+                    volume.get("persistentVolumeClaim", {}).get("claimName"),
+                ),
+            }
+            assert all(each in there for each in wanted if each[2])
+        for container in spec["containers"]:
+            assert set(volumes) == {mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_every_key_of_a_config_map_that_is_named_is_there(objects):
+    held = {(*key(each), name) for each in of_kind(objects, "ConfigMap") for name in each["data"]}
+    for deployment in of_kind(objects, "Deployment"):
+        namespace = deployment["metadata"]["namespace"]
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            named = [each["valueFrom"]["configMapKeyRef"] for each in container["env"] if "valueFrom" in each]
+
+            assert {(namespace, each["name"], each["key"]) for each in named} <= held
+
+
+def test_autoscalers_and_budgets_are_those_of_deployments_there_are(objects):
+    deployments = {key(each): each for each in of_kind(objects, "Deployment")}
+    scaled = [
+        (each["metadata"]["namespace"], each["spec"]["scaleTargetRef"]["name"])
+        for each in of_kind(objects, "HorizontalPodAutoscaler")
+    ]
+
+    assert set(deployments) == {key(each) for each in of_kind(objects, "PodDisruptionBudget")}
+    assert {each for each in deployments if each[1] != "central-directory"} == set(scaled)
+    assert len(scaled) == len(set(scaled))
+    # or each apply would set back what the autoscaler has chosen
+    assert not [each for each in scaled if "replicas" in deployments[each]["spec"]]
+    for each in of_kind(objects, "PodDisruptionBudget"):
+        (selected,) = [
+            deployment
+            for (namespace, _), deployment in deployments.items()
+            if namespace == each["metadata"]["namespace"]
+            and each["spec"]["selector"]["matchLabels"].items()
+            <= deployment["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        assert key(each) == key(selected)
+
+
+def test_every_autoscaler_looks_at_requests_in_hand_and_keeps_two_at_least(objects):
+    for each in of_kind(objects, "HorizontalPodAutoscaler"):
+        names = [metric.get("pods", {}).get("metric", {}).get("name") for metric in each["spec"]["metrics"]]
+
+        assert "requests_in_hand" in names
+        assert 2 <= each["spec"]["minReplicas"] < each["spec"]["maxReplicas"]
+
+
+def test_callers_find_every_replica_of_what_a_service_calls(objects):
+    for each in of_kind(objects, "Service"):
+        is_headless = each["spec"].get("clusterIP") == "None"
+
+        assert is_headless == (each["metadata"]["name"] != "dfsp-api-payer")
+        assert [{"name": "http", "port": 80, "targetPort": "http"}] == each["spec"]["ports"]
+
+
+def test_one_directory_never_writes_beside_another(objects):
+    (directory,) = [
+        each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == "central-directory"
+    ]
+
+    assert (1, {"type": "Recreate"}) == (directory["spec"]["replicas"], directory["spec"]["strategy"])
+
+
+# --- who reaches whom
+
+
+def everybody(objects):
+    """The pods, and who is outside: callers, monitoring, databases, DNS, and somebody else."""
+    own = pods(objects)
+    dfsps = sorted({each.namespace for each in own} - {"directory"})
+    return own, {
+        "callers": pod("shop", "shop", {"dfsp-quoting/callers": "true"}, {}),
+        "monitoring": pod("monitoring", "prometheus", {"dfsp-quoting/monitoring": "true"}, {}),
+        "dns": pod("kube-system", "kube-dns", {}, {"k8s-app": "kube-dns"}),
+        "stranger": pod("elsewhere", "stranger", {}, {"app.kubernetes.io/name": "spsp-client"}),
+        **{
+            f"{name}/postgres": pod(f"{name}-pg", "pg", {"dfsp-quoting/database-of": name}, {})
+            for name in dfsps
+        },
+    }
+
+
+def edges(objects, sources, targets, port, protocol="TCP"):
+    pairs = itertools.product(sources, targets)
+    return {(a.id, b.id) for a, b in pairs if a != b and allowed(objects, a, b, port, protocol)}
+
+
+def kubernetes_name(compose_name):
+    if compose_name == "central-directory":
+        return "directory/central-directory"
+    dfsp = "dfsp2" if compose_name.startswith("dfsp2-") else "dfsp1"
+    return f"{dfsp}/{compose_name.removeprefix('dfsp2-')}"
+
+
+def test_two_dfsps_may_call_whom_they_call_in_compose_and_nobody_else(rendered):
+    objects = rendered["two-dfsps"]
+    own, _ = everybody(objects)
+    calls = calls_in_compose(yaml.safe_load(COMPOSE.read_text()))
+    expected = {(kubernetes_name(a), kubernetes_name(b)) for a, b in calls}
+
+    assert expected == edges(objects, own, own, 80)
+    assert 14 == len(expected)
+
+
+def test_only_the_payee_reaches_a_database_and_only_its_own(objects):
+    own, others = everybody(objects)
+    databases = {name: each for name, each in others.items() if name.endswith("/postgres")}
+    expected = {(f"{name.removesuffix('/postgres')}/dfsp-api", each.id) for name, each in databases.items()}
+
+    assert expected == edges(objects, own, databases.values(), 5432)
+
+
+def test_from_outside_callers_reach_the_payer_alone_and_strangers_nobody(objects):
+    own, others = everybody(objects)
+    called = edges(objects, [others["callers"]], own, 80)
+
+    assert {("shop/shop", each.id) for each in own if each.name == "dfsp-api-payer"} == called
+    assert not edges(objects, [others["stranger"]], own, 80)
+
+
+def test_monitoring_reaches_all_and_all_reach_dns(objects):
+    own, others = everybody(objects)
+
+    assert len(own) == len(edges(objects, [others["monitoring"]], own, 80))
+    for protocol in ("UDP", "TCP"):
+        assert len(own) == len(edges(objects, own, [others["dns"]], 53, protocol))
+
+
+def test_nobody_reaches_anything_but_the_ports_that_are_served(objects):
+    own, others = everybody(objects)
+    for port in (22, 443, 5432, 8080):
+        assert not edges(objects, [*own, *others.values()], own, port)
+    assert not edges(objects, own, [others["stranger"]], 80)
+    assert not edges(objects, own, [others["stranger"]], 443)

@@ -1,0 +1,122 @@
+"""Who reaches whom: as network policies say it, and as the calls in compose.yaml do."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod, or somebody outside the manifests who is known by labels alone."""
+
+    namespace: str
+    name: str
+    namespace_labels: frozenset[tuple[str, str]]
+    labels: frozenset[tuple[str, str]]
+
+    @property
+    def id(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def pod(namespace: str, name: str, namespace_labels: Labels, labels: Labels) -> Pod:
+    all_labels = {"kubernetes.io/metadata.name": namespace, **namespace_labels}
+    return Pod(namespace, name, frozenset(all_labels.items()), frozenset(labels.items()))
+
+
+def pods(objects: Iterable[Mapping[str, Any]]) -> list[Pod]:
+    """One pod of each deployment."""
+    objects = list(objects)
+    of_namespace = {
+        o["metadata"]["name"]: o["metadata"]["labels"] for o in objects if o["kind"] == "Namespace"
+    }
+    return [
+        pod(
+            o["metadata"]["namespace"],
+            o["metadata"]["name"],
+            of_namespace[o["metadata"]["namespace"]],
+            o["spec"]["template"]["metadata"]["labels"],
+        )
+        for o in objects
+        if o["kind"] == "Deployment"
+    ]
+
+
+def allowed(objects: Iterable[Mapping[str, Any]], source: Pod, target: Pod, port: int, protocol: str) -> bool:
+    """Whether a connection is let out at the one end and in at the other."""
+    policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
+    out = _lets(policies, "Egress", source, target, port, protocol)
+    return out and _lets(policies, "Ingress", target, source, port, protocol)
+
+
+def _lets(policies: list[Any], direction: str, own: Pod, other: Pod, port: int, protocol: str) -> bool:
+    key, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+    mine = [
+        policy["spec"]
+        for policy in policies
+        if policy["metadata"]["namespace"] == own.namespace
+        and direction in policy["spec"]["policyTypes"]
+        and _selects(policy["spec"]["podSelector"], own.labels)
+    ]
+    return not mine or any(
+        _has_port(rule, port, protocol) and _has_peer(rule[peers], own, other)
+        for spec in mine
+        for rule in spec.get(key, [])
+    )
+
+
+def _has_port(rule: Mapping[str, Any], port: int, protocol: str) -> bool:
+    number = {"http": 80}  # the only named port there is, which a test of its own holds
+    return any(number.get(p["port"], p["port"]) == port and p["protocol"] == protocol for p in rule["ports"])
+
+
+def _has_peer(peers: list[Any], own: Pod, other: Pod) -> bool:
+    for peer in peers:
+        assert set(peer) <= {"namespaceSelector", "podSelector"}, peer
+        if "namespaceSelector" in peer:
+            is_namespace = _selects(peer["namespaceSelector"], other.namespace_labels)
+        else:
+            is_namespace = own.namespace == other.namespace
+        if is_namespace and _selects(peer.get("podSelector", {}), other.labels):
+            return True
+    return False
+
+
+def _selects(selector: Mapping[str, Any], labels: frozenset[tuple[str, str]]) -> bool:
+    assert set(selector) <= {"matchLabels"}, selector
+    return set(selector.get("matchLabels", {}).items()) <= labels
+
+
+def calls_in_compose(compose: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Which service calls which, by the URLs that each is given and the networks that they share."""
+    found = set()
+    for name, service in compose["services"].items():
+        for url in _urls(service.get("environment", {})):
+            found |= {
+                (name, other)
+                for other in compose["services"]
+                if urlsplit(url).hostname in _names(compose, name, other)
+            }
+    return found
+
+
+def _urls(environment: Mapping[str, str]) -> list[str]:
+    values = (value for name, value in environment.items() if name.endswith(("_HOP", "_URL", "_URLS")))
+    return [url for value in values for url in value.split(",")]
+
+
+def _names(compose: Mapping[str, Any], source: str, target: str) -> set[str]:
+    """The names under which one service finds another."""
+    mine, theirs = (_networks(compose["services"][name]) for name in (source, target))
+    shared = set(mine) & set(theirs)
+    return {target, *(alias for network in shared for alias in theirs[network])} if shared else set()
+
+
+def _networks(service: Mapping[str, Any]) -> dict[str, list[str]]:
+    networks = service["networks"]
+    if isinstance(networks, list):
+        return {network: [] for network in networks}
+    return {network: (options or {}).get("aliases", []) for network, options in networks.items()}
