@@ -25,15 +25,6 @@ def _cheap_start():
         yield
 
 
-@pytest.fixture(scope="module")
-def users_file(_cheap_start, tmp_path_factory) -> Path:
-    """The sample users, hashed cheaply."""
-    path = tmp_path_factory.mktemp("users") / "users"
-    for name, password in {"test": "123", "other": "456", "admin": "admin"}.items():
-        users.add(path, name, password)
-    return path
-
-
 @pytest.fixture(params=FORWARDERS.values(), ids=FORWARDERS.keys())
 def forwarder(request) -> Forwarder:
     return request.param
