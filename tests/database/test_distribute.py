@@ -3,6 +3,7 @@
 The dress says which statements the command sends, and in which order; what Citus does with them, it does not say.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -212,6 +213,7 @@ async def test_on_a_distributed_database_only_a_payee_of_that_kind_is_ready(
                 content = await reply.json()
             if content.get("missing") != ["database"]:
                 break
+            await asyncio.sleep(0.1)
 
     assert status == reply.status
     assert (kind == "postgres") == ("QUOTES_DATABASE_KIND" in str(content))
