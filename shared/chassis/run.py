@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from chassis.app import SERVICE
+from chassis.app import SERVICE, Service
 from chassis.auth import SampleCredentialsError
 from chassis.listener import Runner, Server
 from chassis.settings import Settings, SettingsError, load
@@ -30,6 +30,7 @@ from chassis.users import UsersFileError
 # with a request that hangs, aiohttp takes twice its shutdown_timeout on top of this: ten seconds in all
 GONE_AFTER_SECONDS: Final = 7.5
 LOOK_AT_FILES_SECONDS: Final = 1.0
+READY_WITHIN_SECONDS: Final = 2.0
 BACKLOG: Final = 1_024
 MOST_YOUNG_OBJECTS: Final = 50_000
 
@@ -95,6 +96,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
     runner = Runner(app)
     app[RUNNER] = runner
     await runner.setup()
+    await _ready(app[SERVICE])
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
@@ -110,6 +112,17 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         yield
         watching.cancel()
         await doors.close()
+
+
+async def _ready(service: Service) -> None:
+    """Returns when the service's own resources are there, or after two seconds.
+
+    Where replicas are found by name alone a replica gets requests as soon as it listens.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            while [problem for check in service.checks for problem in await check()]:
+                await asyncio.sleep(0.05)
 
 
 class _Doors:

@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -76,8 +76,24 @@ class Payment:
 class Load:
     """Workers that make payments until told to stop; each request and its outcome is kept."""
 
-    def __init__(self, urls: Sequence[str], *, timeout_ms: int = 4_000, most: int = 2_000) -> None:
-        """Calls go to ``urls`` in turn, repetitions too; ``most`` bounds the payments."""
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_ms: int = 4_000,
+        most: int = 2_000,
+        workers: int = WORKERS,
+        identifier: str = QUOTE["identifier"],
+        rest_seconds: float = 0.0,
+    ) -> None:
+        """Calls go to ``urls`` in turn, repetitions too; ``most`` bounds the payments.
+
+        Each worker rests between two payments: what is tried is a fault, not how much a machine can carry.
+        """
+        self._rest_seconds = rest_seconds
+        self._workers = workers
+        self._request = {**QUOTE, "identifier": identifier}
+        self._query = LOOK_UP_QUERY.replace(QUOTE["identifier"], identifier)
         self.payments: list[Payment] = []
         self.outcomes: list[Outcome] = []
         self._urls: Iterator[str] = itertools.cycle(urls)
@@ -114,7 +130,7 @@ class Load:
         """Load while inside; at the end every worker finishes what it began."""
         self._stopping = False
         async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
+            for _ in range(self._workers):
                 group.create_task(self._work(client))
             try:
                 yield self
@@ -124,9 +140,10 @@ class Load:
     async def _work(self, client: aiohttp.ClientSession) -> None:
         while not self._stopping and len(self.payments) < self._most:
             amount = f"{self._random.randrange(1, 100_000)}.{self._random.randrange(100):02}"
-            payment = Payment(f"load-{uuid.uuid4()}", {**QUOTE, "amount": amount})
+            payment = Payment(f"load-{uuid.uuid4()}", {**self._request, "amount": amount})
             self.payments.append(payment)
             await self._pay(client, payment)
+            await asyncio.sleep(self._rest_seconds)
 
     async def _pay(self, client: aiohttp.ClientSession, payment: Payment) -> None:
         reserve = await self.until_answered(client, "POST", RESERVE, payment.request, payment.key)
@@ -138,7 +155,7 @@ class Load:
         if execute is None:
             return
         payment.executed.append(execute)
-        path = f"/v1/quote/{payment.uuid}?{LOOK_UP_QUERY}"
+        path = f"/v1/quote/{payment.uuid}?{self._query}"
         look_up = await self.until_answered(client, "GET", path)
         if look_up is not None:
             payment.looked_up.append(look_up)
@@ -209,15 +226,19 @@ async def broken_promises(load: Load, database_url: str) -> list[str]:
     finally:
         await connection.close()
     broken = [f"{len(rows)} rows for {len(load.payments)} keys"] if len(rows) != len(load.payments) else []
-    for payment in load.payments:
-        broken += _broken(payment, rows)
-    uuids = [payment.uuid for payment in load.payments if payment.reserved]
+    return broken + broken_by(load.payments, rows)
+
+
+def broken_by(payments: Sequence[Payment], rows: Mapping[str, Any]) -> list[str]:
+    """What callers were told that the table's rows, by uuid, do not hold."""
+    broken = [fault for payment in payments for fault in _broken(payment, rows)]
+    uuids = [payment.uuid for payment in payments if payment.reserved]
     if len(set(uuids)) != len(uuids):
         broken.append("two keys have one quote")
     return broken
 
 
-def _broken(payment: Payment, rows: dict[str, Any]) -> list[str]:
+def _broken(payment: Payment, rows: Mapping[str, Any]) -> list[str]:
     if not payment.is_complete:
         return [f"{payment.key} was never completed"]
     row = rows.get(payment.uuid)

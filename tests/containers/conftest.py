@@ -1,0 +1,150 @@
+"""The image, built once; the network, started once; load from outside and from inside."""
+
+import base64
+import contextlib
+import os
+import pickle
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import docker
+import pytest
+from docker.models.containers import Container
+
+from support import compose
+from support.load import Load, Outcome, Payment
+from support.table import FaultTable
+
+IMAGE = "dfsp-quoting:test"
+
+
+def pytest_collection_modifyitems(items):
+    """Everything here needs an engine."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.container)
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    return compose.build(IMAGE)
+
+
+@pytest.fixture(scope="module")
+def network(image, tmp_path_factory) -> Iterator[compose.Network]:
+    """Each module its own: what one breaks the next does not see."""
+    with compose.network(tmp_path_factory.mktemp("compose"), image) as made:
+        yield made
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[aiohttp.ClientSession]:
+    """A caller at the published ports, with a connection for each request."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True),
+        timeout=aiohttp.ClientTimeout(total=15),
+        trust_env=False,
+    ) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def fault_table() -> Iterator[FaultTable]:
+    """Printed at the end, and written where FAULTS names a file."""
+    table = FaultTable()
+    yield table
+    if table.rows:
+        sys.stdout.write(f"\n\n{table.markdown()}")
+        if file := os.environ.get("FAULTS"):
+            Path(file).write_text(table.page(), encoding="utf-8")
+
+
+@dataclass
+class Inside:
+    """Load from inside that has ended, or is under way."""
+
+    container: Container
+    payments: list[Payment]
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> list[str]:
+        """Requests that a caller saw fail."""
+        return [
+            f"{each.method} {each.target}: {each.status} {each.error or each.body!r} {each.trace_id}"
+            for each in self.outcomes
+            if each.status != 200
+        ]
+
+    def wait_more(self, requests: int, seconds: float = 60) -> None:
+        wanted = self._answered() + requests
+        until = time.monotonic() + seconds
+        while self._answered() < wanted:
+            assert time.monotonic() < until, self.container.logs(tail=20)
+            time.sleep(0.1)
+
+    def _answered(self) -> int:
+        lines = self.container.logs(tail=1).decode().split()
+        return int(lines[1]) if len(lines) == 2 and lines[0] == "answered" else 0
+
+
+@contextlib.contextmanager
+def load_inside(network: compose.Network, workers: int = 8) -> Iterator[Inside]:
+    """Callers in the first DFSP's network ask for quotes at the second, as long as this is entered."""
+    command = [f"{network.scheme}://dfsp-api-payer", compose.AT["dfsp2"], str(workers)]
+    volumes = [f"{compose.TOP / 'tests'}:/tests:ro"]
+    environment = {"PYTHONPATH": "/tests"}
+    if network.has_tls:
+        volumes.append(f"{network.certificates / 'caller'}:/run/certificates:ro")
+        environment |= {
+            "QUOTES_TLS_CERTIFICATE": "/run/certificates/certificate.pem",
+            "QUOTES_TLS_KEY": "/run/certificates/key.pem",
+            "QUOTES_TLS_CA": "/run/certificates/ca.pem",
+        }
+    container = network.engine.containers.run(
+        network.image,
+        ["support.inside", *command],
+        detach=True,
+        network=f"{network.project}_dfsp1",
+        volumes=volumes,
+        environment=environment,
+    )
+    inside = Inside(container, [], [])
+    try:
+        inside.wait_more(20)
+        yield inside
+        container.kill("SIGTERM")
+        container.wait(timeout=90)
+        last = container.logs(tail=1).decode()
+        assert last.startswith("done "), container.logs(tail=30).decode()[-3000:]
+        inside.payments, inside.outcomes = pickle.loads(base64.b64decode(last.removeprefix("done ")))
+    finally:
+        with contextlib.suppress(docker.errors.APIError):
+            container.remove(force=True)
+
+
+@contextlib.asynccontextmanager
+async def both_directions(
+    network: compose.Network, caller: aiohttp.ClientSession, workers: int = 5
+) -> AsyncIterator[dict[str, Load]]:
+    """Steady load at both published ports: each DFSP's callers ask for quotes at the other, by its name."""
+    urls = network.urls
+    payees = {"dfsp2": urls["dfsp1"], "dfsp1": urls["dfsp2"]}
+    async with contextlib.AsyncExitStack() as stack:
+        yield {
+            payee: await stack.enter_async_context(
+                Load(
+                    [url],
+                    timeout_ms=1_500,
+                    workers=workers,
+                    identifier=compose.AT[payee],
+                    rest_seconds=0.1,
+                ).running(caller)
+            )
+            for payee, url in payees.items()
+        }

@@ -1,0 +1,28 @@
+"""All containers gone and made anew: the quotes are still there."""
+
+from support import compose
+from support.exchange import send
+from support.messages import QUOTE, RESERVE
+
+
+async def test_down_and_up_keeps_all_quotes(network, caller):
+    asked = {"dfsp2": network.urls["dfsp1"], "dfsp1": network.urls["dfsp2"]}
+    first = {}
+    for payee, url in asked.items():
+        body = {**QUOTE, "identifier": compose.AT[payee]}
+        reserved = await send(caller, "POST", url + RESERVE, body, Idempotency_Key=f"kept-{payee}")
+        paid = await send(caller, "PUT", f"{url}/v1/payments/{reserved.json['uuid']}", body)
+        assert (200, 200) == (reserved.status, paid.status)
+        first[payee] = (reserved.body, paid.body)
+    before = {dfsp: network.rows(dfsp) for dfsp in compose.AT}
+
+    network.run("down")
+    assert not network.containers("dfsp-api")
+    network.run("up", "--detach", "--wait")
+
+    assert before == {dfsp: network.rows(dfsp) for dfsp in compose.AT}
+    for payee, url in {"dfsp2": network.urls["dfsp1"], "dfsp1": network.urls["dfsp2"]}.items():
+        body = {**QUOTE, "identifier": compose.AT[payee]}
+        reserved = await send(caller, "POST", url + RESERVE, body, Idempotency_Key=f"kept-{payee}")
+        paid = await send(caller, "PUT", f"{url}/v1/payments/{reserved.json['uuid']}", body)
+        assert first[payee] == (reserved.body, paid.body)

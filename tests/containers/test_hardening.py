@@ -1,0 +1,158 @@
+"""Who reaches whom, and what a container may do."""
+
+import concurrent.futures
+import json
+
+import pytest
+
+from support import compose
+
+REACH = """
+import concurrent.futures, json, socket, sys
+def reaches(item):
+    name, address, port = item
+    try:
+        socket.create_connection((address, port), 1.5).close()
+    except OSError:
+        return None
+    return name
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    print(json.dumps(sorted({name for name in pool.map(reaches, json.loads(sys.argv[1])) if name})))
+"""
+PORTS = dict.fromkeys(compose.SERVICES, 80) | dict.fromkeys(compose.DATABASES, 5432)
+
+
+def allowed() -> dict[str, set[str]]:
+    """Each container with what it may reach; a network joins both ways, so each documented call has its reverse."""
+    reach: dict[str, set[str]] = {name: set() for name in PORTS}
+
+    def joined(*names: str) -> None:
+        for name in names:
+            reach[name] |= set(names)
+
+    joined(*compose.DFSP1)
+    joined(*compose.DFSP2)
+    joined("dfsp-api", "postgres")
+    joined("dfsp2-dfsp-api", "dfsp2-postgres")
+    joined("spsp-client", "dfsp2-spsp-server")
+    joined("dfsp2-spsp-client", "spsp-server")
+    joined("spsp-client-proxy", "central-directory")
+    joined("dfsp2-spsp-client-proxy", "central-directory")
+    for name, others in reach.items():
+        others.add(name)
+    return reach
+
+
+@pytest.fixture(scope="module")
+def reached(network):
+    """What each service does reach of all containers, at all their addresses."""
+    targets = []
+    for name, port in PORTS.items():
+        networks = network.container(name).attrs["NetworkSettings"]["Networks"].values()
+        targets += [(name, each["IPAddress"], port) for each in networks]
+        targets += [(name, alias, port) for each in networks for alias in _names(name, each)]
+
+    def look(service):
+        return set(json.loads(network.python(network.container(service), REACH, json.dumps(targets))))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return dict(zip(compose.SERVICES, pool.map(look, compose.SERVICES), strict=True))
+
+
+def _names(name, settings):
+    """The unique ones: a plain name is each DFSP's own."""
+    return [alias for alias in settings["Aliases"] or [] if alias.startswith(("dfsp1-", "dfsp2-"))]
+
+
+@pytest.mark.parametrize("service", compose.SERVICES)
+def test_a_service_reaches_whom_it_may_and_nobody_else(reached, service):
+    assert allowed()[service] == reached[service]
+
+
+def test_nothing_inside_reaches_the_world(network):
+    """All networks but those of the published ports are internal."""
+    open_ones = {
+        name
+        for name in network.engine.networks.list(names=[network.project])
+        if not network.engine.networks.get(name.id).attrs["Internal"]
+    }
+    names = {each.name.removeprefix(f"{network.project}_") for each in open_ones}
+
+    assert {"dfsp1-callers", "dfsp2-callers"} == names
+    for name in names:
+        attached = {each.name for each in network.network(name).containers}
+        assert 1 == len(attached), attached
+
+
+@pytest.mark.parametrize("service", compose.SERVICES)
+def test_a_service_may_do_little(network, service):
+    container = network.container(service)
+    host = container.attrs["HostConfig"]
+
+    assert host["ReadonlyRootfs"]
+    assert ["ALL"] == host["CapDrop"]
+    assert not host["Privileged"]
+    assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])
+    assert host["Memory"] > 0
+    assert host["NanoCpus"] > 0
+    assert host["PidsLimit"] > 0
+    assert "unless-stopped" == host["RestartPolicy"]["Name"]
+    assert {"max-size", "max-file"} <= set(host["LogConfig"]["Config"])
+    assert "10001" == container.exec_run(["id", "-u"]).output.decode().strip()
+    for path in ("/x", "/opt/dfsp/x", "/run/secrets/x"):
+        assert container.exec_run(["touch", path]).exit_code != 0, path
+
+
+@pytest.mark.parametrize("service", [*compose.SERVICES, *compose.DATABASES])
+def test_no_secret_stands_in_the_environment(network, service):
+    container = network.container(service)
+    secrets = [
+        (network.folder / f"{dfsp}-database-password").read_text().strip() for dfsp in ("dfsp1", "dfsp2")
+    ]
+    told = json.dumps(container.attrs)
+
+    assert not [secret for secret in secrets if secret in told]
+    assert "postgresql://" not in json.dumps(container.attrs["Config"])
+    for secret in secrets:
+        assert secret not in container.logs().decode()
+
+
+def test_the_image_is_described_and_checked(network):
+    image = network.engine.images.get(network.image).attrs["Config"]
+
+    assert {"title", "description", "licenses"} <= {
+        name.removeprefix("org.opencontainers.image.") for name in image["Labels"]
+    }
+    assert "10001:10001" == image["User"]
+    assert "SIGTERM" == image["StopSignal"]
+    assert ["CMD", *compose.HEALTH_CHECK] == image["Healthcheck"]["Test"]
+
+
+def test_the_image_holds_no_build_tools(network):
+    container = network.container("spsp-client")
+    for tool in ("gcc", "make", "git", "uv", "hatchling"):
+        assert container.exec_run(["which", tool]).exit_code != 0, tool
+    for module in ("pytest", "hatchling", "trustme"):
+        assert container.exec_run(["python", "-c", f"import {module}"]).exit_code != 0, module
+
+
+@pytest.mark.parametrize("service", [*compose.SERVICES, *compose.DATABASES])
+def test_every_container_is_healthy(network, service):
+    container = network.container(service)
+    container.reload()
+
+    assert "healthy" == container.attrs["State"]["Health"]["Status"]
+
+
+def test_a_payee_without_its_database_is_not_ready_and_its_neighbours_are(network):
+    """The engine asks what this asks: the image's own health check."""
+    database, payee = network.container("postgres"), network.container("dfsp-api")
+    check = network.engine.images.get(network.image).attrs["Config"]["Healthcheck"]["Test"][1:]
+    database.stop(timeout=30)
+    try:
+        assert 1 == payee.exec_run(check).exit_code
+        assert 0 == network.container("spsp-server-backend").exec_run(check).exit_code
+    finally:
+        database.start()
+    network.wait_ready(database, payee)
+    assert 0 == payee.exec_run(check).exit_code

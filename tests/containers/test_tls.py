@@ -1,0 +1,180 @@
+"""The whole network over mutual TLS: `compose.tls.yaml`."""
+
+import asyncio
+import datetime as dt
+import json
+import ssl
+
+import aiohttp
+import pytest
+import trustme
+
+from containers.conftest import both_directions, load_inside
+from network import certificates
+from support import compose
+from support.exchange import send
+from support.load import broken_by
+from support.messages import QUOTE, RESERVE, UNKNOWN_UUID
+
+# TLS 1.3 tells a client that its certificate is refused when it first reads
+KNOCK = """
+import json, socket, ssl, sys
+host, folder = sys.argv[1:]
+context = ssl.create_default_context(cafile="/run/certificates/ca.pem")
+if folder:
+    context.load_cert_chain(folder + "/certificate.pem", folder + "/key.pem")
+try:
+    with context.wrap_socket(socket.create_connection((host, 443), 5), server_hostname=host) as tls:
+        tls.sendall(b"GET /health/live HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+        print(tls.recv(15).decode(), tls.getpeercert()["serialNumber"])
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def network(image, tmp_path_factory):
+    with compose.network(tmp_path_factory.mktemp("tls"), image, tls=True) as made:
+        yield made
+
+
+def context(folder=None, ca=None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=ca)
+    if folder is not None:
+        made.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return made
+
+
+def session(made: ssl.SSLContext) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=made, force_close=True)
+    return aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=15), trust_env=False
+    )
+
+
+@pytest.fixture
+async def caller(network):
+    mine = network.certificates / certificates.CALLER
+    async with session(context(mine, mine / "ca.pem")) as made:
+        yield made
+
+
+def issue(folder, ca: trustme.CA, until: dt.datetime | None = None) -> None:
+    folder.mkdir(exist_ok=True)
+    leaf = ca.issue_cert("caller", not_after=until, not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+    leaf.private_key_pem.write_to_path(folder / "key.pem")
+    leaf.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+
+
+def authority(network) -> trustme.CA:
+    folder = network.certificates / certificates.AUTHORITY
+    return trustme.CA.from_pem((folder / "ca.pem").read_bytes(), (folder / "key.pem").read_bytes())
+
+
+async def test_the_sample_quote_goes_both_ways_and_the_refusals_too(network, caller):
+    for url, payee in ((network.urls["dfsp1"], "dfsp2"), (network.urls["dfsp2"], "dfsp1")):
+        body = {**QUOTE, "identifier": compose.AT[payee]}
+        reserved = await send(caller, "POST", url + RESERVE, body)
+        path = f"{url}/v1/payments/{reserved.json['uuid']}"
+        altered = await send(caller, "PUT", path, body | {"amount": "12.51"})
+        unknown = await send(caller, "PUT", f"{url}/v1/payments/{UNKNOWN_UUID}", body)
+        paid = await send(caller, "PUT", path, body)
+
+        assert url.startswith("https://")
+        assert (200, "13.75") == (reserved.status, reserved.json["amount"])
+        assert (409, 404) == (altered.status, unknown.status)
+        assert (200, "EXECUTED") == (paid.status, paid.json["state"])
+
+
+async def refused(network, made: ssl.SSLContext) -> bool:
+    async with session(made) as caller:
+        try:
+            await send(caller, "POST", network.urls["dfsp1"] + RESERVE, QUOTE)
+        except aiohttp.ClientError:
+            return True
+    return False
+
+
+async def test_without_a_good_certificate_nobody_gets_in_at_the_published_port(network, tmp_path):
+    ours = network.certificates / certificates.CALLER / "ca.pem"
+    issue(tmp_path / "good", authority(network))
+    issue(tmp_path / "expired", authority(network), dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+    issue(tmp_path / "foreign", trustme.CA())
+
+    assert not await refused(network, context(tmp_path / "good", ours))
+    assert await refused(network, context(None, ours))
+    assert await refused(network, context(tmp_path / "expired", ours))
+    assert await refused(network, context(tmp_path / "foreign", ours))
+
+
+def knock(network, at: str, host: str, folder: str = "") -> str:
+    return network.python(network.container(at), KNOCK, host, folder)
+
+
+HOPS = (
+    ("dfsp-api-payer", "spsp-client-proxy"),
+    ("spsp-client-proxy", "spsp-client"),
+    ("spsp-client-proxy", "central-directory"),
+    ("spsp-client", "dfsp2-spsp-server"),
+    ("dfsp2-spsp-server", "spsp-server-backend"),
+    ("dfsp2-spsp-server-backend", "dfsp-api"),
+)
+
+
+@pytest.mark.parametrize(("at", "host"), HOPS)
+def test_no_hop_lets_anybody_in_without_a_certificate(network, at, host):
+    assert knock(network, at, host, "/run/certificates").startswith("HTTP/1.1 200")
+    assert "CERTIFICATE_REQUIRED" in knock(network, at, host).upper().replace(" ", "_")
+
+
+def test_certificates_replaced_on_disk_are_taken_over_without_a_restart(network):
+    started = {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
+    before = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
+    with load_inside(network) as load:
+        certificates.make(network.certificates)
+        load.wait_more(100)
+    after = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
+
+    assert [] == load.failed
+    for hop in HOPS:
+        assert after[hop].startswith("HTTP/1.1 200")
+        assert before[hop] != after[hop], hop
+    assert started == {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
+
+
+@pytest.mark.parametrize("service", compose.SERVICES)
+def test_the_health_check_shows_the_certificate(network, service):
+    container = network.container(service)
+    container.reload()
+
+    assert "healthy" == container.attrs["State"]["Health"]["Status"]
+    assert network.is_ready(container)
+
+
+@pytest.mark.parametrize("service", ["spsp-client", "dfsp2-spsp-server", "dfsp2-dfsp-api"])
+async def test_a_killed_service_comes_back(network, caller, service):
+    container = network.container(service)
+    before = await asyncio.to_thread(network.rows, "dfsp2")
+    async with both_directions(network, caller) as loads:
+        await asyncio.gather(*(load.more(3) for load in loads.values()))
+        await asyncio.to_thread(container.kill)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(container.start)
+        await asyncio.to_thread(network.wait_ready, container)
+        await asyncio.gather(*(load.more(10) for load in loads.values()))
+    rows = await asyncio.to_thread(network.rows, "dfsp2")
+
+    new = {uuid: row for uuid, row in rows.items() if uuid not in before}
+    assert len(loads["dfsp2"].payments) == len(new)
+    assert [] == broken_by(loads["dfsp2"].payments, new)
+    assert [] == [*loads["dfsp1"].problems, *loads["dfsp2"].problems]
+
+
+async def test_a_certificate_for_another_name_is_not_taken_for_the_service(network):
+    """The proxy calls spsp-client: the directory's certificate there is not what it wants."""
+    container = network.container("spsp-client-proxy")
+    script = KNOCK.replace("server_hostname=host", "server_hostname='somebody-else'")
+    said = network.python(container, script, "spsp-client", "/run/certificates")
+
+    assert "CERTIFICATE_VERIFY_FAILED" in said
+    assert json.dumps(said)

@@ -1,0 +1,203 @@
+"""The network in containers, under a project name and on ports of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+from docker.models.containers import Container
+from testcontainers.compose import DockerCompose
+
+from network import certificates, containers
+from support.chain import free_ports
+
+TOP: Final = Path(__file__).parents[2]
+ROLES: Final = (
+    "dfsp-api-payer",
+    "spsp-client-proxy",
+    "spsp-client",
+    "spsp-server",
+    "spsp-server-backend",
+    "dfsp-api",
+)
+DFSP1: Final = ROLES
+DFSP2: Final = tuple(f"dfsp2-{role}" for role in ROLES)
+DIRECTORY: Final = "central-directory"
+SERVICES: Final = (*DFSP1, *DFSP2, DIRECTORY)
+DATABASES: Final = ("postgres", "dfsp2-postgres")
+AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
+"""Somebody whose account is at this DFSP."""
+STOP_SECONDS: Final = 14
+READY_SECONDS: Final = 90
+
+HEALTH_CHECK: Final = ("python", "-m", "chassis.health")
+_OURS = ("COMPOSE_PROJECT_NAME", "SECRETS", "IMAGE", "DFSP1_PORTS", "DFSP2_PORTS")
+
+
+@dataclass
+class Network:
+    """Two DFSPs in containers."""
+
+    compose: DockerCompose
+    engine: docker.DockerClient
+    project: str
+    folder: Path
+    image: str
+    has_tls: bool
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.has_tls else "http"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where each DFSP's callers call, at its own payer."""
+        payers = {"dfsp1": "dfsp-api-payer", "dfsp2": "dfsp2-dfsp-api-payer"}
+        inside = 443 if self.has_tls else 80
+        return {
+            dfsp: f"{self.scheme}://{self.run('port', payer, str(inside)).strip()}"
+            for dfsp, payer in payers.items()
+        }
+
+    @property
+    def certificates(self) -> Path:
+        return self.folder / "certificates"
+
+    def run(self, *arguments: str) -> str:
+        """`docker compose` with these arguments; what it says where it fails is in the exception."""
+        command = [*self.compose.docker_compose_command(), *arguments]
+        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=300)
+        assert not done.returncode, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def containers(self, service: str) -> list[Container]:
+        """A service's replicas, stopped ones too, in order of their numbers."""
+        label = "com.docker.compose"
+        found = self.engine.containers.list(
+            all=True,
+            filters={"label": [f"{label}.project={self.project}", f"{label}.service={service}"]},
+        )
+        return sorted(found, key=lambda each: int(each.labels[f"{label}.container-number"]))
+
+    def container(self, service: str) -> Container:
+        return self.containers(service)[0]
+
+    def network(self, name: str) -> Any:
+        return self.engine.networks.get(f"{self.project}_{name}")
+
+    def is_ready(self, container: Container) -> bool:
+        """Asks as the engine does: with the image's own health check."""
+        return container.exec_run(list(HEALTH_CHECK)).exit_code == 0
+
+    def wait_ready(self, *wanted: Container) -> None:
+        until = time.monotonic() + READY_SECONDS
+        for container in wanted:
+            while not self._is_up(container):
+                assert time.monotonic() < until, f"{container.name} is not ready: {container.logs(tail=20)}"
+                time.sleep(0.1)
+
+    def _is_up(self, container: Container) -> bool:
+        container.reload()
+        with contextlib.suppress(docker.errors.APIError):
+            service = container.labels["com.docker.compose.service"]
+            if service in DATABASES:
+                check = ["pg_isready", "--quiet", "--username=quotes", "--dbname=quotes"]
+                return container.exec_run(check).exit_code == 0
+            return container.status == "running" and self.is_ready(container)
+        return False
+
+    def python(self, container: Container, script: str, *arguments: str) -> str:
+        """What a script prints inside a container."""
+        done = container.exec_run(["python", "-c", script, *arguments])
+        assert done.exit_code == 0, done.output.decode()
+        return done.output.decode()
+
+    def rows(self, dfsp: str) -> dict[str, dict[str, Any]]:
+        """All quotes of a DFSP's database, by uuid."""
+        database = self.container("postgres" if dfsp == "dfsp1" else "dfsp2-postgres")
+        sql = (
+            "COPY (SELECT row_to_json(r) FROM (SELECT uuid, source_amount::text, destination_amount::text,"
+            " expires, executed, request::text FROM quote) r) TO STDOUT"
+        )
+        done = database.exec_run(["psql", "-U", "quotes", "-d", "quotes", "-At", "-c", sql], demux=True)
+        assert done.exit_code == 0, done.output
+        lines = (done.output[0] or b"").decode().replace("\\\\", "\\").splitlines()
+        return {row["uuid"]: _typed(row) for row in map(json.loads, lines)}
+
+    @contextlib.contextmanager
+    def cut_off(self, container: Container) -> Iterator[None]:
+        """Takes a container off all its networks, and back with the names it had there."""
+        container.reload()
+        joined = container.attrs["NetworkSettings"]["Networks"]
+        for name in joined:
+            self.engine.networks.get(name).disconnect(container, force=True)
+        try:
+            yield
+        finally:
+            for name, settings in joined.items():
+                aliases = [each for each in settings["Aliases"] or [] if each != container.short_id]
+                self.engine.networks.get(name).connect(container, aliases=aliases)
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    for name in ("expires", "executed"):
+        row[name] = row[name] and datetime.fromisoformat(row[name])
+    for name in ("source_amount", "destination_amount"):
+        row[name] = row[name] and Decimal(row[name])
+    return row
+
+
+@contextlib.contextmanager
+def network(
+    folder: Path, image: str, *, tls: bool = False, scale: Mapping[str, int] | None = None
+) -> Iterator[Network]:
+    """The network, ready; nothing of it is left at the end. `scale` is how many replicas of which service."""
+    folder.mkdir(parents=True, exist_ok=True)
+    containers.prepare(folder)
+    if tls:
+        certificates.make(folder / "certificates")
+    project = f"dfsp-quoting-test-{'tls-' if tls else ''}{os.getpid()}"
+    first = free_ports()
+    file = folder / "compose.env"
+    ports = {"DFSP1_PORTS": str(first), "DFSP2_PORTS": str(first + 1)}
+    values = {"COMPOSE_PROJECT_NAME": project, "SECRETS": str(folder), "IMAGE": image, **ports}
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    files = ["compose.yaml", "compose.tls.yaml"] if tls else ["compose.yaml"]
+    with contextlib.closing(docker.from_env(timeout=60)) as engine, _without(_OURS):
+        compose = DockerCompose(TOP, compose_file_name=files, env_file=str(file))
+        with compose:
+            made = Network(compose, engine, project, folder, image, tls)
+            if scale:
+                made.run(*up(scale))
+            yield made
+
+
+def up(scale: Mapping[str, int]) -> Sequence[str]:
+    counts = [part for service, count in scale.items() for part in ("--scale", f"{service}={count}")]
+    return ["up", "--detach", "--wait", "--no-recreate", *counts]
+
+
+@contextlib.contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """What the caller's environment says of another network is not for this one."""
+    taken = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def build(tag: str) -> str:
+    """The image of this tree."""
+    command = ["docker", "build", "--quiet", "--file", "services/Dockerfile", "--tag", tag, "."]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=900)
+    assert not done.returncode, done.stdout + done.stderr
+    return tag

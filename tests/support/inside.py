@@ -1,0 +1,80 @@
+"""Load from inside a DFSP's network: `python -m support.inside <base URL> <identifier> <workers>`.
+
+Runs in a container of the image, until SIGTERM. The entry's callers are held to the same rule as the services
+themselves: a request is repeated once where the connection was refused, or closed before a reply began.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import pickle
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from chassis.outbound import NoAnswerError, Outbound
+from chassis.settings import Settings, load
+from chassis.tls import Tls
+from support.load import Load
+
+
+@dataclass
+class _Reply:
+    status: int
+    headers: Any
+    body: bytes
+
+    async def read(self) -> bytes:
+        return self.body
+
+
+class Caller:
+    """As much of a client session as the load uses."""
+
+    def __init__(self, outbound: Outbound, base: str) -> None:
+        self._outbound = outbound
+        self._base = base
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, json: Any, headers: dict[str, str]
+    ) -> AsyncIterator[_Reply]:
+        body = None if json is None else orjson.dumps(json)
+        try:
+            async with asyncio.timeout(10):
+                received = await self._outbound.send(
+                    method, self._base, url.removeprefix(self._base), headers, body
+                )
+        except NoAnswerError as error:
+            raise aiohttp.ClientError(str(error)) from error
+        yield _Reply(received.status, received.headers, received.body or b"")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def main(base: str, identifier: str, workers: int) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    outbound = Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": os.devnull, **os.environ})))
+    made = Load([base], workers=workers, identifier=identifier, most=100_000, rest_seconds=0.1)
+    async with made.running(Caller(outbound, base)):  # type: ignore[arg-type]
+        _say("running")
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+            _say(f"answered {len(made.outcomes)}")
+    await outbound.close()
+    _say("done " + base64.b64encode(pickle.dumps((made.payments, made.outcomes))).decode())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

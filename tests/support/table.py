@@ -1,0 +1,58 @@
+"""The fault table: what a fault under load did to requests."""
+
+import collections
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from support.load import Load
+
+_HEAD = (
+    "container",
+    "fault",
+    "requests sent",
+    "answered at once",
+    "failed, and with which error",
+    "keys",
+    "completed by repeating",
+    "lost",
+    "doubled",
+)
+
+
+@dataclass
+class FaultTable:
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add(self, container: str, fault: str, loads: Mapping[str, Load], *, lost: int, doubled: int) -> None:
+        outcomes = [outcome for load in loads.values() for outcome in load.outcomes]
+        failed = collections.Counter(
+            orjson.loads(each.body)["id"] if each.status is not None else "connection lost"
+            for each in outcomes
+            if each.status != 200
+        )
+        told = ", ".join(f"{count} {name}" for name, count in sorted(failed.items())) or "none"
+        keys = sum(len(load.payments) for load in loads.values())
+        good = sum(each.status == 200 for each in outcomes)
+        # three requests make a payment: what a payment needed beyond them were repetitions
+        repeated = len(outcomes) - good
+        values = (len(outcomes), good, f"{sum(failed.values())}: {told}" if failed else told, keys, repeated)
+        self.rows.append((container, fault, *map(str, values), str(lost), str(doubled)))
+
+    def markdown(self) -> str:
+        lines = [_HEAD, tuple("---" for _ in _HEAD), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+    def page(self) -> str:
+        return (
+            "# Faults in containers\n\n"
+            "Written by `make test-containers FAULTS=docs/containers-faults.md`: two DFSPs in containers, one\n"
+            "replica of each service, steady load in both directions at the published ports (reserve, execute,\n"
+            "look up; 1.5 s to answer), and one container after the other stopped, paused, killed and cut off\n"
+            "all its networks for about two seconds. A request that fails fails with a documented error within\n"
+            "its time; where the container is the one that callers are connected to, their connection is lost\n"
+            "instead. Callers repeat with the same key until they have an answer. *Lost*: a quote or a payment\n"
+            "that was answered 200 and is not in the payee's database with exactly those terms. *Doubled*: more\n"
+            "rows than keys, or two answers to one key.\n\n" + self.markdown()
+        )
