@@ -1,8 +1,9 @@
 """From the environment to a running service, and from SIGTERM to its end.
 
 Stopping: readiness turns 503 and replies close their connections (the grace); then the listener and all
-idle connections close, what was taken is finished; then the process ends, ten seconds after the signal at
-the latest.
+idle connections close, so that callers go to another replica, and what was taken is finished. Without a grace
+nobody knows of another replica: what is new is answered 503 for as long as what was taken takes. The process
+ends ten seconds after the signal at the latest.
 """
 
 import asyncio
@@ -81,8 +82,12 @@ async def serve(app: web.Application, settings: Settings) -> None:
         began = time.monotonic()
         service.telemetry.log.info("stopping", in_hand=service.in_hand)
         service.is_leaving = True
-        await asyncio.sleep(settings.stop_grace_seconds)
-    await _finish(app, began)
+        if settings.stop_grace_seconds:
+            await asyncio.sleep(settings.stop_grace_seconds)
+        else:
+            service.is_closed = True
+            await _finished(service, began)
+    await _close(app, began)
     service.telemetry.log.info("stopped", in_hand=service.in_hand)
     service.telemetry.lines.flush()
 
@@ -154,14 +159,18 @@ class _Doors:
             await self._site.stop()
 
 
-async def _finish(app: web.Application, began: float) -> None:
-    """Waits for what was taken, closes all."""
-    service, server = app[SERVICE], app[RUNNER].server
+async def _finished(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Waits for what was taken, as long as there is time."""
     while True:
-        if isinstance(server, Server):
-            server.close_idle()
+        meanwhile()
         await asyncio.sleep(0.02)  # a count that every request changes is cheaper than an event
         if not service.in_hand or time.monotonic() - began >= GONE_AFTER_SECONDS:
-            break
+            return
+
+
+async def _close(app: web.Application, began: float) -> None:
+    """Closes idle connections, waits for what was taken, closes all."""
+    service, server = app[SERVICE], app[RUNNER].server
+    await _finished(service, began, server.close_idle if isinstance(server, Server) else lambda: None)
     service.is_closed = True
     await app[RUNNER].cleanup()

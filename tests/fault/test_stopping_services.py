@@ -97,16 +97,6 @@ async def reserve(client, chain) -> str:
     return answer.json["uuid"]
 
 
-async def is_refused(chain, name: str) -> bool:
-    try:
-        async with kept(chain, name) as connection:
-            # a connection that was still taken is closed or refused like a kept one
-            connection.write("POST", RESERVE, b"{}")
-            return (await connection.answer()).status == 503
-    except (OSError, asyncio.IncompleteReadError):
-        return True
-
-
 async def gone_after(child, began: float) -> float:
     async with asyncio.timeout(30):
         while child.running:
@@ -138,17 +128,22 @@ async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, c
         began = time.monotonic()
         child.terminate()
         await wait_for_log(chain, name, "stopping")
-        await asyncio.sleep(0.3)  # with no grace the listener closes at once
-        idle_is_closed = await connection.is_closed()
-        new_is_refused = await is_refused(chain, name)
+        await asyncio.sleep(0.3)
+        connection.write("POST", RESERVE, orjson.dumps(QUOTE), **{"L1p-Trace-Id": "new"})
+        refused = await connection.answer()
+        async with kept(chain, name) as another:
+            another.write("POST", RESERVE, orjson.dumps(QUOTE))
+            also_refused = await another.answer()
         still_runs = child.running
         await let_go()
         paid = await paying
         seconds = await gone_after(child, began)
 
     assert (200, "EXECUTED") == (paid.status, paid.json.get("state"))
-    assert idle_is_closed
-    assert new_is_refused
+    assert (503, "UnavailableError", name.removesuffix("-payer"), "new") == refused.raised
+    assert "1" == refused.headers["Retry-After"]
+    assert "close" == refused.headers["Connection"].lower()
+    assert (503, "UnavailableError", name.removesuffix("-payer")) == also_refused.raised[:3]
     assert still_runs
     assert seconds < GONE_SECONDS
     assert 0 == child.exit_code
@@ -173,13 +168,14 @@ async def test_the_directory_finishes_what_it_has_taken(restored, client):
         child.terminate()
         await wait_for_log(chain, "central-directory", "stopping")
         await asyncio.sleep(0.3)
-        idle_is_closed = await connection.is_closed()
+        connection.write("GET", "/resources?identifierType=eur&identifier=77")
+        refused = await connection.answer()
         taken.writer.write(body[10:])
         added = await taken.answer()
         seconds = await gone_after(child, began)
 
     assert 201 == added.status
-    assert idle_is_closed
+    assert (503, "UnavailableError", "central-directory") == refused.raised[:3]
     assert seconds < GONE_SECONDS
     assert 0 == child.exit_code
 
