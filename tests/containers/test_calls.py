@@ -108,7 +108,7 @@ def test_the_source_has_five_sample_calls():
 
 
 @pytest.mark.parametrize("dfsp", ["dfsp1", "dfsp2"])
-@pytest.mark.parametrize(("method", "url", "headers", "data"), sample_calls())
+@pytest.mark.parametrize(("method", "url", "headers", "data"), list(sample_calls()))
 def test_a_sample_call_works_to_the_letter(network, dfsp, method, url, headers, data):
     """From a container in the DFSP's network, by the source's host names."""
     said = network.engine.containers.run(

@@ -3,6 +3,8 @@
 import json
 import time
 
+import pytest
+
 from containers.conftest import load_inside
 from support import compose
 from support.load import broken_by
@@ -17,6 +19,12 @@ ON_THE_WAY = (
     "central-directory",
 )
 """Every service, where a call from the first DFSP to the second meets it."""
+
+
+@pytest.fixture(scope="module")
+def network(image, tmp_path_factory):
+    with compose.network(tmp_path_factory.mktemp("replicas"), image, ports=4) as made:
+        yield made
 
 
 def requests(container) -> int:

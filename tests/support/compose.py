@@ -156,10 +156,8 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def network(
-    folder: Path, image: str, *, tls: bool = False, scale: Mapping[str, int] | None = None
-) -> Iterator[Network]:
-    """The network, ready; nothing of it is left at the end. `scale` is how many replicas of which service."""
+def network(folder: Path, image: str, *, tls: bool = False, ports: int = 1) -> Iterator[Network]:
+    """The network, ready; nothing of it is left at the end. `ports` for the replicas of a payer's dfsp-api."""
     folder.mkdir(parents=True, exist_ok=True)
     containers.prepare(folder)
     if tls:
@@ -167,17 +165,14 @@ def network(
     project = f"dfsp-quoting-test-{'tls-' if tls else ''}{os.getpid()}"
     first = free_ports()
     file = folder / "compose.env"
-    ports = {"DFSP1_PORTS": str(first), "DFSP2_PORTS": str(first + 1)}
-    values = {"COMPOSE_PROJECT_NAME": project, "SECRETS": str(folder), "IMAGE": image, **ports}
+    published = {"DFSP1_PORTS": f"{first}-{first + ports - 1}", "DFSP2_PORTS": str(first + ports)}
+    values = {"COMPOSE_PROJECT_NAME": project, "SECRETS": str(folder), "IMAGE": image, **published}
     file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     files = ["compose.yaml", "compose.tls.yaml"] if tls else ["compose.yaml"]
     with contextlib.closing(docker.from_env(timeout=60)) as engine, _without(_OURS):
         compose = DockerCompose(TOP, compose_file_name=files, env_file=str(file))
         with compose:
-            made = Network(compose, engine, project, folder, image, tls)
-            if scale:
-                made.run(*up(scale))
-            yield made
+            yield Network(compose, engine, project, folder, image, tls)
 
 
 def up(scale: Mapping[str, int]) -> Sequence[str]:
