@@ -58,8 +58,11 @@ class Tls:
     def _state(self) -> State:
         return tuple(_state(self._files()))
 
-    def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:
+    def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
+        """To serve with, if at all, and to call with: True is aiohttp's own, with the system's CAs."""
         settings = self._settings
+        if not self._files():
+            return None, True
         if (settings.tls_certificate is None) != (settings.tls_key is None):
             raise TlsError("QUOTES_TLS_CERTIFICATE and QUOTES_TLS_KEY go together")
         if settings.tls_client_ca is not None and settings.tls_certificate is None:
