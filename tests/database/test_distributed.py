@@ -351,7 +351,7 @@ async def test_the_distributed_form_sends_no_other_statement(database_url, monke
     repository = DistributedRepository(database, timedelta(seconds=0.01))
     quote = new("a")
     for _ in range(2):
-        await repository.reserve([quote])
+        await repository.reserve([quote, new("never paid")])
     await repository.execute([payment(quote)])
     await repository.find([quote.uuid])
     await asyncio.sleep(0.02)
