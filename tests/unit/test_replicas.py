@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ BASE = "http://spsp-server"
 
 
 @pytest.fixture
-def names(monkeypatch):
+async def names(monkeypatch):
     """What the name resolves to; a test changes it as it goes."""
     found = {"spsp-server": ["10.0.0.1", "10.0.0.2"]}
 
@@ -28,7 +29,7 @@ def names(monkeypatch):
 def clock(monkeypatch):
     """Moved by hand."""
     now = [1_000.0]
-    monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(outbound, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
