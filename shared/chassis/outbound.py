@@ -24,6 +24,7 @@ CONNECT_SECONDS: Final = 5.0
 REPLICA_CONNECT_SECONDS: Final = 1.0
 RESOLVE_EVERY_SECONDS: Final = 1.0
 RESOLVE_MOST_SECONDS: Final = 1.0
+STALE_AFTER_SECONDS: Final = 2.0
 SHUN_SECONDS: Final = 2.0
 
 _NOT_BEGUN: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -157,8 +158,9 @@ class Replicas:
 
     A name with several addresses is a service with several replicas (as in compose, or a headless service of
     Kubernetes): each request goes to the next one. The name is resolved again every second, behind the
-    requests, so that replicas which come are used and those that go are not. Where no connection came about
-    is left out for two seconds, as long as there is another: a replica that stops is gone before its address is.
+    requests, so that replicas which come are used and those that go are not; after a pause, before the request:
+    an address that was a replica's may be another service's by now. Where no connection came about is left out
+    for two seconds, as long as there is another: a replica that stops is gone before its address is.
     """
 
     def __init__(self) -> None:
@@ -171,8 +173,11 @@ class Replicas:
         if host is None:
             await asyncio.shield(self._resolve(base))
             host = self._hosts[base]
-        elif time.monotonic() - host.resolved > RESOLVE_EVERY_SECONDS:
-            self._resolve(base)
+        elif (age := time.monotonic() - host.resolved) > RESOLVE_EVERY_SECONDS:
+            resolving = self._resolve(base)
+            if age > STALE_AFTER_SECONDS:
+                await self._wait_for(resolving)
+                host = self._hosts[base]
         return self._choose(host)
 
     async def instead_of(self, place: Place, base: str, *, is_away: bool) -> Place:
@@ -180,12 +185,15 @@ class Replicas:
         if is_away:
             self._shunned[place.base] = time.monotonic() + SHUN_SECONDS
         if not self._others(place, base):
-            # nobody waits longer for a name than for a connection
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESOLVE_MOST_SECONDS):
-                    await asyncio.shield(self._resolve(base))
+            await self._wait_for(self._resolve(base))
         others = self._others(place, base)
         return self._choose(self._hosts[base], others) if others else place
+
+    async def _wait_for(self, resolving: asyncio.Task[None]) -> None:
+        """No longer for a name than for a connection."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESOLVE_MOST_SECONDS):
+                await asyncio.shield(resolving)
 
     def close(self) -> None:
         for task in self._resolving.values():
