@@ -6,12 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import hypothesis
 import pytest
 from argon2 import PasswordHasher
 
 from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
+
+# the same examples each time, so that what is green stays green; others with --hypothesis-profile=searching
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.register_profile("searching", max_examples=1_000)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ class Member:
     value: object
     raw: str
     """The value as written."""
+    raw_key: str
+    """The key as written, with its quotes: escapes in it may stand for what UTF-8 cannot hold."""
 
 
 _DECODER: Final = json.JSONDecoder(parse_int=Literal, parse_float=Literal, parse_constant=Literal)
@@ -55,7 +57,7 @@ def members(body: bytes) -> list[Member]:
     for member in found:
         if member.key in seen:
             faults.append(Fault(member.key, "is there twice", _plain(member.value)))
-        elif _ESCAPED_BYTES.search(member.raw) or _ESCAPED_BYTES.search(member.key):
+        elif _ESCAPED_BYTES.search(member.raw) or _ESCAPED_BYTES.search(member.raw_key):
             faults.append(Fault(member.key, "is not UTF-8", _plain(member.value)))
         seen.add(member.key)
     if faults:
@@ -66,14 +68,13 @@ def members(body: bytes) -> list[Member]:
 
 
 def write(members_: list[Member]) -> bytes:
-    """The object again, each value as it was written."""
-    # keys are escaped: one may hold a lone surrogate, which UTF-8 cannot
-    return ("{" + ",".join(f"{json.dumps(m.key)}:{m.raw}" for m in members_) + "}").encode()
+    """The object again, each key and value as it was written."""
+    return ("{" + ",".join(f"{m.raw_key}:{m.raw}" for m in members_) + "}").encode()
 
 
 def member(key: str, value: str) -> Member:
     """A member of our own."""
-    return Member(key, value, json.dumps(value, ensure_ascii=False))
+    return Member(key, value, json.dumps(value, ensure_ascii=False), json.dumps(key))
 
 
 def _plain(value: object) -> object:
@@ -124,11 +125,13 @@ class _Scan:
     def _member(self) -> Member:
         self._key = None
         self._one_of('"')
+        begin = self._at - 1
         try:
             key, self._at = scanstring(self._text, self._at, True)
         except ValueError:
             raise _NotJsonError(None, "is not JSON") from None
         self._key = key
+        raw_key = self._text[begin : self._at]
         self._one_of(":")
         self._peek()
         begin = self._at
@@ -138,7 +141,7 @@ class _Scan:
             raise _NotJsonError(key, "is nested too deeply") from None
         except ValueError:
             raise _NotJsonError(key, "is not JSON") from None
-        return Member(key, value, self._text[begin : self._at])
+        return Member(key, value, self._text[begin : self._at], raw_key)
 
     def _peek(self) -> str:
         """The next character that is no white space, empty at the end."""
