@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from network import lines
 from network.logs import Merger
 from network.records import Record, read, way
+from network.tail import POSTGRES
 from network.terminal import Terminal
 
 _COMPOSE = ("docker", "compose")
@@ -20,6 +21,8 @@ _LOOK_SECONDS = 0.1
 _MOST_WAITING = 10_000
 # `spsp-server-2  | {"time": ...`
 _LINE = re.compile(r"(?P<service>\S+?)-(?P<replica>[0-9]+) +\| ?(?P<text>.*)")
+# compose clears its line before each, also where it is told to use no colours and writes to no terminal
+_STEERING = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def show(
@@ -35,7 +38,7 @@ def show(
     command = [*(compose or _COMPOSE), "logs", "--no-color", "--tail", last]
     command += ["--follow"] if follow else []
     command += [service] if service else []
-    with _records(command) as (came, process):
+    with _records(command, with_postgres=service is not None) as (came, process):
         # what is there comes in one go, container by container: it is put in order before it is shown
         history = list(_at_first(came, process))
         _print(sorted((each for each in history if _is_of(each, trace)), key=lambda r: r.at), terminal, trace)
@@ -53,32 +56,46 @@ def show(
 
 
 @contextmanager
-def _records(command: list[str]) -> Iterator[tuple["queue.Queue[Record]", "subprocess.Popen[str]"]]:
+def _records(
+    command: list[str], *, with_postgres: bool
+) -> Iterator[tuple["queue.Queue[Record]", "subprocess.Popen[str]"]]:
     came: queue.Queue[Record] = queue.Queue(_MOST_WAITING)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True, errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is ours to answer: compose would say so each time
     ) as process:
-        threading.Thread(target=_feed, args=(process, came), daemon=True).start()
+        threading.Thread(target=_feed, args=(process, came, with_postgres), daemon=True).start()
         try:
             yield came, process
         finally:
-            process.terminate()
+            process.kill()
             with suppress(queue.Empty):  # who feeds may be waiting for room
                 while True:
                     came.get_nowait()
 
 
-def _feed(process: "subprocess.Popen[str]", came: "queue.Queue[Record]") -> None:
+def _feed(process: "subprocess.Popen[str]", came: "queue.Queue[Record]", with_postgres: bool) -> None:
+    for record in records(process.stdout or ()):
+        if with_postgres or not record.service.endswith(POSTGRES):
+            came.put(record)
+
+
+def records(written: Iterable[str]) -> Iterator[Record]:
+    """Read what `docker compose logs` writes; replicas but the first bear their number."""
     latest: dict[str, float] = {}
-    for line in process.stdout or ():
-        match = _LINE.match(line)
+    for line in written:
+        match = _LINE.match(_STEERING.sub("", line, count=1))
         if match is None:
             continue
         service = match["service"] if match["replica"] == "1" else f"{match['service']}-{match['replica']}"
         # what has no time of its own (Postgres' lines, a traceback) belongs to the line before it
         record = read(service, match["text"], otherwise_at=latest.get(service) or time.time())
         latest[service] = record.at
-        came.put(record)
+        yield record
 
 
 def _at_first(came: "queue.Queue[Record]", process: "subprocess.Popen[str]") -> Iterator[Record]:

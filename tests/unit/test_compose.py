@@ -1,0 +1,71 @@
+"""What `make up`, `make certs` and `make logs` do for containers, apart from containers."""
+
+import json
+import re
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+
+from network import certificates, containers
+from network.compose_logs import records
+
+TOP = Path(__file__).parents[2]
+LINE = '{"time":"2026-11-21T04:02:19.495Z","event":"request","traceId":"t","status":200}'
+
+
+def test_lines_of_compose_are_read_as_those_of_a_file_are():
+    (one, two, three) = records(
+        [
+            f"\x1b[2Kspsp-server-1  | {LINE}\n",
+            f"dfsp2-spsp-server-backend-3  | {LINE}\n",
+            "spsp-server-1 | Traceback | of something\n",
+            "no line of a container\n",
+        ]
+    )
+
+    assert ("spsp-server", 200, "t") == (one.service, one.status, one.trace_id)
+    assert "dfsp2-spsp-server-backend-3" == two.service
+    assert ("spsp-server", "Traceback | of something", one.at) == (three.service, three.text, three.at)
+
+
+def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
+    folder = tmp_path / "compose"
+    containers.prepare(folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    containers.prepare(folder)
+
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert 0o700 == folder.stat().st_mode & 0o777
+    assert before["dfsp1-database-password"] != before["dfsp2-database-password"]
+    for name, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
+        receivers = {each["spspReceiver"] for each in json.loads(before[name])["resources"]}
+        assert {f"{scheme}://dfsp1-spsp-server", f"{scheme}://dfsp2-spsp-server"} == receivers
+
+
+def test_each_service_of_the_compose_file_has_a_certificate_for_every_name_it_is_called_by(tmp_path):
+    certificates.make(tmp_path)
+    text = (TOP / "compose.tls.yaml").read_text()
+    mounted = set(re.findall(r"/certificates/([a-z0-9-]+)", text.partition("services:")[2]))
+
+    assert mounted == set(certificates.names()) - {certificates.CALLER}
+    for service, names in certificates.names().items():
+        leaf = x509.load_pem_x509_certificate((tmp_path / service / "certificate.pem").read_bytes())
+        alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = set(alternatives.get_values_for_type(x509.DNSName))
+        found |= {str(each) for each in alternatives.get_values_for_type(x509.IPAddress)}
+        assert set(names) == found
+        ssl.create_default_context().load_cert_chain(
+            tmp_path / service / "certificate.pem", tmp_path / service / "key.pem"
+        )
+
+
+def test_new_certificates_are_of_the_same_authority(tmp_path):
+    certificates.make(tmp_path)
+    before = (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
+    ca = (tmp_path / "spsp-client" / "ca.pem").read_bytes()
+    certificates.make(tmp_path)
+
+    assert ca == (tmp_path / "spsp-client" / "ca.pem").read_bytes()
+    assert before != (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
+    assert 0o600 == (tmp_path / certificates.AUTHORITY / "key.pem").stat().st_mode & 0o777
