@@ -27,9 +27,6 @@ RESOLVE_MOST_SECONDS: Final = 1.0
 STALE_AFTER_SECONDS: Final = 2.0
 SHUN_SECONDS: Final = 2.0
 
-_NOT_BEGUN: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-"""The connection was refused, or closed before a reply began (:mod:`chassis.outgoing`)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -79,12 +76,12 @@ class Outbound:
         place = await self._replicas.next(base)
         try:
             return await self._once(place, method, target, headers, body)
-        except _NOT_BEGUN as error:
-            again = await self._replicas.instead_of(place, base, is_away=_is_away(error))
         except aiohttp.ConnectionTimeoutError as error:  # nothing was sent, and another may take it
             again = await self._replicas.instead_of(place, base, is_away=True)
             if again.base == place.base:
                 raise NoAnswerError(_cause(error)) from error
+        except aiohttp.ClientConnectionError as error:  # refused, or closed before a reply began
+            again = await self._replicas.instead_of(place, base, is_away=_is_away(error))
         except (aiohttp.ClientError, ValueError) as error:
             raise NoAnswerError(_cause(error)) from error
         try:
@@ -105,7 +102,11 @@ class Outbound:
             server_hostname=place.server_hostname,
             timeout=place.timeout,
         ) as response:
-            return Received(response.status, response.headers, await _limited(response))
+            try:
+                return Received(response.status, response.headers, await _limited(response))
+            except aiohttp.ClientConnectionError as error:
+                # a reply had begun: nothing that may be repeated (chassis.outgoing says so of what came before)
+                raise aiohttp.ClientPayloadError(f"the reply broke off: {error!r}") from error
 
 
 def _is_away(error: Exception) -> bool:

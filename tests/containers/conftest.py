@@ -81,6 +81,11 @@ class Inside:
             if each.status != 200
         ]
 
+    def why(self, network: compose.Network) -> str:
+        """The same, with what the services have logged of them."""
+        traces = [each.trace_id for each in self.outcomes if each.status != 200]
+        return "\n".join([*self.failed, *network.told_of(traces)])
+
     def wait_more(self, requests: int, seconds: float = 60) -> None:
         wanted = self._answered() + requests
         until = time.monotonic() + seconds

@@ -50,12 +50,12 @@ def test_requests_spread_over_replicas_and_a_removed_one_is_no_longer_used(netwo
         after = [requests(each) for each in (replicas[0], replicas[2])]
         assert last == requests(removed)
         removed.remove()
+    assert not load.failed, load.why(network)
     scale(network, dfsp2_spsp_server=1)
 
     assert 3 == len(replicas)
     assert min(counts) > 0.6 * sum(counts) / 3, counts
     assert all(now > before for now, before in zip(after, (counts[0], counts[2]), strict=True))
-    assert [] == load.failed
     assert [] == broken_by(load.payments, network.rows("dfsp2"))
 
 
@@ -75,9 +75,9 @@ def test_a_rolling_update_fails_no_request(network):
             network.wait_ready(second)
             load.wait_more(20)
     rows = network.rows("dfsp2")
+    assert not load.failed, load.why(network)
     scale(network, **{name.replace("-", "_"): 1 for name in ON_THE_WAY})
 
-    assert [] == load.failed
     assert len(load.outcomes) > 14 * 40
     assert [] == broken_by(load.payments, rows)
     assert len(load.payments) == len(rows) - before

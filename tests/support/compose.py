@@ -132,6 +132,17 @@ class Network:
         lines = (done.output[0] or b"").decode().replace("\\\\", "\\").splitlines()
         return {row["uuid"]: _typed(row) for row in map(json.loads, lines)}
 
+    def told_of(self, trace_ids: Sequence[str]) -> list[str]:
+        """What the containers that are there have logged of these requests."""
+        wanted = set(trace_ids)
+        told = []
+        for service in SERVICES if wanted else ():
+            for container in self.containers(service):
+                lines = container.logs().decode().splitlines()
+                records = [json.loads(line) for line in lines if line.startswith("{")]
+                told += [f"{container.name}: {each}" for each in records if each.get("traceId") in wanted]
+        return told
+
     @contextlib.contextmanager
     def cut_off(self, container: Container) -> Iterator[None]:
         """Takes a container off all its networks, and back with the names it had there."""

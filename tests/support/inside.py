@@ -47,7 +47,7 @@ class Caller:
     ) -> AsyncIterator[_Reply]:
         body = None if json is None else orjson.dumps(json)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(15):
                 received = await self._outbound.send(
                     method, self._base, url.removeprefix(self._base), headers, body
                 )
@@ -65,7 +65,9 @@ async def main(base: str, identifier: str, workers: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     outbound = Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": os.devnull, **os.environ})))
-    made = Load([base], workers=workers, identifier=identifier, most=100_000, rest_seconds=0.1)
+    made = Load(
+        [base], workers=workers, identifier=identifier, most=100_000, timeout_ms=10_000, rest_seconds=0.1
+    )
     async with made.running(Caller(outbound, base)):  # type: ignore[arg-type]
         _say("running")
         while not stop.is_set():

@@ -4,9 +4,12 @@ import asyncio
 import socket
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
 
 from chassis import outbound
+from chassis.settings import Settings, load
+from chassis.tls import Tls
 
 BASE = "http://spsp-server"
 
@@ -31,6 +34,13 @@ def clock(monkeypatch):
     now = [1_000.0]
     monkeypatch.setattr(outbound, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
+
+
+@pytest.fixture
+async def outgoing(users_file):
+    made = outbound.Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": str(users_file)})))
+    yield made
+    await made.close()
 
 
 async def bases(replicas, count):
@@ -103,3 +113,45 @@ async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock)
     clock[0] += 60
 
     assert before == set(await bases(replicas, 4))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientOSError(104, "reset"),
+        aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
+        aiohttp.ClientConnectionError("Connection closed"),
+        aiohttp.ConnectionTimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_closes_before_a_reply_is_repeated_elsewhere_once(names, outgoing, monkeypatch, error):
+    """Which of these it is depends on the very moment at which the other side closes."""
+    tried = []
+
+    async def once(place, *_request):
+        tried.append(place.base)
+        raise error
+
+    monkeypatch.setattr(outgoing, "_once", once)
+
+    with pytest.raises(outbound.NoAnswerError):
+        await outgoing.send("GET", BASE, "/", {})
+
+    assert ["http://10.0.0.1", "http://10.0.0.2"] == sorted(tried)
+
+
+async def test_nothing_is_repeated_once_a_reply_has_begun(names, outgoing, monkeypatch):
+    tried = []
+
+    async def once(place, *_request):
+        tried.append(place.base)
+        raise aiohttp.ClientPayloadError
+
+    monkeypatch.setattr(outgoing, "_once", once)
+
+    with pytest.raises(outbound.NoAnswerError):
+        await outgoing.send("GET", BASE, "/", {})
+
+    assert 1 == len(tried)
