@@ -8,6 +8,7 @@ import signal
 import subprocess
 import uuid
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -232,7 +233,7 @@ async def test_a_killed_service_is_an_upstream_error_of_the_one_before_it(fragil
 async def test_a_database_that_is_away_is_unavailable_until_it_is_back(fragile, client, postgres_url):
     import asyncpg
 
-    name = fragile.database_url.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(fragile.database_url).path.removeprefix("/")
     key = str(uuid.uuid4())
     server = await asyncpg.connect(postgres_url)
     try:
