@@ -7,13 +7,15 @@ classes.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
 import environ
 
 PREFIX: Final = "QUOTES"
+
+N = TypeVar("N", int, float)
 
 
 class SettingsError(Exception):
@@ -31,27 +33,20 @@ class Secret(str):
 
 def whole(least: int, most: int) -> Callable[[str | int], int]:
     """Converts to an integer from ``least`` to ``most``."""
-
-    def convert(value: str | int) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError(f"must be a whole number from {least} to {most}") from None
-        if not least <= number <= most:
-            raise ValueError(f"must be from {least} to {most}")
-        return number
-
-    return convert
+    return _between(int, "a whole number", least, most)
 
 
 def number(least: float, most: float) -> Callable[[str | float], float]:
     """Converts to a number from ``least`` to ``most``."""
+    return _between(float, "a number", least, most)
 
-    def convert(value: str | float) -> float:
+
+def _between(kind: Callable[[Any], N], what: str, least: N, most: N) -> Callable[[Any], N]:
+    def convert(value: object) -> N:
         try:
-            result = float(value)
+            result = kind(value)
         except ValueError:
-            raise ValueError(f"must be a number from {least} to {most}") from None
+            raise ValueError(f"must be {what} from {least} to {most}") from None
         if not least <= result <= most:
             raise ValueError(f"must be from {least} to {most}")
         return result
