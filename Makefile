@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+DRAWS  := $(VENV)/.installed-bench
 PORT   ?= 8010
 DATA   ?= .data
 TRACE  ?=
@@ -16,7 +17,7 @@ export SECRETS ?= $(DATA)/compose
 COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: run up down ps logs certs test test-faults test-containers test-deploy lint fmt pin user
+.PHONY: bench bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-alone test-faults test-faults-alone test-containers test-deploy test-browser lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -27,8 +28,9 @@ up: $(READY)
 	$(COMPOSE) build
 	$(COMPOSE) up --detach --wait
 	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
-		"$$($(COMPOSE) port dfsp-api-payer $(INSIDE))"
-	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-dfsp-api-payer $(INSIDE))"
+		"$$($(COMPOSE) port front $(INSIDE))"
+	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-front 80)"
+	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-front $(INSIDE))"
 
 # quotes and secrets stay: the next `make up` has them all
 down:
@@ -48,11 +50,21 @@ logs: $(READY)
 		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
 	fi
 
+# without batches between services: as next to any other implementation
+ALONE = --batches=off
+SHORT = -m "not fault and not container and not deploy and not browser"
+
 test: lint
-	$(BIN)/pytest -m "not fault and not container and not deploy"
+	$(BIN)/pytest $(SHORT)
+
+test-alone: lint
+	$(BIN)/pytest $(ALONE) $(SHORT)
 
 test-faults: $(READY)
 	$(BIN)/pytest -m fault
+
+test-faults-alone: $(READY)
+	$(BIN)/pytest $(ALONE) -m fault
 
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)
@@ -61,6 +73,32 @@ test-containers: $(READY)
 # needs kustomize or kubectl, or a container engine
 test-deploy: $(READY)
 	$(BIN)/pytest -m deploy
+
+# needs Chromium and its driver; SCREENSHOTS=docs/screenshots keeps pictures there
+test-browser: $(READY)
+	$(BIN)/pytest -m browser --screenshots="$(SCREENSHOTS)" tests/integrations
+
+# WORKLOADS=warm CONNECTIONS=1,128 ROUNDS=3 SECONDS=5 QUICK=1: less than the whole, written elsewhere
+BENCH = $(BIN)/python -m benchmarks
+ASKED = --workloads=$(WORKLOADS) --connections=$(CONNECTIONS) --rounds=$(ROUNDS) --seconds=$(SECONDS) \
+	--rows=$(ROWS) --minutes=$(MINUTES) --quick=$(QUICK) --data="$(DATA)"
+
+# needs wrk
+bench: $(DRAWS)
+	@$(BENCH) run $(ASKED)
+
+# ROWS=0,100000000: other sizes of the tables
+bench-growth: $(READY)
+	@$(BENCH) growth $(ASKED)
+
+bench-overload: $(READY)
+	@$(BENCH) overload $(ASKED)
+
+bench-memory: $(READY)
+	@$(BENCH) memory $(ASKED)
+
+bench-events: $(READY)
+	@$(BENCH) events $(ASKED)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -81,6 +119,7 @@ PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 pin:
 	$(PIN) pyproject.toml --extra network --extra dev -o constraints.txt
 	$(PIN) pyproject.toml -c constraints.txt -o services/runtime.txt
+	$(PIN) pyproject.toml --extra network --extra bench -c constraints.txt -o benchmarks/requirements.txt
 	echo hatchling | $(PIN) - -c constraints.txt -o services/build.txt
 
 $(READY): constraints.txt pyproject.toml
@@ -88,4 +127,8 @@ $(READY): constraints.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DRAWS): $(READY) benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	@touch $@

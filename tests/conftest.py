@@ -13,11 +13,27 @@ from argon2 import PasswordHasher
 from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
+from support.settings import BATCH_LINES, DEFAULTS
 
 # the same examples each time, so that what is green stays green; others with --hypothesis-profile=searching
 hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.register_profile("searching", max_examples=1_000)
 hypothesis.settings.load_profile("steady")
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--batches",
+        choices=("on", "off"),
+        default="on",
+        help="off: every service takes and sends none, unless a test says otherwise (wire.md §8)",
+    )
+    parser.addoption("--screenshots", default="", help="a folder for pictures of the page in a browser")
+
+
+def pytest_configure(config) -> None:
+    if config.getoption("batches") == "off":
+        DEFAULTS[BATCH_LINES] = "0"
 
 
 @pytest.fixture(scope="session")

@@ -4,25 +4,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import environ
+import orjson
 from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, validate
 
 from central_directory.registry import Registry, Resource
-from chassis.app import accept_any_expectation
 from chassis.app import create_app as create_service
-from chassis.auth import CALLER
+from chassis.documents import document, errors
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, ReceiverNotFoundError
-from chassis.settings import Settings, base_url, optional_path, whole
-from quoting.body import members
-from quoting.documents import document, errors
-from quoting.schemas import RECEIVER, Receiver, Text, check, check_query
-from quoting.server import query_parameters, read_body
+from chassis.intake import Plain, Routes
+from chassis.messages import Message, Reply
+from chassis.queries import query_parameters
+from chassis.schemas import Text, check_query, parse
+from chassis.settings import base_url, optional_path, whole
+from quoting.schemas import RECEIVER, Receiver
+from quoting.server import add_routes
+from quoting.settings import ChainSettings
 
 NAME: Final = "central-directory"
 
 
 @environ.config(prefix="QUOTES", frozen=True)
-class CentralDirectorySettings(Settings):
+class CentralDirectorySettings(ChainSettings):
     """Where the content is, and who may change it."""
 
     port: int = environ.var(8016, converter=whole(0, 65_535), help="port to listen on")
@@ -77,14 +80,16 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=_openapi())
     views = _Views(registry, settings.directory_administrator)
-    for method, path, handler in (
+    routes = Routes()
+    for method, path, work in (
         ("GET", "/", views.metadata),
         ("GET", "/identifier-types", views.identifier_types),
         ("GET", "/resources", views.resources),
         ("POST", "/resources", views.add_resource),
         ("POST", "/commands/register", views.register),
     ):
-        app.router.add_route(method, path, handler, expect_handler=accept_any_expectation)
+        routes.add(method, Plain(path, work))
+    add_routes(app, routes, settings.batch_lines)
     return app
 
 
@@ -93,9 +98,9 @@ class _Views:
         self._registry = registry
         self._administrator = administrator
 
-    async def metadata(self, request: web.Request) -> web.Response:
-        base = f"{request.scheme}://{request.host}"
-        return web.json_response(
+    async def metadata(self, message: Message) -> Reply:
+        base = message.origin
+        return _told(
             {
                 "directory": base,
                 "urls": {
@@ -107,22 +112,20 @@ class _Views:
             }
         )
 
-    async def identifier_types(self, _request: web.Request) -> web.Response:
-        return web.json_response(
+    async def identifier_types(self, _message: Message) -> Reply:
+        return _told(
             [
                 {"identifierType": name, "description": description}
                 for name, description in self._registry.types.items()
             ]
         )
 
-    async def resources(self, request: web.Request) -> web.Response:
+    async def resources(self, message: Message) -> Reply:
         """The earlier form names type and identifier and gets the default DFSP; the later gives a list."""
-        query = query_parameters(request, frozenset({"identifierType", "identifier"}))
+        query = query_parameters(message.query, _LOOK_UP)
         values = dict(query)
         if "identifierType" in values:
-            found = check_query(RECEIVER, query)
-            resource = self._default_dfsp(found)
-            return web.json_response({"spspReceiver": resource.url})
+            return _told({"spspReceiver": self._default_dfsp(check_query(RECEIVER, query)).url})
         identifier_type, colon, identifier = values.get("identifier", "").partition(":")
         if not colon:
             raise InvalidQueryParameterError(
@@ -130,7 +133,7 @@ class _Views:
             )
         found = check_query(RECEIVER, (("identifierType", identifier_type), ("identifier", identifier)))
         self._default_dfsp(found)
-        return web.json_response(
+        return _told(
             [
                 {
                     "name": each.dfsp,
@@ -150,32 +153,33 @@ class _Views:
             raise ReceiverNotFoundError
         return primary
 
-    async def add_resource(self, request: web.Request) -> web.Response:
-        self._require_administrator(request)
-        body = _parsed(NewResource(), await read_body(request))
+    async def add_resource(self, message: Message) -> Reply:
+        self._require_administrator(message)
+        body = parse(NewResource(), await message.body())
         resource = await self._registry.add(
             body["identifierType"],
             body["identifier"],
             body["spspReceiver"].rstrip("/"),
             is_primary=body["primary"],
         )
-        return web.json_response(
-            {**body, "spspReceiver": resource.url, "primary": resource.is_primary}, status=201
-        )
+        return _told({**body, "spspReceiver": resource.url, "primary": resource.is_primary}, 201)
 
-    async def register(self, request: web.Request) -> web.Response:
-        self._require_administrator(request)
-        body = _parsed(Registration(), await read_body(request))
+    async def register(self, message: Message) -> Reply:
+        self._require_administrator(message)
+        body = parse(Registration(), await message.body())
         key, secret = await self._registry.register(body["name"])
-        return web.json_response({"name": body["name"], "key": key, "secret": secret}, status=201)
+        return _told({"name": body["name"], "key": key, "secret": secret}, 201)
 
-    def _require_administrator(self, request: web.Request) -> None:
-        if request[CALLER] != self._administrator:
+    def _require_administrator(self, message: Message) -> None:
+        if message.caller != self._administrator:
             raise ForbiddenError("Only the directory's administrator may do this.")
 
 
-def _parsed(schema: Schema, body: bytes) -> dict[str, Any]:
-    return check(schema, members(body))
+_LOOK_UP: Final = frozenset({"identifierType", "identifier"})
+
+
+def _told(content: object, status: int = 200) -> Reply:
+    return Reply(status, orjson.dumps(content))
 
 
 def _openapi() -> dict[str, Any]:

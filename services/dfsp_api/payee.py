@@ -16,15 +16,18 @@ from aiohttp import web
 from chassis.app import SERVICE
 from chassis.database import Database
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
+from chassis.messages import Reply
 from chassis.run import StartError
-from chassis.settings import Secret, Settings, number, one_of, whole
+from chassis.settings import Secret, number, one_of, whole
 from dfsp_api.distributed import DistributedRepository
 from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
 from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
-from quoting import schemas
-from quoting.call import Call, Operation, Reply
+from dfsp_api.together import Together
+from quoting import accepting
+from quoting.call import Call, Operation
 from quoting.server import add_chain, create_chain_app
+from quoting.settings import ChainSettings
 
 NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
@@ -32,7 +35,7 @@ SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 
 @environ.config(prefix="QUOTES", frozen=True)
-class PayeeSettings(Settings):
+class PayeeSettings(ChainSettings):
     """Fees, the database, and how long quotes live."""
 
     port: int = environ.var(8015, converter=whole(0, 65_535), help="port to listen on")
@@ -65,6 +68,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     payee = Payee(
         load_fees(settings.fee_schedule),
         Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK),
+        settings.database_connections,
         timedelta(seconds=settings.ttl_seconds),
         REPOSITORIES[settings.database_kind],
     )
@@ -76,7 +80,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
         yield
         sweeping.cancel()
         await asyncio.wait([sweeping])
-        await payee.database.close()
+        await payee.close()
 
     app.cleanup_ctx.append(database)
     app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
@@ -99,11 +103,13 @@ class Payee:
         self,
         fees: FeeSchedule,
         database: Database,
+        connections: int,
         ttl: timedelta,
         repository: type[Repository] = Repository,
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
+        self._together = Together(self.quotes, database, connections)
         self._fees = fees
 
     async def answer(self, call: Call) -> Reply:
@@ -117,20 +123,24 @@ class Payee:
                 content = await self._reserve(call)
         return Reply(200, orjson.dumps(content))
 
+    async def close(self) -> None:
+        await self._together.close()
+        await self.database.close()
+
     async def _reserve(self, call: Call) -> object:
-        request = schemas.parse(schemas.RESERVATION, call.body or b"")
+        request = accepting.reservation(call.body or b"")
         wanted = fingerprint(request)
         uuid = quote_uuid(await self.quotes.namespace(), call.caller, call.idempotency_key or "")
         try:
             terms = self._price(call.operation, request)
         except (NoFeeScheduleError, AmountOutOfRangeError):
             # a repetition gets its quote, whatever today's fees are
-            quote = (await self.quotes.find([uuid])).get(uuid)
+            quote = await self._together.find(uuid, call.deadline)
             if quote is None:
                 raise
         else:
             new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms)
-            quote = (await self.quotes.reserve([new]))[uuid]
+            quote = await self._together.reserve(new, call.deadline)
         return reserved(quote, call.operation, wanted)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
@@ -139,7 +149,7 @@ class Payee:
         return self._fees.price_destination(request)
 
     async def _execute(self, call: Call) -> object:
-        payment = schemas.parse(schemas.PAYMENT, call.body or b"")
+        payment = accepting.payment(call.body or b"")
         uuid = UUID(call.uuid)
         item = Payment(
             uuid,
@@ -148,11 +158,11 @@ class Payee:
             payment.get("sourceAmount"),
             payment.get("destinationAmount"),
         )
-        return executed((await self.quotes.execute([item])).get(uuid), call.caller, payment)
+        return executed(await self._together.execute(item, call.deadline), call.caller, payment)
 
     async def _look_up(self, call: Call) -> object:
-        uuid = UUID(call.uuid)
-        return looked_up((await self.quotes.find([uuid])).get(uuid), call.caller, dict(call.query))
+        quote = await self._together.find(UUID(call.uuid), call.deadline)
+        return looked_up(quote, call.caller, dict(call.query))
 
     async def keep_swept(self, settings: PayeeSettings, on_fault: Callable[..., object]) -> None:
         """Retention, for as long as the service runs: small batches, one after the other."""

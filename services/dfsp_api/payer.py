@@ -5,9 +5,11 @@ from typing import Final
 import environ
 from aiohttp import web
 
+from chassis.messages import Reply
+from chassis.schemas import check_query
 from chassis.settings import base_url, whole
-from quoting import schemas
-from quoting.call import Call, Operation, Reply
+from quoting import accepting, schemas
+from quoting.call import Call, Operation
 from quoting.forwarder import ForwarderSettings, forwarder
 from quoting.link import Link
 
@@ -36,8 +38,6 @@ def create_app(settings: PayerSettings) -> web.Application:
 def check(call: Call) -> None:
     """The whole message, before it goes anywhere. Raises with all faults at once."""
     if call.body is None:
-        schemas.check_query(schemas.RECEIVER, call.query)
+        check_query(schemas.RECEIVER, call.query)
     else:
-        schemas.parse(
-            schemas.PAYMENT if call.operation is Operation.EXECUTE else schemas.RESERVATION, call.body
-        )
+        (accepting.payment if call.operation is Operation.EXECUTE else accepting.reservation)(call.body)

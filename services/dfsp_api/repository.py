@@ -4,13 +4,13 @@ Each takes many items and is one or two autocommitted READ COMMITTED statements,
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import orjson
 
 from chassis.database import Connection, Database
@@ -98,8 +98,7 @@ SELECT count(*) FROM due
 SWEPT: Final = "UPDATE retention SET swept_until = $1"
 
 
-@dataclass(frozen=True, slots=True)
-class NewQuote:
+class NewQuote(msgspec.Struct, frozen=True):
     """What is to be reserved."""
 
     uuid: UUID
@@ -110,8 +109,7 @@ class NewQuote:
     terms: Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(msgspec.Struct, frozen=True):
     """What is to be executed, and what must be equal for that."""
 
     uuid: UUID
@@ -218,8 +216,18 @@ class Repository:
 
 
 def quotes_of(rows: Iterable[asyncpg.Record]) -> dict[UUID, Quote]:
-    found = (
-        Quote(**{**row, "request": orjson.loads(row["request"]) if row["request"] is not None else None})
-        for row in rows
+    """The quotes in rows of COLUMNS and whether they are expired."""
+    return {row[0]: _quote(*row) for row in rows}
+
+
+def _quote(
+    uuid: UUID,
+    caller: str,
+    operation: str,
+    fingerprint: bytes,
+    request: str | None,
+    *others: Any,  # noqa: ANN401 - amounts and times, as Quote has them
+) -> Quote:
+    return Quote(
+        uuid, caller, operation, fingerprint, orjson.loads(request) if request is not None else None, *others
     )
-    return {quote.uuid: quote for quote in found}

@@ -5,12 +5,14 @@ Pure: no clock, no database, no HTTP; the time and the rows come in as arguments
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from chassis.errors import (
     Fault,
@@ -28,8 +30,7 @@ OPERATIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """A row of table ``quote``. A stub, which retention has left, has no request and no terms."""
 
     uuid: UUID
@@ -44,6 +45,9 @@ class Quote:
     executed: datetime | None
     is_expired: bool
     """By the database's clock, when the row was read."""
+
+
+_LENGTH: Final = struct.Struct(">Q").pack
 
 
 def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
@@ -61,11 +65,8 @@ def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
 
 def fingerprint(request: Mapping[str, str]) -> bytes:
     """SHA-256 over the seven parsed fields: the same for two bodies that are the same (wire.md §3)."""
-    hashed = hashlib.sha256()
-    for name in PARAMETERS:
-        value = (plain(request[name]) if name == "amount" else request[name]).encode()
-        hashed.update(len(value).to_bytes(8) + value)
-    return hashed.digest()
+    values = [(plain(request[name]) if name == "amount" else request[name]).encode() for name in PARAMETERS]
+    return hashlib.sha256(b"".join([_LENGTH(len(value)) + value for value in values])).digest()
 
 
 def plain(amount: str) -> str:

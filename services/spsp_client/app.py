@@ -4,26 +4,28 @@ It carries the caller's credentials there, so it goes nowhere but to the origins
 ``SubmissionUrlNotAllowedError``).
 """
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
 import environ
 from aiohttp import web
 
+from chassis.body import flat, members, without_last, write
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
-from chassis.settings import Settings, base_urls, whole
+from chassis.messages import Reply
+from chassis.settings import base_urls, whole
 from chassis.telemetry import url_for_log
-from quoting.body import members, write
-from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call, Reply
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.forwarder import forwarder
 from quoting.link import Link
+from quoting.settings import ChainSettings
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @environ.config(prefix="QUOTES", frozen=True)
-class SpspClientSettings(Settings):
+class SpspClientSettings(ChainSettings):
     """Where calls may go."""
 
     port: int = environ.var(8012, converter=whole(0, 65_535), help="port to listen on")
@@ -55,6 +57,10 @@ def take_submission_url(call: Call) -> tuple[Call, str]:
         if given is None:
             raise InvalidQueryParameterError(faults=[Fault(SUBMISSION_URL, "is missing")])
         return call.with_query(tuple(pair for pair in call.query if pair[0] != SUBMISSION_URL)), given
+    given = (flat(call.body) or {}).get(SUBMISSION_URL)
+    rest = without_last(call.body, SUBMISSION_URL, given) if given is not None else None
+    if given is not None and rest is not None:
+        return call.with_body(rest), given
     found = members(call.body)
     url = next((member for member in found if member.key == SUBMISSION_URL), None)
     if url is None or not isinstance(url.value, str):
@@ -64,7 +70,8 @@ def take_submission_url(call: Call) -> tuple[Call, str]:
     return call.with_body(write(found)), url.value
 
 
-def allowed_base(url: str, path: str, allowed: Sequence[str]) -> str:
+@lru_cache(maxsize=1_024)  # reservations go to few places
+def allowed_base(url: str, path: str, allowed: tuple[str, ...]) -> str:
     """The listed base below which ``url`` lies. Raises SubmissionUrlNotAllowedError.
 
     Origins are compared after parsing: scheme, host in lower case, port. The rest must be the listed prefix

@@ -8,15 +8,18 @@ from typing import Final
 import environ
 from aiohttp import web
 
-from chassis.app import OUTBOUND, SERVICE
+from chassis.app import SERVICE
+from chassis.body import appended, flat, members
 from chassis.errors import Fault, InvalidBodyError
+from chassis.messages import Reply
+from chassis.schemas import check, check_query
 from chassis.settings import base_url, number, one_of, whole
-from quoting.body import member, members, write
-from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call, Reply
+from quoting.accepting import is_receiver
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.forwarder import ForwarderSettings
 from quoting.link import Link
-from quoting.schemas import RECEIVER, check, check_query
-from quoting.server import add_chain, create_chain_app
+from quoting.schemas import RECEIVER
+from quoting.server import PEERS, add_chain, create_chain_app
 from spsp_client_proxy.directory import Directory, Form
 
 NAME: Final = "spsp-client-proxy"
@@ -49,7 +52,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
 
     async def find_receiver(app: web.Application) -> AsyncIterator[None]:
         app[DIRECTORY] = Directory(
-            app[OUTBOUND],
+            app[PEERS],
             settings.directory_url,
             Form(settings.directory_form),
             settings.directory_memory_seconds,
@@ -63,9 +66,10 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
 
     app.cleanup_ctx.append(find_receiver)
 
+    link = Link(lambda: app[PEERS], NAME, "spsp-client")
+
     async def answer(call: Call) -> Reply:
         base = await app[DIRECTORY].receiver_of(call, *receiver(call))
-        link = Link(app[OUTBOUND], NAME, "spsp-client")
         return await link.send(submitted_to(call, base + call.path), settings.next_hop)
 
     add_chain(app, answer)
@@ -85,15 +89,21 @@ def receiver(call: Call) -> tuple[str, str]:
     if call.body is None:
         found = check_query(RECEIVER, call.query)
     else:
-        every = members(call.body)
-        if any(each.key == SUBMISSION_URL for each in every):
-            raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, "is not a field of this message")])
-        found = check(RECEIVER, [each for each in every if each.key in {IDENTIFIER, IDENTIFIER_TYPE}])
+        found = flat(call.body) or {}
+        if SUBMISSION_URL in found or not is_receiver(found):
+            found = _looked_closer(call.body)
     return found[IDENTIFIER_TYPE], found[IDENTIFIER]
+
+
+def _looked_closer(body: bytes) -> dict[str, str]:
+    every = members(body)
+    if any(each.key == SUBMISSION_URL for each in every):
+        raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, "is not a field of this message")])
+    return check(RECEIVER, [each for each in every if each.key in {IDENTIFIER, IDENTIFIER_TYPE}])
 
 
 def submitted_to(call: Call, url: str) -> Call:
     """The call with its submissionUrl; all else of it as written."""
     if call.body is None:
         return call.with_query((*call.query, (SUBMISSION_URL, url)))
-    return call.with_body(write([*members(call.body), member(SUBMISSION_URL, url)]))
+    return call.with_body(appended(call.body, SUBMISSION_URL, url))

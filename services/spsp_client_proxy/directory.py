@@ -7,6 +7,7 @@ one caller may look up says nothing about another. Identical look-ups under way 
 import asyncio
 import hashlib
 import secrets
+import time
 from enum import Enum
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -16,10 +17,11 @@ from aiohttp import hdrs
 from cachetools import TTLCache
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
-from chassis.outbound import NoAnswerError, Outbound
+from chassis.outbound import MOST_SECONDS, NoAnswerError
 from chassis.settings import base_url
 from chassis.telemetry import TRACE_HEADER, url_for_log
 from quoting.call import TRACEPARENT_HEADER, Call
+from quoting.peers import Peers
 
 Key = tuple[bytes, str, str]
 
@@ -41,8 +43,8 @@ class Form(Enum):
 class Directory:
     """The central directory, and what is remembered of it."""
 
-    def __init__(self, outbound: Outbound, url: str, form: Form, seconds: float, entries: int) -> None:
-        self._outbound = outbound
+    def __init__(self, peers: Peers, url: str, form: Form, seconds: float, entries: int) -> None:
+        self._peers = peers
         self._url = url
         self._form = form
         self._remembered: TTLCache[Key, str] = TTLCache(entries, seconds)
@@ -99,15 +101,8 @@ class Directory:
         return found
 
     async def _ask(self, call: Call, query: str) -> str:
-        headers = {
-            hdrs.AUTHORIZATION: call.authorization,
-            hdrs.ACCEPT: "application/json",
-            TRACE_HEADER: call.trace_id,
-        }
-        if call.traceparent is not None:
-            headers[TRACEPARENT_HEADER] = call.traceparent
         try:
-            received = await self._outbound.send("GET", self._url, f"/resources?{query}", headers)
+            received = await self._peers.ask(self._url, _Question(call, f"/resources?{query}"))
         except NoAnswerError as error:
             raise UpstreamError(_NO_ANSWER, cause=str(error)) from error
         except TimeoutError as error:
@@ -120,6 +115,23 @@ class Directory:
         if status == 404:  # noqa: PLR2004
             raise ReceiverNotFoundError
         raise UpstreamError(_NO_ANSWER, cause=f"the directory answered {status}")
+
+
+class _Question:
+    """What the directory is asked on behalf of the first call that needs to know."""
+
+    method: Final = "GET"
+    body: Final = None
+
+    def __init__(self, call: Call, target: str) -> None:
+        self.target = target
+        self.deadline = time.monotonic() + MOST_SECONDS
+        self._headers = {hdrs.AUTHORIZATION: call.authorization, TRACE_HEADER: call.trace_id}
+        if call.traceparent is not None:
+            self._headers[TRACEPARENT_HEADER] = call.traceparent
+
+    def headers(self, _now: float) -> dict[str, str]:
+        return self._headers
 
 
 class _LookUp:

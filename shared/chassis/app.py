@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import aiohttp
 import orjson
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
+from chassis.bodies import MOST_BODY_BYTES
 from chassis.errors import (
     ExpectationFailedError,
     InvalidHeaderError,
@@ -30,14 +30,23 @@ from chassis.errors import (
     error_object,
 )
 from chassis.outbound import Outbound
+from chassis.pace import Pace
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 from chassis.tls import Tls
 
-MOST_BODY_BYTES: Final = 64 * 1024
 KEEPALIVE_SECONDS: Final = 75.0
+BUSY_IN_HAND: Final = 1_024
+
+_IS_ASIDE: Final = "__is_aside__"
 
 Check = Callable[[], Awaitable[Sequence[str]]]
+ShownPath = Callable[[str, str | None], str]
+"""What log lines say of a path, from the path as it came and the pattern of its route, if it has one."""
+
+
+def as_it_came(path: str, _pattern: str | None) -> str:
+    return path
 
 
 @dataclass(slots=True)
@@ -59,18 +68,51 @@ class Service:
     credentials: Credentials
     checks: list[Check]
     tls: Tls
-    in_hand: int = 0
+    shown_path: ShownPath
+    pace: Pace
+    direct: list[Callable[[web.BaseRequest], Awaitable[web.StreamResponse] | None]] = field(
+        default_factory=list
+    )
+    """Asked in turn before aiohttp's router: what answers here passes neither router nor middlewares."""
+    announces: dict[str, str] = field(default_factory=dict)
+    """What each reply says of this service."""
+    envelopes: int = 0
+    """Of what is in hand: batches read whole, whose lines are in hand, each for itself."""
     is_leaving: bool = False
     """Readiness is gone: still serving, but each reply closes its connection."""
     is_closed: bool = False
     """Nothing new is taken."""
 
+    @property
+    def in_hand(self) -> int:
+        """Requests that are being worked on."""
+        return self.pace.in_hand
+
+    @in_hand.setter
+    def in_hand(self, number: int) -> None:
+        self.pace.in_hand = number
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is enough in hand to be busy for a while."""
+        return self.pace.in_hand >= min(BUSY_IN_HAND, self.settings.most_in_hand)
+
+    def refuse_new(self) -> None:
+        """Raises UnavailableError where the service stops or has its hands full."""
+        if self.is_closed:
+            raise UnavailableError("The service is stopping.")
+        if self.pace.in_hand - self.envelopes > self.settings.most_in_hand:
+            raise UnavailableError("The service has its hands full.")
+
+    def refuse_late(self, waited: float, left: float) -> None:
+        """Raises UnavailableError where what has ``waited`` and has ``left`` seconds would be answered too late."""
+        if self.pace.is_too_late_for(waited, left):
+            raise UnavailableError("The service is overloaded: the answer would come too late.")
+
 
 SERVICE: Final = web.AppKey("service", Service)
 OUTBOUND: Final = web.AppKey("outbound", Outbound)
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
-PASSED_ON: Final = web.RequestKey("passed_on", tuple[str, str | None])
-"""Id and cause of an error that another service raised, for this service's log line."""
 
 
 def create_app(
@@ -80,13 +122,14 @@ def create_app(
     log_name: str | None = None,
     also: HashOf = lambda _name: None,
     middlewares: Sequence[Middleware] = (),
+    shown_path: ShownPath = as_it_came,
     openapi: dict[str, Any],
 ) -> web.Application:
     """An app with all that wire.md §6 says; the caller adds its routes.
 
     ``name`` is the service's name to callers and ``log_name`` to operators, where one machine runs two roles
     of one service. ``also`` knows password hashes that are not in the users file. ``middlewares`` come
-    between boundary and gate.
+    between boundary and gate. ``shown_path`` keeps what is secret in paths out of the log.
     """
     telemetry = Telemetry(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
@@ -97,7 +140,16 @@ def create_app(
         client_max_size=MOST_BODY_BYTES,
     )
     tls = Tls(settings, telemetry.log.error)
-    app[SERVICE] = Service(name, settings, telemetry, credentials, checks=[], tls=tls)
+    app[SERVICE] = Service(
+        name,
+        settings,
+        telemetry,
+        credentials,
+        checks=[],
+        tls=tls,
+        shown_path=shown_path,
+        pace=Pace(settings.most_wait_seconds),
+    )
     app.cleanup_ctx.append(_outbound)
     document = orjson.dumps(openapi)
 
@@ -110,29 +162,27 @@ def create_app(
         "/metrics": metrics,
         "/openapi.json": openapi_json,
     }.items():
-        app.router.add_get(path, without_credentials(handler), expect_handler=accept_any_expectation)
+        app.router.add_get(path, _aside(handler), expect_handler=accept_any_expectation)
     return app
+
+
+def _aside(handler: Handler) -> Handler:
+    """Marks what operators ask: it needs no credentials, has no log line, and is answered to the end."""
+    setattr(handler, _IS_ASIDE, True)
+    marked: Handler = without_credentials(handler)
+    return marked
 
 
 async def accept_any_expectation(_request: web.Request) -> None:
     """Leaves ``Expect`` to who reads the body: aiohttp would look at it before path and credentials."""
 
 
-async def expect_continue(request: web.Request) -> None:
-    """Asks for the body where the caller waits to be asked. Raises ExpectationFailedError."""
-    expected = request.headers.getall(hdrs.EXPECT, [])
-    if not expected:
-        return
-    if len(expected) > 1 or expected[0].lower() != "100-continue":
-        raise ExpectationFailedError
-    if request.version == aiohttp.HttpVersion11 and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
 async def _outbound(app: web.Application) -> AsyncIterator[None]:
     """Opens and closes what the app calls others with."""
     app[OUTBOUND] = Outbound(app[SERVICE].tls)
+    app[SERVICE].pace.start()
     yield
+    app[SERVICE].pace.stop()
     await app[OUTBOUND].close()
     app[SERVICE].credentials.close()
 
@@ -149,29 +199,24 @@ async def boundary(
     error: QuotingError | None = None
     try:
         response = await handler(request)
-    except QuotingError as raised:
-        error = raised
-        response = error_response(raised, service.name, exchange.trace_id)
-    except web.HTTPException as raised:
-        error = from_aiohttp(raised)
-        response = error_response(error, service.name, exchange.trace_id)
-    except Exception:  # noqa: BLE001 - the one place: whatever fails, the caller gets an answer
-        error = UnavailableError("The service failed.", cause=traceback.format_exc())
+    except Exception as raised:  # noqa: BLE001 - the one place for requests: whatever fails, the caller gets an answer
+        error = as_error(raised)
         response = error_response(error, service.name, exchange.trace_id)
     finally:
         service.in_hand -= 1
     finish(response, service, exchange)
-    if not getattr(handler, "__basic_auth_ignore__", False):
-        route = request.match_info.route.resource
+    if not hasattr(handler, _IS_ASIDE):
+        resource = request.match_info.route.resource
+        pattern = resource.canonical if resource is not None else None
         service.telemetry.request(
             trace_id=exchange.trace_id,
             caller=request.get(CALLER),
             method=request.method if request.method in hdrs.METH_ALL else "OTHER",
-            path=request.rel_url.raw_path,
-            route=route.canonical if route is not None else "none",
+            path=service.shown_path(request.rel_url.raw_path, pattern),
+            route=pattern or "none",
             status=response.status,
             seconds=time.monotonic() - exchange.began,
-            error=(error.id, error.cause or error.message) if error is not None else request.get(PASSED_ON),
+            error=(error.id, error.cause or error.message) if error is not None else None,
         )
     return response
 
@@ -184,12 +229,8 @@ async def gate(
     unmatched = request.match_info.http_exception
     if unmatched is not None:
         raise unmatched
-    if not getattr(handler, "__basic_auth_ignore__", False):
-        service = request.app[SERVICE]
-        if service.is_closed:
-            raise UnavailableError("The service is stopping.")
-        if service.in_hand > service.settings.most_in_hand:
-            raise UnavailableError("The service has its hands full.")
+    if not hasattr(handler, _IS_ASIDE):
+        request.app[SERVICE].refuse_new()
     return await handler(request)
 
 
@@ -197,6 +238,7 @@ def finish(response: web.StreamResponse, service: Service, exchange: Exchange) -
     """What every reply carries."""
     response.headers[TRACE_HEADER] = exchange.trace_id
     response.headers[hdrs.SERVER] = service.name
+    response.headers.update(service.announces)
     response.headers.update(exchange.reply_headers)
     if service.is_leaving:
         response.force_close()
@@ -204,19 +246,32 @@ def finish(response: web.StreamResponse, service: Service, exchange: Exchange) -
 
 def error_response(error: QuotingError, service: str, trace_id: str) -> web.Response:
     """The reply that an error is (wire.md §4)."""
-    headers = dict(error.headers)
-    if isinstance(error, UnauthorizedError):
-        headers[hdrs.WWW_AUTHENTICATE] = challenge(service)
     return web.Response(
         status=error.status,
         body=error_object(error, service, trace_id),
         content_type="application/json",
-        headers=headers,
+        headers=error_headers(error, service),
     )
+
+
+def error_headers(error: QuotingError, service: str) -> dict[str, str]:
+    """What an error's reply carries beyond the error object."""
+    if isinstance(error, UnauthorizedError):
+        return {**error.headers, hdrs.WWW_AUTHENTICATE: challenge(service)}
+    return error.headers
 
 
 def challenge(service: str) -> str:
     return f'Basic realm="{service}", charset="UTF-8"'
+
+
+def as_error(raised: Exception) -> QuotingError:
+    """The error that a caller is told for whatever was raised."""
+    if isinstance(raised, QuotingError):
+        return raised
+    if isinstance(raised, web.HTTPException):
+        return from_aiohttp(raised)
+    return UnavailableError("The service failed.", cause="".join(traceback.format_exception(raised)))
 
 
 def from_aiohttp(raised: web.HTTPException) -> QuotingError:

@@ -36,8 +36,16 @@ MOST_WRONG_A_MINUTE: Final = 100
 WRONG_ENTRIES: Final = 10_000
 LOOK_AT_FILE_SECONDS: Final = 1.0
 
-SAMPLE_USERS: Final = {"test": "123", "other": "456", "admin": "admin"}
+SAMPLE_USERS: Final = {
+    "test": "123",
+    "other": "456",
+    "admin": "admin",
+    "user@example.com": "sample",
+    "engine": "sample",
+    "receiver": "sample",
+}
 
+_NOBODY: Final = ("", 0.0)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 HashOf = Callable[[str], str | None]
@@ -120,7 +128,7 @@ class Credentials:
         self._also = also
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._remembered: TTLCache[bytes, str] = TTLCache(REMEMBERED_ENTRIES, REMEMBERED_SECONDS, timer=clock)
+        self._remembered: dict[bytes, tuple[str, float]] = {}
         self._wrong: TTLCache[tuple[str, str], int] = TTLCache(WRONG_ENTRIES, 60, timer=clock)
         self._under_way: dict[bytes, asyncio.Task[bool]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
@@ -132,18 +140,26 @@ class Credentials:
         TooManyRequestsError after 100 wrong passwords a minute for one name and address, and where too many
         passwords wait to be checked.
         """
-        if self._users.changed(self._clock()):
+        now = self._clock()
+        if self._users.changed(now):
             self._remembered.clear()
         if len(headers) != 1:
             raise UnauthorizedError
         digest = hashlib.blake2b(headers[0].encode("utf-8", "surrogateescape"), key=self._key).digest()
-        caller = self._remembered.get(digest)
-        if caller is not None:
+        caller, until = self._remembered.get(digest, _NOBODY)
+        if until > now:
             return caller
         name, password = parse_basic(headers[0])
         await self._check_password(digest, name, password, address)
-        self._remembered[digest] = name
+        self._remember(digest, name)
         return name
+
+    def _remember(self, digest: bytes, name: str) -> None:
+        """For a while; the oldest goes where there are too many."""
+        self._remembered.pop(digest, None)
+        if len(self._remembered) >= REMEMBERED_ENTRIES:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = name, self._clock() + REMEMBERED_SECONDS
 
     async def _check_password(self, digest: bytes, name: str, password: str, address: str) -> None:
         attempts = (name, address)
@@ -220,5 +236,5 @@ class BasicAuth(BasicAuthMiddleware):  # type: ignore[misc]
 
 
 def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - whatever aiohttp takes as a handler
-    """Marks a handler that anybody may call (wire.md §6)."""
+    """Marks a handler, a function of its own, that anybody may call."""
     return BasicAuthMiddleware().ignore(handler)

@@ -35,10 +35,17 @@ _AWAY = (
 _TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
-async def migrate(connection: Connection, migrations: Traversable, lock: str) -> None:
-    """Applies what is new of a service's migrations, in the order of their names, under an advisory lock."""
+async def migrate(
+    connection: Connection, migrations: Traversable, lock: str, schema: str | None = None
+) -> None:
+    """Applies what is new of a service's migrations, in the order of their names, under an advisory lock.
+
+    ``schema`` is made where there is none; the connection must already look for its tables there.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", lock)
+        if schema is not None:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration"
             " (service text, name text, applied timestamptz DEFAULT now(), PRIMARY KEY (service, name))"
@@ -66,27 +73,42 @@ class Database:
     UnavailableError, and nothing has to be restarted when it is back.
     """
 
-    def __init__(self, url: str, connections: int, migrations: Traversable, lock: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        connections: int,
+        migrations: Traversable,
+        lock: str,
+        *,
+        schema: str | None = None,
+        seed: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> None:
         """``migrations`` is a folder of ``*.sql``, applied in the order of their names under the advisory
-        lock that ``lock`` names.
+        lock that ``lock`` names. ``schema`` is where a service keeps its tables that may share its database
+        with others. ``seed`` is called each time after the migrations, before anything else.
         """
         self._url = url
         self._connections = connections
         self._migrations = migrations
         self._lock = lock
+        self._schema = schema
+        self._seed = seed
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._is_migrated = False
         self._preparing: asyncio.Task[None] | None = None
 
     async def open(self, on_fault: Callable[[str], object]) -> None:
         """Opens the pool; migrates in the background, again and again until the database is there."""
+        # a 200 means that it is on disk, whatever the role's or database's own settings are
+        settings = {"synchronous_commit": "on", "application_name": self._lock}
+        if self._schema is not None:
+            settings["search_path"] = self._schema
         self._pool = await asyncpg.create_pool(
             self._url,
             min_size=0,
             max_size=self._connections,
             timeout=CONNECT_SECONDS,
-            # a 200 means that the quote is on disk, whatever the role's or database's own settings are
-            server_settings={"synchronous_commit": "on", "application_name": self._lock},
+            server_settings=settings,
             reset=_nothing_to_reset,
         )
         self._preparing = asyncio.create_task(self._prepare(on_fault))
@@ -111,7 +133,9 @@ class Database:
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def _migrate(self, connection: Connection) -> None:
-        await migrate(connection, self._migrations, self._lock)
+        await migrate(connection, self._migrations, self._lock, self._schema)
+        if self._seed is not None:
+            await self._seed(connection)
         self._is_migrated = True
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
@@ -125,6 +149,12 @@ class Database:
             return await connection.fetch(statement, *arguments)
 
         return await self._again_and_again(run)
+
+    async def connected(self) -> None:
+        """Returns when there is a connection for the next statement. Raises UnavailableError."""
+        self._require_migrated()
+        if self._pool is None or not self._pool.get_idle_size():
+            await self._using(_nothing_to_reset, None)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` gives, in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
@@ -184,5 +214,5 @@ class Database:
         return [f"database with {row['name']} on" for row in rows]
 
 
-async def _nothing_to_reset(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _nothing_to_reset(_connection: Connection) -> None:
     """No statement of ours leaves anything behind in its session: a round trip saved each time."""

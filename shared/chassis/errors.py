@@ -14,6 +14,7 @@ QuotingError
 ├── MethodNotAllowedError          405
 ├── RequestTimeoutError            408
 ├── QuoteMismatchError             409
+├── ConflictError                  409
 ├── QuoteExpiredError              410
 ├── PayloadTooLargeError           413
 ├── UnsupportedMediaTypeError      415
@@ -144,6 +145,12 @@ class RequestTimeoutError(QuotingError):
 
 class QuoteMismatchError(QuotingError):
     """The payment differs from the quote that was reserved under this uuid."""
+
+    status = 409
+
+
+class ConflictError(QuotingError):
+    """That cannot be done as things stand."""
 
     status = 409
 

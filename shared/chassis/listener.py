@@ -160,6 +160,10 @@ def _outermost(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Service
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        for direct in service.direct:
+            answering = direct(request)
+            if answering is not None:
+                return await answering
         try:
             return await handle(request)
         except HTTPException as raised:  # Expect, which aiohttp looks at before any middleware

@@ -15,26 +15,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from chassis.app import SERVICE, Service
 from chassis.auth import SampleCredentialsError
+from chassis.doors import Doors
 from chassis.listener import Runner, Server
-from chassis.settings import Settings, SettingsError, load
+from chassis.logfile import LogFile
+from chassis.settings import Listening, Settings, SettingsError, load
 from chassis.telemetry import StandardLogging
-from chassis.tls import Tls, TlsError
+from chassis.tls import TlsError
 from chassis.users import UsersFileError
 
 # with a request that hangs, aiohttp takes twice its shutdown_timeout on top of this: ten seconds in all
 GONE_AFTER_SECONDS: Final = 7.5
-LOOK_AT_FILES_SECONDS: Final = 1.0
 READY_WITHIN_SECONDS: Final = 2.0
-BACKLOG: Final = 1_024
+BACKLOG: Final = 4_096
 MOST_YOUNG_OBJECTS: Final = 50_000
 
+L = TypeVar("L", bound=Listening)
 S = TypeVar("S", bound=Settings)
 
 
@@ -44,15 +46,38 @@ class StartError(Exception):
 
 def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> int:
     """Runs a service until SIGTERM or SIGINT; returns the exit status."""
-    try:
-        settings = load(settings_class)
+
+    def start(settings: S) -> Coroutine[Any, Any, None]:
+        log_file = _log_file(settings)
         app = create_app(settings)
+        app[SERVICE].telemetry.lines.file = log_file
+        return serve(app, settings)
+
+    return run_listening(settings_class, start)
+
+
+def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, Any, None]]) -> int:
+    """Runs what ``start`` makes of the settings; returns the exit status."""
+    try:
+        running = start(load(settings_class))
         with _runner() as runner:
-            runner.run(serve(app, settings))
+            runner.run(running)
     except (SettingsError, UsersFileError, SampleCredentialsError, TlsError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
+
+
+def _log_file(settings: Settings) -> LogFile | None:
+    """What stdout and stderr go to from now on, where the settings name it."""
+    if settings.log_file is None:
+        return None
+    file = LogFile(settings.log_file, settings.log_most_bytes)
+    try:
+        file.take_over()
+    except OSError as error:
+        raise StartError(f"QUOTES_LOG_FILE cannot be written to: {error}") from error
+    return file
 
 
 def _runner() -> asyncio.Runner:
@@ -67,10 +92,7 @@ async def serve(app: web.Application, settings: Settings) -> None:
     """Listens, waits for a signal, drains."""
     service = app[SERVICE]
     logging.getLogger().addHandler(StandardLogging(service.telemetry))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_signalled()
     async with listening(app, settings):
         service.telemetry.log.info("started", host=settings.host, port=settings.port, pid=os.getpid())
         service.telemetry.lines.flush()
@@ -92,6 +114,15 @@ async def serve(app: web.Application, settings: Settings) -> None:
     service.telemetry.lines.flush()
 
 
+def stop_signalled() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, from now on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 RUNNER: Final = web.AppKey("runner", Runner)
 
 
@@ -107,16 +138,21 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         await runner.cleanup()
-        raise StartError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
-        ) from error
+        raise cannot_listen(settings, error) from error
     with listener:
-        doors = _Doors(runner, listener, app[SERVICE].tls)
-        await doors.open()
+        server = runner.server
+        assert server is not None  # noqa: S101 - set up above
+        service = app[SERVICE]
+        doors = Doors(server, listener, service.tls, lambda: service.is_busy)
+        doors.open()
         watching = asyncio.create_task(doors.keep_current())
         yield
         watching.cancel()
-        await doors.close()
+        doors.close()
+
+
+def cannot_listen(settings: Listening, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
 
 
 async def _ready(service: Service) -> None:
@@ -128,35 +164,6 @@ async def _ready(service: Service) -> None:
         async with asyncio.timeout(READY_WITHIN_SECONDS):
             while [problem for check in service.checks for problem in await check()]:
                 await asyncio.sleep(0.05)
-
-
-class _Doors:
-    """What accepts on the listening socket: replaced, without a gap, when the TLS files change."""
-
-    def __init__(self, runner: Runner, listener: socket.socket, tls: Tls) -> None:
-        self._runner = runner
-        self._listener = listener
-        self._tls = tls
-        self._site: web.SockSite | None = None
-
-    async def open(self) -> None:
-        before = self._site
-        self._site = web.SockSite(
-            self._runner, self._listener.dup(), ssl_context=self._tls.server, backlog=BACKLOG
-        )
-        await self._site.start()
-        if before is not None:
-            await before.stop()
-
-    async def keep_current(self) -> None:
-        while self._tls.is_used:
-            await asyncio.sleep(LOOK_AT_FILES_SECONDS)
-            if self._tls.changed():
-                await self.open()
-
-    async def close(self) -> None:
-        if self._site is not None:
-            await self._site.stop()
 
 
 async def _finished(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:

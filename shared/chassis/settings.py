@@ -98,22 +98,11 @@ def optional_path(value: str | Path | None) -> Path | None:
 
 
 @environ.config(prefix=PREFIX, frozen=True)
-class Settings:
-    """What every service can be told."""
+class Listening:
+    """What everything that listens can be told."""
 
     host: str = environ.var("127.0.0.1", help="address to listen on")
     port: int = environ.var(0, converter=whole(0, 65_535), help="port to listen on")
-    users_file: Path = environ.var(converter=Path, help="file of names and password hashes")
-    allow_sample_credentials: bool = environ.var(
-        default=False,
-        converter=yes_or_no,
-        help="start with the sample users on an address that is not loopback",
-    )
-    stop_grace_seconds: float = environ.var(
-        5.0,
-        converter=number(0, 8),
-        help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
-    )
     tls_certificate: Path | None = environ.var(
         None, converter=optional_path, help="PEM file of this service's certificate chain: serves HTTPS"
     )
@@ -126,21 +115,51 @@ class Settings:
     tls_ca: Path | None = environ.var(
         None, converter=optional_path, help="PEM file of the CA of the services called, else the system's"
     )
+
+
+@environ.config(prefix=PREFIX, frozen=True)
+class Settings(Listening):
+    """What every service can be told."""
+
+    users_file: Path = environ.var(converter=Path, help="file of names and password hashes")
+    allow_sample_credentials: bool = environ.var(
+        default=False,
+        converter=yes_or_no,
+        help="start with the sample users on an address that is not loopback",
+    )
+    stop_grace_seconds: float = environ.var(
+        5.0,
+        converter=number(0, 8),
+        help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
+    )
     most_in_hand: int = environ.var(
         2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
     )
+    most_wait_seconds: float = environ.var(
+        10.0,
+        converter=number(0.1, 60),
+        help="how long answers may take before what would take longer is answered 503 at once",
+    )
+    log_file: Path | None = environ.var(
+        None, converter=optional_path, help="file that stdout and stderr go to, rotated by size"
+    )
+    log_most_bytes: int = environ.var(
+        67_108_864, converter=whole(65_536, 1 << 40), help="size at which the log file is rotated"
+    )
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=Listening)
 
 
-def variables(settings: type[Settings]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
+def variables(settings: type[Listening]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
     """Each environment variable of a settings class with its attrs field."""
     for field in attrs.fields(cast("type[attrs.AttrsInstance]", settings)):
         yield f"{PREFIX}_{field.name.upper()}", field
 
 
-def _with_files(settings: type[Settings], environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _with_files(
+    settings: type[Listening], environment: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
     """The environment with what files hold, and what was wrong with the files."""
     known = dict(variables(settings))
     filled, faults = dict(environment), []

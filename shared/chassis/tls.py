@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from chassis.settings import Settings
+from chassis.settings import Listening
 
 State = tuple[tuple[int, int, int] | None, ...]
 
@@ -20,7 +20,7 @@ class TlsError(Exception):
 class Tls:
     """The contexts in force."""
 
-    def __init__(self, settings: Settings, on_fault: Callable[[str], object] = print) -> None:
+    def __init__(self, settings: Listening, on_fault: Callable[[str], object] = print) -> None:
         """Raises TlsError."""
         self._settings = settings
         self._on_fault = on_fault

@@ -10,6 +10,7 @@ from network.files import replace
 
 # what serves, and under which names it is called; the second DFSP's services bear the first's as aliases
 _ROLES = (
+    "front",
     "dfsp-api-payer",
     "spsp-client-proxy",
     "spsp-client",

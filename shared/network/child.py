@@ -1,12 +1,14 @@
 """One process of the network: started with its output in a log file, and never outliving us."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 _TETHER = Path(__file__).with_name("tether.py")
 # The kernel's "parent" is the thread that started a process: all are started by this one, which lives until
@@ -43,7 +45,7 @@ class Child:
         self._keep_open = tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
         self._wanted = False
-        self._log_start = 0
+        self._log_start = (0, 0)
 
     @property
     def pid(self) -> int | None:
@@ -103,10 +105,26 @@ class Child:
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
-                file.seek(max(min(self._log_start, end), end - _LAST_BYTES))
+                file.seek(max(self._started_at(file), end - _LAST_BYTES))
                 return file.read().decode(errors="replace").splitlines()[-count:]
         except FileNotFoundError:
             return []
+
+    def shorten_log(self, most_bytes: int) -> None:
+        """Where the log is larger, make its content that of `<log>.1`: for what does not rotate its own.
+
+        What is written between the end of the copy and the emptying, some microseconds, is lost.
+        """
+        if not self.log.exists() or self.log.stat().st_size < most_bytes:
+            return
+        with self.log.open("rb") as file, self.log.with_name(f"{self.log.name}.1").open("wb") as older:
+            shutil.copyfileobj(file, older)
+            os.truncate(self.log, 0)
+
+    def _started_at(self, log: BinaryIO) -> int:
+        """Where in the log this start began: at its beginning where it has been rotated or emptied since."""
+        now, (number, size) = os.fstat(log.fileno()), self._log_start
+        return size if now.st_ino == number and size <= now.st_size else 0
 
     def _send(self, number: signal.Signals) -> None:
         # behind a start that the one who asked for it did not wait for (Ctrl-C)
@@ -121,7 +139,8 @@ class Child:
         tether = [sys.executable, "-I", "-S", str(_TETHER)]
         told = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
         with self.log.open("ab") as output:
-            self._log_start = output.tell()
+            log = os.fstat(output.fileno())
+            self._log_start = log.st_ino, log.st_size
             self._process = subprocess.Popen(
                 [*tether, *told, *self.command],
                 stdin=subprocess.DEVNULL,

@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from network import certificates, compose_logs, containers
+from network import certificates, compose_logs, containers, strategy
 from network.samples import CALLERS
+from network.strategy import StrategyError
 from network.terminal import Terminal
 
 QUOTE = {
@@ -35,8 +36,9 @@ def main() -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     containers.prepare(options.folder)
-    if options.tls and not (options.folder / "certificates").exists():
-        certificates.make(options.folder / "certificates")
+    made = options.folder / "certificates"
+    if options.tls and not all((made / name).exists() for name in certificates.names()):
+        certificates.make(made)
     return 0
 
 
@@ -68,6 +70,16 @@ def _sample(options: argparse.Namespace) -> int:
     print(f"A quote is asked for\n  POST {url}\n  {json.dumps(QUOTE, ensure_ascii=False)}")
     print(f"The reply\n  {status}  {body.decode(errors='replace')}")
     return 0 if status == 200 else 1  # noqa: PLR2004
+
+
+def _strategy(options: argparse.Namespace) -> int:
+    """Make the sample strategy known to `integrations` at its published port."""
+    try:
+        strategy.make_known(f"http://{options.address}")
+    except (StrategyError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _context(folder: Path) -> ssl.SSLContext:
@@ -118,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=command)
         if command is _sample:
             made.add_argument("address", help="a published port, as `docker compose port` tells it")
+    known = commands.add_parser("strategy", help="make the sample strategy known")
+    known.set_defaults(command=_strategy)
+    known.add_argument("address", help="the published port of integrations")
     runs = commands.add_parser("runs", help="whether `make run` uses the data folder")
     runs.add_argument("--data", type=Path, required=True)
     runs.set_defaults(command=_runs)

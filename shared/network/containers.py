@@ -4,11 +4,22 @@ import json
 import secrets
 from pathlib import Path
 
-from network.samples import CALLERS, PEOPLE, TYPES, ensure_users
+from network.samples import (
+    ACCOUNTS,
+    CALLERS,
+    INTEGRATION_CALLERS,
+    PEOPLE,
+    RECEIVER_CALLERS,
+    TYPES,
+    encryption_key,
+    ensure_users,
+)
 
 # containers read these files as a user of their own, which owns nothing here: the folder is what keeps others out
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o444
 DFSPS = ("dfsp1", "dfsp2")
+DATABASES = (*DFSPS, "integrations", "receiver")
+USERS = {"users": CALLERS, "integrations-users": INTEGRATION_CALLERS, "receiver-users": RECEIVER_CALLERS}
 # most of the sample people are at the second DFSP, one is at the first, so that both send and receive
 _AT_FIRST = ("eur", "30754017")
 
@@ -17,11 +28,14 @@ def prepare(folder: Path) -> None:
     """Make what is missing; nothing that is there is changed, for a database keeps its first password."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(_FOLDER_MODE)
-    ensure_users(folder / "users", CALLERS)
-    (folder / "users").chmod(_FILE_MODE)
-    for dfsp in DFSPS:
-        password = _once(folder / f"{dfsp}-database-password", secrets.token_urlsafe(24))
-        _once(folder / f"{dfsp}-database-url", f"postgresql://quotes:{password}@{dfsp}-postgres/quotes")
+    for file, callers in USERS.items():
+        ensure_users(folder / file, callers)
+        (folder / file).chmod(_FILE_MODE)
+    for name in DATABASES:
+        password = _once(folder / f"{name}-database-password", secrets.token_urlsafe(24))
+        _once(folder / f"{name}-database-url", f"postgresql://quotes:{password}@{name}-postgres/quotes")
+    _once(folder / "encryption-keys", encryption_key())
+    _once(folder / "accounts.toml", ACCOUNTS)
     for file, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
         _once(folder / file, json.dumps(_directory(scheme), indent=2, ensure_ascii=False))
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
@@ -16,7 +17,7 @@ import asyncpg
 from network import http, lines, plan
 from network.deadline import Deadline
 from network.http import Answer
-from network.records import Hop, way
+from network.records import Hop, Record, way
 from network.tail import LogFolder
 from network.terminal import Terminal, plain
 
@@ -94,12 +95,14 @@ class Demo:
         for name, value in headers.items():
             self._say(self._dim(f"{name}: {value}"))
         self._say(json.dumps(SAMPLE))
-        answer = http.send("POST", url, headers=headers, body=_body(SAMPLE))
-        if answer.status != HTTPStatus.OK and self._settings:
-            raise OwnSettingsError(f"{_told(answer)}\nas {' and '.join(self._settings)} may well have it")
-        self._expect(answer, HTTPStatus.OK)
-        self._title("Its way through the chain")
-        self._way(trace)
+        with closing(LogFolder(self._logs)) as folder:
+            folder.to_end()
+            answer = http.send("POST", url, headers=headers, body=_body(SAMPLE))
+            if answer.status != HTTPStatus.OK and self._settings:
+                raise OwnSettingsError(f"{_told(answer)}\nas {' and '.join(self._settings)} may well have it")
+            self._expect(answer, HTTPStatus.OK)
+            self._title("Its way through the chain")
+            self._way(self._hops(folder, trace))
         self._title("The reply")
         self._show(answer)
         self._fee(answer)
@@ -115,8 +118,7 @@ class Demo:
             raise DemoError(f"{amount!r} is no amount") from None
         self._say(f"fee: {amount} - {SAMPLE['amount']} = {fee} {SAMPLE['currencyCode']}")
 
-    def _way(self, trace: str) -> None:
-        hops = self._hops(trace)
+    def _way(self, hops: Sequence[Hop]) -> None:
         start = hops[0].began if hops else 0.0
         self._say(self._dim(f"{'began after':>12}  {'took':>10}"))
         for hop in hops:
@@ -130,18 +132,15 @@ class Demo:
         ]:
             raise DemoError(f"the logs in {self._logs} say nothing of {', '.join(missing)}")
 
-    def _hops(self, trace: str) -> list[Hop]:
+    def _hops(self, folder: LogFolder, trace: str) -> list[Hop]:
         """Read the trace's lines from the logs, where they arrive a little later than the reply."""
-        folder = LogFolder(self._logs)
-        try:
-            found = []
-            deadline = Deadline(_LOG_SECONDS, 0.05)
-            while deadline.waits():
-                found += [record for record in folder.all_records() if record.trace_id == trace]
-                if {record.service for record in found} >= set(self._on_the_way()):
-                    break
-        finally:
-            folder.close()
+        found: list[Record] = []
+        deadline = Deadline(_LOG_SECONDS, 0.05)
+        while deadline.waits():
+            read = folder.read(folder.chunks(), holding=trace)
+            found += [record for record in read if record.trace_id == trace]
+            if {record.service for record in found} >= set(self._on_the_way()):
+                break
         return way(record for record in found if record.is_request)
 
     def _on_the_way(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from network import lines, plan
 from network.records import Record, way
-from network.tail import POSTGRES, LogFolder
+from network.tail import POSTGRES, Chunk, LogFolder
 from network.terminal import Terminal
 
 _HISTORY_LINES = 200
@@ -62,8 +62,7 @@ def show(
     try:
         if trace is None:
             folder.to_last(_HISTORY_LINES)
-        history = _wanted(folder, trace)
-        history.sort(key=lambda record: record.at)
+        history = _history(folder, trace)
         _print(history if trace else history[-_HISTORY_LINES:], terminal, trace)
         if follow:
             _follow(folder, terminal, trace)
@@ -74,19 +73,20 @@ def show(
 def _follow(folder: LogFolder, terminal: Terminal, trace: str | None) -> None:
     merger = Merger()
     while terminal.is_read():
-        merger.add(_chosen(folder.records(), trace))
+        merger.add(_read(folder, folder.chunks(), trace))
         _print(merger.due(), terminal, trace)
         time.sleep(_LOOK_SECONDS)
 
 
-def _wanted(folder: LogFolder, trace: str | None) -> list[Record]:
-    wanted: list[Record] = []
-    while new := folder.records():
-        wanted += _chosen(new, trace)
-    return wanted
+def _history(folder: LogFolder, trace: str | None) -> list[Record]:
+    history: list[Record] = []
+    while chunks := folder.chunks():
+        history += _read(folder, chunks, trace)
+    return sorted(history, key=lambda record: record.at)
 
 
-def _chosen(records: Iterable[Record], trace: str | None) -> list[Record]:
+def _read(folder: LogFolder, chunks: Iterable[Chunk], trace: str | None) -> list[Record]:
+    records = folder.read(chunks, holding=trace or "")
     return [record for record in records if trace is None or record.trace_id == trace]
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 PREFIX = "QUOTES_"
 DATABASE_URL = "QUOTES_DATABASE_URL"
-# one more than services have today: integrations and signal-receiver come at +7 and +8
-PORTS = 9
-LAST_FIRST_PORT = 65_535 - PORTS + 1
+LOG_FILE = "QUOTES_LOG_FILE"
 
 
 class PortError(ValueError):
@@ -43,6 +41,7 @@ class _Row:
     wiring: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     stops_last: bool = False
+    has_database: bool = False
 
 
 # in the order of a call's way; a row's place is its port's offset, so new ones go to the end
@@ -61,7 +60,7 @@ _TABLE = (
     _Row("spsp-client", "spsp_client", defaults={"QUOTES_SUBMISSION_URLS": "<spsp-server>"}),
     _Row("spsp-server", "spsp_server", {"QUOTES_NEXT_HOP": "<spsp-server-backend>"}),
     _Row("spsp-server-backend", "spsp_server_backend", {"QUOTES_NEXT_HOP": "<dfsp-api>"}),
-    _Row("dfsp-api", "dfsp_api", {"QUOTES_ROLE": "payee"}, stops_last=True),
+    _Row("dfsp-api", "dfsp_api", {"QUOTES_ROLE": "payee"}, stops_last=True, has_database=True),
     _Row(
         "central-directory",
         "central_directory",
@@ -70,7 +69,30 @@ _TABLE = (
             "QUOTES_DIRECTORY_ADMINISTRATOR": "admin",
         },
     ),
+    _Row(
+        "integrations",
+        "integrations",
+        defaults={
+            "QUOTES_USERS_FILE": "<data>/integrations-users",
+            "QUOTES_ENCRYPTION_KEYS_FILE": "<data>/encryption-keys",
+            # the sample's webhook is on this machine
+            "QUOTES_ALLOW_HTTP": "true",
+            "QUOTES_ALLOW_NETWORKS": "127.0.0.0/8,::1/128",
+        },
+        has_database=True,
+    ),
+    _Row(
+        "signal-receiver",
+        "signal_receiver",
+        defaults={
+            "QUOTES_USERS_FILE": "<data>/receiver-users",
+            "QUOTES_ACCOUNTS_FILE": "<data>/accounts.toml",
+        },
+        has_database=True,
+    ),
 )
+PORTS = len(_TABLE)
+LAST_FIRST_PORT = 65_535 - PORTS + 1
 _SHARED_DEFAULTS = {
     "QUOTES_USERS_FILE": "<data>/users",
     # nobody asks these services for readiness before sending them work
@@ -78,6 +100,7 @@ _SHARED_DEFAULTS = {
 }
 NAMES = tuple(row.name for row in _TABLE)
 ENTRY, RECEIVER = "dfsp-api-payer", "spsp-server"
+INTEGRATIONS, SIGNAL_RECEIVER = "integrations", "signal-receiver"
 # a call passes the directory between the proxy and the client
 CHAIN = (*NAMES[:2], "central-directory", *NAMES[2:6])
 
@@ -91,7 +114,7 @@ def services(
 ) -> tuple[ServiceSpec, ...]:
     """Return the network's services; `environment` is the caller's, of which QUOTES_… passes through.
 
-    The database's address goes to dfsp-api alone: it may hold a password.
+    The database's address goes to those alone that keep something there: it may hold a password.
     """
     check_first_port(first_port)
     origins = {row.name: f"http://{HOST}:{first_port + offset}" for offset, row in enumerate(_TABLE)}
@@ -100,15 +123,15 @@ def services(
     specs = []
     for offset, row in enumerate(_TABLE):
         port = first_port + offset
+        defaults = {**_SHARED_DEFAULTS, **row.defaults}
         env = {
-            **_filled(_SHARED_DEFAULTS, origins, data),
-            **_filled(row.defaults, origins, data),
+            **_filled(_without_own(defaults, own), origins, data),
             **own,
             **_filled(row.wiring, origins, data),
             "QUOTES_HOST": HOST,
             "QUOTES_PORT": str(port),
         }
-        if row.name == "dfsp-api":
+        if row.has_database:
             env[DATABASE_URL] = database_url
         specs.append(ServiceSpec(row.name, row.module, port, env, row.stops_last))
     return tuple(specs)
@@ -123,6 +146,11 @@ def check_first_port(port: int) -> None:
 def rank(service: str) -> int:
     """Return a service's place on a call's way; services off the chain come after it."""
     return CHAIN.index(service) if service in CHAIN else len(CHAIN)
+
+
+def _without_own(defaults: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Leave out a file of what the caller's environment says without one: a service takes only one of both."""
+    return {name: value for name, value in defaults.items() if name.removesuffix("_FILE") not in own}
 
 
 def _filled(values: Mapping[str, str], origins: Mapping[str, str], data: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Self
 from network import http
 from network.child import Child
 from network.deadline import Deadline
-from network.plan import PREFIX, ServiceSpec
+from network.plan import LOG_FILE, PREFIX, ServiceSpec
 
 _READY_SECONDS = 60
 _PROBE_SECONDS = 5
@@ -120,11 +120,13 @@ class Network:
 
     def _child(self, spec: ServiceSpec, keep_open: Sequence[int]) -> Child:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        log = self._logs / f"{spec.name}.log"
+        own = {**spec.env, **self._overrides.get(spec.name, {}), LOG_FILE: str(log)}
         return Child(
             spec.name,
             [sys.executable, "-m", spec.module],
-            log=self._logs / f"{spec.name}.log",
-            env={**inherited, **spec.env, **self._overrides.get(spec.name, {})},
+            log=log,
+            env={**inherited, **own},
             keep_open=keep_open,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from network import demo, plan, ports, samples
+from network import demo, plan, ports, samples, strategy
 from network.cluster import PostgresError
 from network.demo import Demo, DemoError, OwnSettingsError
 from network.interrupts import Interrupts, end_with
@@ -15,12 +15,14 @@ from network.plan import DATABASE_URL, ServiceSpec
 from network.postgres import EmbeddedPostgres
 from network.processes import Network, NotReadyError
 from network.samples import SampleError
+from network.strategy import StrategyError
 from network.supervisor import Supervisor, Watched
 from network.tail import LogFolder
 from network.terminal import Terminal, plain
-from network.traffic import Requests, Traffic
+from network.traffic import Traffic
 
-_LOOK_SECONDS = 0.1
+# services write what they have to say every 0.2 s
+_LOOK_SECONDS = 0.2
 
 
 class PortsTakenError(RuntimeError):
@@ -113,6 +115,10 @@ class Run:
         by_name = {spec.name: spec for spec in specs}
         if "QUOTES_USERS_FILE" not in os.environ:
             samples.ensure_users(self._data / "users")
+            samples.ensure_users(self._data / "integrations-users", samples.INTEGRATION_CALLERS)
+            samples.ensure_users(self._data / "receiver-users", samples.RECEIVER_CALLERS)
+        samples.ensure_secret(self._data / "encryption-keys", samples.encryption_key())
+        samples.ensure_secret(self._data / "accounts.toml", samples.ACCOUNTS)
         if "QUOTES_DIRECTORY_FILE" not in os.environ:
             samples.ensure_directory(self._data / "directory.json", by_name[plan.RECEIVER].origin)
 
@@ -132,7 +138,8 @@ class Run:
         )
         try:
             one.run()
-        except OwnSettingsError as error:
+            strategy.make_known(self._network.origin(plan.INTEGRATIONS))
+        except (OwnSettingsError, StrategyError) as error:
             self._warn(str(error))
         self._say_what_now()
         return one.traces
@@ -149,19 +156,28 @@ class Run:
         )
         say("  stop   Ctrl-C")
         say(f"  try    {demo.curl(self._network.origin(plan.ENTRY))}")
+        say(
+            f"  page   {self._network.origin(plan.INTEGRATIONS)}/ is {strategy.USER}'s, password"
+            f" {strategy.PASSWORD}: integrations of the strategy {strategy.ID!r}"
+        )
         say()
 
     def _follow(self, ignored: list[str]) -> None:
         folder = LogFolder(self._logs)
         folder.to_end()
-        requests, traffic = Requests(ignored=ignored), Traffic(self._terminal, time.time)
+        traffic = Traffic(self._terminal, time.time, ignored=ignored)
         try:
             while self._terminal.is_read():
-                requests.add(folder.records(), time.monotonic())
-                traffic.show(requests.take(time.monotonic()), time.monotonic())
+                traffic.show(folder.chunks(), time.monotonic())
+                self._shorten_log()
                 time.sleep(_LOOK_SECONDS)
         finally:
             folder.close()
+
+    def _shorten_log(self) -> None:
+        with suppress(OSError):  # a full disk ends nothing here
+            if self._postgres:
+                self._postgres.shorten_log()
 
     def _down(self) -> None:
         if self._supervisor:

@@ -1,5 +1,6 @@
 """The sample callers and the sample directory: written where there are none yet."""
 
+import base64
 import json
 import os
 import subprocess
@@ -10,9 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from network import files
 from network.plan import HOST
 
 CALLERS = {"test": "123", "other": "456", "admin": "admin"}
+INTEGRATION_CALLERS = {"user@example.com": "sample", "engine": "sample"}
+RECEIVER_CALLERS = {"receiver": "sample"}
+ACCOUNTS = """\
+[[account]]
+id = "sample"
+token = "sample"
+owner = "receiver"
+funds = "10000.00"
+"""
 PEOPLE = (("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456"))
 TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
 _USERS_SECONDS = 60
@@ -33,6 +44,17 @@ def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
             _add_user(new, name, password)
         new.chmod(0o600)
         new.replace(file)
+
+
+def ensure_secret(file: Path, content: str) -> None:
+    """Write a file, readable by its owner alone, where there is none."""
+    if not file.exists():
+        files.replace(file, content.encode(), 0o600)
+
+
+def encryption_key() -> str:
+    """A new key of the kind that `integrations` encrypts with."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
 def ensure_directory(file: Path, receiver: str) -> None:

@@ -1,12 +1,13 @@
 """One line a request, however many services it went through; under load one line a second."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from network import lines, plan
-from network.records import Record, clock
+from network.crowd import Crowd
+from network.records import Record, clock, read
+from network.tail import Chunk
 from network.terminal import Terminal
 
 _QUIET_SECONDS = 0.5
@@ -14,6 +15,8 @@ _PERIOD_SECONDS = 1.0
 _MOST_LINES_A_PERIOD = 50
 _MOST_TRACES = 5_000
 _MOST_RECORDS_A_TRACE = 100
+# of seven services, so many that their requests cannot all be told
+_MOST_LINES_AT_ONCE = 350
 # two times in whole milliseconds may differ from the true ones by as much
 _GRAIN_SECONDS = 0.002
 
@@ -34,10 +37,16 @@ class Requests:
         self._traces: OrderedDict[str, _Trace] = OrderedDict()
         # where traces entered that were given already: what comes late of their later hops is no request
         self._entered: OrderedDict[str, int] = OrderedDict.fromkeys(ignored, -1)
+        self._late: tuple[Collection[str], float] = ((), 0.0)
+
+    def ignore(self, traces: Collection[str], *, until: float) -> None:
+        """Take what comes of these for late lines of requests that were told: for a while, as others may come."""
+        self._late = traces, until
 
     def add(self, records: Iterable[Record], now: float) -> None:
+        late, until = self._late
         for record in records:
-            if record.is_request:
+            if record.is_request and not (now < until and record.trace_id in late):
                 trace = self._traces.setdefault(record.trace_id, _Trace(now))
                 trace.latest = now
                 trace.records.append(record)
@@ -54,6 +63,12 @@ class Requests:
                 taken += self._entries(trace_id, trace.records)
         return sorted(taken, key=lambda record: record.began)
 
+    def take_all(self) -> list[Record]:
+        """Return every line that waits for others of its trace."""
+        taken = [record for trace in self._traces.values() for record in trace.records]
+        self._traces.clear()
+        return taken
+
     def _entries(self, trace_id: str, records: list[Record]) -> list[Record]:
         first = min(record.began for record in records)
         entered = min(
@@ -69,32 +84,56 @@ class Requests:
 
 
 class Traffic:
-    """Says each request to the terminal, or how many they were where they are too many to read."""
+    """Says each request to the terminal, or each second how many they were where they are too many to read.
 
-    def __init__(self, terminal: Terminal, wall_clock: Callable[[], float]) -> None:
+    `ignored` are traces whose requests are not said.
+    """
+
+    def __init__(
+        self, terminal: Terminal, wall_clock: Callable[[], float], *, ignored: Iterable[str] = ()
+    ) -> None:
         self._terminal = terminal
         self._wall_clock = wall_clock
+        self._requests = Requests(ignored=ignored)
         self._said: deque[float] = deque()
-        self._count = self._failed = 0
-        self._since: float | None = None
+        self._crowd: Crowd | None = None
 
-    def show(self, requests: Iterable[Record], now: float) -> None:
+    def show(self, chunks: Sequence[Chunk], now: float) -> None:
+        """Take what is new in the logs, and say what is due."""
+        if self._crowd is None and sum(chunk.count for chunk in chunks) > _MOST_LINES_AT_ONCE:
+            self._begin_crowd([], now)
+        if self._crowd is None:
+            self._requests.add((record for chunk in chunks for record in _records(chunk)), now)
+            self._say_each(self._requests.take(now), now)
+        else:
+            for chunk in chunks:
+                self._crowd.add(chunk)
+            if now - self._crowd.began >= _PERIOD_SECONDS:
+                self._sum_up(self._crowd, now)
+
+    def _say_each(self, requests: Sequence[Record], now: float) -> None:
         while self._said and now - self._said[0] >= _PERIOD_SECONDS:
             self._said.popleft()
-        for record in requests:
-            if self._since is None and len(self._said) < _MOST_LINES_A_PERIOD:
-                self._said.append(now)
-                self._terminal.say(f"{clock(record.began)}  {lines.request(record, self._terminal)}")
-                continue
-            self._since = now if self._since is None else self._since
-            self._count += 1
-            self._failed += record.status >= HTTPStatus.BAD_REQUEST
-        if self._since is not None and now - self._since >= _PERIOD_SECONDS:
-            self._sum_up(now)
+        room = _MOST_LINES_A_PERIOD - len(self._said)
+        for record in requests[:room]:
+            self._said.append(now)
+            self._terminal.say(f"{clock(record.began)}  {lines.request(record, self._terminal)}")
+        if requests[room:]:
+            self._begin_crowd(requests[room:], now)
 
-    def _sum_up(self, now: float) -> None:
-        if self._count:
-            self._terminal.say(f"{clock(self._wall_clock())}  {self._count} requests, {self._failed} failed")
-        # few enough to read again: lines
-        self._since = now if self._count > _MOST_LINES_A_PERIOD else None
-        self._count = self._failed = 0
+    def _begin_crowd(self, untold: Sequence[Record], now: float) -> None:
+        self._crowd = Crowd(now, _MOST_LINES_A_PERIOD)
+        self._crowd.add_records([*untold, *self._requests.take_all()])
+
+    def _sum_up(self, crowd: Crowd, now: float) -> None:
+        period = crowd.end_period(now)
+        if period.requests:
+            told = f"{period.requests} requests, {period.failed} failed"
+            self._terminal.say(f"{clock(self._wall_clock())}  {told}")
+        if period.few:
+            self._requests.ignore(period.traces, until=now + _PERIOD_SECONDS)
+            self._crowd = None
+
+
+def _records(chunk: Chunk) -> Iterator[Record]:
+    return (read(chunk.service, line.decode(errors="replace"), otherwise_at=0) for line in chunk.lines())

@@ -1,10 +1,10 @@
-"""Call and Reply: what travels through the chain. Pure values (wire.md §1 to §3)."""
+"""Call: what travels through the chain. A pure value (wire.md §1 to §3)."""
 
-import dataclasses
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 from urllib.parse import quote, urlencode
+
+import msgspec
 
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
@@ -39,8 +39,7 @@ class Operation(Enum):
         return self is not Operation.LOOK_UP
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request, authenticated and well-formed as far as a forwarder looks."""
 
     operation: Operation
@@ -57,9 +56,13 @@ class Call:
     traceparent: str | None = None
 
     @property
+    def method(self) -> str:
+        return self.operation.method
+
+    @property
     def path(self) -> str:
         """The path of the request, the same at every hop."""
-        return self.operation.path.replace("{uuid}", self.uuid or "")
+        return self.operation.path if self.uuid is None else self.operation.path.replace("{uuid}", self.uuid)
 
     @property
     def target(self) -> str:
@@ -71,37 +74,21 @@ class Call:
         return next((value for key, value in self.query if key == name), None)
 
     def with_body(self, body: bytes) -> "Call":
-        return dataclasses.replace(self, body=body)
+        return msgspec.structs.replace(self, body=body)
 
     def with_query(self, query: tuple[tuple[str, str], ...]) -> "Call":
-        return dataclasses.replace(self, query=query)
+        return msgspec.structs.replace(self, query=query)
 
     def headers(self, now: float) -> dict[str, str]:
         """What goes to the next hop: wire.md §3's headers, the time reduced to what is left at ``now``."""
         left_ms = min(MOST_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
         headers = {
             "Authorization": self.authorization,
-            "Accept": "application/json",
             "L1p-Trace-Id": self.trace_id,
             TIMEOUT_HEADER: str(left_ms),
         }
-        if self.body is not None:
-            headers["Content-Type"] = "application/json"
         if self.idempotency_key is not None:
             headers[IDEMPOTENCY_HEADER] = self.idempotency_key
         if self.traceparent is not None:
             headers[TRACEPARENT_HEADER] = self.traceparent
         return headers
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One answer. ``error_id`` is the id in an error object, for the log."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    """Of the answering service: Retry-After and WWW-Authenticate."""
-    content_type: str = "application/json"
-    error_id: str | None = None
-    raised_by: str | None = None

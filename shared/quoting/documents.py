@@ -2,89 +2,29 @@
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import version
 from typing import Any, Final
 
-from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
+from chassis.documents import document, errors
 from quoting import schemas
 from quoting.call import SUBMISSION_URL, Operation
 
 _ERRORS: Final = {
-    "400": "A body, query, header, uuid or URL at fault",
-    "401": "No, malformed or wrong credentials",
     "403": "A submissionUrl that is not allowed (spsp-client)",
     "404": "The receiver or the quote is not known",
-    "408": "The body did not arrive in ten seconds",
     "409": "Execute: a parameter differs from the reserved one",
     "410": "Execute: at or after expires",
-    "413": "A body over 64 KiB",
-    "415": "Not application/json",
-    "417": "An expectation other than 100-continue",
     "422": "The key is another request's, there is no fee schedule, or the amount is outside it",
-    "429": "Too many wrong passwords",
     "502": "The next service gave no answer; repeating is safe",
-    "503": "Overloaded, stopping, or the database is away",
     "504": "The time is used up; repeating is safe",
 }
-
-
-class Params(Schema):
-    """Which field, and what it held."""
-
-    key = fields.String(required=True)
-    value = fields.Raw(allow_none=True)
-
-
-class ValidationFault(Schema):
-    """One thing wrong with one field."""
-
-    message = fields.String(required=True)
-    params = fields.Nested(Params, required=True)
-
-
-class Error(Schema):
-    """The Level One error object."""
-
-    id = fields.String(required=True)
-    message = fields.String(required=True)
-    service = fields.String(required=True)
-    traceId = fields.String(required=True)  # noqa: N815
-    validationErrors = fields.List(fields.Nested(ValidationFault))  # noqa: N815
-
-
 _SUMMARIES: Final = {
     Operation.QUOTE_SOURCE_AMOUNT: "Reserve: what must be sent so that `amount` arrives?",
     Operation.QUOTE_DESTINATION_AMOUNT: "Reserve: what arrives if `amount` is sent, fee included?",
     Operation.EXECUTE: "Execute: pay against a reserved quote",
     Operation.LOOK_UP: "Look up a quote",
 }
-
-
-def document(title: str) -> APISpec:
-    """An empty document with the error object and the credentials."""
-    spec = APISpec(title, version("dfsp-quoting"), "3.1.0", plugins=[MarshmallowPlugin()])
-    spec.components.schema("Error", schema=Error)
-    spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
-    for path, what in {
-        "/health/live": "200 while the process runs",
-        "/health/ready": "200 when this service's own resources are there",
-        "/metrics": "Prometheus text",
-        "/openapi.json": "This document",
-    }.items():
-        responses: dict[str, Any] = {"200": {"description": what}}
-        if path == "/health/ready":
-            responses["503"] = {"description": "What is missing"}
-        spec.path(path, operations={"get": {"summary": what, "responses": responses}})
-    return spec
-
-
-def errors(*statuses: str) -> dict[str, Any]:
-    """Responses with the error object."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {status: {"description": _ERRORS[status], "content": content} for status in statuses or _ERRORS}
 
 
 def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
@@ -120,7 +60,7 @@ def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
                     "description": "Done",
                     "content": {"application/json": {"schema": replies[operation]}},
                 },
-                **errors(),
+                **errors(**_ERRORS),
             },
         }
         if operation in bodies:

@@ -5,17 +5,18 @@ from collections.abc import Awaitable, Callable, Sequence
 import environ
 from aiohttp import web
 
-from chassis.app import OUTBOUND
-from chassis.settings import Settings, base_url
-from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call, Reply
+from chassis.messages import Reply
+from chassis.settings import base_url
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
 from quoting.link import Link
-from quoting.server import add_chain, create_chain_app
+from quoting.server import PEERS, add_chain, create_chain_app
+from quoting.settings import ChainSettings
 
 Forward = Callable[[Call, Link], Awaitable[Reply]]
 
 
 @environ.config(prefix="QUOTES", frozen=True)
-class ForwarderSettings(Settings):
+class ForwarderSettings(ChainSettings):
     """A forwarder and the base URL of its next hop."""
 
     next_hop: str = environ.var(converter=base_url, help="base URL of the next service of the chain")
@@ -23,7 +24,7 @@ class ForwarderSettings(Settings):
 
 def forwarder(
     name: str,
-    settings: Settings,
+    settings: ChainSettings,
     forward: Forward,
     *,
     next_service: str,
@@ -33,10 +34,8 @@ def forwarder(
     """An app that answers every call with what ``forward`` brings back over its link."""
     app = create_chain_app(name, settings, log_name=log_name, query=query)
 
-    async def answer(call: Call) -> Reply:
-        return await forward(call, Link(app[OUTBOUND], name, next_service))
-
-    add_chain(app, answer)
+    link = Link(lambda: app[PEERS], name, next_service)
+    add_chain(app, lambda call: forward(call, link))
     return app
 
 

@@ -1,6 +1,6 @@
 """Call -> next hop -> Reply: what passes on unchanged and what does not (wire.md §4)."""
 
-import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -20,8 +20,10 @@ from chassis.errors import (
     UpstreamError,
     error_object,
 )
-from chassis.outbound import NoAnswerError, Outbound, Received
-from quoting.call import Call, Reply
+from chassis.messages import JSON, Reply
+from chassis.outbound import NoAnswerError, Received
+from quoting.call import Call
+from quoting.peers import Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
 
@@ -44,22 +46,21 @@ _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 class Link:
     """Sends calls to a next hop."""
 
-    def __init__(self, outbound: Outbound, service: str, next_service: str) -> None:
-        """``next_service`` names the next hop in messages, ``service`` this one."""
-        self._outbound = outbound
+    def __init__(self, peers: Callable[[], Peers], service: str, next_service: str) -> None:
+        """``peers`` are there once the app runs; ``next_service`` names the next hop in messages, ``service``
+        this one.
+        """
+        self._peers = peers
         self._service = service
         self._next = next_service
 
     async def send(self, call: Call, to: str) -> Reply:
         """The answer of the service at base URL ``to``.
 
-        Raises UpstreamError where it cannot be reached or gives no answer. Does not watch the deadline:
-        whoever called does.
+        Raises UpstreamError where it cannot be reached or gives no answer.
         """
         try:
-            received = await self._outbound.send(
-                call.operation.method, to, call.target, call.headers(time.monotonic()), call.body
-            )
+            received = await self._peers().ask(to, call)
         except NoAnswerError as error:
             raise UpstreamError(
                 f"{self._next} gave no answer; repeating is safe.", cause=str(error)
@@ -67,39 +68,48 @@ class Link:
         return self._reply(call, received)
 
     def _reply(self, call: Call, received: Received) -> Reply:
+        """What passes on and how (wire.md §4, "Passing on")."""
         status, body = received.status, received.body
         content = _json_object(body)
-        headers = tuple(
-            (name, value) for name in PASSED_HEADERS if (value := _header(received, name)) is not None
-        )
-        is_error = status >= 400  # noqa: PLR2004
-        if (
-            content is not None
-            and body is not None
-            and (
-                status == 200  # noqa: PLR2004
-                or 400 <= status < 500  # noqa: PLR2004
-                or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
-            )
-        ):
+        if status == 200 and content is not None and body is not None:  # noqa: PLR2004
+            return Reply(status, body, _passed(received), _content_type(received))
+        if content is not None and body is not None and _passes(status, content):
             return Reply(
                 status,
                 body,
-                headers,
-                _header(received, hdrs.CONTENT_TYPE) or "application/json",
-                str(content.get("id")) if is_error else None,
-                str(content.get("service")) if is_error else None,
+                _passed(received),
+                _content_type(received),
+                str(content.get("id")),
+                f"raised by {content.get('service')}",
             )
         if 400 <= status < 500:  # noqa: PLR2004
-            error = _OWN_BY_STATUS.get(status, UpstreamError)(
-                f"{self._next} refused this with status {status}."
-            )
-            if isinstance(error, UnauthorizedError) and hdrs.WWW_AUTHENTICATE not in received.headers:
-                headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
-            return Reply(
-                status, error_object(error, self._service, call.trace_id), headers, error_id=error.id
-            )
+            return self._told_in_our_words(call, received)
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
+
+    def _told_in_our_words(self, call: Call, received: Received) -> Reply:
+        """A 4xx without an error object keeps its status."""
+        error = _OWN_BY_STATUS.get(received.status, UpstreamError)(
+            f"{self._next} refused this with status {received.status}."
+        )
+        headers = _passed(received)
+        if isinstance(error, UnauthorizedError) and hdrs.WWW_AUTHENTICATE not in received.headers:
+            headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
+        body = error_object(error, self._service, call.trace_id)
+        return Reply(received.status, body, headers, error_id=error.id)
+
+
+def _passes(status: int, content: dict[str, Any]) -> bool:
+    return 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
+
+
+def _passed(received: Received) -> tuple[tuple[str, str], ...]:
+    if hdrs.RETRY_AFTER not in received.headers and hdrs.WWW_AUTHENTICATE not in received.headers:
+        return ()
+    return tuple((name, value) for name in PASSED_HEADERS if (value := _header(received, name)) is not None)
+
+
+def _content_type(received: Received) -> str:
+    return _header(received, hdrs.CONTENT_TYPE) or JSON
 
 
 def _header(received: Received, name: str) -> str | None:

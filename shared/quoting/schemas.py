@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 from iso4217 import raw_table
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
-from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError
-from quoting.body import Literal, Member, members
+from chassis.schemas import Text
 
 MOST_AMOUNT_DIGITS: Final = 18
 
@@ -20,7 +19,6 @@ _IS_IDENTIFIER: Final = validate.Length(1, 128, error="must be 1 to 128 characte
 _IS_IDENTIFIER_TYPE: Final = validate.Regexp(
     r"[a-z0-9_-]{1,32}\Z", error="must be 1 to 32 of a-z, 0-9, _ and -"
 )
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 PARAMETERS: Final = (
     "currencyCode",
@@ -39,25 +37,6 @@ def exponents() -> Mapping[str, int]:
     """Currency code to how many fraction digits it has, of those currencies that have any number (ISO 4217)."""
     units = {code: str(row["CcyMnrUnts"]) for code, row in raw_table.items()}
     return {code: int(digits) for code, digits in units.items() if code and digits.isdigit()}
-
-
-class Text(fields.String):
-    """A JSON string, and nothing that could be taken for one; no control characters or lone surrogates."""
-
-    default_error_messages = {  # noqa: RUF012 - marshmallow's own form
-        "required": "is missing",
-        "null": "must be a string",
-        "invalid": "must be a string",
-        "control": "must not hold control characters",
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401
-        del attr, data, kwargs
-        if not isinstance(value, str):
-            raise self.make_error("invalid")
-        if _UNPRINTABLE.search(value):
-            raise self.make_error("control")
-        return value
 
 
 def is_amount(value: str) -> None:
@@ -187,47 +166,6 @@ PAYMENT: Final = Payment()
 RECEIVER: Final = Receiver()
 
 
-def parse(schema: Schema, body: bytes) -> dict[str, str]:
-    """The fields of a body. Raises InvalidBodyError with all faults at once."""
-    return check(schema, members(body))
-
-
-def check(schema: Schema, found: list[Member]) -> dict[str, str]:
-    """The fields of a body that has been taken apart. Raises InvalidBodyError with all faults at once."""
-    values = {member.key: member.value for member in found}
-    try:
-        loaded: dict[str, str] = schema.load(values)
-    except ValidationError as error:
-        raise InvalidBodyError(faults=_faults(error, values)) from None
-    return loaded
-
-
-def _faults(error: ValidationError, values: Mapping[str, object]) -> list[Fault]:
-    messages: Mapping[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return [
-        Fault(key, text, _told(values.get(key)))
-        for key, texts in messages.items()
-        for text in (texts if isinstance(texts, list) else [str(texts)])
-    ]
-
-
-def _told(value: object) -> object:
-    """A faulty value in an error: scalars as text, the rest by kind."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    return value.text if isinstance(value, Literal) else "an object" if isinstance(value, dict) else "a list"
-
-
 def same_amount(one: str, other: str) -> bool:
     """Whether two amounts are the same number: ``12.5`` is ``12.50``."""
     return Decimal(one) == Decimal(other)
-
-
-def check_query(schema: Schema, query: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
-    values = dict(query)
-    try:
-        loaded: dict[str, str] = schema.load(values)
-    except ValidationError as error:
-        raise InvalidQueryParameterError(faults=_faults(error, values)) from None
-    return loaded

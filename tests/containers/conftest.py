@@ -1,10 +1,10 @@
 """The image, built once; the network, started once; load from outside and from inside."""
 
+import asyncio
 import base64
 import contextlib
 import os
 import pickle
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from support import compose
 from support.load import Load, Outcome, Payment
 from support.table import FaultTable
 
-IMAGE = "dfsp-quoting:test"
+# of this run alone: another beside it may test another tree on the same engine
+IMAGE = f"dfsp-quoting:test-{os.getpid()}"
 
 
 def pytest_collection_modifyitems(items):
@@ -31,8 +32,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
-    return compose.build(IMAGE)
+def image() -> Iterator[str]:
+    with compose.built(IMAGE):
+        yield IMAGE
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +55,20 @@ async def caller() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+FAULTS = pytest.StashKey[FaultTable]()
+
+
 @pytest.fixture(scope="session")
-def fault_table() -> Iterator[FaultTable]:
-    """Printed at the end, and written where FAULTS names a file."""
-    table = FaultTable()
-    yield table
+def fault_table(pytestconfig) -> FaultTable:
+    return pytestconfig.stash.setdefault(FAULTS, FaultTable())
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The fault table, printed, and written where FAULTS names a file."""
+    table = config.stash.get(FAULTS, FaultTable())
     if table.rows:
-        sys.stdout.write(f"\n\n{table.markdown()}")
+        terminalreporter.section("faults")
+        terminalreporter.write(table.markdown())
         if file := os.environ.get("FAULTS"):
             Path(file).write_text(table.page(), encoding="utf-8")
 
@@ -132,6 +141,31 @@ def load_inside(network: compose.Network, workers: int = 8) -> Iterator[Inside]:
     finally:
         with contextlib.suppress(docker.errors.APIError):
             container.remove(force=True)
+
+
+async def payers_scaled(network: compose.Network, caller: aiohttp.ClientSession) -> tuple[list[int], Load]:
+    """Load at the first DFSP's published port while its payers become two and one again.
+
+    Returns what each of the two was asked meanwhile, and the load.
+    """
+    load = Load(
+        [network.urls["dfsp1"]],
+        timeout_ms=10_000,
+        workers=8,
+        identifier=compose.AT["dfsp2"],
+        rest_seconds=0.1,
+    )
+    async with load.running(caller):
+        await load.more(5)
+        await asyncio.to_thread(network.scale, dfsp_api_payer=2)
+        both = network.containers("dfsp-api-payer")
+        await load.more(10)
+        before = [compose.requests(each) for each in both]
+        await load.more(50)
+        after = [compose.requests(each) for each in both]
+        await asyncio.to_thread(network.scale, dfsp_api_payer=1)
+        await load.more(20)
+    return [now - then for now, then in zip(after, before, strict=True)], load
 
 
 @contextlib.asynccontextmanager

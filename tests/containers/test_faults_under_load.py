@@ -12,7 +12,7 @@ from support import compose
 from support.load import broken_by
 
 WINDOW_SECONDS = 2.0
-ENTRIES = {"dfsp-api-payer", "dfsp2-dfsp-api-payer"}
+ENTRIES = {*compose.FRONTS, "dfsp-api-payer", "dfsp2-dfsp-api-payer"}
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from network import containers
 from support import compose
 
 REACH = """
@@ -16,10 +17,12 @@ def reaches(item):
     except OSError:
         return None
     return name
-with concurrent.futures.ThreadPoolExecutor(64) as pool:
+with concurrent.futures.ThreadPoolExecutor(24) as pool:
     print(json.dumps(sorted({name for name in pool.map(reaches, json.loads(sys.argv[1])) if name})))
 """
-PORTS = dict.fromkeys(compose.SERVICES, 80) | dict.fromkeys(compose.DATABASES, 5432)
+SERVICES = (*compose.SERVICES, *compose.INTEGRATION_SERVICES, *compose.INTEGRATION_FRONTS)
+DATABASES = (*compose.DATABASES, *compose.INTEGRATION_DATABASES)
+PORTS = dict.fromkeys(SERVICES, 80) | dict.fromkeys(DATABASES, 5432)
 
 
 def allowed() -> dict[str, set[str]]:
@@ -32,6 +35,13 @@ def allowed() -> dict[str, set[str]]:
 
     joined(*compose.DFSP1)
     joined(*compose.DFSP2)
+    joined("front", "dfsp-api-payer")
+    joined("dfsp2-front", "dfsp2-dfsp-api-payer")
+    joined(*compose.INTEGRATION_SERVICES)
+    joined("integrations", "integrations-postgres")
+    joined("signal-receiver", "receiver-postgres")
+    joined("integrations-front", "integrations")
+    joined("receiver-front", "signal-receiver")
     joined("dfsp-api", "postgres")
     joined("dfsp2-dfsp-api", "dfsp2-postgres")
     joined("spsp-client", "dfsp2-spsp-server")
@@ -56,7 +66,7 @@ def reached(network):
         return set(json.loads(network.python(network.container(service), REACH, json.dumps(targets))))
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return dict(zip(compose.SERVICES, pool.map(look, compose.SERVICES), strict=True))
+        return dict(zip(SERVICES, pool.map(look, SERVICES), strict=True))
 
 
 def _names(name, settings):
@@ -64,13 +74,13 @@ def _names(name, settings):
     return [alias for alias in settings["Aliases"] or [] if alias.startswith(("dfsp1-", "dfsp2-"))]
 
 
-@pytest.mark.parametrize("service", compose.SERVICES)
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_reaches_whom_it_may_and_nobody_else(reached, service):
     assert allowed()[service] == reached[service]
 
 
 def test_nothing_inside_reaches_the_world(network):
-    """All networks but those of the published ports are internal."""
+    """All networks but those of the published ports are internal; integrations is on one for the world's webhooks."""
     open_ones = {
         name
         for name in network.engine.networks.list(names=[network.project])
@@ -78,13 +88,20 @@ def test_nothing_inside_reaches_the_world(network):
     }
     names = {each.name.removeprefix(f"{network.project}_") for each in open_ones}
 
-    assert {"dfsp1-callers", "dfsp2-callers"} == names
-    for name in names:
-        attached = {each.name for each in network.network(name).containers}
-        assert 1 == len(attached), attached
+    attached = {
+        name: {each.labels["com.docker.compose.service"] for each in network.network(name).containers}
+        for name in names
+    }
+
+    assert {
+        "dfsp1-callers": {"front"},
+        "dfsp2-callers": {"dfsp2-front"},
+        "integrations-callers": {"integrations-front", "integrations"},
+        "receiver-callers": {"receiver-front", "signal-receiver"},
+    } == attached
 
 
-@pytest.mark.parametrize("service", compose.SERVICES)
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_may_do_little(network, service):
     container = network.container(service)
     host = container.attrs["HostConfig"]
@@ -103,11 +120,11 @@ def test_a_service_may_do_little(network, service):
         assert container.exec_run(["touch", path]).exit_code != 0, path
 
 
-@pytest.mark.parametrize("service", [*compose.SERVICES, *compose.DATABASES])
+@pytest.mark.parametrize("service", [*SERVICES, *DATABASES])
 def test_no_secret_stands_in_the_environment(network, service):
     container = network.container(service)
     secrets = [
-        (network.folder / f"{dfsp}-database-password").read_text().strip() for dfsp in ("dfsp1", "dfsp2")
+        (network.folder / f"{name}-database-password").read_text().strip() for name in containers.DATABASES
     ]
     told = json.dumps(container.attrs)
 
@@ -136,7 +153,7 @@ def test_the_image_holds_no_build_tools(network):
         assert container.exec_run(["python", "-c", f"import {module}"]).exit_code != 0, module
 
 
-@pytest.mark.parametrize("service", [*compose.SERVICES, *compose.DATABASES])
+@pytest.mark.parametrize("service", [*SERVICES, *DATABASES])
 def test_every_container_is_healthy(network, service):
     container = network.container(service)
     container.reload()

@@ -1,11 +1,8 @@
 """Several replicas: requests spread, those that go are no longer used, an update fails nobody."""
 
-import json
 import time
 
-import pytest
-
-from containers.conftest import load_inside
+from containers.conftest import load_inside, payers_scaled
 from support import compose
 from support.load import broken_by
 
@@ -21,37 +18,21 @@ ON_THE_WAY = (
 """Every service, where a call from the first DFSP to the second meets it."""
 
 
-@pytest.fixture(scope="module")
-def network(image, tmp_path_factory):
-    with compose.network(tmp_path_factory.mktemp("replicas"), image, ports=4) as made:
-        yield made
-
-
-def requests(container) -> int:
-    lines = container.logs().decode().splitlines()
-    return sum(json.loads(line).get("event") == "request" for line in lines if line.startswith("{"))
-
-
-def scale(network, **counts):
-    named = {name.replace("_", "-"): count for name, count in counts.items()}
-    network.run(*compose.up(named))
-
-
 def test_requests_spread_over_replicas_and_a_removed_one_is_no_longer_used(network):
-    scale(network, dfsp2_spsp_server=3)
+    network.scale(dfsp2_spsp_server=3)
     replicas = network.containers("dfsp2-spsp-server")
     with load_inside(network) as load:
         load.wait_more(300)
-        counts = [requests(each) for each in replicas]
+        counts = [compose.requests(each) for each in replicas]
         removed = replicas[1]
         removed.stop(timeout=compose.STOP_SECONDS)
-        last = requests(removed)
+        last = compose.requests(removed)
         load.wait_more(300)
-        after = [requests(each) for each in (replicas[0], replicas[2])]
-        assert last == requests(removed)
+        after = [compose.requests(each) for each in (replicas[0], replicas[2])]
+        assert last == compose.requests(removed)
         removed.remove()
     assert not load.failed, load.why(network)
-    scale(network, dfsp2_spsp_server=1)
+    network.scale(dfsp2_spsp_server=1)
 
     assert 3 == len(replicas)
     assert min(counts) > 0.6 * sum(counts) / 3, counts
@@ -59,10 +40,18 @@ def test_requests_spread_over_replicas_and_a_removed_one_is_no_longer_used(netwo
     assert [] == broken_by(load.payments, network.rows("dfsp2"))
 
 
+async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_go(network, caller):
+    counts, load = await payers_scaled(network, caller)
+
+    assert min(counts) > 0.6 * sum(counts) / 2, counts
+    assert {200} == load.statuses(), load.problems
+    assert [] == broken_by(load.payments, network.rows("dfsp2"))
+
+
 def test_a_rolling_update_fails_no_request(network):
     """Each service has two replicas, of which one is made anew and then the other restarted."""
     before = len(network.rows("dfsp2"))
-    scale(network, **{name.replace("-", "_"): 2 for name in ON_THE_WAY})
+    network.scale(**{name.replace("-", "_"): 2 for name in ON_THE_WAY})
     with load_inside(network) as load:
         for service in ON_THE_WAY:
             first, second = network.containers(service)
@@ -76,7 +65,7 @@ def test_a_rolling_update_fails_no_request(network):
             load.wait_more(20)
     rows = network.rows("dfsp2")
     assert not load.failed, load.why(network)
-    scale(network, **{name.replace("-", "_"): 1 for name in ON_THE_WAY})
+    network.scale(**{name.replace("-", "_"): 1 for name in ON_THE_WAY})
 
     assert len(load.outcomes) > 14 * 40
     assert [] == broken_by(load.payments, rows)

@@ -1,14 +1,19 @@
 """The whole network over mutual TLS: `compose.tls.yaml`."""
 
 import asyncio
+import contextlib
 import datetime as dt
+import functools
 import ssl
+from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import aiohttp
 import pytest
 import trustme
+from aiohttp.client_proto import ResponseHandler
 
-from containers.conftest import both_directions, load_inside
+from containers.conftest import both_directions, load_inside, payers_scaled
 from network import certificates
 from support import compose
 from support.exchange import send
@@ -45,11 +50,33 @@ def context(folder=None, ca=None) -> ssl.SSLContext:
     return made
 
 
-def session(made: ssl.SSLContext) -> aiohttp.ClientSession:
+class Connection(ResponseHandler):
+    """Known as long as it is open, and closed without TLS's goodbyes, which a test's loop does not outlast."""
+
+    open_ones: ClassVar[set["Connection"]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.open_ones.add(self)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        super().connection_lost(error)
+        self.open_ones.discard(self)
+
+    def close(self) -> None:
+        self.abort()
+
+
+@contextlib.asynccontextmanager
+async def session(made: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=made, force_close=True)
-    return aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=15), trust_env=False
-    )
+    connector._factory = functools.partial(Connection, loop=asyncio.get_running_loop())
+    timeout = aiohttp.ClientTimeout(total=15)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as caller:
+        yield caller
+    async with asyncio.timeout(10):
+        while Connection.open_ones:
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -91,7 +118,6 @@ async def refused(network, made: ssl.SSLContext) -> bool:
         try:
             await send(caller, "POST", network.urls["dfsp1"] + RESERVE, QUOTE)
         except aiohttp.ClientError:
-            await asyncio.sleep(0.3)  # a refused connection of asyncio's is closed a little later
             return True
     return False
 
@@ -142,6 +168,14 @@ def test_certificates_replaced_on_disk_are_taken_over_without_a_restart(network)
         assert after[hop].startswith("HTTP/1.1 200")
         assert before[hop] != after[hop], hop
     assert started == {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
+
+
+async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_go(network, caller):
+    """The front passes their TLS through, and asks over its own which payer is ready."""
+    counts, load = await payers_scaled(network, caller)
+
+    assert min(counts) > 0.6 * sum(counts) / 2, counts
+    assert {200} == load.statuses(), load.problems
 
 
 @pytest.mark.parametrize("service", compose.SERVICES)

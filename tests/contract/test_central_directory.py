@@ -11,10 +11,10 @@ from multidict import CIMultiDict
 
 from central_directory import app as central_directory
 from chassis.run import StartError
-from chassis.settings import load
 from support.forwarders import FORWARDERS, SOURCE, Answer, authorization, collect_lines, is_error_object
 from support.messages import TEST, headers, keys_of
 from support.serving import served
+from support.settings import load
 
 ADMIN = authorization("admin:admin")
 RESOURCE = {

@@ -180,13 +180,12 @@ async def test_an_unreachable_next_hop_does_not_lose_the_key(forwarder, users_fi
 
 async def test_the_next_hops_own_key_and_trace_id_are_not_passed_back(hop):
     """Each service tells the caller what it knows itself: the two are equal unless a hop is broken."""
-    hop.next_hop.answer = reply(200, {}, L1p_Trace_Id="theirs", Idempotency_Key="theirs", Quote_Batch="9")
+    hop.next_hop.answer = reply(200, {}, L1p_Trace_Id="theirs", Idempotency_Key="theirs")
 
     answer = await hop.send(L1p_Trace_Id="mine", Idempotency_Key="own")
 
     assert ["mine"] == answer.headers.getall(TRACE)
     assert ["own"] == answer.headers.getall(KEY)
-    assert "Quote-Batch" not in answer.headers
 
 
 async def test_the_time_left_is_ten_seconds_where_nobody_said(hop):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chassis.app import SERVICE
 from support.forwarders import EXECUTE, LOOK_UP, SOURCE, Ask, is_error_object
-from support.messages import TEST
+from support.messages import RESERVE, TEST
+from support.serving import raw
 
 MOST_LINE = 8_190
 
@@ -300,3 +301,12 @@ async def test_arbitrary_bytes_on_a_socket_get_a_documented_answer_or_none(hop):
             assert answer.status in {100, 200} or is_error_object(answer)
 
     await asyncio.to_thread(check)
+
+
+async def test_a_reply_to_head_has_no_body(hop):
+    """What stood behind it would be taken for the next reply on the connection."""
+    request = f"HEAD {RESERVE} HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    said = await raw(hop.url, (request % "" + request % "Connection: close\r\n").encode())
+    heads = said.split(b"\r\n\r\n")
+
+    assert [b"HTTP/1.1 405 ", b"HTTP/1.1 405 ", b""] == [head[:13] for head in heads]

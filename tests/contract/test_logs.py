@@ -104,7 +104,7 @@ async def test_an_exception_nobody_expected_is_503_and_its_trace_in_the_log_alon
     def broken(*_args, **_kwargs):
         raise RuntimeError("secret inside")
 
-    monkeypatch.setattr("quoting.server._call", broken)
+    monkeypatch.setattr("quoting.server.Call", broken)
 
     answer = await hop.send()
 

@@ -14,11 +14,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from central_directory import app as central_directory
-from chassis.settings import load
 from quoting.documents import openapi
 from support.forwarders import Ask
 from support.messages import QUOTE, TEST, UNKNOWN_UUID
 from support.serving import Seen, reply, served
+from support.settings import load
 
 DOCUMENT = Ask("GET", "/openapi.json")
 OPERATIONS = {

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from chassis import bodies
 from chassis.app import SERVICE
-from quoting import server
 from support.forwarders import ASKS, EXECUTE, LOOK_UP, SOURCE, Ask, is_error_object
 from support.messages import TRACE
 from support.serving import reply
@@ -282,15 +282,20 @@ async def test_credentials_come_before_expectations(hop):
 
 
 async def test_an_expectation_at_an_unknown_path_gets_an_error_object_too(hop):
-    for ask in (Ask("GET", "/nothing"), Ask("DELETE", SOURCE.path)):
-        answer = await hop.send(ask, adapt=False, Expect="nonsense")
+    answer = await hop.send(Ask("GET", "/nothing"), adapt=False, Expect="nonsense")
 
-        assert (417, "ExpectationFailedError") == (answer.status, answer.id)
-        assert is_error_object(answer)
+    assert (417, "ExpectationFailedError") == (answer.status, answer.id)
+    assert is_error_object(answer)
+
+
+async def test_a_wrong_method_comes_before_expectations(hop):
+    answer = await hop.send(Ask("DELETE", SOURCE.path), adapt=False, Expect="nonsense")
+
+    assert (405, "MethodNotAllowedError") == (answer.status, answer.id)
 
 
 async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
 
     answer = await hop.first(hop.written(SOURCE)[:-10])
 
@@ -301,7 +306,7 @@ async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
 
 async def test_a_body_that_comes_by_the_byte_is_408_too(hop, monkeypatch):
     """The time is for the whole body, not for the next byte."""
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     data = hop.written(SOURCE)
     begin = data.index(b"\r\n\r\n") + 4
 

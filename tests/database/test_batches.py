@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from chassis.errors import IdempotencyKeyReusedError, QuoteMismatchError, UnavailableError
 from dfsp_api.repository import Repository

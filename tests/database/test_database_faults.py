@@ -13,12 +13,12 @@ import pytest
 
 from chassis import database as chassis_database
 from chassis.errors import UnavailableError
-from chassis.settings import load
 from dfsp_api.payee import PayeeSettings, create_app
 from network.postgres import EmbeddedPostgres, _processes_in
 from support.messages import QUOTE, RESERVE, TEST, UNKNOWN_UUID
 from support.payee import Caller, database, is_ready, rows, until, waiting_for_lock
 from support.serving import served
+from support.settings import load
 
 
 @pytest.fixture

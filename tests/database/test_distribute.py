@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 
 from chassis.run import StartError
-from chassis.settings import load
 from dfsp_api import distribute as command
 from dfsp_api.distribute import distribute
 from dfsp_api.payee import PayeeSettings, create_app
 from support.serving import served
+from support.settings import load
 
 CITUS = """
 SET allow_system_table_mods = on;

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 
 from chassis.database import Database
-from chassis.settings import load
 from dfsp_api import distributed
 from dfsp_api.distributed import DistributedRepository
 from dfsp_api.payee import PayeeSettings, create_app
@@ -18,6 +17,7 @@ from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import fingerprint, quote_uuid
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, RESERVE, UNKNOWN_UUID, headers
 from support.serving import served
+from support.settings import load
 
 KINDS = ["postgres", "distributed"]
 STATEMENTS = {

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from network.plan import PORTS, services
+from network.plan import CHAIN, PORTS, services
 from network.processes import Network
 from network.samples import ensure_directory
+from support.settings import DEFAULTS
 
 Overrides = Mapping[str, Mapping[str, str]]
 
@@ -46,10 +47,11 @@ def running(data: Path, database_url: str, users_file: Path, overrides: Override
         first,
         data=data,
         database_url=database_url,
-        environment={"QUOTES_USERS_FILE": str(users_file)},
+        environment={**DEFAULTS, "QUOTES_USERS_FILE": str(users_file)},
     )
     ensure_directory(data / "directory.json", f"http://127.0.0.1:{first + 3}")
-    with Network(specs, logs=logs, overrides=overrides) as network:
+    of_the_chain = [spec for spec in specs if spec.name in CHAIN]
+    with Network(of_the_chain, logs=logs, overrides=overrides) as network:
         network.wait_ready()
         yield Chain(network, database_url, logs)
 

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
+import random
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -28,18 +29,23 @@ ROLES: Final = (
     "spsp-server-backend",
     "dfsp-api",
 )
+FRONTS: Final = ("front", "dfsp2-front")
 DFSP1: Final = ROLES
 DFSP2: Final = tuple(f"dfsp2-{role}" for role in ROLES)
 DIRECTORY: Final = "central-directory"
-SERVICES: Final = (*DFSP1, *DFSP2, DIRECTORY)
+SERVICES: Final = (*FRONTS, *DFSP1, *DFSP2, DIRECTORY)
 DATABASES: Final = ("postgres", "dfsp2-postgres")
+INTEGRATION_SERVICES: Final = ("integrations", "signal-receiver")
+INTEGRATION_FRONTS: Final = ("integrations-front", "receiver-front")
+INTEGRATION_DATABASES: Final = ("integrations-postgres", "receiver-postgres")
 AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
 """Somebody whose account is at this DFSP."""
 STOP_SECONDS: Final = 14
 READY_SECONDS: Final = 90
 
 HEALTH_CHECK: Final = ("python", "-m", "chassis.health")
-_OURS = ("COMPOSE_PROJECT_NAME", "SECRETS", "IMAGE", "DFSP1_PORTS", "DFSP2_PORTS")
+_OURS = ("COMPOSE_PROJECT_NAME", "SECRETS", "IMAGE", "DFSP1_PORT", "DFSP2_PORT")
+_INTEGRATION_OURS = ("INTEGRATIONS_PORT", "RECEIVER_PORT", "WEBHOOKS_SUBNET")
 
 
 @dataclass
@@ -60,11 +66,11 @@ class Network:
     @property
     def urls(self) -> dict[str, str]:
         """Where each DFSP's callers call, at its own payer."""
-        payers = {"dfsp1": "dfsp-api-payer", "dfsp2": "dfsp2-dfsp-api-payer"}
+        fronts = {"dfsp1": "front", "dfsp2": "dfsp2-front"}
         inside = 443 if self.has_tls else 80
         return {
-            dfsp: f"{self.scheme}://{self.run('port', payer, str(inside)).strip()}"
-            for dfsp, payer in payers.items()
+            dfsp: f"{self.scheme}://{self.run('port', front, str(inside)).strip()}"
+            for dfsp, front in fronts.items()
         }
 
     @property
@@ -77,6 +83,11 @@ class Network:
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=300)
         assert not done.returncode, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def scale(self, **counts: int) -> None:
+        """So many replicas of each service, its name with underscores; those there are stay as they are."""
+        scale = [f"--scale={name.replace('_', '-')}={count}" for name, count in counts.items()]
+        self.run("up", "--detach", "--wait", "--no-recreate", *scale)
 
     def containers(self, service: str) -> list[Container]:
         """A service's replicas, stopped ones too, in order of their numbers."""
@@ -108,7 +119,7 @@ class Network:
         container.reload()
         with contextlib.suppress(docker.errors.APIError):
             service = container.labels["com.docker.compose.service"]
-            if service in DATABASES:
+            if service in {*DATABASES, *INTEGRATION_DATABASES}:
                 check = ["pg_isready", "--quiet", "--username=quotes", "--dbname=quotes"]
                 return container.exec_run(check).exit_code == 0
             return container.status == "running" and self.is_ready(container)
@@ -167,8 +178,8 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def network(folder: Path, image: str, *, tls: bool = False, ports: int = 1) -> Iterator[Network]:
-    """The network, ready; nothing of it is left at the end. `ports` for the replicas of a payer's dfsp-api."""
+def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[Network]:
+    """The network, ready; nothing of it is left at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     containers.prepare(folder)
     if tls:
@@ -176,19 +187,22 @@ def network(folder: Path, image: str, *, tls: bool = False, ports: int = 1) -> I
     project = f"dfsp-quoting-test-{'tls-' if tls else ''}{os.getpid()}"
     first = free_ports()
     file = folder / "compose.env"
-    published = {"DFSP1_PORTS": f"{first}-{first + ports - 1}", "DFSP2_PORTS": str(first + ports)}
+    published = {"DFSP1_PORT": str(first), "DFSP2_PORT": str(first + 1)}
     values = {"COMPOSE_PROJECT_NAME": project, "SECRETS": str(folder), "IMAGE": image, **published}
+    subnet = f"10.{random.randrange(100, 250)}.{random.randrange(250)}.{random.randrange(0, 256, 16)}/28"
+    values |= dict(zip(_INTEGRATION_OURS, (str(first + 7), str(first + 8), subnet), strict=True))
     file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     files = ["compose.yaml", "compose.tls.yaml"] if tls else ["compose.yaml"]
-    with contextlib.closing(docker.from_env(timeout=60)) as engine, _without(_OURS):
+    with contextlib.closing(docker.from_env(timeout=60)) as engine, _without((*_OURS, *_INTEGRATION_OURS)):
         compose = DockerCompose(TOP, compose_file_name=files, env_file=str(file))
         with compose:
             yield Network(compose, engine, project, folder, image, tls)
 
 
-def up(scale: Mapping[str, int]) -> Sequence[str]:
-    counts = [part for service, count in scale.items() for part in ("--scale", f"{service}={count}")]
-    return ["up", "--detach", "--wait", "--no-recreate", *counts]
+def requests(container: Container) -> int:
+    """How many a service has logged."""
+    lines = container.logs().decode().splitlines()
+    return sum(json.loads(line).get("event") == "request" for line in lines if line.startswith("{"))
 
 
 @contextlib.contextmanager
@@ -201,9 +215,15 @@ def _without(names: Sequence[str]) -> Iterator[None]:
         os.environ.update(taken)
 
 
-def build(tag: str) -> str:
-    """The image of this tree."""
-    command = ["docker", "build", "--quiet", "--file", "services/Dockerfile", "--tag", tag, "."]
+@contextlib.contextmanager
+def built(tag: str) -> Iterator[None]:
+    """The image of this tree, gone at the end; what it was built from stays cached."""
+    _docker("build", "--quiet", "--file", "services/Dockerfile", "--tag", tag, ".")
+    yield
+    _docker("image", "rm", tag)
+
+
+def _docker(*arguments: str) -> None:
+    command = ["docker", *arguments]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=900)
     assert not done.returncode, done.stdout + done.stderr
-    return tag

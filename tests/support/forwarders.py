@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from chassis.app import SERVICE
-from chassis.settings import Settings, load
+from chassis.settings import Settings
 from chassis.telemetry import Lines
 from dfsp_api import payer
 from spsp_client import app as spsp_client
@@ -26,6 +26,7 @@ from spsp_server import app as spsp_server
 from spsp_server_backend import app as spsp_server_backend
 from support.messages import LOOK_UP_QUERY, RESERVE, RESERVE_DESTINATION, UNKNOWN_UUID, headers
 from support.serving import Stub, raw, reply, served, stub
+from support.settings import load
 
 RECEIVER_URL: Final = "http://spsp-server"
 """What the scripted directory answers."""

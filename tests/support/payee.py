@@ -16,13 +16,13 @@ import aiohttp
 import asyncpg
 
 from chassis.database import Database
-from chassis.settings import load
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
 from dfsp_api.repository import NewQuote, Payment
 from dfsp_api.reservation import fingerprint, quote_uuid
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
 from support.serving import served
+from support.settings import load
 
 PATIENCE_SECONDS: Final = 60
 

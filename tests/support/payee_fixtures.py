@@ -13,6 +13,7 @@ from network.processes import Network
 from support import payee as support
 from support.chain import free_ports
 from support.payee import Caller, FakeClock
+from support.settings import DEFAULTS
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ async def two_processes(database_url, users_file, client, tmp_path) -> AsyncIter
     """Two payees as processes on one database."""
     first = free_ports()
     environment = {
+        **DEFAULTS,
         "QUOTES_ROLE": "payee",
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DATABASE_URL": database_url,

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from network.deadline import Deadline
+from support.settings import DEFAULTS
 
 UP = "The network is up."
 READY_SECONDS = 120
@@ -29,7 +30,7 @@ class SampleRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**own, "PYTHONUNBUFFERED": "1"},
+            env={**own, **DEFAULTS, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

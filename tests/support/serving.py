@@ -17,12 +17,12 @@ Answer = Callable[["Seen"], Awaitable[web.StreamResponse]]
 @asynccontextmanager
 async def served(app: web.Application) -> AsyncIterator[str]:
     """Base URL of a service as `chassis.run` serves it."""
-    async with _listening(Runner(app)) as url:
+    async with listening(Runner(app)) as url:
         yield url
 
 
 @asynccontextmanager
-async def _listening(runner: web.AppRunner, port: int = 0) -> AsyncIterator[str]:
+async def listening(runner: web.AppRunner, port: int = 0) -> AsyncIterator[str]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
@@ -82,7 +82,7 @@ async def stub(answer: Answer, port: int = 0) -> AsyncIterator[Stub]:
     made = Stub(answer)
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{any:.*}", made.handle)
-    async with _listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1), port) as made.url:
+    async with listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1), port) as made.url:
         yield made
 
 

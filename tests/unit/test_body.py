@@ -1,4 +1,4 @@
-"""A body is taken apart and put together without touching a value (quoting.body)."""
+"""A body is taken apart and put together without touching a value (chassis.body)."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.body import Literal, appended, flat, members, without_last, write
 from chassis.errors import InvalidBodyError
-from quoting.body import Literal, member, members, write
 
 TEXT = st.text(alphabet=st.characters())  # lone surrogates included
 VALUES = st.recursive(
@@ -85,11 +85,45 @@ def test_what_json_takes_is_taken(content, a, b):
     assert list(content) == [each.key for each in members(body)]
 
 
-def test_a_member_of_our_own_is_written_like_the_others():
-    found = [*members(b'{"a" : 1.0}'), member("submissionUrl", 'http://x/"\n')]
+@given(content=OBJECTS, a=BLANKS, b=BLANKS, value=st.text())
+def test_a_member_that_is_appended_stands_beside_the_others(content, a, b, value):
+    content.pop("submissionUrl", None)
+    body = (a + json.dumps(content) + b).encode()
+    value = value.encode("utf-8", "replace").decode()
 
-    assert {"a": 1.0, "submissionUrl": 'http://x/"\n'} == json.loads(write(found))
-    assert b'"a":1.0,' in write(found)
+    longer = appended(body, "submissionUrl", value)
+
+    assert {**content, "submissionUrl": value} == json.loads(longer)
+    assert body.rstrip()[:-1].rstrip() == longer[: len(body.rstrip()[:-1].rstrip())]
+
+
+@given(content=OBJECTS, value=st.text())
+def test_what_was_appended_is_taken_away_again(content, value):
+    content.pop("submissionUrl", None)
+    value = value.encode("utf-8", "replace").decode()
+    body = json.dumps({"a": "b", **content}).encode()
+
+    assert body == without_last(appended(body, "submissionUrl", value), "submissionUrl", value)
+    assert without_last(body, "submissionUrl", value) is None
+
+
+@given(
+    body=st.one_of(
+        OBJECTS.map(lambda o: json.dumps(o, ensure_ascii=False).encode("utf-8", "replace")), st.binary()
+    )
+)
+def test_what_is_found_flat_is_what_a_closer_look_finds(body):
+    found = flat(body)
+
+    if found is not None:
+        assert list(found.items()) == [(each.key, each.value) for each in members(body)]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":"1","a":"2"}', b'{"a":1}', b'{"a":"\\u0041"}', b'{"a":["x"]}', b"{", b"[]"]
+)
+def test_what_is_not_flat_is_left_to_a_closer_look(body):
+    assert flat(body) is None
 
 
 @pytest.mark.parametrize(

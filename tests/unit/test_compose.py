@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 import ssl
 from pathlib import Path
 
 from cryptography import x509
 
-from network import certificates, containers
+from network import certificates, compose, containers
 from network.compose_logs import records
 
 TOP = Path(__file__).parents[2]
@@ -37,7 +38,9 @@ def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
 
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
     assert 0o700 == folder.stat().st_mode & 0o777
-    assert before["dfsp1-database-password"] != before["dfsp2-database-password"]
+    assert 4 == len({content for name, content in before.items() if name.endswith("-database-password")})
+    mentioned = re.findall(r"\$\{SECRETS:-.data/compose\}/([a-z0-9.-]+)", (TOP / "compose.yaml").read_text())
+    assert set(mentioned) <= set(before)
     for name, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
         receivers = {each["spspReceiver"] for each in json.loads(before[name])["resources"]}
         assert {f"{scheme}://dfsp1-spsp-server", f"{scheme}://dfsp2-spsp-server"} == receivers
@@ -69,3 +72,18 @@ def test_new_certificates_are_of_the_same_authority(tmp_path):
     assert ca == (tmp_path / "spsp-client" / "ca.pem").read_bytes()
     assert before != (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
     assert 0o600 == (tmp_path / certificates.AUTHORITY / "key.pem").stat().st_mode & 0o777
+
+
+def test_a_service_that_has_no_certificate_yet_gets_one(tmp_path, monkeypatch):
+    """Who has been up before a service was added makes no certificates by hand."""
+    monkeypatch.setattr("sys.argv", ["compose", "prepare", "--tls", "--folder", str(tmp_path)])
+    assert 0 == compose.main()
+    one = tmp_path / "certificates" / "spsp-client" / "certificate.pem"
+    before = one.read_bytes()
+
+    assert 0 == compose.main()
+    assert before == one.read_bytes()
+
+    shutil.rmtree(tmp_path / "certificates" / "front")
+    assert 0 == compose.main()
+    assert (tmp_path / "certificates" / "front" / "certificate.pem").exists()

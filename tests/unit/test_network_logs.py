@@ -1,50 +1,33 @@
 """Log files are followed, merged by time, and put together to calls and requests."""
 
 import io
-import json
 import os
 
 import pytest
 
 from network import lines, logs, records
 from network.logs import Merger
-from network.tail import LogFile, LogFolder
+from network.tail import Chunk, LogFile, LogFolder
 from network.terminal import Terminal
-from network.traffic import Requests, Traffic
+from support.log_lines import entry, record
 
 PLAIN = Terminal(io.StringIO())
 
 
-def entry(service="dfsp-api", *, at=1.0, trace="t", ms=1.0, status=200, **more):
-    fields = {
-        "time": f"2026-11-21T00:00:{at:06.3f}Z",
-        "level": "info",
-        "service": service,
-        "event": "request",
-        "traceId": trace,
-        "caller": "test",
-        "method": "POST",
-        "path": "/v1/quoteSourceAmount",
-        "status": status,
-        "duration_ms": ms,
-    }
-    return json.dumps(fields | more)
-
-
-def record(service="dfsp-api", **fields):
-    return records.read(service, entry(service, **fields), otherwise_at=0)
+def lines_of(file):
+    return [line.decode() for line in Chunk("a", file.chunk()).lines()]
 
 
 def test_a_line_that_is_written_in_parts_comes_whole(tmp_path):
     path = tmp_path / "a.log"
     file = LogFile(path)
-    assert [] == file.lines()
+    assert [] == lines_of(file)
     with path.open("a") as log:
         log.write('{"a"')
         log.flush()
-        assert [] == file.lines()
+        assert [] == lines_of(file)
         log.write(": 1}\nTraceback\n{")
-    assert ['{"a": 1}', "Traceback"] == file.lines()
+    assert ['{"a": 1}', "Traceback"] == lines_of(file)
     file.close()
 
 
@@ -52,9 +35,9 @@ def test_a_file_that_is_emptied_is_read_from_its_beginning(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("old one\nold two\n")
     file = LogFile(path)
-    assert ["old one", "old two"] == file.lines()
+    assert ["old one", "old two"] == lines_of(file)
     path.write_text("new\n")
-    assert ["new"] == file.lines()
+    assert ["new"] == lines_of(file)
     file.close()
 
 
@@ -69,8 +52,86 @@ def test_a_file_that_is_replaced_is_read_to_its_end_and_then_the_new_one(tmp_pat
         log.write("three\n")
     path.write_text("four\n")
 
-    assert ["two", "three", "four"] == [line for _ in range(4) for line in file.lines()]
+    assert ["two", "three", "four"] == [line for _ in range(4) for line in lines_of(file)]
     file.close()
+
+
+def rotate(path, text):
+    """As a service does, with two older files."""
+    for older, newer in ((".2", ".1"), (".1", "")):
+        if path.with_name(path.name + newer).exists():
+            path.with_name(path.name + newer).replace(path.with_name(path.name + older))
+    path.write_text(text)
+
+
+def test_a_file_that_is_rotated_twice_between_two_looks_is_followed_through_all(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    file = LogFile(path)
+    assert ["one"] == lines_of(file)
+    rotate(path, "two\n")
+    rotate(path, "three\n")
+
+    assert [["two"], ["three"], []] == [lines_of(file) for _ in range(3)]
+    file.close()
+
+
+def test_a_file_that_was_rotated_away_altogether_is_left_for_the_current_one(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    file = LogFile(path)
+    file.to_end()
+    for text in ("two\n", "three\n", "four\n"):
+        rotate(path, text)
+
+    assert ["four"] == lines_of(file)
+    file.close()
+
+
+def test_a_line_that_was_broken_off_before_a_rotation_ends_there(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("one\nbroken o")
+    file = LogFile(path)
+    assert ["one"] == lines_of(file)
+    rotate(path, "two\n")
+
+    assert ["broken o", "two"] == lines_of(file)
+    file.close()
+
+
+def test_all_is_read_from_the_oldest_file_on(tmp_path):
+    path = tmp_path / "a.log"
+    for text in ("one\n", "two\n", "three\n"):
+        rotate(path, text)
+    file = LogFile(path)
+
+    assert ["one", "two", "three"] == [line for _ in range(3) for line in lines_of(file)]
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "left"), [(1, ["3"]), (2, ["2", "3"]), (4, ["0", "1", "2", "3"]), (9, ["0", "1", "2", "3"])]
+)
+def test_history_goes_back_into_older_files(tmp_path, count, left):
+    path = tmp_path / "a.log"
+    for text in ("0\n1\n", "2\n3\n"):
+        rotate(path, text)
+    file = LogFile(path)
+    file.to_last(count)
+
+    assert left == [line for _ in range(2) for line in lines_of(file)]
+    file.close()
+
+
+def test_older_files_are_no_services_of_their_own(tmp_path):
+    rotate(tmp_path / "dfsp-api.log", entry(trace="old") + "\n")
+    rotate(tmp_path / "dfsp-api.log", entry(trace="new") + "\n")
+    (tmp_path / "dfsp-api.log.new").touch()
+    folder = LogFolder(tmp_path)
+    read = [one for _ in range(3) for one in folder.read(folder.chunks())]
+    folder.close()
+
+    assert [("dfsp-api", "old"), ("dfsp-api", "new")] == [(one.service, one.trace_id) for one in read]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +143,7 @@ def test_history_begins_at_the_last_lines(tmp_path, count, left):
     file = LogFile(path)
     file.to_last(count)
 
-    assert left == file.lines()
+    assert left == lines_of(file)
     file.close()
 
 
@@ -93,7 +154,7 @@ def test_a_file_that_comes_later_is_read_and_postgres_own_is_not(tmp_path):
     (tmp_path / "postgres.log").write_text("LOG: ready\n")
     now[0] = 1.0
 
-    assert ["dfsp-api"] == [one.service for one in folder.records()]
+    assert ["dfsp-api"] == [one.service for one in folder.read(folder.chunks())]
     folder.close()
 
 
@@ -176,6 +237,13 @@ def test_a_trace_is_one_calls_way_by_when_each_hop_began(data):
     assert [["00:00:00.991", "dfsp-api-payer"], ["00:00:00.997", "dfsp-api"]] == shown(data, trace="one")
 
 
+def test_a_trace_is_looked_for_in_older_files_too(data):
+    log = data / "logs" / "dfsp-api-payer.log"
+    rotate(log, entry("dfsp-api-payer", at=4.0) + "\n")
+
+    assert [["00:00:02.999", "dfsp-api-payer"]] == shown(data, trace="two")
+
+
 def test_a_service_is_that_one_alone(data):
     assert ["dfsp-api", "Traceback"] == [words[-1] for words in shown(data, service="dfsp-api")]
 
@@ -183,53 +251,6 @@ def test_a_service_is_that_one_alone(data):
 def test_a_service_that_does_not_exist_is_said(data):
     with pytest.raises(logs.UnknownServiceError, match="no service 'dfsp'; there are dfsp-api-payer"):
         shown(data, service="dfsp")
-
-
-def test_a_request_is_told_once_by_its_first_service_when_its_trace_is_quiet():
-    requests = Requests()
-    requests.add([record("dfsp-api", at=1.009, ms=2), record("dfsp-api-payer", at=1.01, ms=9)], 0.0)
-    assert [] == requests.take(0.4)
-    assert ["dfsp-api-payer"] == [one.service for one in requests.take(0.5)]
-    requests.add([record("spsp-server", at=1.011, ms=5)], 0.6)
-    assert [] == requests.take(2.0)
-
-
-def test_each_request_of_a_trace_that_is_used_again_is_told():
-    requests = Requests()
-    requests.add([record("dfsp-api-payer", at=at) for at in (1, 2)] + [record(at=1.0, ms=0.5)], 0.0)
-    assert 2 == len(requests.take(1.0))
-    requests.add([record("dfsp-api-payer", at=3)], 1.0)
-    assert 1 == len(requests.take(2.0))
-
-
-def test_a_request_to_a_service_further_down_is_told_too_and_other_lines_are_not():
-    requests = Requests(ignored=["demo"])
-    requests.add([record("spsp-server"), record(trace="demo"), record(trace="e", event="started")], 0.0)
-
-    assert ["spsp-server"] == [one.service for one in requests.take(1.0)]
-
-
-def test_no_more_than_so_many_traces_are_kept_in_memory():
-    requests = Requests()
-    requests.add([record(trace=str(number)) for number in range(7_000)], 0.0)
-
-    assert 2_000 == len(requests.take(0.1))
-    assert 5_000 == len(requests._traces)
-
-
-def test_too_many_requests_to_read_are_summed_up_each_second():
-    stream = io.StringIO()
-    traffic = Traffic(Terminal(stream), wall_clock=lambda: 0.0)
-    traffic.show([record(status=502 if number < 55 and number > 51 else 200) for number in range(362)], 0.0)
-    traffic.show([], 1.0)
-    traffic.show([record()], 1.5)
-    traffic.show([], 2.0)
-    traffic.show([record(trace="readable")], 3.5)
-    told = stream.getvalue().splitlines()
-
-    assert 50 + 3 == len(told)
-    assert ["00:00:00.000  312 requests, 3 failed", "00:00:00.000  1 requests, 0 failed"] == told[50:52]
-    assert told[52].endswith("readable")
 
 
 def test_colour_is_for_terminals_alone_and_not_where_it_is_refused(monkeypatch):

@@ -26,10 +26,29 @@ def test_each_service_calls_the_next_one_of_the_chain():
         ("spsp-server-backend", 9014, "http://127.0.0.1:9015"),
         ("dfsp-api", 9015, None),
         ("central-directory", 9016, None),
+        ("integrations", 9017, None),
+        ("signal-receiver", 9018, None),
     ] == [(name, spec.port, spec.env.get("QUOTES_NEXT_HOP")) for name, spec in made.items()]
     assert made["spsp-client"].env["QUOTES_SUBMISSION_URLS"] == made["spsp-server"].origin
     assert made["spsp-client-proxy"].env["QUOTES_DIRECTORY_URL"] == made["central-directory"].origin
-    assert {"/data/users"} == {spec.env["QUOTES_USERS_FILE"] for spec in made.values()}
+    assert {"/data/users"} == {made[name].env["QUOTES_USERS_FILE"] for name in plan.CHAIN}
+
+
+def test_the_two_integration_services_have_users_of_their_own():
+    made = services()
+
+    assert ["/data/integrations-users", "/data/receiver-users"] == [
+        made[name].env["QUOTES_USERS_FILE"] for name in (plan.INTEGRATIONS, plan.SIGNAL_RECEIVER)
+    ]
+
+
+def test_what_the_caller_says_without_a_file_needs_none():
+    """A service that is told a value and a file for it refuses to start."""
+    own = services(QUOTES_ENCRYPTION_KEYS="own")[plan.INTEGRATIONS].env
+    usual = services()[plan.INTEGRATIONS].env
+
+    assert ("own", None) == (own["QUOTES_ENCRYPTION_KEYS"], own.get("QUOTES_ENCRYPTION_KEYS_FILE"))
+    assert "/data/encryption-keys" == usual["QUOTES_ENCRYPTION_KEYS_FILE"]
 
 
 def test_settings_of_the_caller_reach_every_service_and_nothing_else_does():
@@ -53,11 +72,15 @@ def test_the_caller_may_name_files_and_a_directory_but_not_rewire_the_chain():
     assert "8013" == made["spsp-server"].env["QUOTES_PORT"]
 
 
-def test_only_the_payee_gets_to_know_the_database():
+def test_only_who_keeps_something_there_gets_to_know_the_database():
     made = services(QUOTES_DATABASE_URL="postgresql://user:secret@host/db")
 
-    assert ["dfsp-api"] == [name for name, spec in made.items() if "QUOTES_DATABASE_URL" in spec.env]
-    assert "postgresql://own" == made["dfsp-api"].env["QUOTES_DATABASE_URL"]
+    assert ["dfsp-api", "integrations", "signal-receiver"] == [
+        name for name, spec in made.items() if "QUOTES_DATABASE_URL" in spec.env
+    ]
+    assert {"postgresql://own"} == {
+        spec.env.get("QUOTES_DATABASE_URL", "postgresql://own") for spec in made.values()
+    }
     assert not [spec for spec in made.values() if "secret" in repr(spec)]
 
 

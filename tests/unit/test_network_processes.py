@@ -9,6 +9,7 @@ import pytest
 
 from network import ports
 from network.child import Child
+from network.deadline import Deadline
 from network.lock import DataInUseError, DataLock
 from network.plan import ServiceSpec
 from network.processes import Network, NotReadyError
@@ -104,6 +105,43 @@ def test_a_service_that_does_not_stop_is_killed_and_named(build):
 
     assert ["front"] == network.stop(seconds=0.5)
     assert -signal.SIGKILL == network.children["front"].exit_code
+
+
+def test_the_last_lines_are_those_of_this_start_also_where_the_log_was_rotated_meanwhile(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("an earlier start\n")
+    child = Child("c", ["/bin/echo", "this start"], log=log)
+    child.start()
+    child.wait(5)
+    assert ["this start"] == child.last_lines()
+    log.replace(tmp_path / "log.1")
+    log.write_text("after the rotation\n" * 2)
+
+    assert ["after the rotation"] * 2 == child.last_lines()
+
+
+def test_a_log_that_its_process_does_not_rotate_is_shortened_under_it(tmp_path):
+    log, older = tmp_path / "log", tmp_path / "log.1"
+    child = Child("c", ["/bin/sh", "-c", "echo one; kill -STOP $$; echo two"], log=log)
+    child.start()
+    waiting = Deadline(5)
+    while waiting.waits() and not log.read_text():
+        pass
+    child.shorten_log(5)
+    assert not older.exists()
+    child.shorten_log(4)
+    child.resume()
+    child.wait(5)
+
+    assert ("one\n", "two\n") == (older.read_text(), log.read_text())
+
+
+def test_each_service_is_told_which_file_its_output_goes_to(build, tmp_path):
+    network = build(front={"QUOTES_LOG_FILE": "elsewhere"})
+
+    assert {str(child.log) for child in network.children.values()} == {
+        child.env["QUOTES_LOG_FILE"] for child in network.children.values()
+    }
 
 
 def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):

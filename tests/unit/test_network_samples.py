@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from network import samples
+from chassis.auth import SAMPLE_USERS
+from network import samples, strategy
 from network.samples import SampleError
+from signal_receiver.accounts import SAMPLE_TOKEN
 
 HERE = "http://127.0.0.1:9013"
 
@@ -96,3 +98,22 @@ def test_a_users_file_is_never_there_by_half(users_command, tmp_path):
         samples.ensure_users(tmp_path / "users", {"test": "123", "bad": "1"})
 
     assert [tmp_path / "modules"] == list(tmp_path.iterdir())
+
+
+def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path):
+    file = tmp_path / "encryption-keys"
+    samples.ensure_secret(file, first := samples.encryption_key())
+    samples.ensure_secret(file, samples.encryption_key())
+
+    assert first == file.read_text()
+    assert 0o600 == file.stat().st_mode & 0o777
+    assert samples.encryption_key() != first
+
+
+def test_the_samples_are_those_that_are_for_loopback_alone():
+    """The network starts services as processes and imports none: the two tables must be kept alike by hand."""
+    everybodys = samples.CALLERS | samples.INTEGRATION_CALLERS | samples.RECEIVER_CALLERS
+
+    assert SAMPLE_USERS == everybodys
+    assert f'token = "{SAMPLE_TOKEN}"' in samples.ACCOUNTS
+    assert {strategy.USER, strategy.ENGINE} == set(samples.INTEGRATION_CALLERS)

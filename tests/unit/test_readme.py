@@ -9,6 +9,8 @@ from central_directory.app import CentralDirectorySettings
 from chassis.settings import variables
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
+from integrations.app import IntegrationsSettings
+from signal_receiver.app import ReceiverSettings
 from spsp_client.app import SpspClientSettings
 from spsp_client_proxy.app import SpspClientProxySettings
 from spsp_server.app import SpspServerSettings
@@ -23,12 +25,15 @@ SERVICES = {
     "spsp-server-backend": SpspServerBackendSettings,
     "dfsp-api (payee)": PayeeSettings,
     "central-directory": CentralDirectorySettings,
+    "integrations": IntegrationsSettings,
+    "signal-receiver": ReceiverSettings,
 }
 # defaults that are told in words, being different in each service or a path
 WORDS = {
     "QUOTES_PORT": "each its own, see the chain",
     "QUOTES_NEXT_HOP": "the next port on loopback",
     "QUOTES_FEE_SCHEDULE": "the sample",
+    "QUOTES_INSTRUMENTS": "the sample",
 }
 ROLE = "QUOTES_ROLE"  # chooses the settings class, so it is in none
 
@@ -40,7 +45,8 @@ def table() -> dict[str, tuple[set[str], str]]:
 
 
 def _services(cell: str) -> set[str]:
-    return set(SERVICES) if cell.strip() == "all" else {name.strip() for name in cell.split(",")}
+    every = {"all": set(SERVICES), "all of the chain": set(SERVICES) - {"integrations", "signal-receiver"}}
+    return every.get(cell.strip()) or {name.strip() for name in cell.split(",")}
 
 
 def settings() -> dict[str, tuple[set[str], set[str]]]:
@@ -67,7 +73,7 @@ def test_the_table_says_which_services_have_a_variable_and_its_default(name):
 
 def _only(defaults: set[str]) -> str:
     (default,) = defaults
-    return {"": "none", "None": "none", "False": "false"}.get(default, default)
+    return {"": "none", "()": "none", "None": "none", "False": "false"}.get(default, default)
 
 
 def test_every_service_has_a_port_of_its_own_and_the_chain_shows_it():

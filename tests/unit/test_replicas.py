@@ -4,10 +4,11 @@ import asyncio
 import socket
 from types import SimpleNamespace
 
-import aiohttp
 import pytest
 
 from chassis import outbound
+from chassis import replicas as replicas_
+from chassis.outgoing import BrokenReplyError, ClosedTooSoonError, NotConnectedError
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 
@@ -32,7 +33,7 @@ async def names(monkeypatch):
 def clock(monkeypatch):
     """Moved by hand."""
     now = [1_000.0]
-    monkeypatch.setattr(outbound, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(replicas_, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -48,19 +49,19 @@ async def bases(replicas, count):
 
 
 async def test_replicas_take_turns(names):
-    used = await bases(outbound.Replicas(), 100)
+    used = await bases(replicas_.Replicas(), 100)
 
     assert {"http://10.0.0.1": 50, "http://10.0.0.2": 50} == {each: used.count(each) for each in used}
 
 
 async def test_a_place_is_an_address_and_the_host_header_the_name(names):
-    place = await outbound.Replicas().next(BASE)
+    place = await replicas_.Replicas().next(BASE)
 
     assert {"Host": "spsp-server"} == place.headers
 
 
 async def test_a_repetition_goes_elsewhere(names):
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     for _ in range(10):
         place = await replicas.next(BASE)
         other = await replicas.instead_of(place, BASE, is_away=False)
@@ -68,7 +69,7 @@ async def test_a_repetition_goes_elsewhere(names):
 
 
 async def test_what_cannot_be_reached_is_left_out_for_two_seconds(names, clock):
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     place = await replicas.next(BASE)
     await replicas.instead_of(place, BASE, is_away=True)
 
@@ -79,7 +80,7 @@ async def test_what_cannot_be_reached_is_left_out_for_two_seconds(names, clock):
 
 async def test_what_alone_is_there_is_never_left_out(names):
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     place = await replicas.next(BASE)
 
     assert place == await replicas.instead_of(place, BASE, is_away=True)
@@ -89,7 +90,7 @@ async def test_what_alone_is_there_is_never_left_out(names):
 async def test_where_there_is_nowhere_else_the_name_is_looked_up_again(names):
     """A service that was made anew has another address."""
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     place = await replicas.next(BASE)
     names["spsp-server"] = ["10.0.0.9"]
 
@@ -98,7 +99,7 @@ async def test_where_there_is_nowhere_else_the_name_is_looked_up_again(names):
 
 async def test_after_a_pause_no_old_address_is_used(names, clock):
     """It may be another service's by then: seen as an answer of spsp-client to what was meant for spsp-server."""
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     await replicas.next(BASE)
     names["spsp-server"] = ["10.0.0.8"]
     clock[0] += 60
@@ -107,7 +108,7 @@ async def test_after_a_pause_no_old_address_is_used(names, clock):
 
 
 async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock):
-    replicas = outbound.Replicas()
+    replicas = replicas_.Replicas()
     before = set(await bases(replicas, 4))
     names["spsp-server"] = []
     clock[0] += 60
@@ -118,11 +119,8 @@ async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock)
 @pytest.mark.parametrize(
     "error",
     [
-        aiohttp.ServerDisconnectedError(),
-        aiohttp.ClientOSError(104, "reset"),
-        aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
-        aiohttp.ClientConnectionError("Connection closed"),
-        aiohttp.ConnectionTimeoutError(),
+        ClosedTooSoonError(),
+        NotConnectedError(),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -147,7 +145,7 @@ async def test_nothing_is_repeated_once_a_reply_has_begun(names, outgoing, monke
 
     async def once(place, *_request):
         tried.append(place.base)
-        raise aiohttp.ClientPayloadError
+        raise BrokenReplyError
 
     monkeypatch.setattr(outgoing, "_once", once)
 

@@ -2,11 +2,11 @@
 
 import itertools
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from chassis.errors import (
     IdempotencyKeyReusedError,
@@ -14,9 +14,10 @@ from chassis.errors import (
     QuoteMismatchError,
     QuoteNotFoundError,
 )
+from chassis.schemas import parse
 from dfsp_api.reservation import Quote, executed, fingerprint, looked_up, quote_uuid, reserved, told
 from quoting.call import Operation
-from quoting.schemas import RESERVATION, parse
+from quoting.schemas import RESERVATION
 from support.messages import QUOTE
 
 NAMESPACE = bytes(range(32))

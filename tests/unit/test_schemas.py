@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from iso4217 import raw_table
 
 from chassis.errors import InvalidBodyError, InvalidQueryParameterError
+from chassis.schemas import check_query, parse
 from quoting.schemas import (
     MOST_AMOUNT_DIGITS,
     PARAMETERS,
     PAYMENT,
     RECEIVER,
     RESERVATION,
-    check_query,
     exponents,
-    parse,
     same_amount,
 )
 from support.messages import QUOTE

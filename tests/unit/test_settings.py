@@ -4,6 +4,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from cryptography.fernet import Fernet
 
 from central_directory.app import CentralDirectorySettings
 from chassis.settings import (
@@ -21,7 +22,9 @@ from chassis.settings import (
 )
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
+from integrations.app import IntegrationsSettings
 from quoting.forwarder import ForwarderSettings
+from signal_receiver.app import ReceiverSettings
 from spsp_client.app import SpspClientSettings
 from spsp_client_proxy.app import SpspClientProxySettings
 from spsp_server.app import SpspServerSettings
@@ -35,11 +38,14 @@ PORTS = {
     SpspServerBackendSettings: 8014,
     PayeeSettings: 8015,
     CentralDirectorySettings: 8016,
+    IntegrationsSettings: 8017,
+    ReceiverSettings: 8018,
 }
 ALL_NEEDED = {
     "QUOTES_USERS_FILE": "users",
     "QUOTES_DIRECTORY_FILE": "directory.json",
     "QUOTES_DATABASE_URL": "postgres:///quotes",
+    "QUOTES_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
 }
 
 

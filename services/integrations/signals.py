@@ -1,0 +1,203 @@
+"""What the strategy engine does: strategies, and their signals, each of which becomes an event in each lane.
+
+Signals that come while others are being written travel together: one transaction, one commit.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from chassis.database import Connection, Database
+from chassis.errors import ConflictError, NotFoundError, QuotingError
+from integrations import outbox
+from integrations.batches import Batches
+from integrations.delivery import Deliverer
+from integrations.events import LIVES_SECONDS, Signal, Strategy
+
+MOST_SIGNALS: Final = 256
+
+PUT: Final = """
+INSERT INTO strategy AS s (id, name, user_email) VALUES ($1, $2, $3)
+ON CONFLICT (id) DO UPDATE SET name = $2 WHERE lower(s.user_email) = lower($3)
+RETURNING id
+"""
+
+NAMES: Final = "SELECT id, name FROM strategy WHERE id = ANY($1::text[])"
+
+# the row decides: a strategy that is being disabled is so from the moment its lane is locked
+LANES: Final = """
+SELECT id, strategy_id FROM lane WHERE strategy_id = ANY($1::text[]) AND is_enabled
+ORDER BY id FOR NO KEY UPDATE
+"""
+
+# sorted, as two batches with the same signals must not wait for each other
+REMEMBER: Final = """
+INSERT INTO signal (strategy_id, signal_id, fingerprint, events)
+SELECT DISTINCT ON (strategy_id, signal_id) strategy_id, signal_id, fingerprint, events
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::integer[]) WITH ORDINALITY
+    AS s (strategy_id, signal_id, fingerprint, events, position)
+ORDER BY strategy_id, signal_id, position
+ON CONFLICT (strategy_id, signal_id) DO NOTHING
+RETURNING strategy_id, signal_id
+"""
+
+FIND: Final = """
+SELECT s.strategy_id, s.signal_id, s.fingerprint, s.events
+FROM signal s JOIN unnest($1::text[], $2::text[]) AS w (strategy_id, signal_id)
+    ON s.strategy_id = w.strategy_id AND s.signal_id = w.signal_id
+"""
+
+SEND: Final = """
+WITH s AS (
+    SELECT s.*, row_number() OVER (PARTITION BY strategy_id ORDER BY position) AS rank,
+        count(*) OVER (PARTITION BY strategy_id) AS total
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) WITH ORDINALITY
+        AS s (strategy_id, type, data, life_seconds, position)
+), l AS (
+    UPDATE lane SET last_seq = last_seq + t.total
+    FROM (SELECT DISTINCT strategy_id, total FROM s) t
+    WHERE lane.id = ANY($1::bigint[]) AND lane.strategy_id = t.strategy_id
+    RETURNING lane.id, lane.integration_id, lane.strategy_id, lane.last_seq - t.total AS before
+)
+INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires)
+SELECT l.id, l.before + s.rank, l.integration_id, s.type,
+    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, s.data,
+    clock_timestamp() + make_interval(secs => s.life_seconds)
+FROM l JOIN s ON s.strategy_id = l.strategy_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A signal as the engine gave it."""
+
+    strategy_id: str
+    signal_id: str
+    type: str
+    direction: str
+    ticker: str
+    quantity: str
+    position_id: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.strategy_id, self.signal_id
+
+    def fingerprint(self) -> bytes:
+        """Equal for what says the same: 10 and 10.0 are one quantity."""
+        parts = (self.type, self.direction, self.ticker, _canonical(self.quantity), self.position_id)
+        return hashlib.sha256("".join(f"{len(each)}:{each}" for each in parts).encode()).digest()
+
+    def data(self, name: str) -> str:
+        signal = Signal(
+            self.direction,
+            self.ticker,
+            msgspec.Raw(self.quantity.encode()),
+            Strategy(self.strategy_id, name),
+            self.position_id,
+        )
+        return msgspec.json.encode(signal).decode()
+
+
+def _canonical(quantity: str) -> str:
+    return f"{Decimal(quantity).normalize():f}"
+
+
+def given(strategy_id: str, body: Mapping[str, Any]) -> Given:
+    return Given(
+        strategy_id,
+        body["signalId"],
+        body["type"],
+        body["direction"],
+        body["ticker"],
+        body["quantity"],
+        body["proquantPositionId"],
+    )
+
+
+class Signals:
+    """Strategies and their signals."""
+
+    def __init__(self, database: Database, deliverer: Deliverer) -> None:
+        self._database = database
+        self._deliverer = deliverer
+        self._batches: Batches[Given, int | QuotingError] = Batches(self._send, MOST_SIGNALS)
+
+    async def put_strategy(self, id_: str, name: str, user_email: str) -> None:
+        """Makes a strategy, or renames it. Raises ConflictError where it is another user's."""
+        if not await self._database.fetch(PUT, id_, name, user_email):
+            raise ConflictError("The strategy is another user's.")
+
+    async def send(self, signal: Given) -> int:
+        """How many events it has become; the same again becomes none, and has the same answer.
+
+        Raises NotFoundError for a strategy that is not known, ConflictError where the signalId is that of
+        another signal, UnavailableError.
+        """
+        result = await self._batches.add(signal)
+        if isinstance(result, QuotingError):
+            raise result
+        return result
+
+    async def _send(self, signals: Sequence[Given]) -> list[int | QuotingError]:
+        has_room = self._deliverer.has_room
+
+        async def work(connection: Connection) -> list[int | QuotingError]:
+            results = await _send(connection, signals)
+            if not has_room:
+                await outbox.ready(connection)
+            return results
+
+        results = await self._database.transaction(work)
+        self._deliverer.wake()
+        return results
+
+
+async def _send(connection: Connection, signals: Sequence[Given]) -> list[int | QuotingError]:
+    ids = list({each.strategy_id for each in signals})
+    names = {row["id"]: row["name"] for row in await connection.fetch(NAMES, ids)}
+    lanes: dict[str, list[int]] = {each: [] for each in names}
+    for row in await connection.fetch(LANES, ids):
+        lanes[row["strategy_id"]].append(row["id"])
+    known = [each for each in signals if each.strategy_id in names]
+    rows = await connection.fetch(
+        REMEMBER,
+        [each.strategy_id for each in known],
+        [each.signal_id for each in known],
+        [each.fingerprint() for each in known],
+        [len(lanes[each.strategy_id]) for each in known],
+    )
+    new = {(row["strategy_id"], row["signal_id"]) for row in rows}
+    first = {each.key: each for each in reversed(known) if each.key in new}
+    fresh = [each for each in known if first.get(each.key) is each and lanes[each.strategy_id]]
+    if fresh:
+        types = [f"SIGNAL_{each.type}" for each in fresh]
+        await connection.execute(
+            SEND,
+            [lane for found in lanes.values() for lane in found],
+            [each.strategy_id for each in fresh],
+            types,
+            [each.data(names[each.strategy_id]) for each in fresh],
+            [LIVES_SECONDS[each] for each in types],
+        )
+    written = {key: (each.fingerprint(), len(lanes[each.strategy_id])) for key, each in first.items()}
+    old = [each.key for each in known if each.key not in new]
+    if old:
+        found = await connection.fetch(FIND, *map(list, zip(*old, strict=True)))
+        written |= {
+            (row["strategy_id"], row["signal_id"]): (row["fingerprint"], row["events"]) for row in found
+        }
+    return [_result(each, written) for each in signals]
+
+
+def _result(signal: Given, written: Mapping[tuple[str, str], tuple[bytes, int]]) -> int | QuotingError:
+    if signal.key not in written:
+        return NotFoundError("There is no such strategy.")
+    fingerprint, events = written[signal.key]
+    if fingerprint != signal.fingerprint():
+        return ConflictError("The signalId belongs to another signal.")
+    return events

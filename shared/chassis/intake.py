@@ -1,0 +1,193 @@
+"""The way in for messages: routes, and what every message meets before and after its route's own work.
+
+A message meets the same whether it came alone over HTTP or as one line among others (wire.md §4, §8): what
+comes while the service stops or has its hands full is refused, then come the credentials, then the route's
+own work; whatever is raised becomes an error object; a log line and the metrics say how it went.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from chassis.app import SERVICE, Service, as_error, error_headers
+from chassis.bodies import read_json
+from chassis.errors import MethodNotAllowedError, QuotingError, error_object
+from chassis.messages import Message, Reply
+from chassis.telemetry import TRACE_HEADER
+from chassis.written import reply_to
+
+
+class Route(Protocol):
+    """What one method and path do."""
+
+    pattern: str
+    """The path, with names in braces where it varies: for metrics."""
+    is_open: bool
+    """Whether anybody may call it: what it does itself says who the caller is."""
+
+    def begin(self, message: Message) -> None:
+        """Called before anything can be refused."""
+
+    async def answer(self, message: Message) -> Reply:
+        """The reply, or raises a QuotingError."""
+
+
+class Plain:
+    """A route that is a coroutine and nothing more."""
+
+    is_open = False
+
+    def __init__(self, pattern: str, work: Callable[[Message], Awaitable[Reply]]) -> None:
+        self.pattern = pattern
+        self._work = work
+
+    def begin(self, message: Message) -> None:
+        del message
+
+    async def answer(self, message: Message) -> Reply:
+        return await self._work(message)
+
+
+class Refusing:
+    """A route that only refuses, before anything else is looked at."""
+
+    is_open = False
+
+    def __init__(self, pattern: str, error: QuotingError) -> None:
+        self.pattern = pattern
+        self._error = error
+
+    def begin(self, message: Message) -> None:
+        del message
+        raise self._error
+
+    async def answer(self, message: Message) -> Reply:
+        del message
+        raise self._error
+
+
+class Routes:
+    """Routes by path and method. A path may end in one segment that varies."""
+
+    def __init__(self) -> None:
+        self._of_path: dict[str, dict[str, Route]] = {}
+        self._below: dict[str, dict[str, Route]] = {}
+
+    def add(self, method: str, route: Route) -> None:
+        """Adds a route under its pattern, of which only the last segment may be in braces."""
+        prefix, brace, _ = route.pattern.partition("{")
+        (self._below if brace else self._of_path).setdefault(prefix, {})[method] = route
+
+    def find(self, method: str, path: str) -> Route | None:
+        """The route, one that refuses the method, or None where there is no such path."""
+        of_method = self._of_path.get(path)
+        if of_method is None:
+            prefix, slash, last = path.rpartition("/")
+            of_method = self._below.get(prefix + slash) if last else None
+            if of_method is None:
+                return None
+        route = of_method.get(method)
+        if route is None:
+            pattern = next(iter(of_method.values())).pattern
+            allow = ", ".join(sorted(of_method))
+            return Refusing(pattern, MethodNotAllowedError(headers={hdrs.ALLOW: allow}))
+        return route
+
+
+async def take(service: Service, message: Message, route: Route) -> Reply:
+    """The reply to a message, never an exception; the same however the message came."""
+    pace = service.pace
+    pace.in_hand += 1
+    try:
+        route.begin(message)
+        service.refuse_new()
+        service.refuse_late(message.waited, message.time_left)
+        if not route.is_open:
+            message.caller = await service.credentials.check(
+                message.headers.getall(hdrs.AUTHORIZATION, ()), message.address
+            )
+        reply = await route.answer(message)
+    except Exception as raised:  # noqa: BLE001 - the one place for messages: whatever fails, the caller gets an answer
+        reply = refusal(as_error(raised), service, message.trace_id)
+    finally:
+        pace.in_hand -= 1
+    seconds = time.monotonic() - message.began
+    if reply.status == 200:  # noqa: PLR2004 - what is refused may be so at once
+        pace.answered(seconds - message.waited)
+    service.telemetry.request(
+        trace_id=message.trace_id,
+        caller=message.caller,
+        method=message.method if message.method in hdrs.METH_ALL else "OTHER",
+        path=service.shown_path(message.path, route.pattern),
+        route=route.pattern,
+        status=reply.status,
+        seconds=seconds,
+        error=(reply.error_id, reply.cause) if reply.error_id is not None else None,
+    )
+    return reply
+
+
+def refusal(error: QuotingError, service: Service, trace_id: str) -> Reply:
+    """The reply that an error is (wire.md §4)."""
+    return Reply(
+        error.status,
+        error_object(error, service.name, trace_id),
+        tuple(error_headers(error, service.name).items()),
+        error_id=error.id,
+        cause=error.cause or error.message,
+    )
+
+
+class HttpMessage(Message):
+    """A message that came alone."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.BaseRequest, waited: float) -> None:
+        url = request.rel_url
+        super().__init__(request.method, url.raw_path, url.raw_query_string, request.headers)
+        self._request = request
+        self.waited = waited
+        self.began -= waited
+
+    @property
+    def address(self) -> str:
+        return self._request.remote or ""
+
+    @property
+    def origin(self) -> str:
+        return f"{self._request.scheme}://{self._request.host}"
+
+    async def body(self) -> bytes:
+        return await read_json(self._request)
+
+
+def serve_routes(app: web.Application, routes: Routes) -> None:
+    """Answers what ``routes`` knows, past aiohttp's router and middlewares; all else goes to these."""
+    service = app[SERVICE]
+
+    def direct(request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
+        route = routes.find(request.method, request.rel_url.raw_path)
+        return None if route is None else _answered(service, request, route)
+
+    service.direct.append(direct)
+
+
+async def _answered(service: Service, request: web.BaseRequest, route: Route) -> web.StreamResponse:
+    message = HttpMessage(request, service.pace.waited(request.transport))
+    reply = await take(service, message, route)
+    headers = {
+        hdrs.CONTENT_TYPE: reply.content_type,
+        TRACE_HEADER: message.trace_id,
+        hdrs.SERVER: service.name,
+        **service.announces,
+        **message.reply_headers,
+    }
+    if reply.headers:
+        headers.update(reply.headers)
+    response = reply_to(request, reply.status, headers, reply.body)
+    if service.is_leaving:
+        response.force_close()
+    return response

@@ -1,0 +1,75 @@
+"""How long callers wait here, and whom to refuse because of it.
+
+Under overload requests wait where no program sees them, in the buffers of sockets that have not been read; Linux
+tells for each socket how long ago its data came. What has waited there, and the time that even the fastest answers
+take now, say whether a request would be answered in time; what would not is refused at once, which costs a tenth
+of answering it and lets the others be in time. One slow receiver among fast ones makes nobody be refused.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+WINDOW_SECONDS: Final = 0.1
+PRESSURE_SECONDS: Final = 0.1
+"""Faster than this nobody is refused, whatever little time he gives."""
+LEAST_IN_HAND: Final = 64
+"""With fewer in hand nobody has waited for long."""
+
+_LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
+"""tcpi_last_data_recv of Linux' struct tcp_info, in milliseconds."""
+
+
+class Pace:
+    """What one service's answers take, in windows of a tenth of a second."""
+
+    def __init__(self, most_wait_seconds: float) -> None:
+        self._most_wait = most_wait_seconds
+        self.in_hand = 0
+        """Requests that are being worked on."""
+        self._fastest = float("inf")
+        self._expected = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to look at the clock; in the event loop that answers."""
+        self._set_timer()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def answered(self, seconds: float) -> None:
+        """One request was answered as it should be, ``seconds`` after it had been read."""
+        self._fastest = min(self._fastest, seconds)
+
+    def is_too_late_for(self, waited: float, left: float) -> bool:
+        """Whether what has ``waited`` and has ``left`` seconds would most likely be answered too late."""
+        late = waited + self._expected
+        return late > PRESSURE_SECONDS and late > min(left, self._most_wait)
+
+    def waited(self, transport: asyncio.BaseTransport | None) -> float:
+        """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
+        if self.in_hand < LEAST_IN_HAND or transport is None:
+            return 0.0
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is None or not hasattr(socket, "TCP_INFO"):
+            return 0.0
+        try:
+            information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+        except OSError:  # no TCP, or gone
+            return 0.0
+        if len(information) < _LAST_DATA_RECEIVED.size:
+            return 0.0
+        milliseconds: int = _LAST_DATA_RECEIVED.unpack(information)[0]
+        return milliseconds / 1_000
+
+    def _set_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._look)
+
+    def _look(self) -> None:
+        # what refusing itself takes, when it takes long, is no reason to refuse all
+        self._expected = 0.0 if self._fastest == float("inf") else min(self._fastest, self._most_wait / 2)
+        self._fastest = float("inf")
+        self._set_timer()

@@ -1,0 +1,36 @@
+"""Queries as wire.md §4 lets them in."""
+
+from typing import Final
+from urllib.parse import parse_qsl
+
+from chassis.errors import Fault, InvalidQueryParameterError
+from chassis.schemas import UNPRINTABLE
+
+MOST_QUERY_PARAMETERS: Final = 10
+
+
+def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """The parameters of a query as it was written. Raises InvalidQueryParameterError with all faults at once."""
+    if not raw:
+        return ()
+    try:
+        pairs = parse_qsl(
+            raw, keep_blank_values=True, errors="surrogateescape", max_num_fields=MOST_QUERY_PARAMETERS
+        )
+    except ValueError:
+        raise InvalidQueryParameterError(
+            faults=[Fault("query", f"must hold at most {MOST_QUERY_PARAMETERS} parameters")]
+        ) from None
+    faults = []
+    seen: set[str] = set()
+    for name, value in pairs:
+        if name not in allowed:
+            faults.append(Fault(name, "is not a parameter of this operation", value))
+        elif name in seen:
+            faults.append(Fault(name, "is there twice", value))
+        elif UNPRINTABLE.search(value):
+            faults.append(Fault(name, "must be UTF-8 without control characters", value))
+        seen.add(name)
+    if faults:
+        raise InvalidQueryParameterError(faults=faults)
+    return tuple(pairs)

@@ -1,0 +1,77 @@
+"""Fast accept, slow explain: the two ends' checks of whole messages.
+
+A body that is plainly right is taken in a few microseconds. Whatever is not, or is written in a less common way,
+goes to marshmallow, which takes it after all or says what is wrong with it. A property test holds the two together.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from chassis.body import flat
+from chassis.schemas import parse
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE
+from quoting.schemas import PARAMETERS, PAYMENT, RESERVATION, exponents
+
+Match = Callable[[str], object]
+
+_PRINTABLE: Final = "[^\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+
+
+def _amount(most_fraction_digits: int) -> Match:
+    """Above zero, and of fewer digits than the schema takes."""
+    fraction = rf"(\.[0-9]{{1,{most_fraction_digits}}})?" if most_fraction_digits else ""
+    return re.compile(rf"(?=[0.]*[1-9])(0|[1-9][0-9]{{0,12}}){fraction}\Z").match
+
+
+_AMOUNT_OF: Final[Mapping[int, Match]] = {digits: _amount(digits) for digits in range(5)}
+_ANY_AMOUNT: Final = _AMOUNT_OF[4]
+_RULES: Final[Sequence[tuple[str, Match]]] = (
+    ("currencySymbol", re.compile(rf"{_PRINTABLE}{{1,8}}\Z").match),
+    (
+        "account",
+        re.compile(
+            r"https?://[a-z0-9]+([.-][a-z0-9]+)*(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/%?=&+-]{0,1500})?\Z"
+        ).match,
+    ),
+    ("identifier", re.compile(rf"{_PRINTABLE}{{1,128}}\Z").match),
+    ("identifierType", re.compile(r"[a-z0-9_-]{1,32}\Z").match),
+    ("transferType", re.compile(r"[A-Za-z0-9_-]{1,32}\Z").match),
+)
+_RECEIVER: Final = [rule for rule in _RULES if rule[0] in {IDENTIFIER, IDENTIFIER_TYPE}]
+_EXPONENTS: Final = exponents()
+_LONGEST_HOST: Final = 300
+
+
+def reservation(body: bytes) -> dict[str, str]:
+    """The seven fields of a reservation. Raises InvalidBodyError with all faults at once."""
+    found = flat(body)
+    if found is not None and len(found) == len(PARAMETERS) and _is_right(found, of_currency=True):
+        return {name: found[name] for name in PARAMETERS}
+    return parse(RESERVATION, body)
+
+
+def payment(body: bytes) -> dict[str, str]:
+    """The fields of an execution, of which two may be left out. Raises InvalidBodyError with all faults at once."""
+    found = flat(body)
+    if found is not None and len(found) == len(PARAMETERS) and _is_right(found, of_currency=False):
+        return {name: found[name] for name in PARAMETERS}
+    return parse(PAYMENT, body)
+
+
+def is_receiver(found: Mapping[str, str]) -> bool:
+    """Whether identifier and identifierType are there and plainly right."""
+    return all(matches(found.get(name, "")) for name, matches in _RECEIVER)
+
+
+def _is_right(found: Mapping[str, str], *, of_currency: bool) -> bool:
+    exponent = _EXPONENTS.get(found.get("currencyCode", ""))
+    if exponent is None or len(found.get("account", "")) > _LONGEST_HOST + 1_500:
+        return False
+    is_amount = _AMOUNT_OF[exponent] if of_currency else _ANY_AMOUNT
+    if not is_amount(found.get("amount", "")):
+        return False
+    for name, matches in _RULES:  # noqa: SIM110 - a generator costs as much again
+        if not matches(found.get(name, "")):
+            return False
+    return True

@@ -1,0 +1,243 @@
+"""`POST /v1/batch`: many messages in one request (wire.md §8).
+
+The envelope needs no credentials and gives no rights: each line meets what it would have met alone.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from chassis.app import SERVICE, Service
+from chassis.bodies import MOST_BODY_BYTES, is_of_type, read, require_json
+from chassis.errors import (
+    InvalidBodyError,
+    InvalidHeaderError,
+    InvalidUriParameterError,
+    MethodNotAllowedError,
+    NotFoundError,
+    PayloadTooLargeError,
+    QuotingError,
+    UnsupportedMediaTypeError,
+    error_object,
+)
+from chassis.intake import Refusing, Route, Routes, take
+from chassis.listener import MOST_FIELD_BYTES, MOST_LINE_BYTES, answer
+from chassis.messages import JSON, Message, Reply
+from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.written import reply_to
+from quoting.lines import (
+    BATCH_HEADER,
+    BATCH_PATH,
+    LINE_ERRORS,
+    MEDIA_TYPE,
+    MOST_BATCH_BYTES,
+    AnswerLine,
+    RequestLine,
+    answer_line,
+    read_request,
+    split,
+)
+
+_UNKNOWN: Final = "none"
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+MOST_ID_SHOWN: Final = 64
+
+
+def add_batches(app: web.Application, routes: Routes, most_lines: int) -> None:
+    """Takes batches of messages to ``routes``, and says so on every reply; 0 lines: takes none."""
+    if not most_lines:
+        return
+    service = app[SERVICE]
+    service.announces[BATCH_HEADER] = str(most_lines)
+    batches = _Batches(service, routes, most_lines)
+
+    def direct(request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
+        return batches.serve(request) if request.rel_url.raw_path == BATCH_PATH else None
+
+    service.direct.append(direct)
+
+
+class LineMessage(Message):
+    """A message that came as a line."""
+
+    __slots__ = ("_address", "_body")
+
+    def __init__(self, line: RequestLine, address: str) -> None:
+        path, _, query = line.path.partition("?")
+        super().__init__(line.method, path, query, CIMultiDict(line.headers))
+        self._address = address
+        self._body = line.body
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def origin(self) -> str:
+        return f"http://{self.headers.get(hdrs.HOST, '')}"
+
+    async def body(self) -> bytes:
+        require_json(self.headers)
+        body = (self._body or "").encode("utf-8", "surrogateescape")
+        if len(body) > MOST_BODY_BYTES:
+            raise PayloadTooLargeError
+        return body
+
+
+class _Batches:
+    def __init__(self, service: Service, routes: Routes, most_lines: int) -> None:
+        self._service = service
+        self._routes = routes
+        self._most_lines = most_lines
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        service = self._service
+        service.in_hand += 1
+        try:
+            lines = await self._lines(request)
+        except QuotingError as error:
+            return answer(error, service, request.headers.getall(TRACE_HEADER, ()))
+        else:
+            return await self._answered(request, lines)
+        finally:
+            service.in_hand -= 1
+
+    async def _lines(self, request: web.BaseRequest) -> list[bytes]:
+        """The whole batch, before anything of it is begun. Raises what then stands for all of it."""
+        if request.method != "POST":
+            raise MethodNotAllowedError(headers={hdrs.ALLOW: "POST"})
+        self._service.refuse_new()
+        if not is_of_type(request.headers, MEDIA_TYPE):
+            raise UnsupportedMediaTypeError("A batch must be application/x-ndjson, in UTF-8.")
+        lines = split(await read(request, MOST_BATCH_BYTES))
+        if len(lines) > self._most_lines:
+            raise PayloadTooLargeError(f"A batch may hold {self._most_lines} lines at most.")
+        return list(lines)
+
+    async def _answered(self, request: web.BaseRequest, lines: list[bytes]) -> web.StreamResponse:
+        service = self._service
+        service.telemetry.batch_lines.observe(len(lines))
+        answers = _Answers(len(lines))
+        self._begin(lines, request.remote or "", answers)
+        headers = {hdrs.CONTENT_TYPE: MEDIA_TYPE, hdrs.SERVER: service.name, **service.announces}
+        service.envelopes += 1
+        try:
+            return await answers.reply(request, headers, is_last=service.is_leaving)
+        finally:
+            service.envelopes -= 1
+
+    def _begin(self, lines: Sequence[bytes], address: str, answers: "_Answers") -> None:
+        """Sends the lines that can be read on their way, and answers the others."""
+        loop = asyncio.get_running_loop()
+        seen: set[int | str] = set()
+        for number, line in enumerate(lines, 1):
+            try:
+                asked = read_request(line)
+            except LINE_ERRORS as error:
+                answers.put(self._unreadable(number, str(error)))
+                continue
+            if asked.id in seen:
+                answers.put(self._unreadable(number, f"id {str(asked.id)[:MOST_ID_SHOWN]} is there twice"))
+                continue
+            seen.add(asked.id)
+            task = loop.create_task(self._one(asked, address, answers))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _one(self, asked: RequestLine, address: str, answers: "_Answers") -> None:
+        answered = b""  # whatever fails, nobody waits for this line any more
+        try:
+            message = LineMessage(asked, address)
+            reply = await take(self._service, message, self._route(asked, message))
+            answered = _line_of(asked.id, reply, message)
+        finally:
+            answers.put(answered)
+
+    def _route(self, asked: RequestLine, message: Message) -> Route:
+        error = _misfit(asked)
+        if error is not None:
+            return Refusing(_UNKNOWN, error)
+        return self._routes.find(message.method, message.path) or Refusing(_UNKNOWN, NotFoundError())
+
+    def _unreadable(self, number: int, cause: str) -> bytes:
+        error = InvalidBodyError(f"Line {number} of the batch cannot be read: {cause}")
+        body = error_object(error, self._service.name, trace_id_from(()))
+        return answer_line(
+            AnswerLine(None, error.status, {hdrs.CONTENT_TYPE: JSON}, body.decode(), line=number)
+        )
+
+
+def _misfit(asked: RequestLine) -> QuotingError | None:
+    """What is wrong with a line that could not have come alone over HTTP."""
+    if len(asked.path) > MOST_LINE_BYTES:
+        return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
+    together = "".join([*asked.headers, *asked.headers.values()])
+    if len(together) <= MOST_FIELD_BYTES and together.isprintable():
+        return None  # as nearly always
+    for name, value in asked.headers.items():
+        if len(name) + len(value) > MOST_FIELD_BYTES:
+            return InvalidHeaderError("A header line is longer than 8,190 bytes.")
+        if not value.isprintable() and _CONTROL.search(value):
+            return InvalidHeaderError("This is not well-formed HTTP/1.1.")
+    return None
+
+
+def _line_of(id_: int | str, reply: Reply, message: Message) -> bytes:
+    headers = {
+        hdrs.CONTENT_TYPE: reply.content_type,
+        TRACE_HEADER: message.trace_id,
+        **message.reply_headers,
+        **dict(reply.headers),
+    }
+    return answer_line(AnswerLine(id_, reply.status, headers, reply.body.decode("utf-8", "replace")))
+
+
+class _Answers:
+    """Answers as they come, written together with all that came in the same turn of the event loop."""
+
+    def __init__(self, expected: int) -> None:
+        self._left = expected
+        self._ready: list[bytes] = []
+        self._wake: asyncio.Future[None] | None = None
+
+    def put(self, line: bytes) -> None:
+        self._ready.append(line)
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def reply(
+        self, request: web.BaseRequest, headers: dict[str, str], *, is_last: bool
+    ) -> web.StreamResponse:
+        """Begins with the first answer: until then the connection may close and all be repeated.
+
+        Where all answers are there by then, they are one reply and one write.
+        """
+        chunk = await self._next()
+        if self._left:
+            response = web.StreamResponse(headers=headers)
+        else:
+            response = reply_to(request, 200, headers, chunk)
+        if is_last:
+            response.force_close()
+        if self._left:
+            await response.prepare(request)
+            while self._left:
+                await response.write(chunk)
+                chunk = await self._next()
+            await response.write_eof(chunk)
+        return response
+
+    async def _next(self) -> bytes:
+        """What is ready; empty where nothing more comes."""
+        if self._left and not self._ready:
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        self._left -= len(self._ready)
+        chunk = b"".join(self._ready)
+        self._ready.clear()
+        return chunk

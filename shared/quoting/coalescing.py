@@ -1,0 +1,176 @@
+"""Many waiting items, few round trips.
+
+An item that comes when fewer than ``window`` round trips are under way leaves at once, with what came in the same
+turn of the event loop. Items that come while the window is full wait, and leave together when a slot is free. There is no timer to wait for company: an
+idle chain adds no delay, and a busy one makes its batches as large as its load.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from chassis.errors import UnavailableError, UpstreamTimeoutError
+
+WINDOW: Final = 2
+MOST_ITEMS: Final = 64
+MOST_WAITING: Final = 4_096
+MOST_OPEN: Final = 256
+RELEASE_SECONDS: Final = 0.05
+"""A slot is free again at the first answer of its round trip, or after this: one slow item in 500 that held its
+slot to the end cut 4,888/s to 1,985/s (measured on a prototype)."""
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class Item(Generic[V, R]):
+    """One value that waits for its result."""
+
+    __slots__ = ("deadline", "result", "value")
+
+    def __init__(self, value: V, deadline: float) -> None:
+        self.value = value
+        self.deadline = deadline
+        self.result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_settled(self) -> bool:
+        """Answered, or nobody waits any more."""
+        return self.result.done()
+
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody waits for it who has time; one whose time has ended is told so."""
+        if self.deadline <= now:
+            self.fail(UpstreamTimeoutError())
+        return not self.is_settled
+
+    def settle(self, result: R) -> None:
+        if not self.result.done():
+            self.result.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+Items = list[Item[V, R]]
+
+
+class Coalescer(Generic[V, R]):
+    """Sends values in as few round trips as their number asks for; each gets its own result or error."""
+
+    def __init__(
+        self,
+        send_many: "Callable[[Items[V, R], Callable[[], None]], Awaitable[None]]",
+        *,
+        window: int = WINDOW,
+        most: int = MOST_ITEMS,
+        most_open: int = MOST_OPEN,
+    ) -> None:
+        """``send_many`` settles each of its items, and calls what it was given with them at the first answer.
+
+        What it raises fails the items that it has not settled. ``most`` is how many it gets at once, and
+        ``most_open`` how many round trips there are at once at most, those included whose slot is free again.
+        """
+        self._send_many = send_many
+        self._window = window
+        self.most = most
+        self._most_open = most_open
+        self._waiting: deque[Item[V, R]] = deque()
+        self._slots_taken = 0
+        self._is_starting = False
+        self._open: set[asyncio.Task[None]] = set()
+
+    def ask(self, value: V, deadline: float) -> asyncio.Future[R]:
+        """The result of one value, to be awaited; what has not left by ``deadline``, on the monotonic clock, never
+        does. Raises what `send_many` failed the item with; UnavailableError where too many wait already.
+        """
+        if len(self._waiting) >= MOST_WAITING:
+            raise UnavailableError(cause=f"{MOST_WAITING} wait already")
+        item: Item[V, R] = Item(value, deadline)
+        self._waiting.append(item)
+        if self._has_slot and not self._is_starting:
+            # what comes in one turn of the loop, as from one batch, leaves together
+            self._is_starting = True
+            asyncio.get_running_loop().call_soon(self._start_waiting)
+        return item.result
+
+    @property
+    def _has_slot(self) -> bool:
+        return self._slots_taken < self._window and len(self._open) < self._most_open
+
+    def _start(self, items: "Items[V, R]") -> None:
+        task = asyncio.create_task(self._round_trip(items, _Slot(self)))
+        self._open.add(task)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: "asyncio.Task[None]") -> None:
+        self._open.discard(task)
+        self._start_waiting()
+
+    async def _round_trip(self, items: "Items[V, R]", slot: "_Slot") -> None:
+        try:
+            await self._send_many(items, slot.release)
+        except Exception as error:  # noqa: BLE001 - each item's own caller gets it
+            for item in items:
+                item.fail(error)
+        finally:
+            for item in items:
+                if not item.is_settled:  # nobody waits for ever, even where the process ends
+                    item.fail(UnavailableError(cause="it was left without a result"))
+            slot.release()
+
+    def release(self) -> None:
+        """One slot is free."""
+        self._slots_taken -= 1
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        self._is_starting = False
+        while self._waiting and self._has_slot:
+            batch = self._next_batch()
+            if batch:
+                self._start(batch)
+
+    def take(self) -> None:
+        self._slots_taken += 1
+
+    def _next_batch(self) -> "Items[V, R]":
+        batch: Items[V, R] = []
+        now = time.monotonic()
+        while self._waiting and len(batch) < self.most:
+            item = self._waiting.popleft()
+            if item.is_wanted(now):
+                batch.append(item)
+        return batch
+
+    async def close(self) -> None:
+        """Ends the round trips under way, and what waits for one."""
+        while self._waiting:
+            self._waiting.popleft().fail(UnavailableError(cause="the service stops"))
+        await asyncio.sleep(0)  # a round trip that never began would settle nothing
+        for task in self._open:
+            task.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
+
+
+class _Slot:
+    """One of the window's; free again once, whoever says so first."""
+
+    __slots__ = ("_coalescer", "_timer")
+
+    def __init__(self, coalescer: Coalescer[V, R]) -> None:
+        self._coalescer = coalescer
+        coalescer.take()
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            RELEASE_SECONDS, self.release
+        )
+
+    def release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._coalescer.release()

@@ -1,0 +1,274 @@
+"""Requests to the services called: alone in their documented form, or in batches where a peer takes them.
+
+A service that takes batches says so on its replies. Towards one that has not said so, or stops saying so, every
+request goes alone: any other implementation of the source can stand anywhere in the chain, and never sees a
+batch (wire.md §8).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import hdrs
+from multidict import CIMultiDict
+
+from chassis.bodies import MOST_BODY_BYTES, is_of_type
+from chassis.messages import JSON, Headers
+from chassis.outbound import NoAnswerError, Outbound, Received, Whole
+from quoting.coalescing import MOST_WAITING, Coalescer, Item, Items
+from quoting.lines import (
+    BATCH_HEADER,
+    BATCH_PATH,
+    LINE_ERRORS,
+    MEDIA_TYPE,
+    MOST_BATCH_BYTES,
+    MOST_LINES,
+    AnswerLine,
+    Splitter,
+    read_answer,
+    request_line,
+)
+
+FORGET_AFTER: Final = frozenset({404, 405, 415})
+_BATCH_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: MEDIA_TYPE}
+ALONE_AFTER: Final = FORGET_AFTER | {413}
+
+
+class Outgoing(Protocol):
+    """One request to a peer: a Call, or a question to the directory."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+
+    @property
+    def body(self) -> bytes | None: ...
+
+    @property
+    def deadline(self) -> float:
+        """On the monotonic clock, in seconds."""
+
+    def headers(self, now: float) -> dict[str, str]:
+        """Those of wire.md §3, as they are at ``now`` on the monotonic clock."""
+
+
+Waiting = Item[Outgoing, Received]
+
+
+class Peers:
+    """The services that one service calls, by their base URLs, which the configuration limits in number."""
+
+    def __init__(self, outbound: Outbound, most_lines: int = MOST_LINES) -> None:
+        """``most_lines`` of 0: batches are never sent, whatever a peer says."""
+        self._outbound = outbound
+        self._most_lines = most_lines
+        self._peers: dict[str, _Peer] = {}
+
+    def ask(self, base: str, outgoing: Outgoing) -> Awaitable[Received]:
+        """The answer of the service at ``base``, to be awaited.
+
+        Raises NoAnswerError; TimeoutError after the deadline.
+        """
+        peer = self._peers.get(base)
+        if peer is None:
+            peer = self._peers[base] = _Peer(self._outbound, base, self._most_lines)
+        return peer.ask(outgoing)
+
+    async def close(self) -> None:
+        for peer in self._peers.values():
+            await peer.close()
+
+
+class _Peer:
+    """One service called, all its replicas."""
+
+    def __init__(self, outbound: Outbound, base: str, most_lines: int) -> None:
+        self._outbound = outbound
+        self._base = base
+        self._most_lines = most_lines
+        self._announced = 0
+        self._coalescer: Coalescer[Outgoing, Received] = Coalescer(self._send_many)
+
+    def ask(self, outgoing: Outgoing) -> Awaitable[Received]:
+        if not self._announced:
+            return self._alone(outgoing)
+        return self._coalescer.ask(outgoing, outgoing.deadline)
+
+    async def close(self) -> None:
+        await self._coalescer.close()
+
+    def _heed(self, headers: Headers) -> None:
+        """Takes notice of what a reply says of batches."""
+        said = headers.get(BATCH_HEADER, "")
+        announced = int(said) if said.isascii() and said.isdigit() and len(said) < 6 else 0  # noqa: PLR2004
+        self._announced = min(announced, self._most_lines)
+        # what waits for a peer that takes none any more leaves at once, each alone
+        self._coalescer.most = self._announced or MOST_WAITING
+
+    async def _alone(self, outgoing: Outgoing) -> Received:
+        headers = {hdrs.ACCEPT: JSON, **outgoing.headers(time.monotonic())}
+        if outgoing.body is not None:
+            headers[hdrs.CONTENT_TYPE] = JSON
+        received = await self._outbound.send(
+            outgoing.method, self._base, outgoing.target, headers, outgoing.body, outgoing.deadline
+        )
+        self._heed(received.headers)
+        return received
+
+    async def _send_many(self, items: Items[Outgoing, Received], release: Callable[[], None]) -> None:
+        if len(items) == 1:
+            await self._one_alone(items[0])
+        elif not self._announced:
+            await self._each_alone(items)
+        else:
+            await self._together(items, release)
+
+    async def _each_alone(self, items: Items[Outgoing, Received]) -> None:
+        await asyncio.gather(*map(self._one_alone, items))
+
+    async def _one_alone(self, item: Waiting) -> None:
+        try:
+            item.settle(await self._alone(item.value))
+        except (NoAnswerError, TimeoutError) as error:
+            item.fail(error)
+
+    async def _together(self, items: Items[Outgoing, Received], release: Callable[[], None]) -> None:
+        batch = _Batch(items)
+        if not batch.others:
+            await self._batch(batch, release)
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._batch(batch, release))
+            for other in batch.others:
+                group.create_task(self._one_alone(other))
+
+    async def _batch(self, batch: "_Batch", release: Callable[[], None]) -> None:
+        """As long as any of the items has time."""
+        if not batch.lines:
+            return
+        sink = _Answers(batch, self._heed, release)
+        try:
+            await self._outbound.exchange(
+                "POST", self._base, BATCH_PATH, _BATCH_HEADERS, b"".join(batch.lines), sink, batch.deadline
+            )
+        except (NoAnswerError, TimeoutError) as error:
+            batch.fail(error)
+        else:
+            await self._after(sink.refused, batch)
+
+    async def _after(self, refused: Received | None, batch: "_Batch") -> None:
+        """What becomes of the items that have no answer when the reply has ended."""
+        if refused is None:
+            batch.fail(NoAnswerError("the answers ended without this one's"))
+        elif refused.status in ALONE_AFTER:
+            if refused.status in FORGET_AFTER:
+                self._announced = 0
+            await self._each_alone(batch.unsettled)
+        elif refused.status == 503:  # noqa: PLR2004
+            batch.refuse(refused)
+        else:
+            batch.fail(NoAnswerError(f"status {refused.status} to a batch"))
+
+
+class _Answers:
+    """Gives the lines of a reply to whom they are for, as they come; or keeps the reply that is none of lines."""
+
+    def __init__(self, batch: "_Batch", heed: Callable[[Headers], None], release: Callable[[], None]) -> None:
+        self._batch = batch
+        self._heed = heed
+        self._release = release
+        self._splitter = Splitter()
+        self._refusal: Whole | None = None
+
+    @property
+    def refused(self) -> Received | None:
+        """What refused the whole batch, if anything did."""
+        return None if self._refusal is None else self._refusal.received
+
+    def begin(self, status: int, headers: Headers) -> None:
+        self._heed(headers)
+        if status != 200 or not is_of_type(headers, MEDIA_TYPE):  # noqa: PLR2004
+            self._refusal = Whole()
+            self._refusal.begin(status, headers)
+
+    def feed(self, chunk: bytes) -> None:
+        if self._refusal is not None:
+            self._refusal.feed(chunk)
+            return
+        for line in self._splitter.feed(chunk):
+            self._batch.settle(line)
+        self._release()
+
+
+class _Batch:
+    """Items on one round trip."""
+
+    def __init__(self, items: Items[Outgoing, Received]) -> None:
+        self.lines: list[bytes] = []
+        self.others: list[Waiting] = []
+        """Those that cannot be a line, or of which there is no more room."""
+        self._items: list[Waiting] = []
+        left = MOST_BATCH_BYTES
+        now = time.monotonic()
+        for item in items:
+            asked = item.value
+            line = request_line(len(self.lines), asked.method, asked.target, asked.headers(now), asked.body)
+            if line is None or len(line) > left:
+                self.others.append(item)
+                continue
+            left -= len(line)
+            self.lines.append(line)
+            self._items.append(item)
+
+    @property
+    def deadline(self) -> float:
+        """The last of the items' deadlines."""
+        return max(item.deadline for item in self._items)
+
+    @property
+    def unsettled(self) -> list[Waiting]:
+        return [item for item in self._items if not item.is_settled]
+
+    def settle(self, line: bytes) -> None:
+        """Gives one answer to whom it is for; a line that is none is nobody's."""
+        try:
+            answer = read_answer(line)
+        except LINE_ERRORS:
+            return
+        number = _number(answer)
+        if number is None or not 0 <= number < len(self._items):
+            return
+        body = answer.body.encode() if answer.body is not None else None
+        if body is not None and len(body) > MOST_BODY_BYTES:
+            body = None
+        self._items[number].settle(Received(answer.status, CIMultiDict(answer.headers), body))
+
+    def fail(self, error: Exception) -> None:
+        for item in self.unsettled:
+            item.fail(error)
+
+    def refuse(self, refused: Received) -> None:
+        """Gives each item the refusal of the whole, as it would have had it alone: with its own trace id."""
+        for item in self.unsettled:
+            trace_id = item.value.headers(0).get("L1p-Trace-Id")
+            item.settle(Received(refused.status, refused.headers, _retold(refused.body, trace_id)))
+
+
+def _number(answer: AnswerLine) -> int | None:
+    """Which line an answer is for, from 0."""
+    if answer.id is None:
+        return answer.line - 1 if isinstance(answer.line, int) else None
+    return answer.id if isinstance(answer.id, int) else None
+
+
+def _retold(body: bytes | None, trace_id: str | None) -> bytes | None:
+    try:
+        content: Any = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return body
+    return orjson.dumps({**content, "traceId": trace_id}) if isinstance(content, dict) else body

@@ -1,0 +1,17 @@
+"""What every service of the chain can be told."""
+
+import environ
+
+from chassis.settings import Settings, whole
+from quoting.lines import MOST_LINES
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class ChainSettings(Settings):
+    """How requests travel between services of the chain."""
+
+    batch_lines: int = environ.var(
+        MOST_LINES,
+        converter=whole(0, 1_000),
+        help="requests in one batch between services of the chain at most; 0 takes and sends none",
+    )

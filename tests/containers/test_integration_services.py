@@ -1,0 +1,70 @@
+"""The README's story of the two integration services, in containers."""
+
+import re
+
+import pytest
+
+from network import strategy
+from support import compose
+from support.payee import until
+from support.shell import Story
+
+README = (compose.TOP / "README.md").read_text()
+COMMANDS = re.findall(
+    r"^```sh\n(.*?)\n```$",
+    README.partition("## Integrations")[2].partition("\n## ")[0],
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.fixture(scope="module")
+def network(image, tmp_path_factory):
+    """With two of each, in turn: what the one has begun the other may go on with."""
+    with compose.network(tmp_path_factory.mktemp("integrations"), image) as made:
+        made.scale(integrations=2, signal_receiver=2)
+        yield made
+
+
+async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network, caller):
+    """Inside, the webhook has the receiver's name in the network that the two share."""
+    published = {
+        f"http://127.0.0.1:{port}": f"http://{network.run('port', service, '80').strip()}"
+        for port, service in ((8017, "integrations-front"), (8018, "receiver-front"))
+    }
+    strategy.make_known(published["http://127.0.0.1:8017"])
+    story = Story(caller, {"http://127.0.0.1:8018/webhook": "http://signal-receiver/webhook", **published})
+    for command in COMMANDS[:-1]:
+        for status, content in await story.run(command):
+            assert status < 300, content
+
+    async def is_told():
+        return "InsufficientFunds" in str(await story.run(COMMANDS[-1]))
+
+    await until(is_told)
+    trades = "curl -u receiver:sample http://127.0.0.1:8018/v1/accounts/sample/trades"
+    told = [seen["trades"] for _ in range(4) for _, seen in await story.run(trades)]
+
+    async def all_are_asked():
+        """Log lines come a little later."""
+        services = [each for name in compose.INTEGRATION_SERVICES for each in network.containers(name)]
+        return len(services) == 4 and all(compose.requests(each) for each in services)
+
+    await until(all_are_asked)
+    assert ["OPEN", "CLOSE", "OPEN", "CLOSE"] == [trade["action"] for trade in told[0][::-1]]
+    assert [told[0]] * 4 == told
+
+
+async def test_the_guard_lets_no_webhook_reach_other_addresses_of_the_network(network, caller):
+    """Its own database, which is on a private address too."""
+    origin = f"http://{network.run('port', 'integrations-front', '80').strip()}"
+    database = network.container("integrations-postgres").attrs["NetworkSettings"]["Networks"]
+    (address,) = [each["IPAddress"] for each in database.values()]
+    body = {
+        "name": "probe",
+        "description": "probe",
+        "imageUrl": "https://foo.bar/logo.png",
+        "userEmail": "user@example.com",
+        "webhook": {"url": f"http://{address}:5432/"},
+    }
+    async with caller.post(f"{origin}/api/integrations/v1/integrations", json=body) as reply:
+        assert 400 == reply.status, await reply.text()

@@ -1,0 +1,160 @@
+"""What becomes of each request where the whole batch was refused (wire.md §8)."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from support.batches import Line, Peer
+from support.forwarders import SOURCE
+from support.messages import TRACE
+from support.senders import MOST, asks, named
+
+
+def refusing(
+    status: int, *, still: bool = False, content: Any = None, type_: str = "application/json"
+) -> Any:
+    """Refuses whole batches with this."""
+
+    async def envelope(self: Peer, _request: web.Request, _lines: list[Line]) -> web.StreamResponse:
+        body = content if isinstance(content, bytes) else json.dumps(content or {}).encode()
+        headers = {"Content-Type": type_, "Retry-After": "9", **(self.announcement if still else {})}
+        return web.Response(status=status, body=body, headers=headers)
+
+    return envelope
+
+
+@pytest.mark.parametrize("status", [404, 405, 415])
+async def test_where_batches_are_no_more_every_request_goes_alone_at_once(each_sender, status):
+    sender = each_sender
+    sender.peer.answer = named
+
+    sender.peer.envelope = refusing(status)
+    answers = await sender.together(*asks(10))
+
+    assert [(200, {"for": f"trace-{each}"}) for each in range(10)] == [(a.status, a.json) for a in answers]
+    assert 1 == len(sender.peer.batches)
+    assert 10 == len(sender.peer.alone)
+    sender.peer.announces = None
+    await sender.hop.send()
+    sender.peer.hold()
+    tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
+    await sender.peer.until_holding(10)
+    sender.peer.let_go()
+    await asyncio.gather(*tasks)
+    assert 1 == len(sender.peer.batches)
+
+
+async def test_what_waits_when_a_peer_stops_announcing_leaves_at_once(sender):
+    """All of it, each alone: not a few at a time, as though it were still to be batched."""
+    go_on = asyncio.Event()
+
+    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
+        if asked["headers"].get(TRACE, "").startswith("trace-"):
+            await go_on.wait()
+        return await named(asked)
+
+    sender.peer.answer = slow
+    tasks = await sender.waiting(*asks(100))
+    sender.peer.announces = None
+    sender.peer.let_go()
+    await sender.peer.until_come(100)
+    go_on.set()
+
+    assert [200] * 100 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [] == sender.peer.batches
+
+
+async def test_who_announces_again_gets_batches_again(sender):
+    sender.peer.envelope = refusing(404)
+    await sender.together(*asks(5))
+    sender.peer.envelope = None
+    await sender.together(*asks(5))
+
+    assert [5, 5] == [len(batch) for batch in sender.peer.batches]
+
+
+async def test_a_batch_that_is_too_large_for_a_peer_goes_alone_and_the_next_is_sent(sender):
+    sender.peer.envelope = refusing(413, still=True)
+    answers = await sender.together(*asks(5))
+    sender.peer.envelope = None
+    await sender.together(*asks(6))
+
+    assert [200] * 5 == [answer.status for answer in answers]
+    assert [5, 6] == [len(batch) for batch in sender.peer.batches]
+
+
+async def test_a_smaller_announcement_on_a_413_is_heeded(sender):
+    sender.peer.announces = "2"
+    sender.peer.envelope = refusing(413, still=True)
+    sender.peer.let_go()
+    tasks = await sender.waiting(*asks(6))
+    sender.peer.let_go()
+    await asyncio.gather(*tasks)
+    sender.peer.envelope = None
+    sender.peer.batches.clear()
+    await sender.together(*asks(6))
+
+    assert 2 == max(len(batch) for batch in sender.peer.batches)
+
+
+async def test_one_items_time_is_its_own_where_all_go_alone(sender):
+    """A request whose time ends must not take those along that were sent beside it."""
+
+    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
+        if asked["headers"].get(TRACE, "").startswith("trace-"):
+            await asyncio.sleep(0.6)
+        return await named(asked)
+
+    sender.peer.answer = slow
+    sender.peer.envelope = refusing(404)
+    short = (SOURCE, {TRACE: "trace-short", "X-Request-Timeout-Ms": "300"})
+    answers = await sender.together(short, *asks(3, X_Request_Timeout_Ms="9000"))
+
+    assert [504, 200, 200, 200] == [answer.status for answer in answers]
+
+
+UNAVAILABLE = {
+    "id": "UnavailableError",
+    "message": "The service is stopping.",
+    "service": "theirs",
+    "traceId": "t",
+}
+
+
+async def test_a_503_for_the_whole_is_one_for_each_with_its_own_trace_id(each_sender):
+    each_sender.peer.envelope = refusing(503, still=True, content=UNAVAILABLE)
+    answers = await each_sender.together(*asks(5))
+
+    assert [(503, {**UNAVAILABLE, "traceId": f"trace-{each}"}, "9") for each in range(5)] == [
+        (answer.status, answer.json, answer.headers["Retry-After"]) for answer in answers
+    ]
+    assert (1, []) == (len(each_sender.peer.batches), each_sender.peer.alone)
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        refusing(503, content=b"<html>", type_="text/html"),
+        refusing(503, content=b"x" * (MOST + 1)),
+        refusing(200, content={"amount": "1"}),
+        refusing(200, content=b"", type_="text/plain"),
+        refusing(204),
+        refusing(302),
+        refusing(400, content={"id": "InvalidBodyError"}),
+        refusing(401),
+        refusing(429),
+        refusing(500),
+        refusing(502, content=UNAVAILABLE),
+    ],
+    ids=["503 html", "503 long", "200 json", "200 text", "204", "302", "400", "401", "429", "500", "502"],
+)
+async def test_what_is_no_answer_to_a_batch_is_502_for_each(sender, envelope):
+    sender.peer.envelope = envelope
+    answers = await sender.together(*asks(3))
+
+    assert [(502, "UpstreamError")] * 3 == [(answer.status, answer.id) for answer in answers]
+    assert [f"trace-{each}" for each in range(3)] == [answer.json["traceId"] for answer in answers]
+    assert (1, []) == (len(sender.peer.batches), sender.peer.alone)

@@ -1,0 +1,150 @@
+"""To whom a service sends batches, when, and what they look like (wire.md §8)."""
+
+import asyncio
+import json
+
+import pytest
+
+from support.batches import NDJSON, Line
+from support.forwarders import EXECUTE, LOOK_UP, SOURCE, is_error_object
+from support.messages import KEY, OTHER, TEST, TRACE
+from support.senders import MOST, asks, named
+
+
+async def test_an_idle_service_sends_each_request_alone(each_sender):
+    for ask in [SOURCE, EXECUTE, LOOK_UP] * 3:
+        assert 200 == (await each_sender.hop.send(ask)).status
+
+    assert (9, 0) == (len(each_sender.peer.alone), len(each_sender.peer.batches))
+
+
+async def test_a_busy_service_sends_what_waits_together(each_sender):
+    each_sender.peer.answer = named
+    answers = await each_sender.together(*asks(10))
+
+    assert [(200, {"for": f"trace-{each}"}) for each in range(10)] == [
+        (answer.status, answer.json) for answer in answers
+    ]
+    assert [10] == [len(batch) for batch in each_sender.peer.batches]
+    assert [] == each_sender.peer.alone
+
+
+@pytest.mark.parametrize("said", [None, "", "0", "x", "-1", "1.5", "٣", "999999999", "64, 64"], ids=repr)
+async def test_who_announces_no_number_of_lines_gets_no_batch(sender_of, said):
+    sender = await sender_of()
+    sender.peer.announces = said
+    assert 200 == (await sender.hop.send()).status
+    sender.peer.hold()
+    tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
+    await sender.peer.until_holding(10)
+    sender.peer.let_go()
+
+    assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [] == sender.peer.batches
+
+
+async def test_who_takes_none_sends_none(sender_of):
+    sender = await sender_of(batch_lines="0")
+    sender.peer.hold()
+    tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
+    await sender.peer.until_holding(10)
+    sender.peer.let_go()
+
+    assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [] == sender.peer.batches
+
+
+@pytest.mark.parametrize(("announced", "own", "most"), [("3", "64", 3), ("64", "4", 4), ("1000", "5", 5)])
+async def test_no_batch_has_more_lines_than_announced_or_than_it_may_have_itself(
+    sender_of, announced, own, most
+):
+    sender = await sender_of(batch_lines=own)
+    sender.peer.announces = announced
+    assert 200 == (await sender.hop.send()).status
+    answers = await sender.together(*asks(3 * most))
+
+    assert [200] * 3 * most == [answer.status for answer in answers]
+    assert most == max(len(batch) for batch in sender.peer.batches)
+
+
+async def test_a_line_is_the_request_and_the_envelope_carries_nothing(sender):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    given = [
+        (SOURCE, {TRACE: "t-1", KEY: "k-1", "traceparent": trace, "X-Request-Timeout-Ms": "7000"}),
+        (EXECUTE, {TRACE: "t-2", "Authorization": OTHER, "X-Request-Timeout-Ms": "8000"}),
+        (LOOK_UP, {TRACE: "t-3", "X-Request-Timeout-Ms": "9000"}),
+    ]
+    await sender.together(*given)
+    [lines], [envelope] = sender.peer.batches, sender.peer.envelopes
+
+    told = {each["headers"].pop(TRACE): each for each in lines}
+    left = {name: int(each["headers"].pop("X-Request-Timeout-Ms")) for name, each in told.items()}
+    expected = [
+        ("t-1", SOURCE, {"Authorization": TEST, KEY: "k-1", "traceparent": trace}),
+        ("t-2", EXECUTE, {"Authorization": OTHER}),
+        ("t-3", LOOK_UP, {"Authorization": TEST}),
+    ]
+    for name, ask, headers in expected:
+        body = None if ask.body is None else ask.body.decode()
+        each = {key: value for key, value in told[name].items() if key != "id"}
+        assert {"method": ask.method, "path": ask.target, "headers": headers, "body": body} == each
+    assert 6_000 < left["t-1"] <= 7_000 < left["t-2"] <= 8_000 < left["t-3"] <= 9_000
+    assert len({each["id"] for each in lines}) == len(lines)
+    assert {"Host", "Content-Type", "Content-Length"} == set(envelope.headers)
+    assert NDJSON == envelope.headers["Content-Type"]
+
+
+async def test_the_time_of_a_line_is_what_is_left_when_it_is_written(sender):
+    tasks = await sender.waiting(*asks(2, X_Request_Timeout_Ms="5000"))
+    await asyncio.sleep(0.2)
+    sender.peer.let_go()
+    await asyncio.gather(*tasks)
+    [lines] = sender.peer.batches
+
+    assert all(0 < int(each["headers"]["X-Request-Timeout-Ms"]) <= 4_800 for each in lines)
+
+
+async def test_what_each_line_is_answered_passes_as_if_it_had_come_alone(sender):
+    theirs = json.dumps({"id": "X", "message": "m", "service": "s", "traceId": "t"})
+    challenge = {"WWW-Authenticate": 'Basic realm="theirs"', "Content-Type": "application/problem+json"}
+    replies = {
+        "trace-0": (
+            200,
+            {"Content-Type": "application/json; charset=utf-8"},
+            '{"a" : "ü\\u0041 \U0001f4b6"}',
+        ),
+        "trace-1": (401, challenge, theirs),
+        "trace-2": (429, {"Retry-After": "7", "Set-Cookie": "a=b"}, theirs),
+        "trace-3": (503, {"Retry-After": "3"}, theirs),
+        "trace-4": (500, {}, theirs),
+        "trace-5": (500, {}, "{}"),
+        "trace-6": (404, {}, "<html>"),
+        "trace-7": (302, {"Location": "/"}, "{}"),
+        "trace-8": (200, {}, "[]"),
+        "trace-9": (200, {}, None),
+        "trace-10": (200, {}, '{"a":"' + "x" * MOST + '"}'),
+        "trace-11": (200, {"Content-Type": "text/plain\r\nX: y", "Retry-After": "\0"}, "{}"),
+        "trace-12": (0, {}, "{}"),
+        "trace-13": (99_999, {}, "{}"),
+        "trace-14": (418, {}, '{"a":"' + "x" * MOST + '"}'),
+    }
+
+    async def answer(asked: Line) -> tuple[int, dict[str, str], str | None]:
+        return replies.get(asked["headers"][TRACE], (200, {}, "{}"))
+
+    sender.peer.answer = answer
+    told = await sender.together(*asks(len(replies)))
+
+    assert [200, 401, 429, 503, 500, 502, 404, 502, 502, 502, 502, 200, 502, 502, 418] == [
+        each.status for each in told
+    ]
+    for each in range(5):
+        assert replies[f"trace-{each}"][2].encode() == told[each].body
+    assert ["application/json; charset=utf-8", "application/problem+json"] == [
+        each.headers["Content-Type"] for each in told[:2]
+    ]
+    assert 'Basic realm="theirs"' == told[1].headers["WWW-Authenticate"]
+    assert ("7", "3") == (told[2].headers["Retry-After"], told[3].headers["Retry-After"])
+    assert not {"Set-Cookie", "X", "Location"} & {name for each in told for name in each.headers}
+    assert all(is_error_object(told[each]) for each in (5, 6, 7, 8, 9, 10, 12, 13, 14))
+    assert 1 == len(sender.peer.batches)

@@ -1,0 +1,40 @@
+"""Fixtures: providers in process on a database of the test's own, and webhooks."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from support import provider as support
+from support.provider import OK, Provider
+from support.serving import stub
+
+
+@pytest.fixture(scope="session")
+def provider_users(tmp_path_factory) -> Path:
+    return support.write_users(tmp_path_factory.mktemp("provider") / "users")
+
+
+@pytest.fixture
+async def start(database_url, provider_users, client):
+    """Starts a provider on the test's database with settings of its own; as many as the test wants."""
+    async with AsyncExitStack() as stack:
+
+        async def start_(**settings: object) -> Provider:
+            return await stack.enter_async_context(
+                support.provider(settings.pop("url", database_url), provider_users, client, **settings)
+            )
+
+        yield start_
+
+
+@pytest.fixture
+async def provider(start) -> Provider:
+    return await start()
+
+
+@pytest.fixture
+async def hook():
+    """A webhook that takes everything."""
+    async with stub(OK) as made:
+        yield made

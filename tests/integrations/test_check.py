@@ -1,0 +1,194 @@
+"""The conformance kit, run at receivers that are right and at some that are deliberately wrong."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+
+from integrations.answers import TYPES
+from integrations.check import report
+from integrations.verdicts import Reply, Verdict, judge
+from support.provider import event, typed
+from support.serving import Seen, reply, stub
+
+
+class Receiver:
+    """A webhook that trades by the guide: one position a strategy, and an inbox."""
+
+    def __init__(self) -> None:
+        self.inbox: dict[str, web.Response] = {}
+        self.open: set[str] = set()
+
+    async def __call__(self, seen: Seen) -> web.Response:
+        id_ = seen.headers["webhook-id"]
+        status, type_ = self.inbox.setdefault(id_, self.judge(seen))
+        return await (typed(type_, status) if type_ else reply(status, b""))(seen)
+
+    def judge(self, seen: Seen) -> tuple[int, str | None]:
+        if "v1" not in seen.json:
+            return 400, None
+        happened = event(seen)
+        if happened["type"] not in ("SIGNAL_OPEN", "SIGNAL_CLOSE", "SIGNAL_REOPEN"):
+            return 200, None
+        return self.trade(happened["type"], happened["data"])
+
+    def trade(self, type_: str, data: dict) -> tuple[int, str | None]:
+        strategy = data["strategy"]["id"]
+        if type_ == "SIGNAL_CLOSE":
+            if strategy not in self.open:
+                return 404, "PositionNotFound"
+            self.open.discard(strategy)
+            return 200, None
+        if data["ticker"] != "XAUUSD":
+            return 422, "UnsupportedInstrument"
+        if type_ == "SIGNAL_OPEN" and strategy in self.open:
+            return 409, "PositionAlreadyExists"
+        if not 1 <= data["quantity"] <= 100:
+            return 422, "QuantityTooLow" if data["quantity"] < 1 else "QuantityTooHigh"
+        self.open.add(strategy)
+        return 200, None
+
+
+class Forgetful(Receiver):
+    """Takes a repetition for another event."""
+
+    async def __call__(self, seen: Seen) -> web.Response:
+        self.inbox.clear()
+        return await super().__call__(seen)
+
+
+class Wrong(Receiver):
+    """Errors with status 200, types in the wrong case, a redirect, and 500 for what it does not know."""
+
+    async def __call__(self, seen: Seen) -> web.Response:
+        status, type_ = self.judge(seen)
+        if "v1" not in seen.json:
+            return web.Response()
+        happened = event(seen)["type"]
+        if happened.endswith("UNHEARD_OF"):
+            return web.Response(status=500)
+        if happened == "INTEGRATION_APPROVED":
+            return web.Response(status=302, headers={"Location": "/elsewhere"})
+        if type_ == "PositionAlreadyExists":
+            return await typed(type_, 200)(seen)
+        if type_ is not None:
+            return await reply(status, {"type": type_.upper()}, x_proquant_error="1")(seen)
+        return web.Response(status=status)
+
+
+async def kit(url: str, *more: str) -> tuple[int, str]:
+    """Exit status and report of the command."""
+    command = [sys.executable, "-m", "integrations", "check", url, *more]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+async def test_a_receiver_by_the_guide_has_no_fault(capsys):
+    async with stub(Receiver()) as hook:
+        status, text = await kit(hook.url, "--header", "x-token: baz")
+
+    assert 0 == status, text
+    assert "0 faults, 0 notes" in text
+    assert {"baz"} == {seen.headers["x-token"] for seen in hook.seen}
+
+
+async def test_all_eight_types_are_sent_and_some_of_them_twice():
+    async with stub(Receiver()) as hook:
+        await kit(hook.url)
+    sent = [event(seen)["type"] for seen in hook.seen if "v1" in seen.json]
+    ids = [seen.headers["webhook-id"] for seen in hook.seen]
+
+    from integrations.events import Type
+
+    assert set(Type) < set(sent)
+    assert 3 == len(ids) - len(set(ids))
+
+
+async def test_the_report_follows_the_guides_sections():
+    async with stub(Receiver()) as hook:
+        _, text = await kit(hook.url)
+    sections = [line for line in text.splitlines() if line and not line.startswith(" ")][:-1]
+
+    assert [
+        "Handling Events, v1 Event types and data",
+        "Responding to Events",
+        "Handling Events, Versioning",
+    ] == sections
+
+
+async def test_a_repetition_that_trades_again_is_a_fault():
+    async with stub(Forgetful()) as hook:
+        status, text = await kit(hook.url)
+
+    assert 1 == status
+    assert "FAULT  SIGNAL_OPEN again: 200 at first, then 409 PositionAlreadyExists" in text
+    assert "FAULT  SIGNAL_CLOSE again: 200 at first, then 404 PositionNotFound" in text
+
+
+async def test_a_wrong_receivers_faults_are_all_found():
+    async with stub(Wrong()) as hook:
+        status, text = await kit(hook.url)
+    faults = {line.split(": ")[0].removeprefix("  FAULT  ") for line in text.splitlines() if "FAULT" in line}
+
+    assert 1 == status
+    assert {
+        "INTEGRATION_APPROVED",
+        "a second SIGNAL_OPEN",
+        "SIGNAL_CLOSE of nothing",
+        "v9999 alone",
+        "SIGNAL_OPEN of an unknown ticker",
+        "SIGNAL_OPEN of a tiny quantity",
+        "SIGNAL_OPEN of a huge quantity",
+    } <= faults
+    assert "its body's type is 'POSITIONNOTFOUND', none of the nine" in text
+    assert "redirects are not followed" in text
+
+
+async def test_what_is_signed_can_be_verified():
+    from standardwebhooks import Webhook
+
+    from integrations.vault import new_secret
+
+    secret = new_secret()
+    async with stub(Receiver()) as hook:
+        await kit(hook.url, "--secret", secret)
+
+    for seen in hook.seen:
+        Webhook(secret).verify(seen.body, seen.headers)
+
+
+async def test_a_webhook_that_is_not_there_is_a_fault():
+    async with stub(Receiver()) as gone:
+        pass
+    status, text = await kit(gone.url)
+
+    assert 1 == status
+    assert "no answer" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["http://x/", "--quantity", "0"],
+                                       ["http://x/", "--secret", "whsec_!"],
+                                       ["http://x/", "--header", "Host: y"]])  # fmt: skip
+def test_arguments_that_make_no_sense_are_refused(arguments, capsys):
+    from integrations.check import main
+
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+
+    assert 2 == raised.value.code
+
+
+@pytest.mark.parametrize("type_", sorted(TYPES))
+def test_a_typed_error_that_fits_is_in_order(type_):
+    from multidict import CIMultiDict
+
+    headers = CIMultiDict({"Content-Type": "application/json", "x-proquant-error": "1"})
+    found = judge("s", "c", Reply(422, headers, f'{{"type":"{type_}"}}'.encode()), wants=[type_])
+
+    assert Verdict.OK is found.verdict
+    assert "0 faults, 0 notes, 1 in order" in report([found])

@@ -1,0 +1,320 @@
+"""Disabling, deleting, and sending again (design, Ending)."""
+
+import asyncio
+
+import pytest
+
+from support.provider import STRATEGY, Held, Script, event, typed, types, until
+from support.serving import reply, stub
+
+
+class Stop:
+    """A webhook that takes all until an event of this type, which it keeps waiting."""
+
+    def __init__(self, type_: str, then=None) -> None:
+        self.type = type_
+        self.held = Held(then or reply(200))
+        self.has_held = False
+
+    async def __call__(self, seen):
+        if event(seen)["type"] == self.type and not self.has_held:
+            self.has_held = True
+            return await self.held(seen)
+        return await reply(200)(seen)
+
+
+async def blocked(provider, hook, stop: Stop, type_: str, *behind: str) -> str:
+    """A lane with an attempt of this type under way and more signals behind it."""
+    id_ = await provider.enabled(hook.url)
+    await provider.signal(type_, direction="SELL")
+    await stop.held.arrived.wait()
+    for each in behind:
+        await provider.signal(each, direction="SELL")
+    return id_
+
+
+async def test_disabling_cancels_openings_delivers_closes_and_says_so_last(provider):
+    stop = Stop("SIGNAL_CLOSE")
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "CLOSE", "OPEN", "CLOSE", "REOPEN", "OPEN")
+        got = await provider.switch("DELETE", id_)
+        stop.held.let_go.set()
+        log = await provider.done(id_)
+
+    assert 200 == got.status
+    signals = [(each["type"], each["state"]) for each in log if each["type"].startswith("SIGNAL")]
+    assert {
+        ("SIGNAL_OPEN", "CANCELLED"),
+        ("SIGNAL_REOPEN", "CANCELLED"),
+        ("SIGNAL_CLOSE", "DELIVERED"),
+    } == set(signals)
+    sent = [event(seen) for seen in hook.seen if not event(seen)["type"].startswith("INTEGRATION")]
+    assert ["STRATEGY_ENABLED", "SIGNAL_CLOSE", "SIGNAL_CLOSE", "SIGNAL_CLOSE", "STRATEGY_DISABLED"] == [
+        each["type"] for each in sent
+    ]
+    assert ["SELL", "SELL", "BUY"] == [each["data"]["direction"] for each in sent[1:4]]
+
+
+@pytest.mark.parametrize("answer", [reply(500), reply(429)])
+async def test_an_attempt_under_way_is_not_repeated_after_disabling(provider, answer):
+    stop = Stop("SIGNAL_OPEN", answer)
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "OPEN")
+        await provider.switch("DELETE", id_)
+        stop.held.let_go.set()
+        log = await provider.done(id_)
+        await provider.pass_time(10)
+        await asyncio.sleep(0.05)
+
+    assert 1 == types(hook).count("SIGNAL_OPEN")
+    assert "STRATEGY_DISABLED" == types(hook)[-1]
+    assert ["CANCELLED"] == [each["state"] for each in log if each["type"] == "SIGNAL_OPEN"]
+
+
+async def test_an_attempt_under_way_that_succeeds_counts_as_delivered(provider):
+    stop = Stop("SIGNAL_OPEN")
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "OPEN")
+        await provider.switch("DELETE", id_)
+        stop.held.let_go.set()
+        log = await provider.done(id_)
+
+    assert ["DELIVERED"] == [each["state"] for each in log if each["type"] == "SIGNAL_OPEN"]
+
+
+async def test_a_reopen_under_way_is_followed_by_its_close_when_it_is_disabled(provider):
+    stop = Stop("SIGNAL_REOPEN")
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "REOPEN")
+        await provider.switch("DELETE", id_)
+        stop.held.let_go.set()
+        await provider.done(id_)
+
+    assert ["SIGNAL_REOPEN", "SIGNAL_CLOSE", "STRATEGY_DISABLED"] == types(hook)[-3:]
+
+
+async def test_what_waited_for_a_retry_is_not_waited_for_after_it_is_cancelled(provider):
+    async with stub(Script([reply(200), reply(200), reply(429, Retry_After="50"), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal()
+        await until(provider.notifications)
+        await provider.switch("DELETE", id_)
+        await provider.done(id_)
+
+    assert "STRATEGY_DISABLED" == types(hook)[-1]
+
+
+async def test_enabled_again_it_gets_what_comes_from_then_on(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.switch("DELETE", id_)
+    await provider.signal(proquantPositionId="between")
+    await provider.switch("PUT", id_)
+    await provider.signal(proquantPositionId="after")
+    await provider.done(id_)
+    sent = [event(seen) for seen in hook.seen if not event(seen)["type"].startswith("INTEGRATION")]
+
+    assert ["STRATEGY_ENABLED", "STRATEGY_DISABLED", "STRATEGY_ENABLED", "SIGNAL_OPEN"] == [
+        each["type"] for each in sent
+    ]
+    assert "after" == sent[-1]["data"]["proquantPositionId"]
+
+
+async def test_deleting_cancels_everything_but_saying_so(provider):
+    stop = Stop("SIGNAL_CLOSE", reply(500))
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "CLOSE", "OPEN", "CLOSE", "REOPEN")
+        got = await provider.delete(id_)
+        stop.held.let_go.set()
+        log = await provider.done(id_)
+        after = await provider.signal()
+        await provider.pass_time(100)
+        await asyncio.sleep(0.05)
+
+    assert (200, "DELETED") == (got.status, got.json["status"])
+    assert {"events": 0} == after.json
+    assert {"CANCELLED"} == {each["state"] for each in log if each["type"].startswith("SIGNAL")}
+    assert ["STRATEGY_ENABLED", "SIGNAL_CLOSE", "INTEGRATION_DELETED"] == types(hook)[-3:]
+
+
+async def test_deleting_tells_the_user_what_may_stay_open(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.strategy("closed", "Closed one")
+    await provider.switch("PUT", id_, "closed")
+    await provider.signal("OPEN", quantity=7, ticker="EURUSD")
+    await provider.signal("OPEN", "closed")
+    await provider.signal("CLOSE", "closed")
+    await provider.done(id_)
+    await provider.delete(id_)
+    told = (await provider.notifications())[-1]
+
+    assert "Deleted" == told["type"]
+    assert "BUY 7 EURUSD of Gold High-Risk" in told["text"]
+    assert "Closed one" not in told["text"]
+
+
+async def test_deleting_what_has_nothing_open_tells_nothing(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.signal("OPEN")
+    await provider.signal("CLOSE")
+    await provider.done(id_)
+    await provider.delete(id_)
+
+    assert [] == await provider.told()
+
+
+async def test_a_position_whose_close_was_refused_may_stay_open(provider):
+    answers = [reply(200), reply(200), reply(200), typed("MarketClosed"), reply(200)]
+    async with stub(Script(answers)) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("OPEN")
+        await provider.signal("CLOSE")
+        await provider.done(id_)
+        await provider.delete(id_)
+        told = await provider.told()
+
+    assert ["MarketClosed", "Deleted"] == told
+
+
+async def test_signals_and_disabling_at_once_leave_no_opening_after_the_end(provider, hook):
+    """A lane's row decides: what comes after STRATEGY_DISABLED is nothing."""
+    id_ = await provider.enabled(hook.url)
+    for _ in range(5):
+        await asyncio.gather(
+            *(provider.signal() for _ in range(5)),
+            provider.switch("DELETE", id_),
+            *(provider.signal() for _ in range(5)),
+        )
+        await provider.done(id_)
+        assert "STRATEGY_DISABLED" == types(hook)[-1]
+        await provider.switch("PUT", id_)
+
+
+async def replayed(provider, id_: str, event_id: str):
+    return await provider.send("POST", f"/v1/me/integrations/{id_}/deliveries/{event_id}/replay")
+
+
+async def test_sending_again_keeps_the_webhook_id_and_the_body(provider):
+    async with stub(Script([reply(200), reply(200), typed("InsufficientFunds"), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal()
+        last = (await provider.done(id_))[-1]
+        got = await replayed(provider, id_, last["eventId"])
+        log = await provider.done(id_)
+
+    assert 202 == got.status
+    assert ["REFUSED", "DELIVERED"] == [last["state"], log[-1]["state"]]
+    assert ["REFUSED", "DELIVERED"] == [each["outcome"] for each in log[-1]["attempts"]]
+    assert hook.seen[-1].headers["webhook-id"] == hook.seen[-2].headers["webhook-id"]
+    assert hook.seen[-1].body == hook.seen[-2].body
+
+
+async def test_what_expired_lives_anew_when_it_is_sent_again(provider):
+    async with stub(Script([reply(200), reply(200), reply(500), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal()
+        await until(provider.notifications)
+        await provider.pass_time(61)
+        last = (await provider.done(id_))[-1]
+        await replayed(provider, id_, last["eventId"])
+        log = await provider.done(id_)
+
+    assert ["EXPIRED", "DELIVERED"] == [last["state"], log[-1]["state"]]
+
+
+async def test_nothing_is_sent_again_after_a_later_signal(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.signal("OPEN")
+    await provider.signal("CLOSE")
+    log = await provider.done(id_)
+    opened, closed = [each["eventId"] for each in log if each["type"].startswith("SIGNAL")]
+    got = [(await replayed(provider, id_, each)).status for each in (opened, closed)]
+
+    assert [409, 202] == got
+
+
+async def test_nothing_is_sent_again_while_a_later_signal_waits(provider):
+    stop = Stop("SIGNAL_CLOSE")
+    async with stub(stop) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.signal("OPEN")
+        await provider.signal("CLOSE")
+        await stop.held.arrived.wait()
+
+        async def opened():
+            return next(
+                (each["eventId"] for each in await provider.deliveries(id_)
+                 if (each["type"], each["state"]) == ("SIGNAL_OPEN", "DELIVERED")), None
+            )  # fmt: skip
+
+        got = await replayed(provider, id_, await until(opened))
+        stop.held.let_go.set()
+        await provider.done(id_)
+
+    assert 409 == got.status
+
+
+async def test_nothing_is_sent_again_while_it_is_being_sent(provider):
+    stop = Stop("SIGNAL_OPEN")
+    async with stub(stop) as hook:
+        id_ = await blocked(provider, hook, stop, "OPEN")
+        event_id = (await provider.deliveries(id_))[-1]["eventId"]
+        got = await replayed(provider, id_, event_id)
+        stop.held.let_go.set()
+        await provider.done(id_)
+
+    assert 409 == got.status
+
+
+async def test_nothing_is_sent_again_for_a_strategy_that_is_disabled(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.signal()
+    event_id = (await provider.done(id_))[-1]["eventId"]
+    await provider.switch("DELETE", id_)
+    await provider.done(id_)
+    got = await replayed(provider, id_, event_id)
+
+    assert 409 == got.status
+
+
+async def test_an_event_is_sent_again_ten_times_at_most(provider, hook):
+    id_ = await provider.approved(hook.url)
+    event_id = (await provider.done(id_))[-1]["eventId"]
+    got = []
+    for _ in range(11):
+        got.append((await replayed(provider, id_, event_id)).status)
+        await provider.done(id_)
+
+    assert [202] * 10 + [409] == got
+    assert 11 == len(hook.seen)
+
+
+@pytest.mark.parametrize("event_id", ["00000000-0000-4000-8000-000000000000", "nonsense"])
+async def test_an_event_that_is_not_there_is_not_found(provider, hook, event_id):
+    id_ = await provider.approved(hook.url)
+
+    assert 404 == (await replayed(provider, id_, event_id)).status
+
+
+async def test_the_log_is_filtered_and_comes_page_by_page(provider):
+    async with stub(Script([reply(200), reply(200), typed("MarketClosed"), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        for _ in range(4):
+            await provider.signal()
+        await provider.done(id_)
+        refused = await provider.deliveries(id_, "?state=REFUSED")
+        opened = await provider.deliveries(id_, f"?type=SIGNAL_OPEN&strategyId={STRATEGY}")
+        newest = await provider.deliveries(id_, "?limit=2")
+        older = await provider.deliveries(id_, f"?limit=100&before={newest[0]['eventId']}")
+        faults = [
+            (await provider.send("GET", f"/v1/me/integrations/{id_}/deliveries?{each}")).status
+            for each in ("limit=0", "limit=101", "limit=x", "state=LOST", "type=X", "before=x", "other=1")
+        ]
+
+    assert ["MarketClosed"] == [each["attempts"][0]["errorType"] for each in refused]
+    assert (4, 2, 4) == (len(opened), len(newest), len(older))
+    assert [400] * 7 == faults

@@ -1,0 +1,220 @@
+"""Where webhooks may be (design, Where it may connect): when a URL is given, and when a socket is made."""
+
+import asyncio
+import socket
+from ipaddress import ip_network
+
+import pytest
+
+from integrations.guard import NOT_ALLOWED, Guard
+from support.provider import REQUEST, until
+
+REFUSED_ADDRESSES = [
+    "127.0.0.1",
+    "127.1.2.3",
+    "0.0.0.0",
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "169.254.0.1",
+    "169.254.169.254",
+    "192.0.0.192",
+    "198.18.0.1",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a00:1",
+    "2002:7f00:1::",
+    "2002:a9fe:a9fe::1",
+    "2001:0:7f00:1::",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%1",
+    "fec0::1",
+    "ff02::1",
+    "2001:db8::1",
+]
+PUBLIC_ADDRESSES = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8"]
+
+
+def info(address: str):
+    """As getaddrinfo gives it."""
+    is_v6 = ":" in address
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    return family, socket.SOCK_STREAM, 6, "", (address, 443, 0, 0) if is_v6 else (address, 443)
+
+
+@pytest.mark.parametrize("address", REFUSED_ADDRESSES)
+def test_no_socket_is_made_for_an_address_that_is_not_public(address):
+    with pytest.raises(PermissionError):
+        Guard().socket(info(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
+def test_a_socket_is_made_for_a_public_address(address):
+    with Guard().socket(info(address)) as made:
+        assert socket.SOCK_STREAM == made.type
+
+
+@pytest.mark.parametrize("address", [each for each in REFUSED_ADDRESSES if "%" not in each])
+def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
+    literal = f"[{address}]" if ":" in address else address
+
+    assert Guard().fault(f"https://{literal}/hook") == NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://foo.bar/hook",
+        "HTTP://foo.bar/hook",
+        "ftp://foo.bar/hook",
+        "file:///etc/passwd",
+        "gopher://foo.bar",
+        "//foo.bar/hook",
+        "foo.bar",
+        "https:foo.bar",
+        "https://",
+        "https:///hook",
+        "https://user@foo.bar/",
+        "https://user:password@foo.bar/",
+        "https://foo.bar@127.0.0.1/",
+        "https://foo.bar:0/",
+        "https://foo.bar:65536/",
+        "https://foo.bar:x/",
+        "https://foo.bar/#fragment",
+        "https://foo.bar\\@127.0.0.1/",
+        "https://foo.bar/ hook",
+        "https://foo.bar/\r\nHost: x",
+        "https://foo.bar/\thook",
+        "https://foo.bar/h\xf6ok",
+        "https://2130706433/",
+        "https://0x7f000001/",
+        "https://0x7f.1/",
+        "https://0177.0.0.1/",
+        "https://127.1/",
+        "https://127.0.0.1./",
+        "https://①②⑦.0.0.1/",
+        "https://[::1/",
+        "https://[::1%25lo]/",
+        "https://foo_bar/..",
+        "https://" + "a" * 2_050 + ".example/",
+    ],
+)
+def test_a_url_that_is_not_plainly_an_https_url_is_refused(url):
+    assert Guard().fault(url) is not None
+
+
+async def test_the_url_is_said_to_be_what_is_wrong(provider):
+    """Here addresses of loopback are allowed, and http."""
+    urls = ["https://10.0.0.1/", "ftp://foo.bar/", "https://user@foo.bar/"]
+    got = [await provider.ask({**REQUEST, "webhook": {"url": url}}) for url in urls]
+
+    assert [(400, ["webhook.url"])] * len(urls) == [(each.status, list(each.faults)) for each in got]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://foo.bar/api/proquant",
+        "https://foo.bar",
+        "https://foo.bar:8443/a?b=c&d=%20",
+        "https://8.8.8.8/",
+    ],
+)
+def test_an_https_url_of_a_public_place_is_taken(url):
+    assert Guard().fault(url) is None
+
+
+def test_http_and_private_networks_are_taken_by_configuration_alone():
+    allowing = Guard((ip_network("127.0.0.0/8"),), http=True)
+
+    assert allowing.fault("http://127.0.0.1:8018/webhook/token") is None
+    assert allowing.fault("http://10.0.0.1/") == NOT_ALLOWED
+
+
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start, hook, monkeypatch):
+    """The name is looked up when the socket is made: what it led to when it was given does not matter."""
+    provider = await start(allow_networks="")
+    answers = iter([["93.184.216.34"], ["127.0.0.1"]])
+    asked = lie_about_names(monkeypatch, lambda: next(answers, ["127.0.0.1"]))
+    await asyncio.get_running_loop().getaddrinfo("rebinding.example", 80)  # as it was when it was given
+    id_ = await provider.approved(hook.url.replace("127.0.0.1", "rebinding.example"))
+    attempt = (await until(lambda: first_attempt(provider, id_)))["cause"]
+
+    assert NOT_ALLOWED == attempt
+    assert [] == hook.seen
+    assert len(asked) >= 2
+
+
+async def test_every_address_of_a_name_is_looked_at(start, hook, monkeypatch):
+    provider = await start(allow_networks="")
+    lie_about_names(monkeypatch, lambda: ["127.0.0.1", "169.254.169.254", "::1"])
+    id_ = await provider.approved(hook.url.replace("127.0.0.1", "many.example"))
+    attempt = await until(lambda: first_attempt(provider, id_))
+
+    assert NOT_ALLOWED == attempt["cause"]
+    assert [] == hook.seen
+
+
+async def test_a_literal_that_is_allowed_no_more_is_not_connected_to(start, hook):
+    """Given while it was allowed; literals are looked at as names are, when the socket is made."""
+    allowing = await start(deliveries_at_once=0)
+    id_ = await allowing.approved(hook.url)
+    strict = await start(allow_networks="")
+    attempt = await until(lambda: first_attempt(strict, id_))
+
+    assert NOT_ALLOWED == attempt["cause"]
+    assert [] == hook.seen
+
+
+async def test_the_user_is_not_told_what_is_behind_a_name(start, hook, monkeypatch):
+    provider = await start(allow_networks="")
+    lie_about_names(monkeypatch, lambda: ["10.11.12.13"])
+    id_ = await provider.approved(hook.url.replace("127.0.0.1", "inside.example"))
+    await until(lambda: first_attempt(provider, id_))
+    log = await provider.send("GET", f"/v1/me/integrations/{id_}/deliveries")
+
+    assert b"10.11.12.13" not in log.body
+
+
+async def test_no_proxy_of_the_environment_is_used(start, hook, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    provider = await start()
+    id_ = await provider.approved(hook.url)
+    log = await provider.done(id_)
+
+    assert ["DELIVERED"] == [each["state"] for each in log]
+
+
+async def first_attempt(provider, id_):
+    log = await provider.deliveries(id_)
+    return log and log[0]["attempts"] and log[0]["attempts"][0]
+
+
+def lie_about_names(monkeypatch, answer) -> list[str]:
+    """Names lead where the test says; how often they were asked for."""
+    asked: list[str] = []
+
+    async def getaddrinfo(_self, host, port, **_more):
+        asked.append(host)
+        return [
+            (*info(address)[:4], (address, port, 0, 0) if ":" in address else (address, port))
+            for address in answer()
+        ]
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", getaddrinfo)
+    return asked

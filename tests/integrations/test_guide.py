@@ -1,0 +1,321 @@
+"""Every sentence of the guide that says what the provider does has a test here that cites it."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from integrations import events
+from integrations.answers import TYPES
+from integrations.events import Event, Integration, Type, Version, Webhook, render, v1
+from support.provider import POSITION, REQUEST, STRATEGY, Script, event, typed, types, until
+from support.serving import reply, stub
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "integration-guide.md").read_text()
+EXAMPLE = GUIDE.partition("### v1 Request Example")[2].partition("```")[2].partition("```")[0]
+COMPACT = json.dumps(json.loads(EXAMPLE), separators=(",", ":")).encode()
+STRATEGY_DATA = {"id": STRATEGY, "name": "Gold High-Risk"}
+SIGNAL_DATA = {
+    "direction": "BUY",
+    "ticker": "XAUUSD",
+    "quantity": 10,
+    "strategy": STRATEGY_DATA,
+    "proquantPositionId": POSITION,
+}
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+async def test_the_example_request_is_sent_byte_for_byte_without_its_white_space(provider, hook):
+    """v1 Request Example: all but what varies, the time and where this test's webhook is."""
+    await provider.enabled(hook.url)
+    await provider.signal()
+    sent = (await until(lambda: [seen for seen in hook.seen if b"SIGNAL_OPEN" in seen.body]))[0]
+
+    body = re.sub(rb'"timestamp":[0-9]+', b'"timestamp":1549623690730', sent.body)
+    body = body.replace(hook.url.encode(), b"https://foo.bar/api/proquant")
+
+    assert COMPACT == body
+
+
+async def test_events_go_to_the_webhooks_url_by_post_with_the_headers_that_were_given(provider, hook):
+    """Guide: ...the headers we include in every POST request we make to the url above."""
+    await provider.approved(hook.url + "/hook?account=7", headers={"x-foo-bar-api-token": "baz", "X-B": "b"})
+    seen = (await until(lambda: hook.seen))[0]
+
+    assert ("POST", "/hook?account=7") == (seen.method, seen.target)
+    assert ("baz", "b") == (seen.headers["x-foo-bar-api-token"], seen.headers["X-B"])
+    assert "application/json" == seen.headers["Content-Type"]
+
+
+async def test_a_simple_post_makes_an_integration_request_that_the_user_sees(provider):
+    """Guide: A simple HTTP POST request to our API will create an Integration request which will appear..."""
+    created = await provider.requested()
+    listed = (await provider.send("GET", "/v1/me/integrations")).json["integrations"]
+
+    assert [(created["id"], "PENDING")] == [(each["id"], each["status"]) for each in listed]
+    assert {"name", "description", "imageUrl"} < set(listed[0])
+
+
+@pytest.mark.parametrize("field", ["name", "description", "imageUrl", "userEmail", "webhook", "webhook.url"])
+async def test_all_but_the_headers_is_needed(provider, field):
+    """The guide's comments call `headers` alone optional."""
+    body = json.loads(json.dumps(REQUEST))
+    holder = body["webhook"] if field == "webhook.url" else body
+    del holder[field.rpartition(".")[2]]
+    got = await provider.ask(body)
+
+    assert 400 == got.status
+    assert {field: "is missing"} == got.faults
+
+
+async def test_headers_are_optional(provider, hook):
+    """Guide: Optional. Anything you put in here will be included, as headers..."""
+    got = await provider.ask({**REQUEST, "webhook": {"url": hook.url}})
+
+    assert 201 == got.status
+
+
+async def test_it_must_be_approved_by_the_user_before_anything_is_sent(provider, hook):
+    """Guide: ...and must be approved by the user. Once approved, the user may enable this Integration..."""
+    id_ = (await provider.requested(hook.url))["id"]
+    await provider.strategy()
+    refused = await provider.switch("PUT", id_)
+    await provider.signal()
+
+    assert 409 == refused.status
+    assert [] == hook.seen
+
+
+async def test_a_strategy_forwards_its_signals_to_all_integrations_enabled_for_it_and_to_no_other(provider):
+    """Guide: A running strategy will forward signals to all of its enabled Integrations."""
+    async with stub(reply(200, b"")) as one, stub(reply(200, b"")) as two, stub(reply(200, b"")) as other:
+        await provider.enabled(one.url)
+        await provider.enabled(two.url)
+        await provider.approved(other.url)
+        got = await provider.signal()
+        await until(lambda: "SIGNAL_OPEN" in types(one) and "SIGNAL_OPEN" in types(two))
+
+    assert {"events": 2} == got.json
+    assert ["INTEGRATION_APPROVED"] == types(other)
+
+
+async def test_an_integration_may_be_enabled_for_more_than_one_strategy(provider, hook):
+    """Guide: ...they may enable this Integration for one or more of their running strategies."""
+    id_ = await provider.enabled(hook.url, "one")
+    await provider.strategy("two")
+    await provider.switch("PUT", id_, "two")
+    await provider.signal(strategy="one")
+    await provider.signal(strategy="two")
+    sent = await until(
+        lambda: len(found := [seen for seen in hook.seen if b"SIGNAL_OPEN" in seen.body]) == 2 and found
+    )
+
+    assert {"one", "two"} == {event(seen)["data"]["strategy"]["id"] for seen in sent}
+
+
+async def test_every_request_has_a_single_event_in_a_version_that_says_its_deprecation(provider, hook):
+    """Guide: Every request we send to webhook.url includes a single Event, formatted in all currently
+    supported version formats, alongside meta information. Currently supported versions: v1, Active.
+    """
+    await provider.approved(hook.url)
+    seen = (await until(lambda: hook.seen))[0]
+
+    assert {"v1"} == set(seen.json)
+    assert ["deprecation", "event"] == list(seen.json["v1"])
+    assert seen.json["v1"]["deprecation"] is None
+
+
+async def test_all_events_have_the_common_structure(provider, hook):
+    """v1 Event Structure: timestamp, type, integration, data."""
+    before = int(datetime.now(UTC).timestamp() * 1000)
+    await provider.enabled(hook.url)
+    await provider.signal()
+    await until(lambda: len(hook.seen) == 3)
+
+    for seen in hook.seen:
+        assert ["timestamp", "type", "integration", "data"] == list(event(seen))
+        assert ["name", "description", "imageUrl", "webhook"] == list(event(seen)["integration"])
+        assert isinstance(event(seen)["timestamp"], int)
+        assert before - 5 <= event(seen)["timestamp"] <= before + 60_000
+
+
+async def test_each_of_the_eight_types_is_sent_with_its_data_when_that_happens(provider, hook):
+    """v1 Event types and data."""
+    rejected = (await provider.requested(hook.url))["id"]
+    await provider.do("reject", rejected)
+    id_ = await provider.enabled(hook.url)
+    await provider.signal("OPEN")
+    await provider.signal("REOPEN", direction="SELL")
+    await provider.signal("CLOSE", direction="SELL")
+    await provider.done(id_)
+    await provider.switch("DELETE", id_)
+    await provider.done(id_)
+    await provider.delete(id_)
+    await provider.done(id_)
+
+    data = {event(seen)["type"]: event(seen)["data"] for seen in hook.seen}
+    sell = {**SIGNAL_DATA, "direction": "SELL"}
+    expected = {
+        "INTEGRATION_APPROVED": None,
+        "INTEGRATION_REJECTED": None,
+        "INTEGRATION_DELETED": None,
+        "STRATEGY_ENABLED": STRATEGY_DATA,
+        "STRATEGY_DISABLED": STRATEGY_DATA,
+        "SIGNAL_OPEN": SIGNAL_DATA,
+        "SIGNAL_CLOSE": sell,
+        "SIGNAL_REOPEN": sell,
+    }
+    assert expected == data
+    assert set(Type) == set(expected)
+
+
+async def test_after_disabling_no_signals_of_the_strategy_come_any_more(provider, hook):
+    """Guide: ...the Integration will stop receiving signal Events from this strategy."""
+    id_ = await provider.enabled(hook.url)
+    await provider.switch("DELETE", id_)
+    got = await provider.signal()
+    await provider.done(id_)
+
+    assert {"events": 0} == got.json
+    assert "SIGNAL_OPEN" not in types(hook)
+
+
+async def test_the_direction_of_a_reopen_is_the_new_positions(provider, hook):
+    """Guide: ...the direction property in the data signifies the new position direction."""
+    await provider.enabled(hook.url)
+    await provider.signal("OPEN", direction="BUY")
+    await provider.signal("REOPEN", direction="SELL")
+    await until(lambda: len(hook.seen) == 4)
+
+    assert "SELL" == event(hook.seen[-1])["data"]["direction"]
+
+
+@pytest.mark.parametrize("quantity", ["10", "0.0001", "12345678.12345678", "0.10", "100000000000000001"])
+async def test_a_quantity_is_the_very_number_that_the_strategy_engine_wrote(provider, hook, quantity):
+    """v1 Signal Event Data: `quantity`, expressed in units; and it never was a binary float."""
+    await provider.enabled(hook.url)
+    body = json.dumps(
+        {
+            "signalId": "s",
+            "type": "OPEN",
+            "direction": "BUY",
+            "ticker": "X",
+            "quantity": "?",
+            "proquantPositionId": POSITION,
+        }
+    ).replace('"?"', quantity)
+    got = await provider.send("POST", f"/v1/strategies/{STRATEGY}/signals", body.encode(), as_="engine")
+    assert 202 == got.status, got.body
+    seen = (await until(lambda: [each for each in hook.seen if b"SIGNAL_OPEN" in each.body]))[0]
+
+    assert f'"quantity":{quantity},'.encode() in seen.body
+
+
+async def test_a_200_with_an_empty_body_is_all_that_is_needed(provider, hook):
+    """Guide: ...simply respond with status code 200 and an empty body."""
+    id_ = await provider.enabled(hook.url)
+    await provider.signal()
+    log = await provider.done(id_)
+
+    assert {"DELIVERED"} == {each["state"] for each in log}
+    assert [] == await provider.notifications()
+
+
+@pytest.mark.parametrize("type_", sorted(TYPES))
+async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type_):
+    """Guide: ...a predefined set of responses, which translate into well-designed errors shown to clients."""
+    async with stub(Script([reply(200), reply(200), typed(type_)])) as hook:
+        id_ = await provider.approved(hook.url)
+        await provider.done(id_)
+        await provider.strategy()
+        await provider.switch("PUT", id_)
+        await provider.done(id_)
+        await provider.signal()
+        log = await provider.done(id_)
+        told = await provider.notifications()
+
+    assert ("REFUSED", type_) == (log[-1]["state"], log[-1]["attempts"][-1]["errorType"])
+    assert [type_] == [each["type"] for each in told]
+    assert "XAUUSD" in told[0]["text"]
+    assert "Foo Bar FX" in told[0]["text"]
+
+
+async def test_the_texts_of_all_types_differ(provider):
+    """Guide: ...it would give clients a better overview of what happened."""
+    from integrations.notices import text
+
+    integration = Integration("n", "d", "i", Webhook("u", {}))
+    happened = Event("id", "SIGNAL_OPEN", 1, json.dumps(SIGNAL_DATA))
+    texts = {text(each, happened, integration) for each in [*TYPES, "Generic"]}
+
+    assert len(TYPES) + 1 == len(texts)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 418, 422, 451, 499])
+async def test_any_other_error_falls_back_to_a_generic_notification(provider, status):
+    """Guide: If you respond with a status code >= 400 and we do not support that type of response, we will
+    fall back to a Generic error notification.
+    """
+    async with stub(reply(status, {"type": "SomethingElse"}, x_proquant_error="1")) as hook:
+        id_ = await provider.approved(hook.url)
+        log = await provider.done(id_)
+        told = await provider.told()
+
+    assert ["FAILED"] == [each["state"] for each in log]
+    assert ["Generic"] == told
+
+
+async def test_the_user_is_told_whatever_may_be_wrong_once_for_an_event(provider):
+    """Guide: In case of an error, ProQuant clients will receive a push notification..."""
+    async with stub(reply(500)) as hook:
+        id_ = await provider.approved(hook.url)
+        await until(lambda: hook.seen)
+        await until(provider.notifications)
+        await provider.pass_time(6)
+        await until(lambda: len(hook.seen) == 2)
+
+        async def tried_twice():
+            return len((await provider.deliveries(id_))[0]["attempts"]) == 2
+
+        await until(tried_twice)
+        told = await provider.told()
+
+    assert ["Generic"] == told
+
+
+def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_date():
+    """Versioning: v1 with a deprecation date, v2 with null."""
+    date = datetime(2020, 1, 1, tzinfo=UTC)
+    versions = (Version("v1", date, v1), Version("v2", None, lambda happened, _: {"kind": happened.type}))
+    happened = Event("id", "INTEGRATION_APPROVED", 1549623690730, None)
+    integration = Integration("n", "d", "i", Webhook("u", {}))
+
+    before = json.loads(render(versions, happened, integration, datetime(2019, 12, 31, tzinfo=UTC)))
+    from_then_on = json.loads(render(versions, happened, integration, date))
+
+    assert ["v1", "v2"] == list(before)
+    assert "2020-01-01T00:00:00.000Z" == before["v1"]["deprecation"]
+    assert {"deprecation": None, "event": {"kind": "INTEGRATION_APPROVED"}} == before["v2"]
+    assert ["v2"] == list(from_then_on)
+
+
+async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_version_away(provider):
+    """Guide: ...from the specified date onwards, data for this version will no longer be included."""
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    provider.sender.versions = (Version("v1", date, v1), Version("v2", None, v1))
+    provider.sender.now = lambda: datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
+    async with stub(Script([reply(500), reply(200)])) as hook:
+        id_ = await provider.approved(hook.url)
+        await until(provider.notifications)
+        provider.sender.now = lambda: date
+        await provider.pass_time(6)
+        await provider.done(id_)
+
+    assert [["v1", "v2"], ["v2"]] == [list(seen.json) for seen in hook.seen]
+    assert hook.seen[0].headers["webhook-id"] == hook.seen[1].headers["webhook-id"]
+
+
+def test_one_version_at_least_is_always_current():
+    assert [None] == [each.deprecation for each in events.VERSIONS if each.name == "v1"]

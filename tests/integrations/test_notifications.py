@@ -1,0 +1,171 @@
+"""What users are told: listed, and as server-sent events (design, Provider)."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from integrations.app import NOTIFICATIONS
+from support.provider import OTHER, USER, Script, basic, typed, until
+from support.serving import reply, stub
+
+
+@asynccontextmanager
+async def listening(provider, user: str = USER, **headers: str):
+    """What comes, each as id and content, in a list that grows."""
+    told: list[tuple[str, dict]] = []
+
+    async def listen(answer) -> None:
+        entry: dict[str, str] = {}
+        async for line in answer.content:
+            name, colon, value = line.decode().rstrip("\n").partition(": ")
+            if name and colon:
+                entry[name] = value
+            elif not line.strip() and "data" in entry:
+                told.append((entry["id"], json.loads(entry["data"])))
+                entry = {}
+
+    made = {"Authorization": basic(user), "Accept": "text/event-stream", **headers}
+    async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
+        assert (200, "text/event-stream") == (answer.status, answer.content_type)
+        task = asyncio.create_task(listen(answer))
+        try:
+            yield told
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def refused(provider, count: int = 1) -> str:
+    """An integration of which so many events have been refused."""
+    async with stub(typed("MarketClosed")) as hook:
+        for _ in range(count):
+            id_ = await provider.approved(hook.url)
+            await provider.done(id_)
+    return id_
+
+
+async def test_a_notification_says_what_when_and_of_which_event(provider):
+    id_ = await refused(provider)
+    event_id = (await provider.deliveries(id_))[0]["eventId"]
+    told = (await provider.notifications())[0]
+
+    assert ("MarketClosed", id_, event_id) == (told["type"], told["integrationId"], told["eventId"])
+    assert "user@example.com (Foo Bar FX): The market is closed" in told["text"]
+
+
+async def test_they_come_as_they_happen(provider):
+    async with listening(provider) as told:
+        await refused(provider, 2)
+        await until(lambda: len(told) == 2)
+        listed = await provider.notifications()
+
+    assert [(str(each["id"]), each) for each in listed] == told
+
+
+async def test_they_come_from_other_processes_too(start):
+    one, other = await start(), await start(deliveries_at_once=0)
+    async with listening(other) as told:
+        await refused(one)
+        await until(lambda: told)
+
+    assert "MarketClosed" == told[0][1]["type"]
+
+
+async def test_who_comes_back_gets_what_was_missed(provider):
+    await refused(provider, 3)
+    first = (await provider.notifications())[0]["id"]
+    async with listening(provider, **{"Last-Event-ID": str(first)}) as told:
+        await until(lambda: len(told) == 2)
+
+    assert [each["id"] for each in (await provider.notifications())[1:]] == [int(id_) for id_, _ in told]
+
+
+async def test_nobody_gets_anothers(provider):
+    async with listening(provider, OTHER) as theirs, listening(provider) as mine:
+        await refused(provider)
+        await until(lambda: mine)
+        listed = await provider.notifications(OTHER)
+
+    assert ([], []) == (theirs, listed)
+
+
+async def test_a_last_event_id_that_is_none_is_refused(provider):
+    got = await provider.send(
+        "GET", "/v1/me/notifications", Accept="text/event-stream", Last_Event_ID="nonsense"
+    )
+
+    assert 400 == got.status
+
+
+async def test_one_user_has_ten_streams_at_most(provider):
+    made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    url = f"{provider.url}/v1/me/notifications"
+    answers = [await provider.client.get(url, headers=made) for _ in range(11)]
+    statuses = [each.status for each in answers]
+    for each in answers:
+        each.close()
+
+    assert [200] * 10 + [429] == statuses
+
+
+async def test_they_are_listed_the_newest_first_page_by_page(provider):
+    await refused(provider, 3)
+    everything = (await provider.send("GET", "/v1/me/notifications")).json["notifications"]
+    page = (await provider.send("GET", "/v1/me/notifications?limit=2")).json["notifications"]
+    rest = (await provider.send("GET", f"/v1/me/notifications?before={page[-1]['id']}")).json["notifications"]
+
+    assert everything == page + rest
+    assert sorted((each["id"] for each in everything), reverse=True) == [each["id"] for each in everything]
+
+
+async def test_a_retry_with_another_error_is_not_told_again(provider):
+    """Once an event, at the first."""
+    async with stub(Script([reply(500), typed("InvalidCredentials")])) as hook:
+        id_ = await provider.approved(hook.url)
+        await until(provider.notifications)
+        await provider.pass_time(6)
+        log = await provider.done(id_)
+
+    assert "REFUSED" == log[0]["state"]
+    assert ["Generic"] == await provider.told()
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "100 %s {0} {verb}"])
+async def test_a_partners_words_are_words(provider, name):
+    async with stub(typed("MarketClosed")) as hook:
+        id_ = await provider.approved(hook.url, name=name)
+        await provider.done(id_)
+    told = (await provider.notifications())[0]
+
+    assert told["text"].startswith(f"{name} (Foo Bar FX): ")
+
+
+async def test_readiness_going_ends_the_streams(provider):
+    from chassis.app import SERVICE
+
+    made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
+        provider.app[SERVICE].is_leaving = True
+        await refused(provider)
+        async with asyncio.timeout(10):
+            rest = await answer.content.read()
+        provider.app[SERVICE].is_leaving = False
+
+    assert rest
+
+
+async def test_a_reader_who_leaves_is_no_failure(provider):
+    made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
+        await answer.content.readline()
+
+    async def counted() -> list[str]:
+        provider.app[NOTIFICATIONS].pulse()
+        lines = (await provider.send("GET", "/metrics", as_=None)).body.decode().splitlines()
+        return [line for line in lines if "requests_total{" in line and "/v1/me/notifications" in line]
+
+    (line,) = await until(counted)
+
+    assert 'status="200"' in line

@@ -1,0 +1,344 @@
+"""Lanes: one event after another, no wake-up lost, and nothing that a stale holder can do (design, Order)."""
+
+import asyncio
+
+import pytest
+
+from integrations import delivery, lanes
+from integrations.answers import Answer, Meaning
+from integrations.judging import judge
+from integrations.lanes import LEASE_SECONDS, Report
+from support.provider import STRATEGY, Held, Script, event, types, until
+from support.serving import reply, stub
+
+
+@pytest.fixture
+async def idle(start):
+    """A provider that delivers nothing by itself: the test is the worker."""
+    return await start(deliveries_at_once=0)
+
+
+@pytest.fixture
+def worker(idle):
+    """The statements of delivery."""
+    return idle.deliverer.lanes
+
+
+async def claim(worker, most: int = 10):
+    return await worker.claim(most, [])
+
+
+async def read(worker, lane):
+    return (await worker.read([(lane.id, lane.done)]))[lane.id]
+
+
+async def report(worker, idle, lane, queued, answer: Answer, *, is_given_up: bool = False):
+    """What came of an attempt, told as a worker would."""
+    to = (await idle.deliverer.destinations.of({lane.integration_id: 0}))[lane.integration_id].integration
+    attempt = judge(lane, queued, to, answer, at="2026-11-21T00:00:00.000Z", seconds=0.01)
+    news = Report(lane, attempt, queued.place, queued.place, 0, is_low=True, is_given_up=is_given_up)
+    return (await worker.report([news]))[0]
+
+
+DELIVERED = Answer(Meaning.DELIVERED, 200)
+
+
+async def one_lane(idle, worker, signals: int):
+    """The strategy's lane, claimed, and what it holds; the other lane is out of the way."""
+    await idle.enabled("http://127.0.0.1:1/")
+    for _ in range(signals):
+        await idle.signal()
+    claimed = await claim(worker)
+    lane = next(each for each in claimed if each.strategy_id == STRATEGY)
+    return lane, await read(worker, lane)
+
+
+async def test_a_lane_that_is_claimed_is_nobody_elses_until_its_lease_ends(idle, worker):
+    await one_lane(idle, worker, 1)
+    meanwhile = await claim(worker)
+    await idle.pass_time(LEASE_SECONDS - 1)
+    shortly_before = await claim(worker)
+    await idle.pass_time(1.5)
+    after = await claim(worker)
+
+    assert ([], [], 2) == (meanwhile, shortly_before, len(after))
+
+
+async def test_workers_that_claim_at_once_never_get_the_same_lane(idle, worker):
+    for number in range(20):
+        await idle.enabled("http://127.0.0.1:1/", f"s-{number}")
+    claimed = await asyncio.gather(*(claim(worker, 3) for _ in range(20)))
+    ids = [lane.id for some in claimed for lane in some]
+
+    assert 40 == len(ids) == len(set(ids))
+
+
+async def test_a_stale_lease_that_completes_late_changes_nothing_but_the_log(idle, worker):
+    stale, before = await one_lane(idle, worker, 2)
+    await idle.pass_time(LEASE_SECONDS + 1)
+    fresh = next(each for each in await claim(worker) if each.strategy_id == STRATEGY)
+    held = await report(worker, idle, stale, before.events[0], DELIVERED)
+    row = await idle.sql.fetchrow("SELECT done_seq, is_held, token FROM lane WHERE id = $1", fresh.id)
+    states = await idle.sql.fetch(
+        "SELECT state, tries, jsonb_array_length(log) AS logged FROM event WHERE lane_id = $1 ORDER BY seq",
+        fresh.id,
+    )
+    now = await report(worker, idle, fresh, (await read(worker, fresh)).events[0], DELIVERED)
+
+    assert not held.is_held
+    assert (0, True, fresh.token) == (row["done_seq"], row["is_held"], row["token"])
+    assert [("WAITING", 0, 1), ("WAITING", 0, 0), ("WAITING", 0, 0)] == [tuple(each) for each in states]
+    assert now.is_held
+
+
+async def test_a_stale_holders_failure_tells_nobody_and_delays_nobody(idle, worker):
+    stale, before = await one_lane(idle, worker, 1)
+    await idle.pass_time(LEASE_SECONDS + 1)
+    await claim(worker)
+    await report(worker, idle, stale, before.events[0], Answer(Meaning.RETRY, 500, "Generic"))
+
+    assert [] == await idle.notifications()
+    assert await idle.sql.fetchval("SELECT is_held FROM lane WHERE id = $1", stale.id)
+
+
+async def test_a_lane_is_kept_while_it_has_work_and_let_go_when_it_has_none(idle, worker):
+    lane, found = await one_lane(idle, worker, 1)
+    first = await report(worker, idle, lane, found.events[0], DELIVERED)
+    last = await report(worker, idle, lane, found.events[1], DELIVERED)
+    await idle.signal()
+    again = await claim(worker)
+
+    assert (True, False) == (first.is_held, last.is_held)
+    assert [lane.id] == [each.id for each in again]
+
+
+async def test_an_enqueue_that_races_the_release_is_not_lost(idle, worker):
+    """It waits for the lane's row, or makes the release wait: either way somebody sees it."""
+    lane, found = await one_lane(idle, worker, 0)
+    queue = found.events[0]
+    for number in range(40):
+        held, _ = await asyncio.gather(
+            report(worker, idle, lane, queue, DELIVERED),
+            idle.signal(proquantPositionId=f"p-{number}"),
+        )
+        if not held.is_held:
+            lane = next(each for each in await claim(worker) if each.id == lane.id)
+            queue = (await read(worker, lane)).events[0]
+        else:
+            queue = held.read.events[0]
+
+        assert f'"p-{number}"' in queue.event.data
+
+
+async def test_an_enqueue_that_holds_the_row_makes_the_release_wait(idle, worker):
+    lane, found = await one_lane(idle, worker, 0)
+    other = idle.sql
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("UPDATE lane SET last_seq = last_seq + 1 WHERE id = $1", lane.id)
+    await other.execute(
+        "INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, expires)"
+        " VALUES ($1, 2, $2, 'STRATEGY_DISABLED', 1, now() + interval '1 minute')",
+        lane.id,
+        lane.integration_id,
+    )
+    releasing = asyncio.create_task(report(worker, idle, lane, found.events[0], DELIVERED))
+    await asyncio.sleep(0.1)
+    was_done = releasing.done()
+    await transaction.commit()
+    held = await releasing
+
+    assert not was_done
+    assert held.is_held
+    assert ["STRATEGY_DISABLED"] == [each.event.type for each in held.read.events]
+
+
+async def test_a_lane_is_ready_by_its_row_alone_though_its_events_are_not_to_be_seen_yet(idle, worker):
+    """Claiming and reading are two statements: the second sees what the row promised."""
+    await idle.enabled("http://127.0.0.1:1/")
+    await idle.signal()
+    claimed = await claim(worker)
+    reads = await worker.read([(each.id, each.done) for each in claimed])
+
+    assert sorted([1, 2]) == sorted(len(each.events) for each in reads.values())
+
+
+async def test_what_was_committed_but_not_answered_is_not_counted_twice(idle, worker):
+    """The server commits and goes away: the batch is told once more."""
+    lane, found = await one_lane(idle, worker, 1)
+    await report(worker, idle, lane, found.events[0], DELIVERED)
+    failed = Answer(Meaning.RETRY, 500, "Generic")
+    first = await report(worker, idle, lane, found.events[1], failed)
+    again = await report(worker, idle, lane, found.events[1], failed)
+    row = await idle.sql.fetchrow(
+        "SELECT tries, jsonb_array_length(log) AS logged FROM event WHERE type = 'SIGNAL_OPEN'"
+    )
+
+    assert (False, False) == (first.is_held, again.is_held)
+    assert (1, 1) == tuple(row)
+    assert ["Generic"] == await idle.told()
+
+
+async def test_a_lane_given_up_is_anybodys_at_once(idle, worker):
+    lane, found = await one_lane(idle, worker, 1)
+    held = await report(worker, idle, lane, found.events[0], DELIVERED, is_given_up=True)
+    again = await claim(worker)
+
+    assert not held.is_held
+    assert [lane.id] == [each.id for each in again]
+
+
+async def test_a_lane_sends_its_next_event_only_after_the_answer_to_the_one_before(provider):
+    held = Held()
+    async with stub(held) as hook:
+        await provider.enabled(hook.url)
+        await held.arrived.wait()
+        for _ in range(5):
+            await provider.signal()
+        await asyncio.sleep(0.1)
+        under_way = [each for each in types(hook) if each != "INTEGRATION_APPROVED"]
+        held.let_go.set()
+        await until(lambda: len(hook.seen) == 7)
+
+    assert ["STRATEGY_ENABLED"] == under_way
+
+
+async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
+    held = Held()
+    async with stub(held) as dead:
+        await provider.enabled(dead.url, "dead")
+        await held.arrived.wait()
+        id_ = await provider.enabled(hook.url, "alive")
+        for _ in range(20):
+            await provider.signal(strategy="dead")
+            await provider.signal(strategy="alive")
+        log = await provider.done(id_)
+        held.let_go.set()
+
+    assert {"DELIVERED"} == {each["state"] for each in log}
+
+
+async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, monkeypatch):
+    monkeypatch.setattr(delivery, "MOST_PER_INTEGRATION", 2)
+    monkeypatch.setattr(delivery, "MOST_CLAIMED", 2)
+    provider = await start(deliveries_at_once=8)
+    held = Held()
+    async with stub(held) as dead:
+        id_ = await provider.approved(dead.url)
+        for number in range(12):
+            await provider.strategy(f"dead-{number}")
+            await provider.switch("PUT", id_, f"dead-{number}")
+        await held.arrived.wait()
+        alive = await provider.enabled(hook.url, "alive")
+        log = await provider.done(alive)
+        held.let_go.set()
+
+    assert {"DELIVERED"} == {each["state"] for each in log}
+
+
+async def test_a_retry_keeps_its_place_and_its_webhook_id(provider):
+    async with stub(Script([reply(200), reply(200), reply(503), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal(proquantPositionId="one")
+        await until(lambda: len(hook.seen) == 3)
+        await provider.signal(proquantPositionId="two")
+        await provider.done(id_)
+        sent = hook.seen[2:]
+
+    assert ["one", "one", "two"] == [event(each)["data"]["proquantPositionId"] for each in sent]
+    assert sent[0].headers["webhook-id"] == sent[1].headers["webhook-id"] != sent[2].headers["webhook-id"]
+    assert sent[0].body == sent[1].body
+
+
+async def test_several_processes_may_deliver_and_each_event_goes_out_once(start, hook):
+    providers = [await start() for _ in range(3)]
+    id_ = await providers[0].enabled(hook.url)
+    for number in range(60):
+        await providers[0].signal(proquantPositionId=str(number))
+    await providers[0].done(id_)
+    sent = [event(seen)["data"]["proquantPositionId"] for seen in hook.seen if b"SIGNAL_OPEN" in seen.body]
+
+    assert [str(number) for number in range(60)] == sent
+
+
+async def test_a_process_without_room_has_others_deliver(start, hook):
+    api = await start(deliveries_at_once=0)
+    await start()
+    id_ = await api.enabled(hook.url)
+    await api.signal()
+    log = await api.done(id_)
+
+    assert {"DELIVERED"} == {each["state"] for each in log}
+
+
+async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_five_seconds(
+    start, hook, monkeypatch
+):
+    """Read on a monotonic clock; where it does not, the lane is asked for again first."""
+    provider = await start()
+    id_ = await provider.enabled(hook.url)
+    await provider.done(id_)
+    now = delivery.time.monotonic
+    skipped = 0.0
+
+    class Clock:
+        monotonic = staticmethod(lambda: now() + skipped)
+
+    monkeypatch.setattr(delivery, "time", Clock)
+    asked = []
+    honest = lanes.Lanes.report
+
+    async def watched(self, reports):
+        asked.extend(each.attempt is None for each in reports)
+        return await honest(self, reports)
+
+    monkeypatch.setattr(lanes.Lanes, "report", watched)
+    begin = delivery.Deliverer._begin
+
+    async def slowly(self, *arguments):
+        nonlocal skipped
+        found = await begin(self, *arguments)
+        skipped += LEASE_SECONDS - provider.sender.timeout_seconds - delivery.MARGIN_SECONDS + 0.1
+        return found
+
+    monkeypatch.setattr(delivery.Deliverer, "_begin", slowly)
+    await provider.signal()
+    log = await provider.done(id_)
+
+    assert "DELIVERED" == log[-1]["state"]
+    assert [True, False] == asked
+
+
+async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provider, hook):
+    """Clock skew between this machine and the database: lives and leases are the database's."""
+    from datetime import UTC, datetime
+
+    provider.sender.now = lambda: datetime(2031, 1, 1, tzinfo=UTC)
+    id_ = await provider.enabled(hook.url)
+    await provider.signal()
+    log = await provider.done(id_)
+
+    assert {"DELIVERED"} == {each["state"] for each in log}
+    assert {str(int(datetime(2031, 1, 1, tzinfo=UTC).timestamp()))} == {
+        seen.headers["webhook-timestamp"] for seen in hook.seen
+    }
+
+
+async def test_stopping_gives_lanes_back_and_lets_an_attempt_under_way_end(start):
+    held = Held()
+    async with stub(held) as slow:
+        first = await start()
+        id_ = await first.enabled(slow.url)
+        await held.arrived.wait()
+        closing = asyncio.create_task(first.deliverer.close())
+        await asyncio.sleep(0.05)
+        held.let_go.set()
+        await closing
+        rows = await first.sql.fetch("SELECT is_held FROM lane")
+        second = await start()
+        log = await second.done(id_)
+
+    assert {False} == {row["is_held"] for row in rows}
+    assert {"DELIVERED"} == {each["state"] for each in log}
+    assert len(slow.seen) == len({seen.headers["webhook-id"] for seen in slow.seen})

@@ -1,0 +1,292 @@
+"""The user's page without scripts: views, forms and what is refused (design, Provider)."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+
+from integrations.tokens import Tokens
+from support.provider import KEY, OTHER, STRATEGY, USER, Script, basic, typed, types, until
+from support.serving import reply, stub
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class Elements(HTMLParser):
+    """All start tags of a page, in their order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+async def view(provider, path: str = "/", as_: str = USER) -> str:
+    got = await provider.send("GET", path, as_=as_)
+    assert (200, "text/html; charset=utf-8") == (got.status, got.headers["Content-Type"])
+    return got.body.decode()
+
+
+async def post(provider, path: str, *, as_: str = USER, token: str | None = None, **headers: str):
+    """What a form's post is answered with, itself."""
+    made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
+    body = f"token={Tokens([KEY]).of(as_) if token is None else token}"
+    async with provider.client.post(
+        provider.url + path, data=body, headers=made, allow_redirects=False
+    ) as answer:
+        return answer.status, answer.headers.get("Location"), await answer.text()
+
+
+async def press(provider, page: str, end: str) -> str:
+    """Posts the one form of a page whose action ends so, as a browser would; the page it leads to."""
+    found = re.findall(r'action="([^"]*)">\s*<input type="hidden" name="token" value="([^"]*)">', page)
+    ((action, token),) = [each for each in found if each[0].endswith(end)]
+    status, location, text = await post(provider, unescape(action), token=token)
+    assert 303 == status, text
+    return await view(provider, location)
+
+
+async def states(provider) -> list[str]:
+    return [row["state"] for row in await provider.sql.fetch("SELECT state FROM integration")]
+
+
+async def test_a_request_is_shown_and_approved(start, hook):
+    provider = await start()
+    id_ = (await provider.requested(hook.url))["id"]
+    page = await press(provider, await view(provider), f"{id_}/approve")
+    await until(lambda: types(hook) == ["INTEGRATION_APPROVED"])
+
+    assert ["APPROVED"] == await states(provider)
+    assert '<p role="status" class="done">Approved.</p>' in page
+
+
+async def test_a_request_is_rejected(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    page = await press(provider, await view(provider), "/reject")
+
+    assert ["REJECTED"] == await states(provider)
+    assert "Rejected." in page
+
+
+async def test_a_paused_integration_is_resumed(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    await provider.sql.execute("UPDATE integration SET state = 'PAUSED'")
+    await press(provider, await view(provider), "/resume")
+
+    assert ["APPROVED"] == await states(provider)
+
+
+async def test_an_approved_integration_is_deleted(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    await provider.sql.execute("UPDATE integration SET state = 'APPROVED'")
+    page = await press(provider, await view(provider), "/delete")
+
+    assert ["DELETED"] == await states(provider)
+    assert '<h2 id="ended">' in page
+
+
+async def test_a_strategy_is_switched_on_and_off(provider, hook):
+    id_ = await provider.approved(hook.url)
+    await provider.strategy()
+    switches = []
+    page = await view(provider)
+    for word in ("enable", "disable"):
+        switches += [each["aria-checked"] for each in Elements(page).all("button") if "role" in each]
+        page = await press(provider, page, f"/strategies/{STRATEGY}/{word}")
+    await provider.done(id_)
+
+    assert ["false", "true"] == switches
+    assert {"STRATEGY_ENABLED", "STRATEGY_DISABLED"} < set(types(hook))
+
+
+async def test_notifications_are_shown(provider):
+    async with stub(typed("MarketClosed")) as hook:
+        await provider.done(await provider.approved(hook.url))
+    page = await view(provider)
+
+    assert "user@example.com (Foo Bar FX): The market is closed" in page
+
+
+async def test_the_attempt_log_shows_a_state_alone_and_sends_again(provider):
+    async with stub(Script([typed("MarketClosed"), reply(200, b"")])) as hook:
+        id_ = await provider.approved(hook.url)
+        await provider.done(id_)
+        refused = await view(provider, f"/integrations/{id_}?state=REFUSED")
+        delivered = await view(provider, f"/integrations/{id_}?state=DELIVERED")
+        page = await press(provider, refused, "/replay")
+        log = await provider.done(id_)
+
+    assert ("MarketClosed" in refused, "MarketClosed" in delivered) == (True, False)
+    assert "It is being sent again." in page
+    assert ["DELIVERED"] == [each["state"] for each in log]
+
+
+async def test_the_log_goes_on_where_a_page_is_full(start, hook):
+    provider = await start()
+    id_ = await provider.approved(hook.url)
+    await provider.done(id_)
+    await provider.sql.execute(
+        "INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, expires, state)"
+        " SELECT lane_id, seq + n, integration_id, type, timestamp_ms, expires, state"
+        " FROM event, generate_series(1, 50) AS n"
+    )
+    first = await view(provider, f"/integrations/{id_}?state=")
+    (older,) = [a["href"] for a in Elements(first).all("a") if "before" in (a["href"] or "")]
+    rest = await view(provider, older)
+
+    assert (50, 1) == (first.count('id="e-'), rest.count('id="e-'))
+
+
+async def test_what_cannot_be_done_is_a_page_that_says_why(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    status, _, text = await post(provider, f"/integrations/{id_}/resume")
+
+    assert 409 == status
+    assert '<p role="alert">The integration is PENDING.</p>' in text
+
+
+async def test_another_users_are_not_shown_and_not_changed(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    theirs = await view(provider, as_=OTHER)
+    log = await provider.send("GET", f"/integrations/{id_}", as_=OTHER)
+    status, _, _ = await post(provider, f"/integrations/{id_}/approve", as_=OTHER)
+
+    assert (False, 404, 404) == (id_ in theirs, log.status, status)
+    assert ["PENDING"] == await states(provider)
+
+
+@pytest.mark.parametrize("path", ["/", "/integrations/x", "/page.js", "/page.css"])
+async def test_a_browser_is_asked_for_credentials(provider, path):
+    got = await provider.send("GET", path, as_=None)
+
+    assert (401, True) == (got.status, got.headers["WWW-Authenticate"].startswith("Basic "))
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "%C3%A4", Tokens([KEY]).of(OTHER), Tokens(["k"]).of(USER)])
+async def test_a_form_without_the_users_token_changes_nothing(start, token):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    status, _, text = await post(provider, f"/integrations/{id_}/approve", token=token)
+
+    assert (403, True) == (status, 'role="alert"' in text)
+    assert ["PENDING"] == await states(provider)
+
+
+async def test_every_form_needs_a_token(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    ends = ["approve", "reject", "resume", "delete", f"strategies/{STRATEGY}/enable"]
+    ends += [f"strategies/{STRATEGY}/disable", f"deliveries/{id_}/replay"]
+    got = [(await post(provider, f"/integrations/{id_}/{end}", token="x"))[0] for end in ends]
+
+    assert [403] * 7 == got
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+async def test_another_sites_form_changes_nothing_even_with_the_token(start, headers):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    status, _, _ = await post(provider, f"/integrations/{id_}/approve", **headers)
+
+    assert 403 == status
+    assert ["PENDING"] == await states(provider)
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/json", "multipart/form-data; boundary=x"])
+async def test_a_body_that_is_no_form_is_refused(start, media_type):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    status, _, _ = await post(provider, f"/integrations/{id_}/approve", **{"Content-Type": media_type})
+
+    assert 415 == status
+
+
+async def test_a_token_of_an_older_key_is_taken(start):
+    from cryptography.fernet import Fernet
+
+    provider = await start(encryption_keys=f"{Fernet.generate_key().decode()},{KEY}", deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    status, _, _ = await post(provider, f"/integrations/{id_}/approve")
+
+    assert 303 == status
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/integrations/nonsense"])
+async def test_every_answer_says_what_browsers_may_do_with_it(provider, path):
+    headers = (await provider.send("GET", path)).headers
+
+    assert (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src https: data: 'self';"
+        " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ) == headers["Content-Security-Policy"]
+    assert ("nosniff", "same-origin") == (headers["X-Content-Type-Options"], headers["Referrer-Policy"])
+
+
+async def test_strangers_words_stay_words(provider):
+    evil = "\"'><script>alert(1)</script>{{ 7 * 7 }}"
+    async with stub(typed("MarketClosed")) as hook:
+        id_ = await provider.enabled(hook.url, name=evil, description=evil)
+        await provider.strategy(name=evil)
+        await provider.done(id_)
+    pages = [await view(provider), await view(provider, f"/integrations/{id_}")]
+    scripts = [each for page in pages for each in Elements(page).all("script")]
+
+    assert [{"src": "/page.js", "defer": None}] * 2 == scripts
+    assert all("&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}" in page for page in pages)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://foo.bar/logo.png?a=1&b=\"'><script>", True),
+        ("javascript:alert(1)", False),
+        ("data:text/html,<script>alert(1)</script>", False),
+        ("http://foo.bar/logo.png", False),
+    ],
+)
+async def test_an_image_is_shown_from_https_alone_and_is_not_told_who_looks(start, url, shown):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    await provider.sql.execute("UPDATE integration SET image_url = $1", url)
+    elements = Elements(await view(provider))
+
+    assert [url] * shown == [each["src"] for each in elements.all("img")]
+    assert ["no-referrer"] * shown == [each["referrerpolicy"] for each in elements.all("img")]
+    assert 1 == len(elements.all("script"))
+
+
+async def test_nothing_is_inline(provider, hook):
+    await provider.enabled(hook.url)
+    elements = Elements(await view(provider))
+    attributes = {name for _, each in elements.found for name in each}
+
+    assert [] == [name for name in attributes if name.startswith("on") or name == "style"]
+    assert [] == elements.all("style")
+
+
+async def test_every_control_has_a_name_and_every_id_is_there_once(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.requested()
+    for path in ("/", f"/integrations/{id_}"):
+        elements = Elements(await view(provider, path))
+        ids = [each["id"] for _, each in elements.found if "id" in each]
+        labels = [each["for"] for each in elements.all("label")]
+
+        assert sorted(set(ids)) == sorted(ids)
+        assert [each["id"] for each in elements.all("select")] == labels
+        assert 1 == len(elements.all("main")) == len(elements.all("h1"))

@@ -1,0 +1,173 @@
+"""What users may do with integrations, and with which others' they may not (design, Provider)."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from support.provider import ENGINE, OTHER, STRATEGY, USER, types
+
+WORDS = ("approve", "reject", "resume")
+
+
+async def states(provider) -> list[str]:
+    return [row["state"] for row in await provider.sql.fetch("SELECT state FROM integration")]
+
+
+async def put_in(provider, state: str) -> str:
+    id_ = (await provider.requested())["id"]
+    await provider.sql.execute("UPDATE integration SET state = $1", state)
+    return id_
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "expected"),
+    [
+        ("PENDING", "approve", "APPROVED"),
+        ("PENDING", "reject", "REJECTED"),
+        ("PENDING", "resume", None),
+        ("PENDING", "delete", None),
+        ("APPROVED", "approve", None),
+        ("APPROVED", "reject", None),
+        ("APPROVED", "resume", None),
+        ("APPROVED", "delete", "DELETED"),
+        ("PAUSED", "approve", None),
+        ("PAUSED", "reject", None),
+        ("PAUSED", "resume", "APPROVED"),
+        ("PAUSED", "delete", "DELETED"),
+        ("REJECTED", "approve", None),
+        ("REJECTED", "reject", None),
+        ("REJECTED", "resume", None),
+        ("REJECTED", "delete", None),
+        ("DELETED", "approve", None),
+        ("DELETED", "reject", None),
+        ("DELETED", "resume", None),
+        ("DELETED", "delete", None),
+    ],
+)
+async def test_a_state_changes_as_the_table_says_and_anything_else_is_409(start, state, word, expected):
+    provider = await start(deliveries_at_once=0)
+    id_ = await put_in(provider, state)
+    method, end = ("DELETE", "") if word == "delete" else ("POST", f"/{word}")
+    got = await provider.send(method, f"/v1/me/integrations/{id_}{end}")
+
+    assert (200 if expected else 409) == got.status
+    assert [expected or state] == await states(provider)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "PAUSED", "REJECTED", "DELETED"])
+async def test_only_an_approved_integration_is_enabled_or_disabled(start, state):
+    provider = await start(deliveries_at_once=0)
+    id_ = await put_in(provider, state)
+    await provider.strategy()
+    got = [(await provider.switch(method, id_)).status for method in ("PUT", "DELETE")]
+
+    assert [409, 409] == got
+
+
+async def test_enabling_and_disabling_again_change_nothing(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    again = await provider.switch("PUT", id_)
+    off = [await provider.switch("DELETE", id_) for _ in range(2)]
+    await provider.done(id_)
+
+    assert [200, 200, 200] == [again.status, *(each.status for each in off)]
+    assert ["STRATEGY_DISABLED", "STRATEGY_ENABLED"] == sorted(set(types(hook)) - {"INTEGRATION_APPROVED"})
+    assert 3 == len(hook.seen)
+
+
+async def test_what_is_another_users_is_not_found(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    event_id = (await provider.done(id_))[0]["eventId"]
+    one = f"/v1/me/integrations/{id_}"
+    calls = [
+        *(("POST", f"{one}/{word}") for word in (*WORDS, "secret")),
+        ("DELETE", one),
+        ("GET", f"{one}/deliveries"),
+        ("POST", f"{one}/deliveries/{event_id}/replay"),
+        ("PUT", f"/v1/me/strategies/{STRATEGY}/integrations/{id_}"),
+        ("DELETE", f"/v1/me/strategies/{STRATEGY}/integrations/{id_}"),
+    ]
+    got = [(await provider.send(method, path, as_=OTHER)).status for method, path in calls]
+
+    assert [404] * len(calls) == got
+
+
+async def test_an_own_integration_is_not_enabled_for_anothers_strategy(provider, hook):
+    await provider.strategy("theirs", email=OTHER)
+    id_ = await provider.approved(hook.url)
+    got = await provider.switch("PUT", id_, "theirs")
+
+    assert 404 == got.status
+
+
+@pytest.mark.parametrize("id_", [str(uuid4()), "nonsense", "%00", "x" * 300])
+async def test_what_is_not_there_is_not_found(provider, id_):
+    got = await provider.send("POST", f"/v1/me/integrations/{id_}/approve")
+
+    assert 404 == got.status
+
+
+async def test_of_approving_and_rejecting_at_once_one_comes_about(start):
+    provider = await start(deliveries_at_once=0)
+    ids = [(await provider.requested())["id"] for _ in range(10)]
+    path = "/v1/me/integrations/{}/{}"
+    got = await asyncio.gather(
+        *(provider.send("POST", path.format(id_, word)) for id_ in ids for word in ("approve", "reject"))
+    )
+    pairs = [sorted((got[n].status, got[n + 1].status)) for n in range(0, len(got), 2)]
+    events = await provider.sql.fetch("SELECT type FROM event")
+
+    assert [[200, 409]] * 10 == pairs
+    assert 10 == len(events)
+    assert sum(state == "APPROVED" for state in await states(provider)) == sum(
+        row["type"] == "INTEGRATION_APPROVED" for row in events
+    )
+
+
+async def test_a_user_has_a_hundred_integrations_at_most(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    await provider.sql.execute(
+        "INSERT INTO integration (id, user_email, name, description, image_url, url, headers, secret, state)"
+        " SELECT gen_random_uuid(), user_email, name, description, image_url, url, headers, secret, 'PAUSED'"
+        " FROM integration, generate_series(1, 100)"
+    )
+    got = await provider.send("POST", f"/v1/me/integrations/{id_}/approve")
+
+    assert 409 == got.status
+
+
+async def test_nobody_does_anything_without_credentials(provider):
+    paths = ["/v1/me/integrations", "/v1/me/notifications", "/v1/me/strategies"]
+    got = [(await provider.send("GET", path, as_=None)).status for path in paths]
+    signal = await provider.send("POST", f"/v1/strategies/{STRATEGY}/signals", {}, as_=None)
+
+    assert [401] * 4 == [*got, signal.status]
+
+
+async def test_only_the_engine_gives_strategies_and_signals(provider):
+    put = await provider.send("PUT", "/v1/strategies/s", {"name": "n", "userEmail": USER}, as_=USER)
+    post = await provider.send("POST", "/v1/strategies/s/signals", {}, as_=USER)
+
+    assert (403, 403) == (put.status, post.status)
+
+
+async def test_the_engine_sees_no_users_integrations(provider):
+    await provider.requested()
+    got = await provider.send("GET", "/v1/me/integrations", as_=ENGINE)
+
+    assert {"integrations": []} == got.json
+
+
+async def test_the_users_strategies_say_what_they_are_enabled_for(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.strategy("another")
+    await provider.strategy("theirs", email=OTHER)
+    got = await provider.send("GET", "/v1/me/strategies")
+    mine = (await provider.send("GET", "/v1/me/integrations")).json["integrations"]
+
+    assert [(STRATEGY, [id_]), ("another", [])] == [
+        (each["id"], each["integrations"]) for each in got.json["strategies"]
+    ]
+    assert [[STRATEGY]] == [each["strategies"] for each in mine]

@@ -1,0 +1,180 @@
+"""The same event again, once or fifty times at once (design, "Receiver")."""
+
+import asyncio
+
+import pytest
+
+from signal_receiver.store import SWEEP_ROWS
+from support.payee import until
+from support.receiver import signal
+
+COPIES = 50
+
+
+async def all_at_once(*calls):
+    return [answer.outcome for answer in await asyncio.gather(*calls)]
+
+
+@pytest.mark.parametrize("webhook_id", ["msg_1", None])
+async def test_fifty_copies_of_each_event_at_once_trade_once(receiver, start, webhook_id):
+    """Over two processes' worth of receivers on one database."""
+    second = await start()
+    for kind, expected in (("OPEN", 1), ("REOPEN", 3), ("CLOSE", 4)):
+        event = signal(kind, direction="SELL")
+        id_ = webhook_id and f"{webhook_id}_{kind}"
+        outcomes = await all_at_once(
+            *(each.deliver(event, id_) for each in (receiver, second) for _ in range(COPIES // 2))
+        )
+
+        assert {(200, None)} == set(outcomes)
+        assert expected == len(await receiver.trades())
+
+
+async def test_fifty_copies_of_a_reopen_that_fails_close_once_and_answer_alike(receiver):
+    await receiver.send("OPEN")
+    event = signal("REOPEN", 1001, direction="SELL")
+    outcomes = await all_at_once(*(receiver.deliver(event, "msg_1") for _ in range(COPIES)))
+
+    assert {(422, "QuantityTooHigh")} == set(outcomes)
+    assert ["OPEN", "CLOSE"] == [trade["action"] for trade in await receiver.trades()]
+
+
+async def test_many_strategies_at_once_each_trade_once_and_no_more_than_there_are_funds_for(receiver):
+    """Each wants a tenth of the funds; twenty come, five times each."""
+    events = [signal("OPEN", 10, strategy=f"strategy-{number}") for number in range(20)]
+    outcomes = await all_at_once(
+        *(receiver.deliver(event, f"msg_{number}") for _ in range(5) for number, event in enumerate(events))
+    )
+    account = await receiver.account()
+
+    assert {(200, None), (422, "InsufficientFunds")} == set(outcomes)
+    assert (50, 50) == (outcomes.count((200, None)), outcomes.count((422, "InsufficientFunds")))
+    assert 10 == len(account["positions"])
+    assert "0.00" == account["freeFunds"]
+
+
+async def test_the_same_id_gets_the_stored_reply_whatever_has_happened_since(receiver):
+    event = signal("OPEN")
+    first = await receiver.deliver(event, "msg_1")
+    await receiver.send("CLOSE")
+    again = await receiver.deliver(event, "msg_1")
+
+    assert [(200, None)] * 2 == [first.outcome, again.outcome]
+    assert ["OPEN", "CLOSE"] == [trade["action"] for trade in await receiver.trades()]
+
+
+async def test_ids_are_each_accounts_own(receiver):
+    answers = [
+        await receiver.deliver(signal("OPEN", 1), "msg_1", token=token)
+        for token in ("sample", "others-token")
+    ]
+
+    assert [(200, None)] * 2 == [answer.outcome for answer in answers]
+    assert 1 == len((await receiver.account())["positions"])
+
+
+async def test_without_an_id_type_timestamp_strategy_and_position_make_the_event(receiver, sql):
+    event = signal("OPEN", 1, strategy="gold", position="p1")
+    others = [
+        {**event, "timestamp": event["timestamp"] + 1},
+        {**event, "type": "SIGNAL_REOPEN"},
+        signal("OPEN", 1, strategy="silver", position="p1"),
+        signal("OPEN", 1, strategy="gold", position="p2"),
+    ]
+    same = signal("OPEN", 2, strategy="gold", position="p1", direction="SELL")
+    for each in (event, same, *others, *others):
+        await receiver.deliver(each)
+
+    assert 1 + len(others) == await sql.fetchval("SELECT count(*) FROM inbox")
+
+
+async def test_another_timestamp_is_another_event(receiver):
+    event = signal("OPEN", 1)
+    await receiver.deliver(event)
+    answer = await receiver.deliver({**event, "timestamp": event["timestamp"] + 1})
+
+    assert (409, "PositionAlreadyExists") == answer.outcome
+
+
+async def test_a_typed_error_is_stored_for_ten_minutes_and_then_the_event_is_judged_anew(receiver, sql):
+    event = signal("OPEN", 999)
+    first = await receiver.deliver(event, "msg_1")
+    await receiver.price("1.00")
+    soon = await receiver.deliver(event, "msg_1")
+    left = await sql.fetchval("SELECT extract(epoch FROM until - clock_timestamp()) FROM inbox")
+    await sql.execute("UPDATE inbox SET until = clock_timestamp()")
+    later = await receiver.deliver(event, "msg_1")
+
+    assert [(422, "InsufficientFunds")] * 2 + [(200, None)] == [
+        answer.outcome for answer in (first, soon, later)
+    ]
+    assert 540 < left <= 600
+    assert [None] == [row["until"] for row in await sql.fetch("SELECT until FROM inbox")]
+
+
+async def test_a_200_and_a_reopen_that_closed_are_stored_for_good(receiver, sql):
+    await receiver.deliver(signal("OPEN"), "msg_1")
+    await receiver.deliver(signal("REOPEN", 1001), "msg_2")
+    rows = await sql.fetch("SELECT type, until FROM inbox ORDER BY type NULLS FIRST")
+
+    assert [(None, None), ("QuantityTooHigh", None)] == [(row["type"], row["until"]) for row in rows]
+
+
+async def test_who_is_not_let_in_leaves_nothing_in_the_inbox(receiver, sql):
+    """Or a stranger who knows an id beforehand would have the event refused when it comes."""
+    event = signal("OPEN")
+    refused = await receiver.deliver(event, "msg_1", token="guarded-token")
+    answer = await receiver.deliver(
+        event, "msg_1", token="guarded-token", headers={"x-foo-bar-api-token": "baz"}
+    )
+
+    assert [(401, "InvalidCredentials"), (200, None)] == [refused.outcome, answer.outcome]
+
+
+async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carried_out_when_it_comes_again(
+    receiver, sql
+):
+    event = signal("OPEN")
+    await sql.execute("ALTER TABLE trade RENAME TO elsewhere")
+    failed = await receiver.deliver(event, "msg_1")
+    inbox = await sql.fetchval("SELECT count(*) FROM inbox")
+    await sql.execute("ALTER TABLE elsewhere RENAME TO trade")
+    again = await receiver.deliver(event, "msg_1")
+
+    assert (503, None) == failed.outcome
+    assert 0 == inbox
+    assert (200, None) == again.outcome
+
+
+async def test_one_event_at_fault_takes_no_other_with_it(receiver, sql):
+    """A trigger stands for what nobody has thought of."""
+    await sql.execute(
+        """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.strategy_id = 'bad' THEN RAISE 'no'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON position FOR EACH ROW EXECUTE FUNCTION fail()"""
+    )
+    strategies = ["good", "bad", *(f"good-{number}" for number in range(30))]
+    outcomes = await all_at_once(*(receiver.send("OPEN", 0.01, strategy=each) for each in strategies))
+
+    assert [(200, None), (503, None), *[(200, None)] * 30] == outcomes
+    assert 31 == len(await receiver.trades())
+
+
+async def test_answers_that_are_not_kept_are_cleared_away_and_no_others(start, receiver, sql):
+    await receiver.deliver(signal("OPEN"), "msg_1")
+    await receiver.deliver(signal("OPEN"), "msg_2")
+    await sql.execute(
+        "INSERT INTO inbox SELECT 'sample', sha256(n::text::bytea), 'MarketClosed', now() - interval '1 s'"
+        " FROM generate_series(1, $1) AS n",
+        SWEEP_ROWS + 1,
+    )
+    await start(inbox_sweep_seconds=0.05)
+
+    async def is_swept():
+        return 2 == await sql.fetchval("SELECT count(*) FROM inbox")
+
+    await until(is_swept)
+
+    assert {None, "PositionAlreadyExists"} == {
+        row["type"] for row in await sql.fetch("SELECT type FROM inbox")
+    }

@@ -1,0 +1,110 @@
+"""Accepting connections."""
+
+import asyncio
+import errno
+import socket
+
+import pytest
+
+from chassis.doors import Doors
+from chassis.settings import Settings, load
+from chassis.tls import Tls
+
+MANY = 200
+
+
+class Counted(asyncio.Protocol):
+    """Counts the connections made."""
+
+    made: list["Counted"]
+
+    def connection_made(self, transport):
+        self.made.append(self)
+        self.transport = transport
+
+
+@pytest.fixture
+def tls(users_file):
+    return Tls(load(Settings, {"QUOTES_USERS_FILE": str(users_file)}))
+
+
+@pytest.fixture
+async def listener():
+    with socket.create_server(("127.0.0.1", 0), backlog=MANY) as made:
+        Counted.made = []
+        yield made
+        for each in Counted.made:
+            each.transport.abort()
+        await asyncio.sleep(0)
+
+
+def callers(listener, number):
+    return [socket.create_connection(listener.getsockname()) for _ in range(number)]
+
+
+async def settled(number):
+    async with asyncio.timeout(5):
+        while len(Counted.made) < number:
+            await asyncio.sleep(0.01)
+
+
+async def test_all_that_wait_are_accepted_in_one_turn(listener, tls):
+    waiting = callers(listener, MANY)
+    doors = Doors(Counted, listener, tls)
+    doors.open()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert MANY == len(doors._accepting) + len(Counted.made)
+    await settled(MANY)
+    doors.close()
+    for each in waiting:
+        each.close()
+
+
+async def test_closed_doors_accept_nobody_and_keep_who_is_in(listener, tls):
+    doors = Doors(Counted, listener, tls)
+    doors.open()
+    first = callers(listener, 1)
+    await settled(1)
+    doors.close()
+    second = callers(listener, 1)
+    await asyncio.sleep(0.05)
+
+    assert 1 == len(Counted.made)
+    assert not Counted.made[0].transport.is_closing()
+    for each in first + second:
+        each.close()
+
+
+class Exhausted:
+    """A listener for which there are no file descriptors left, for a while."""
+
+    def __init__(self, listener):
+        self._listener = listener
+        self.refusals = 1
+
+    def fileno(self):
+        return self._listener.fileno()
+
+    def setblocking(self, flag):
+        self._listener.setblocking(flag)
+
+    def accept(self):
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+
+async def test_without_file_descriptors_it_rests_and_goes_on(listener, tls):
+    exhausted = Exhausted(listener)
+    doors = Doors(Counted, exhausted, tls)
+    doors.open()
+    waiting = callers(listener, 3)
+    await settled(3)
+
+    assert 0 == exhausted.refusals
+    doors.close()
+    for each in waiting:
+        each.close()

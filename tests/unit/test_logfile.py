@@ -1,0 +1,149 @@
+"""A service's own log file: no line is lost or cut, and older ones do not pile up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chassis.logfile import LogFile
+from chassis.telemetry import Lines
+from network.deadline import Deadline
+from network.tail import LogFolder
+
+SHARED = Path(__file__).parents[2] / "shared"
+WRITER = """
+import sys
+from pathlib import Path
+from chassis.logfile import LogFile
+from chassis.telemetry import Lines
+file = LogFile(Path(sys.argv[1]), 2_000, older_files=1_000)
+file.take_over()
+lines = Lines(1, file)
+for number in range(20_000):
+    lines.write(b'{"number": %d}' % number, now=number % 7 == 0)
+    if number % 1_000 == 0:
+        print("a word on stderr", file=sys.stderr, flush=True)
+lines.flush()
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "service.log"
+
+
+@pytest.fixture
+def lines(path):
+    """Lines into the file `path`, which is rotated at ten bytes."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    yield Lines(descriptor, LogFile(path, 10, older_files=2, descriptors=[descriptor]))
+    os.close(descriptor)
+
+
+def contents(path):
+    return {each.name: each.read_text() for each in path.parent.iterdir()}
+
+
+def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
+    for word in (b"first", b"second", b"third", b"fourth", b"fifth", b"sixth", b"seventh"):
+        lines.write(word, now=True)
+
+    assert {
+        "service.log": "seventh\n",
+        "service.log.1": "fifth\nsixth\n",
+        "service.log.2": "third\nfourth\n",
+    } == (contents(path))
+
+
+def test_what_an_earlier_process_has_left_counts(path):
+    path.write_text("earlier\n")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    Lines(descriptor, LogFile(path, 10, descriptors=[descriptor])).write(b"later", now=True)
+    os.close(descriptor)
+
+    assert {"service.log": "", "service.log.1": "earlier\nlater\n"} == contents(path)
+
+
+def test_where_there_can_be_no_other_file_the_full_one_is_written_on(path, lines):
+    (path.parent / "service.log.new").mkdir()
+    for word in (b"first", b"second", b"third"):
+        lines.write(word, now=True)
+
+    assert "first\nsecond\nthird\n" == path.read_text()
+
+
+def test_a_rotation_that_was_broken_off_is_made_up_for(path, lines):
+    """As where the process was killed between two steps."""
+    (path.parent / "service.log.new").touch()
+    path.rename(path.with_name("service.log.1"))
+    lines.write(b"long enough", now=True)
+    lines.write(b"next", now=True)
+
+    assert {"service.log": "next\n", "service.log.2": "long enough\n"} == contents(path)
+
+
+def test_a_follower_gets_every_line_of_a_process_that_rotates_as_it_writes(tmp_path):
+    path = tmp_path / "service.log"
+    path.touch()
+    folder = LogFolder(tmp_path)
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, env={"PYTHONPATH": str(SHARED)}) as writer:
+        read = []
+        while writer.poll() is None:
+            read += folder.read(folder.chunks())
+        while chunks := folder.chunks():
+            read += folder.read(chunks)
+    folder.close()
+
+    assert list(range(20_000)) == [one.fields["number"] for one in read if one.fields]
+    assert 20 == sum(one.text == "a word on stderr" for one in read)
+    assert 100 < len(list(tmp_path.iterdir()))
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a service whose log is such a file; it is gone afterwards."""
+    (tmp_path / "users").touch()
+    started = []
+
+    def start(log):
+        environment = {
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "QUOTES_USERS_FILE": str(tmp_path / "users"),
+            "QUOTES_PORT": "0",
+            "QUOTES_STOP_GRACE_SECONDS": "0",
+            "QUOTES_LOG_FILE": str(log),
+        }
+        command = [sys.executable, "-m", "spsp_server"]
+        output = subprocess.PIPE
+        started.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_service_writes_to_the_file_that_it_is_told_and_nowhere_else(start, path):
+    service = start(path)
+    deadline = Deadline(30)
+    while deadline.waits() and not (path.exists() and '"started"' in path.read_text()):
+        assert service.poll() is None
+    service.terminate()
+
+    assert ("", "") == service.communicate(timeout=20)
+    assert ["started", "stopping", "stopped"] == [
+        json.loads(line)["event"] for line in path.read_text().splitlines()
+    ]
+
+
+def test_a_service_that_cannot_write_its_log_does_not_start(start, tmp_path):
+    service = start(tmp_path / "nowhere" / "service.log")
+    _, complaint = service.communicate(timeout=30)
+
+    assert 2 == service.returncode
+    assert "error: QUOTES_LOG_FILE cannot be written to: " in complaint
