@@ -1,0 +1,42 @@
+"""`python -m benchmarks run`: what `make bench` and its like call."""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from benchmarks import events, growth, memory, overload
+from benchmarks.errors import BenchmarkError
+from benchmarks.options import Options, parse
+from network.postgres import PostgresError
+
+
+def _run(options: Options) -> None:
+    # it alone draws, with a library that the others need not have
+    from benchmarks import comparison
+
+    comparison.run(options)
+
+
+COMMANDS: Final[Mapping[str, Callable[[Options], None]]] = {
+    "run": _run,
+    "growth": growth.run,
+    "overload": overload.run,
+    "memory": memory.run,
+    "events": events.run,
+}
+
+
+def main() -> int:
+    options = parse(sys.argv[1:], tuple(COMMANDS))
+    try:
+        COMMANDS[options.command](options)
+    except (BenchmarkError, PostgresError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

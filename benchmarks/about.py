@@ -1,0 +1,51 @@
+"""On what it was measured, and how: a figure without that says nothing."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import wrk
+from benchmarks.chains import Machine
+from benchmarks.options import Options
+from network.plan import DATABASE_URL, PREFIX
+
+
+def about(machine: Machine, options: Options) -> dict[str, Any]:
+    """The head of each result."""
+    return {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "postgres": str(machine.database.value("SHOW server_version")),
+        "postgres_settings": machine.settings,
+        "wrk": wrk.version(),
+        "settings": _settings(),
+    }
+
+
+def _settings() -> dict[str, str]:
+    """What of the caller's reaches the services."""
+    own = (name for name in sorted(os.environ) if name.startswith(PREFIX) and name != DATABASE_URL)
+    return {name: os.environ[name] for name in own}
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,205 @@
+"""Starts what is compared: one Postgres, the bare chain, and the mesh as `make run` starts it."""
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from benchmarks import bare
+from benchmarks.database import Database
+from benchmarks.errors import BenchmarkError
+from benchmarks.names import BARE, DIRECTORY, MAKE_RUN
+from benchmarks.processes import children_of, environment_of
+from network import http, plan, ports, samples
+from network.child import Child
+from network.deadline import Deadline
+from network.plan import HOST, ServiceSpec
+from network.postgres import EmbeddedPostgres
+
+FORWARDERS: Final = 5
+READY_SECONDS: Final = 90
+STOP_SECONDS: Final = 30
+UP: Final = "The network is up."
+"""What `make run` says after its demonstration."""
+FIRST_IDENTIFIER: Final = 30_000_000
+# a commit waits for the disk on both sides, or nothing is compared
+REQUIRED: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What load is sent to; `table` grows by its quotes."""
+
+    name: str
+    origin: str
+    table: str
+    pids: Mapping[str, int]
+
+
+class Machine:
+    """All that is compared, up and idle until load comes: `with Machine(data) as machine: machine.bare()`."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._stack = ExitStack()
+        self._logs = data / "logs"
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._logs.mkdir(parents=True)
+        with ExitStack() as stack:
+            self.postgres = stack.enter_context(
+                EmbeddedPostgres(self._data / "postgres", log=self._logs / "postgres.log")
+            )
+            self.database = stack.enter_context(Database(self.postgres.dsn))
+            self.settings = {name: str(self.database.value(f"SHOW {name}")) for name in REQUIRED}
+            if self.settings != REQUIRED:
+                raise BenchmarkError(f"Postgres runs with {self.settings}: both chains need {REQUIRED}")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stack.close()
+        if kind is None:
+            shutil.rmtree(self._data, ignore_errors=True)
+        else:
+            print(f"what was said meanwhile is in {self._data}, until the next run")
+
+    def bare(self) -> Chain:
+        """Start five forwarders and the one that inserts."""
+        self.database.execute(bare.CREATE)
+        first = ports.find_first_port()
+        targets = [f"http://{HOST}:{first + hop + 1}" for hop in range(FORWARDERS)]
+        commands = [("forward", target) for target in targets] + [("insert", self.postgres.dsn)]
+        children = []
+        for port, (kind, target) in enumerate(commands, start=first):
+            name = f"bare-{port - first + 1}-{kind}"
+            command = [sys.executable, "-m", "benchmarks.bare", kind, str(port), target]
+            child = Child(name, command, log=self._logs / f"{name}.log", env=_without_settings())
+            self._start(child, functools.partial(_answers, port))
+            children.append(child)
+        return Chain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children))
+
+    def mesh(self, name: str, people: int, *, takes_batches: bool = True) -> Chain:
+        """Start what `make run` starts, with so many people in the directory, and wait for its demonstration.
+
+        QUOTES_… variables of the caller reach the services, as there. Where the directory shall not say that
+        it takes batches, as none but ours does, one of its own is asked.
+        """
+        data = self._data / name
+        data.mkdir()
+        specs = {
+            spec.name: spec
+            for spec in plan.services(
+                ports.find_first_port(), data=data, database_url=self.postgres.dsn, environment=os.environ
+            )
+        }
+        write_directory(data / "directory.json", specs[plan.RECEIVER].origin, people)
+        own = {plan.DATABASE_URL: self.postgres.dsn}
+        alone = None if takes_batches else self._directory_alone(specs[DIRECTORY])
+        if alone:
+            own["QUOTES_DIRECTORY_URL"] = alone.origin
+        first = specs[plan.ENTRY]
+        command = [sys.executable, "-m", "network", "run", "--port", str(first.port), "--data", str(data)]
+        run = Child(MAKE_RUN, command, log=self._logs / f"{name}.log", env={**os.environ, **own})
+        self._start(run, lambda: UP in run.log.read_text())
+        pids = {**_services_of(run, specs.values()), **_pids([run])}
+        return Chain(name, first.origin, "quote", {**pids, **({DIRECTORY: alone.pid} if alone else {})})
+
+    def _directory_alone(self, spec: ServiceSpec) -> "_Started":
+        port = ports.find_first_port(1)
+        samples.ensure_users(Path(spec.env["QUOTES_USERS_FILE"]))
+        env = {**_without_settings(), **spec.env, "QUOTES_PORT": str(port), "QUOTES_BATCH_LINES": "0"}
+        child = Child(
+            DIRECTORY, [sys.executable, "-m", spec.module], log=self._logs / "directory-alone.log", env=env
+        )
+        self._start(child, lambda: _answers(port))
+        return _Started(f"http://{HOST}:{port}", _pid(child))
+
+    def _start(self, child: Child, is_up: Callable[[], bool]) -> None:
+        """Start, wait, and stop it when all is over."""
+        self._stack.callback(_stop, child)
+        child.start()
+        deadline = Deadline(READY_SECONDS, 0.05)
+        while deadline.waits() and child.running:
+            if is_up():
+                return
+        raise BenchmarkError("\n".join([f"{child.name} does not start:", *child.last_lines()]))
+
+    def rows(self, table: str) -> int:
+        """How many quotes a chain has kept."""
+        return int(self.database.value(f"SELECT count(*) FROM {table}"))
+
+    def empty_logs(self) -> None:
+        """What services have said so far is no longer of interest, and much."""
+        for folder in (self._logs, *self._data.glob("*/logs")):
+            for log in folder.glob("*.log"):
+                os.truncate(log, 0)
+
+
+def write_directory(file: Path, receiver: str, people: int) -> None:
+    """A directory file: the sample's people and so many more, numbered from FIRST_IDENTIFIER on, at one DFSP."""
+    everybody = [*samples.PEOPLE, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
+    resources = [
+        {
+            "identifierType": kind,
+            "identifier": identifier,
+            "dfsp": "dfsp2",
+            "spspReceiver": receiver,
+            "primary": True,
+        }
+        for kind, identifier in everybody
+    ]
+    file.write_text(json.dumps({"types": samples.TYPES, "resources": resources, "dfsps": {}}))
+
+
+@dataclass(frozen=True)
+class _Started:
+    origin: str
+    pid: int
+
+
+def _services_of(run: Child, specs: Iterable[ServiceSpec]) -> dict[str, int]:
+    """The processes that `make run` has started, by their ports."""
+    names = {f"QUOTES_PORT={spec.port}": spec.name for spec in specs}
+    found = {
+        names[setting]: pid
+        for pid in children_of(_pid(run))
+        for setting in environment_of(pid)
+        if setting in names
+    }
+    return {name: found[name] for name in names.values()}
+
+
+def _pid(child: Child) -> int:
+    assert child.pid is not None  # noqa: S101 - it was waited for
+    return child.pid
+
+
+def _pids(children: Iterable[Child]) -> dict[str, int]:
+    return {child.name: _pid(child) for child in children}
+
+
+def _without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(plan.PREFIX)}
+
+
+def _answers(port: int) -> bool:
+    """Say whether anything is answered."""
+    try:
+        http.send("GET", f"http://{HOST}:{port}/", seconds=1)
+    except OSError:
+        return False
+    return True
+
+
+def _stop(child: Child) -> None:
+    child.terminate()
+    if not child.wait(STOP_SECONDS):
+        child.kill()

@@ -1,0 +1,30 @@
+"""Statements to the Postgres that both chains use."""
+
+import asyncio
+from typing import Any, Self
+
+import asyncpg
+
+
+class Database:
+    """One connection, used from code that waits."""
+
+    def __init__(self, dsn: str) -> None:
+        self._runner = asyncio.Runner()
+        self._connection = self._runner.run(asyncpg.connect(dsn))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._connection.close())
+        self._runner.close()
+
+    def execute(self, statement: str, *arguments: object) -> None:
+        self._runner.run(self._connection.execute(statement, *arguments))
+
+    def value(self, statement: str) -> Any:  # noqa: ANN401 - whatever the column is
+        return self._runner.run(self._connection.fetchval(statement))
+
+    def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        return self._runner.run(self._connection.fetch(statement, *arguments))

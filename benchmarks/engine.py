@@ -1,0 +1,185 @@
+"""What stands outside the integration services: the engine, a webhook that is dead, and a caller in a loop."""
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from benchmarks.errors import BenchmarkError
+from network.plan import HOST
+from network.samples import INTEGRATION_CALLERS
+
+ENGINE: Final = "engine"
+AUTHORIZATION: Final = (
+    "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
+)
+MOST_CALLS: Final = 256
+"""Of the engine's at once; who comes while all are under way waits, and the wait counts."""
+ANSWER_SECONDS: Final = 30
+TICK_SECONDS: Final = 0.001
+SIGNAL: Final = {"type": "REOPEN", "direction": "BUY", "ticker": "XAUUSD", "quantity": 0.01}
+"""Closes what is open and opens its own: carried out in whatever order the engine's calls come."""
+TAKEN, DELIVERED = 202, 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Offered:
+    """When each signal was due, by position, on the wall clock; and the latest the engine itself began one."""
+
+    due: Mapping[str, float]
+    most_late_ms: float
+
+
+class Outside:
+    """`with Outside() as outside: outside.run(outside.signals(…))`: one event loop, at rest in between."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._answers = asyncio.Event()
+        self._numbers = itertools.count()
+        self.dead_url = ""
+
+    def __enter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+
+        async def open_() -> tuple[aiohttp.ClientSession, web.AppRunner]:
+            connector = aiohttp.TCPConnector(limit=0)
+            return aiohttp.ClientSession(connector=connector, timeout=timeout), await self._serve_dead()
+
+        self._client, self._dead = self.run(open_())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.set()
+
+        async def close() -> None:
+            await self._client.close()
+            await self._dead.cleanup()
+
+        self.run(close())
+        self._runner.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def wait(self, seconds: float) -> None:
+        """So long only the dead webhook is at work."""
+        self.run(asyncio.sleep(seconds))
+
+    def set_dead(self, *, is_dead: bool) -> None:
+        """While it is dead it takes connections and requests, and answers none."""
+        if is_dead:
+            self._answers.clear()
+        else:
+            self._answers.set()
+
+    async def _serve_dead(self) -> web.AppRunner:
+        async def handle(_request: web.Request) -> web.Response:
+            await self._answers.wait()
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_post("/", handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, HOST, 0).start()
+        self.dead_url = f"http://{HOST}:{runner.addresses[0][1]}/"
+        return runner
+
+    async def call(self, method: str, url: str, body: Mapping[str, Any], *, expected: int) -> bytes:
+        """Raises BenchmarkError for any other answer, and where there is none."""
+        headers = {"Authorization": AUTHORIZATION}
+        try:
+            async with self._client.request(method, url, json=body, headers=headers) as reply:
+                content = await reply.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise BenchmarkError(f"{method} {url}: {error!r}") from error
+        if reply.status != expected:
+            raise BenchmarkError(f"{method} {url} is answered {reply.status}: {content[:300]!r}")
+        return content
+
+    async def signals(self, origin: str, run: str, strategies: Sequence[str], offer: "Offer") -> Offered:
+        """The engine: a signal when it is due, the strategies in turn, whether or not others were answered."""
+        room = asyncio.Semaphore(MOST_CALLS)
+        due: dict[str, float] = {}
+        began, began_wall = time.monotonic(), time.time()
+        most_late = 0.0
+
+        async def send(strategy: str, position: str, after: float) -> None:
+            nonlocal most_late
+            async with room:
+                most_late = max(most_late, time.monotonic() - began - after)
+                url = f"{origin}/v1/strategies/{strategy}/signals"
+                body = {"signalId": position, **SIGNAL, "proquantPositionId": position}
+                await self.call("POST", url, body, expected=TAKEN)
+
+        async with asyncio.TaskGroup() as group:
+            for number, after in offer.times():
+                while (early := began + after - time.monotonic()) > 0:
+                    await asyncio.sleep(max(early, TICK_SECONDS))
+                position = f"{run}-{number}"
+                due[position] = began_wall + after
+                group.create_task(send(strategies[number % len(strategies)], position, after))
+        return Offered(due, most_late * 1e3)
+
+    async def posts(self, urls: Sequence[str], run: str, seconds: float) -> tuple[int, float]:
+        """The ceiling: each URL gets one event after another from a loop of its own; how many, and a second."""
+        began = time.monotonic()
+        until = began + seconds
+        counts = await asyncio.gather(*(self._post_until(url, run, until) for url in urls))
+        return sum(counts), sum(counts) / (time.monotonic() - began)
+
+    async def _post_until(self, url: str, run: str, until: float) -> int:
+        for sent in itertools.count():
+            if time.monotonic() >= until:
+                return sent
+            position = f"{run}-{next(self._numbers)}"
+            headers = {"webhook-id": position, "Content-Type": "application/json"}
+            async with self._client.post(url, data=event(run, position), headers=headers) as reply:
+                content = await reply.read()
+            if reply.status != DELIVERED:
+                raise BenchmarkError(f"the receiver answers {reply.status}: {content[:300]!r}")
+        raise AssertionError  # count does not end
+
+
+@dataclass(frozen=True)
+class Offer:
+    """So many a second, for so long."""
+
+    rate: float
+    seconds: float
+
+    def times(self) -> Iterator[tuple[int, float]]:
+        """Each signal's number, and how many seconds after the beginning it is due."""
+        return ((number, number / self.rate) for number in range(int(self.rate * self.seconds)))
+
+
+def event(strategy: str, position: str) -> bytes:
+    """A webhook's body as the provider writes it."""
+    data = {
+        **{name: value for name, value in SIGNAL.items() if name != "type"},
+        "strategy": {"id": strategy, "name": strategy},
+        "proquantPositionId": position,
+    }
+    written = {
+        "timestamp": int(time.time() * 1e3),
+        "type": f"SIGNAL_{SIGNAL['type']}",
+        "integration": {
+            "name": "Benchmark",
+            "description": "A lane",
+            "imageUrl": "https://foo.bar/logo.png",
+            "webhook": {"url": "https://foo.bar/api/proquant", "headers": {}},
+        },
+        "data": data,
+    }
+    return json.dumps({"v1": {"deprecation": None, "event": written}}, separators=(",", ":")).encode()

@@ -1,0 +1,76 @@
+"""Many rounds as one row a side and number of connections: medians, and ratios by pairs. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.measured import Measured
+from benchmarks.names import BARE, WARM
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of two sides in the same round: the median over the rounds, the least and the most."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """Medians over the rounds of one side at one number of connections.
+
+    Ratios are of operations a second unless the name says otherwise; None where the other side did not run.
+    """
+
+    side: str
+    connections: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    to_bare: Ratio | None
+    to_warm: Ratio | None
+    p50_to_bare: Ratio | None
+    cpu_us: dict[str, float]
+    resident_mib: dict[str, float]
+
+
+def rows(measured: Sequence[Measured]) -> list[Row]:
+    """In the order in which sides and connections first came."""
+    places = dict.fromkeys((one.side, one.connections) for one in measured)
+    return [_row(side, connections, measured) for side, connections in places]
+
+
+def _row(side: str, connections: int, measured: Sequence[Measured]) -> Row:
+    at = [one for one in measured if one.connections == connections]
+    own = [one for one in at if one.side == side]
+
+    def ratio_to(other: str, value: Callable[[Measured], float]) -> Ratio | None:
+        return by_pairs(own, [one for one in at if one.side == other], value) if other != side else None
+
+    return Row(
+        side,
+        connections,
+        per_second=median(one.per_second for one in own),
+        p50_ms=median(one.p50_ms for one in own),
+        p99_ms=median(one.p99_ms for one in own),
+        to_bare=ratio_to(BARE, lambda one: one.per_second),
+        to_warm=ratio_to(WARM, lambda one: one.per_second) if side != BARE else None,
+        p50_to_bare=ratio_to(BARE, lambda one: one.p50_ms),
+        cpu_us=_by_name([one.cpu_us for one in own]),
+        resident_mib=_by_name([one.resident_mib for one in own]),
+    )
+
+
+def by_pairs(
+    ours: Sequence[Measured], others: Sequence[Measured], value: Callable[[Measured], float]
+) -> Ratio | None:
+    """Each round's own ratio first: what slows a machine for a while slows both of a pair."""
+    other = {one.round: value(one) for one in others}
+    ratios = [value(one) / other[one.round] for one in ours if one.round in other]
+    return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
+
+
+def _by_name(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: median(one[name] for one in each) for name in each[0]}

@@ -1,0 +1,195 @@
+"""The two integration services as `make run` starts them, a thousand lanes, and what came of their events."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.chains import Machine
+from benchmarks.engine import Offered, Outside
+from benchmarks.errors import BenchmarkError
+from network import plan, ports, samples
+from network.deadline import Deadline
+from network.plan import INTEGRATIONS, SIGNAL_RECEIVER
+from network.processes import Network
+
+LANES: Final = 1_000
+DEAD: Final = "dead"
+DRAIN_SECONDS: Final = 240
+CREATED: Final = 201
+# every lane's request comes from this address, each for a user of its own
+SETTINGS: Final = {"QUOTES_REQUESTS_PER_ADDRESS": "1000000"}
+
+APPROVE: Final = "UPDATE integration SET state = 'APPROVED'"
+STRATEGIES: Final = """
+INSERT INTO strategy (id, name, user_email) SELECT description, description, user_email FROM integration
+"""
+ENABLE: Final = """
+INSERT INTO lane (integration_id, strategy_id, is_enabled) SELECT id, description, true FROM integration
+"""
+
+# as outbox and signals write them, but all at once, and with a life that outlasts the queue
+QUEUE: Final = """
+WITH l AS (
+    UPDATE lane SET last_seq = last_seq + $2 WHERE strategy_id = ANY($1::text[])
+    RETURNING id, integration_id, strategy_id, last_seq - $2 AS before
+)
+INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires)
+SELECT l.id, l.before + n, l.integration_id, 'SIGNAL_REOPEN',
+    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    format('{"direction":"BUY","ticker":"XAUUSD","quantity":0.01,"strategy":{"id":"%1$s","name":"%1$s"},'
+        '"proquantPositionId":"%2$s-%1$s-%3$s"}', l.strategy_id, $3::text, n),
+    clock_timestamp() + interval '1 hour'
+FROM l CROSS JOIN generate_series(1, $2::integer) AS n
+"""
+WAITING: Final = "SELECT count(*) FROM event WHERE state = 'WAITING'"
+EVENTS: Final = """
+SELECT e.data::json ->> 'proquantPositionId' AS position, e.state, e.log FROM event e
+JOIN lane l ON l.id = e.lane_id
+WHERE l.strategy_id <> 'dead' AND e.data::json ->> 'proquantPositionId' LIKE $1 || '-%'
+"""
+# an event opens a position of its own: carried out twice it would be there twice
+CARRIED_OUT: Final = "SELECT count(*) FROM signal_receiver.trade WHERE profit IS NULL"
+OPENED: Final = (
+    "SELECT count(DISTINCT (account_id, position_id)) FROM signal_receiver.trade WHERE profit IS NULL"
+)
+INBOX: Final = "SELECT count(*) FROM signal_receiver.inbox WHERE type IS NULL"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One delivery, in seconds of the wall clock: when the request began, and when its 200 was there."""
+
+    position: str
+    began: float
+    ended: float
+
+
+class Provider:
+    """Both services with their lanes; `sent` counts what the receiver has to have carried out once."""
+
+    def __init__(self, machine: Machine, network: Network, outside: Outside) -> None:
+        self._machine = machine
+        self._outside = outside
+        self.origin = network.origin(INTEGRATIONS)
+        self._receiver = network.origin(SIGNAL_RECEIVER)
+        self.pids = {name: child.pid for name, child in network.children.items() if child.pid is not None}
+        self.sent = 0
+
+    def webhook(self, lane: int) -> str:
+        return f"{self._receiver}/webhook/{token(lane)}"
+
+    def set_up(self) -> None:
+        """Integrations through the API, approved and enabled beside it: nobody is told of that."""
+        urls = {strategy(lane): self.webhook(lane) for lane in range(LANES)} | {DEAD: self._outside.dead_url}
+        self._outside.run(self._request(urls))
+        for statement in (APPROVE, STRATEGIES, ENABLE):
+            self._machine.database.execute(statement)
+
+    async def _request(self, urls: dict[str, str]) -> None:
+        room = asyncio.Semaphore(16)
+
+        async def request(name: str, url: str) -> None:
+            body = {
+                "name": "Benchmark",
+                "description": name,
+                "imageUrl": "https://foo.bar/logo.png",
+                "userEmail": f"{name}@example.com",
+                "webhook": {"url": url, "headers": {}},
+            }
+            async with room:
+                path = "/api/integrations/v1/integrations"
+                await self._outside.call("POST", self.origin + path, body, expected=CREATED)
+
+        async with asyncio.TaskGroup() as group:
+            for name, url in urls.items():
+                group.create_task(request(name, url))
+
+    def drain(self, run: str, lanes: int, each: int) -> list[Attempt]:
+        """So many events in each lane at once, until all are delivered."""
+        self._machine.database.execute(QUEUE, [strategy(lane) for lane in range(lanes)], each, run)
+        return self._delivered(run, lanes * each)
+
+    def offered(self, run: str, offered: Offered, to_dead: int) -> list[Attempt]:
+        """What came of the engine's signals, of which so many were for the dead lane."""
+        return self._delivered(run, len(offered.due) - to_dead)
+
+    def _delivered(self, run: str, expected: int) -> list[Attempt]:
+        self.sent += expected
+        deadline = Deadline(DRAIN_SECONDS, 0)
+        while self._machine.database.value(WAITING):
+            if not deadline.waits():
+                raise BenchmarkError(f"{run}: events still wait after {DRAIN_SECONDS} s")
+            self._outside.wait(0.25)
+        found = [delivered(row) for row in self._machine.database.rows(EVENTS, run)]
+        if len(found) != expected:
+            raise BenchmarkError(f"{run}: {len(found)} events for {expected} signals")
+        return found
+
+    def check_inbox(self) -> dict[str, int]:
+        """Each event once. Raises BenchmarkError."""
+        database = self._machine.database
+        found = {
+            "sent": self.sent,
+            "inbox": int(database.value(INBOX)),
+            "positions": int(database.value(OPENED)),
+            "openings": int(database.value(CARRIED_OUT)),
+        }
+        if len(set(found.values())) > 1:
+            raise BenchmarkError(f"the receiver has not carried out each event once: {found}")
+        return found
+
+
+def delivered(row: Any) -> Attempt:  # noqa: ANN401 - a record, or what a test makes of one
+    """One event that went out once and was answered 200. Raises BenchmarkError for anything else."""
+    log = json.loads(row["log"])
+    if row["state"] != "DELIVERED" or [each["status"] for each in log] != [200]:
+        raise BenchmarkError(f"{row['position']} is {row['state']} after {log}")
+    began = datetime.fromisoformat(log[0]["at"]).timestamp()
+    return Attempt(row["position"], began, began + log[0]["durationMs"] / 1e3)
+
+
+def strategy(lane: int) -> str:
+    return f"lane-{lane}"
+
+
+def token(lane: int) -> str:
+    return f"token-of-{lane}"
+
+
+def write_accounts(file: Path) -> None:
+    """An account for each lane, so that no lane waits for another's account."""
+    lines = (
+        f'[[account]]\nid = "{strategy(lane)}"\ntoken = "{token(lane)}"\nowner = "receiver"\nfunds = "10000.00"\n'
+        for lane in range(LANES)
+    )
+    file.write_text("\n".join(lines))
+
+
+@contextmanager
+def running(machine: Machine, data: Path, outside: Outside) -> Iterator[Provider]:
+    """Both services with the defaults of `make run`, ready, with all their lanes."""
+    samples.ensure_users(data / "integrations-users", samples.INTEGRATION_CALLERS)
+    samples.ensure_users(data / "receiver-users", samples.RECEIVER_CALLERS)
+    samples.ensure_secret(data / "encryption-keys", samples.encryption_key())
+    write_accounts(data / "accounts.toml")
+    with Network(_specs(machine, data), logs=data / "logs") as network:
+        network.wait_ready()
+        provider = Provider(machine, network, outside)
+        provider.set_up()
+        yield provider
+
+
+def _specs(machine: Machine, data: Path) -> Sequence[plan.ServiceSpec]:
+    every = plan.services(
+        ports.find_first_port(),
+        data=data,
+        database_url=machine.postgres.dsn,
+        environment={**SETTINGS, **os.environ},
+    )
+    return [spec for spec in every if spec.name in {INTEGRATIONS, SIGNAL_RECEIVER}]

@@ -1,0 +1,55 @@
+"""Results as Markdown, and as files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import tables, targets
+from benchmarks.measured import Measured
+from benchmarks.medians import Row
+
+
+def comparison(about: dict[str, Any], measured: Sequence[Measured], found: Sequence[Row]) -> str:
+    """All of `make bench`."""
+    parts = ["# Results", described(about), noise(measured), tables.rates(found)]
+    parts += ["## What was aimed at", tables.aims(targets.outcomes(found))]
+    for side in dict.fromkeys(row.side for row in found):
+        own = [row for row in found if row.side == side]
+        parts += [f"## Processes: {side}", tables.processor_times(own), tables.memory(own)]
+    return joined(parts)
+
+
+def described(about: dict[str, Any]) -> str:
+    """The machine and how often, in a paragraph."""
+    own = ", ".join(f"`{name}={value}`" for name, value in about["settings"].items())
+    return (
+        f"Measured {about['measured']} at commit {about['commit']}, {about['rounds']} rounds of"
+        f" {about['seconds']} s: medians. {about['processors']} processors ({about['processor']}),"
+        f" {about['memory_gib']} GiB, Linux {about['kernel']}, Python {about['python']},"
+        f" Postgres {about['postgres']}, {about['wrk']}.{f' Settings: {own}.' if own else ''}"
+    )
+
+
+def noise(measured: Sequence[Measured]) -> str:
+    """What else the machine did: with much of it rates say little, and ratios less."""
+    shares = [one.others_share for one in measured]
+    return (
+        f"Of the machine's processor time {median(shares):.0%} went to others in the median round,"
+        f" {max(shares):.0%} in the worst."
+    )
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Parts of a document."""
+    return "\n\n".join(parts) + "\n"
+
+
+def write(out: Path, name: str, content: dict[str, Any], text: str) -> None:
+    """`<name>.json` and `<name>.md` into the folder; what people read is printed too."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    (out / f"{name}.md").write_text(text)
+    print(text)
+    print(f"written to {out}")

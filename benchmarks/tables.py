@@ -1,0 +1,84 @@
+"""What is printed and written: Markdown tables. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from benchmarks.medians import Ratio, Row
+from benchmarks.names import GENERATOR
+from benchmarks.targets import Outcome, python_cpu_us
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned for who reads it as text; numbers to the right."""
+    cells = [list(head), *(list(line) for line in lines)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def written(line: Sequence[str]) -> str:
+        first, *others = line
+        padded = [
+            first.ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)),
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(written(line) for line in (cells[0], ruler, *cells[1:]))
+
+
+def rates(rows: Sequence[Row]) -> str:
+    """Operations and times, by workload and connections."""
+    head = ("workload", "connections", "operations/s", "p50 ms", "p99 ms", "to bare", "to warm")
+    return table(
+        head,
+        (
+            (
+                row.side,
+                str(row.connections),
+                f"{row.per_second:,.0f}",
+                f"{row.p50_ms:.1f}",
+                f"{row.p99_ms:.1f}",
+                _ratio(row.to_bare),
+                _ratio(row.to_warm),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    return f"{ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})" if ratio else ""
+
+
+def processor_times(rows: Sequence[Row]) -> str:
+    """What an operation costs each process of one side: a column for each number of connections."""
+    columns = {_title(row): {**_but_generator(row), "Python of the six": python_cpu_us(row)} for row in rows}
+    return _by_process("µs an operation", columns)
+
+
+def _but_generator(row: Row) -> dict[str, float]:
+    return {name: us for name, us in row.cpu_us.items() if name != GENERATOR}
+
+
+def memory(rows: Sequence[Row]) -> str:
+    """Resident memory of each of one side's processes: a column for each number of connections."""
+    return _by_process("MiB resident", {_title(row): row.resident_mib for row in rows})
+
+
+def _title(row: Row) -> str:
+    return f"at {row.connections}"
+
+
+def _by_process(what: str, columns: Mapping[str, Mapping[str, float]]) -> str:
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    return table(
+        (what, *columns),
+        ((name, *(f"{column[name]:,.0f}" for column in columns.values())) for name in names),
+    )
+
+
+def aims(outcomes: Sequence[Outcome]) -> str:
+    """Targets beside what was measured."""
+    told = {True: "yes", False: "no", None: ""}
+    return table(
+        ("target", "wanted", "measured", "met"),
+        ((one.what, one.wanted, one.measured, told[one.is_met]) for one in outcomes),
+    )

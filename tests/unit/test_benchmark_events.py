@@ -1,0 +1,86 @@
+"""What the benchmark of events makes of what it measured, and what does not count."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import engine, events, provider
+from benchmarks.errors import BenchmarkError
+from benchmarks.events import Lag, Round
+from benchmarks.provider import Attempt
+
+AT = "2026-11-21T00:00:00.250Z"
+ENTRY = {"at": AT, "status": 200, "durationMs": 500}
+
+
+def row(state="DELIVERED", log=(ENTRY,)):
+    return {"position": "run-1", "state": state, "log": json.dumps(log)}
+
+
+def lag(p99_ms=80.0):
+    return Lag(offered=100.0, p50_ms=10.0, p99_ms=p99_ms, most_late_ms=1.0)
+
+
+def measured(**changed):
+    one = Round(
+        ceiling={1: 400.0, 1_000: 2_000.0},
+        drained={1: 600.0, 1_000: 1_000.0},
+        lag={1: lag(), 1_000: lag()},
+        all_alive=lag(50.0),
+        one_dead=lag(52.0),
+        others_share=0.25,
+    )
+    return replace(one, **changed)
+
+
+def test_an_event_that_was_delivered_at_once_is_an_attempt_with_beginning_and_end():
+    attempt = provider.delivered(row())
+
+    assert ("run-1", 0.5) == (attempt.position, round(attempt.ended - attempt.began, 3))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [row("EXPIRED"), row(log=()), row(log=(ENTRY, ENTRY)), row(log=({**ENTRY, "status": 204},))],
+    ids=["expired", "no attempt", "twice", "another status"],
+)
+def test_any_other_event_ends_the_run(found):
+    with pytest.raises(BenchmarkError, match="run-1"):
+        provider.delivered(found)
+
+
+def test_a_lag_counts_from_when_the_call_was_due_to_the_answers_end():
+    due = {str(number): 100.0 for number in range(200)}
+    attempts = [Attempt(str(number), 100.0, 100.0 + number / 1e3) for number in range(200)]
+    p50, p99 = events.lags(due, attempts)
+
+    assert (99.5, 198.0) == (p50, round(p99))
+
+
+def test_a_rate_is_from_the_first_request_to_the_last_answer():
+    attempts = [Attempt("a", 10.0, 10.5), Attempt("b", 10.25, 12.0)]
+
+    assert 1.0 == events.rate(attempts)
+
+
+def test_signals_are_due_at_equal_distances_for_as_long_as_asked():
+    assert [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)] == list(engine.Offer(4, 1.0).times())
+
+
+def test_each_target_stands_beside_the_median_of_the_rounds():
+    rounds = [measured(), measured(drained={1: 300.0, 1_000: 1_600.0}), measured()]
+
+    assert [False, True, True, True] == [one.is_met for one in events.outcomes(rounds)]
+
+
+def test_a_dead_endpoint_that_slows_the_others_misses_its_target():
+    assert not events.outcomes([measured(one_dead=lag(60.0))])[-1].is_met
+
+
+def test_a_plain_post_has_the_body_of_a_delivery():
+    body = json.loads(engine.event("gold", "position-1"))
+    event = body["v1"]["event"]
+
+    assert "SIGNAL_REOPEN" == event["type"]
+    assert ("gold", "position-1") == (event["data"]["strategy"]["id"], event["data"]["proquantPositionId"])
