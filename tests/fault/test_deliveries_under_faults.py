@@ -25,6 +25,8 @@ RECEIVER = "signal-receiver"
 LANES = 200
 EVENTS_PER_LANE = 100
 KILLS = 4
+BETWEEN_SECONDS = (15.0, 20.0)
+"""An OPEN lives a minute, and each kill may cost the lanes of that worker a lease of twenty seconds."""
 TYPES = ("OPEN", "REOPEN", "CLOSE")
 FEED_SECONDS = 70.0
 DRAIN_SECONDS = 150.0
@@ -99,7 +101,7 @@ async def break_things(network: Network, postgres, chance: random.Random) -> lis
     """Kills workers at random and once the receiver, starts them again, and restarts Postgres in between."""
     done = []
     for number in range(KILLS):
-        await asyncio.sleep(chance.uniform(6, 14))
+        await asyncio.sleep(chance.uniform(*BETWEEN_SECONDS))
         name = RECEIVER if number == KILLS - 1 else f"worker-{chance.randrange(WORKERS)}"
         await asyncio.to_thread(network.kill, name)
         done.append(f"{name} killed")
@@ -132,6 +134,18 @@ async def states(dsn: str) -> Counter[str]:
     try:
         rows = await connection.fetch("SELECT state, count(*) AS count FROM event GROUP BY state")
         return Counter({row["state"]: row["count"] for row in rows})
+    finally:
+        await connection.close()
+
+
+async def undelivered(dsn: str) -> list[dict[str, object]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT type, state, created::text, first_try::text, expires::text, tries, log FROM event"
+            " WHERE state <> 'DELIVERED' LIMIT 5"
+        )
+        return [dict(row) for row in rows]
     finally:
         await connection.close()
 
@@ -171,6 +185,7 @@ async def test_every_event_arrives_in_the_order_of_its_lane_and_none_expires(
             f" later; {', '.join(breaking.result())}; states {dict(found)}; the webhooks: {dict(inbox.counts)}"
         )
 
+    assert [] == await undelivered(own_postgres.dsn)
     assert {"DELIVERED": LANES * (EVENTS_PER_LANE + 1)} == dict(found)
     assert [expected_trades()] * LANES == trades
     assert inbox.counts["outage"]

@@ -57,6 +57,9 @@ class Inbox:
         webhook, id_ = self.webhooks[account], seen.headers["webhook-id"]
         now = time.monotonic()
         if any(begin <= now < end for begin, end in webhook.outages):
+            webhook.failed.add(
+                id_
+            )  # which may have been its fourth attempt: there is but one more after the next
             return self._broken(seen, "outage")
         is_lost = False
         if id_ not in webhook.failed and self.random.random() < FAILING_SHARE:
