@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis.asked import Asked, Response
 from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
 from chassis.bodies import MOST_BODY_BYTES
 from chassis.errors import (
@@ -29,6 +30,7 @@ from chassis.errors import (
     UnavailableError,
     error_object,
 )
+from chassis.messages import JSON
 from chassis.outbound import Outbound
 from chassis.pace import Pace
 from chassis.settings import Settings
@@ -70,9 +72,7 @@ class Service:
     tls: Tls
     shown_path: ShownPath
     pace: Pace
-    direct: list[Callable[[web.BaseRequest], Awaitable[web.StreamResponse] | None]] = field(
-        default_factory=list
-    )
+    direct: list[Callable[[Asked], Awaitable[Response] | None]] = field(default_factory=list)
     """Asked in turn before aiohttp's router: what answers here passes neither router nor middlewares."""
     announces: dict[str, str] = field(default_factory=dict)
     """What each reply says of this service."""
@@ -242,6 +242,29 @@ def finish(response: web.StreamResponse, service: Service, exchange: Exchange) -
     response.headers.update(exchange.reply_headers)
     if service.is_leaving:
         response.force_close()
+
+
+def refused(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> Response:
+    """The response to what never became a request of the app, with its log line."""
+    trace_id = trace_id_from(trace_ids)
+    service.telemetry.request(
+        trace_id=trace_id,
+        caller=None,
+        method="OTHER",
+        path="",
+        route="none",
+        status=error.status,
+        seconds=0.0,
+        error=(error.id, error.cause or error.message),
+    )
+    headers = {
+        hdrs.CONTENT_TYPE: JSON,
+        **error_headers(error, service.name),
+        TRACE_HEADER: trace_id,
+        hdrs.SERVER: service.name,
+        **service.announces,
+    }
+    return Response(error.status, headers, error_object(error, service.name, trace_id))
 
 
 def error_response(error: QuotingError, service: str, trace_id: str) -> web.Response:

@@ -12,11 +12,11 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from chassis.app import SERVICE, Service, as_error, error_headers
-from chassis.bodies import read_json
+from chassis.asked import Asked, Response
+from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
 from chassis.messages import Message, Reply
 from chassis.telemetry import TRACE_HEADER
-from chassis.written import reply_to
 
 
 class Route(Protocol):
@@ -143,40 +143,40 @@ def refusal(error: QuotingError, service: Service, trace_id: str) -> Reply:
 class HttpMessage(Message):
     """A message that came alone."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_asked",)
 
-    def __init__(self, request: web.BaseRequest, waited: float) -> None:
-        url = request.rel_url
-        super().__init__(request.method, url.raw_path, url.raw_query_string, request.headers)
-        self._request = request
+    def __init__(self, asked: Asked, waited: float) -> None:
+        super().__init__(asked.method, asked.path, asked.query, asked.headers)
+        self._asked = asked
         self.waited = waited
         self.began -= waited
 
     @property
     def address(self) -> str:
-        return self._request.remote or ""
+        return self._asked.address
 
     @property
     def origin(self) -> str:
-        return f"{self._request.scheme}://{self._request.host}"
+        return self._asked.origin
 
     async def body(self) -> bytes:
-        return await read_json(self._request)
+        require_json(self.headers)
+        return await self._asked.read(MOST_BODY_BYTES)
 
 
 def serve_routes(app: web.Application, routes: Routes) -> None:
     """Answers what ``routes`` knows, past aiohttp's router and middlewares; all else goes to these."""
     service = app[SERVICE]
 
-    def direct(request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
-        route = routes.find(request.method, request.rel_url.raw_path)
-        return None if route is None else _answered(service, request, route)
+    def direct(asked: Asked) -> Awaitable[Response] | None:
+        route = routes.find(asked.method, asked.path)
+        return None if route is None else _answered(service, asked, route)
 
     service.direct.append(direct)
 
 
-async def _answered(service: Service, request: web.BaseRequest, route: Route) -> web.StreamResponse:
-    message = HttpMessage(request, service.pace.waited(request.transport))
+async def _answered(service: Service, asked: Asked, route: Route) -> Response:
+    message = HttpMessage(asked, service.pace.waited(asked.transport))
     reply = await take(service, message, route)
     headers = {
         hdrs.CONTENT_TYPE: reply.content_type,
@@ -187,7 +187,4 @@ async def _answered(service: Service, request: web.BaseRequest, route: Route) ->
     }
     if reply.headers:
         headers.update(reply.headers)
-    response = reply_to(request, reply.status, headers, reply.body)
-    if service.is_leaving:
-        response.force_close()
-    return response
+    return Response(reply.status, headers, reply.body)

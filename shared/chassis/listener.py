@@ -5,46 +5,168 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
-from chassis.app import KEEPALIVE_SECONDS, SERVICE, Exchange, Service, error_response, finish, from_aiohttp
-from chassis.errors import InvalidHeaderError, InvalidUriParameterError, QuotingError, UnavailableError
-from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.app import KEEPALIVE_SECONDS, SERVICE, Service, from_aiohttp, refused
+from chassis.asked import ReadByAiohttp, Response
+from chassis.errors import (
+    InvalidHeaderError,
+    InvalidUriParameterError,
+    PayloadTooLargeError,
+    QuotingError,
+    UnavailableError,
+)
+from chassis.plain import Plain, plain
+from chassis.telemetry import TRACE_HEADER
+from chassis.written import LAST_CHUNK, begun, chunk, whole, written
 
 MOST_LINE_BYTES: Final = 8_190
 MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
 """Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
+MOST_HELD_BYTES: Final = 64 * 1024
 
 
 class Protocol(RequestHandler):
-    """One connection."""
+    """One connection.
 
-    __slots__ = ("_newest_body", "service")
+    A request that is plain, has come in whole and is for a route of ours is answered here. All else is aiohttp's,
+    and what comes next on the connection too, until it is known again where a request begins.
+    """
+
+    __slots__ = ("_answering", "_held", "_newest_body", "_to_come", "service")
 
     service: Service
-    _newest_body: StreamReader
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(manager, **options)
+        self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._answering: asyncio.Task[None] | None = None
+        self._held = b""
+        self._to_come: int | None = 0
+        """Bytes of the request that aiohttp reads; None where nobody knows."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._answering is None and self._waiter is not None and not self._waiter.done()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._newest_body = EMPTY_PAYLOAD
         super().connection_made(transport)
         if isinstance(self._manager, Server) and self._manager.is_closing:
             self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:
-            self._newest_body = self._messages[-1][1]
+        if self._answering is not None:
+            self._hold(data)
+        elif not self._is_answered_here(data):
+            super().data_received(data)
+            if self._messages:
+                self._newest_body = self._messages[-1][1]
+
+    def _is_answered_here(self, data: bytes) -> bool:
+        """Begins to answer ``data`` where that is a request for here; else sees where it ends."""
+        if not data or self._to_come is None or self._close or self._force_close:
+            return False
+        if self._to_come:
+            self._to_come -= len(data)
+            if self._to_come < 0:
+                self._to_come = None
+            return False
+        request = plain(data)
+        self._to_come = None if request is None else request.missing
+        return request is not None and not request.missing and self.is_idle and self._begin(request)
+
+    def _begin(self, request: Plain) -> bool:
+        asked = _Whole(request, self)
+        for direct in self.service.direct:
+            responding = direct(asked)
+            if responding is not None:
+                self._close = request.is_last
+                self._request_in_progress = True  # which aiohttp waits for when it stops
+                self._answering = self._loop.create_task(self._answer(responding))
+                return True
+        return False
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps what comes before its turn."""
+        self._held += data
+        if len(self._held) >= MOST_HELD_BYTES:
+            self._pause_reading_for_buffer()
+
+    async def _answer(self, responding: Awaitable[Response]) -> None:
+        try:
+            await self._write(await self._responded(responding))
+        except ConnectionError:
+            self.force_close()  # the caller has gone
+        except BaseException:
+            if self.transport is not None:
+                self.transport.abort()
+            raise
+        finally:
+            self._answering = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None and not self._handler_waiter.done():
+                self._handler_waiter.set_result(None)
+        self._go_on()
+
+    async def _responded(self, responding: Awaitable[Response]) -> Response:
+        try:
+            return await responding
+        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer
+            self._close = True
+            return refused(_failure(error), self.service)
+
+    async def _write(self, response: Response) -> None:
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the caller has gone")
+        is_last = self._close or self.service.is_leaving
+        self._close = is_last
+        self.transport.write(begun(response, is_last=is_last))
+        await self._drain_helper()
+        if response.rest is None:
+            return
+        async for more in response.rest:
+            self._write_more(chunk(more))
+            await self._drain_helper()
+        self._write_more(LAST_CHUNK)
+
+    def _write_more(self, data: bytes) -> None:
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the caller has gone")
+        self.transport.write(data)
+
+    def _go_on(self) -> None:
+        """Ends the connection after its last response, or turns to what came meanwhile."""
+        if self._close or self._force_close:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        if self._held:
+            held, self._held = self._held, b""
+            if self._buffer_paused:
+                self._resume_reading_for_buffer()
+            self.data_received(held)
+
+    def _process_keepalive(self) -> None:
+        if self._answering is not None:
+            self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        super()._process_keepalive()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's own
+        await super().shutdown(timeout)
+        if self._answering is not None:
+            self._answering.cancel()
 
     def close_if_idle(self) -> None:
         """Closes a connection on which no request is under way."""
-        if self._waiter is not None and not self._waiter.done():
+        if self.is_idle:
             self.force_close()
 
     def handle_error(
@@ -57,7 +179,7 @@ class Protocol(RequestHandler):
         """Malformed HTTP, or a failure outside the app: never a bare status (wire.md §7, promise 7)."""
         del request
         if status >= 500:  # noqa: PLR2004
-            error: QuotingError = UnavailableError("The service failed.", cause=repr(exc))
+            error = _failure(exc)
         elif isinstance(exc, LineTooLong) and exc.args[1] == MOST_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
@@ -66,7 +188,7 @@ class Protocol(RequestHandler):
             # behind the colon stands the line at fault, and that may be the one with the credentials
             cause = (message or "").partition(":")[0]
             error = InvalidHeaderError("This is not well-formed HTTP/1.1.", cause=cause)
-        response = answer(error, self.service)
+        response = whole(refused(error, self.service))
         response.force_close()
         return response
 
@@ -76,8 +198,8 @@ class Protocol(RequestHandler):
         Without this a truncated body would end in a closed connection instead of a 400. The request need not
         have been begun: its last bytes and the end may come together.
         """
-        if self._waiter is not None and not self._waiter.done():
-            return False  # nothing is under way
+        if self.is_idle:
+            return False
         if not self._newest_body.is_eof():
             self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
             self._newest_body.feed_eof()  # nobody need wait for the rest of it
@@ -85,22 +207,41 @@ class Protocol(RequestHandler):
         return True
 
 
-def answer(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> web.Response:
-    """The reply to what never became a request of the app, with its log line."""
-    exchange = Exchange(trace_id_from(trace_ids), 0.0)
-    service.telemetry.request(
-        trace_id=exchange.trace_id,
-        caller=None,
-        method="OTHER",
-        path="",
-        route="none",
-        status=error.status,
-        seconds=0.0,
-        error=(error.id, error.cause or error.message),
-    )
-    response = error_response(error, service.name, exchange.trace_id)
-    finish(response, service, exchange)
-    return response
+class _Whole:
+    """A request that came plain and in whole."""
+
+    __slots__ = ("_body", "_protocol", "headers", "method", "path", "query")
+
+    def __init__(self, request: Plain, protocol: Protocol) -> None:
+        self.method = request.method
+        self.path = request.path
+        self.query = request.query
+        self.headers = request.headers
+        self._body = request.body
+        self._protocol = protocol
+
+    @property
+    def address(self) -> str:
+        peer = self._protocol.peername
+        return str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
+
+    @property
+    def origin(self) -> str:
+        scheme = "http" if self._protocol.ssl_context is None else "https"
+        return f"{scheme}://{self.headers[hdrs.HOST]}"
+
+    @property
+    def transport(self) -> asyncio.BaseTransport | None:
+        return self._protocol.transport
+
+    async def read(self, most_bytes: int) -> bytes:
+        if len(self._body) > most_bytes:
+            raise PayloadTooLargeError
+        return self._body
+
+
+def _failure(error: BaseException | None) -> QuotingError:
+    return UnavailableError("The service failed.", cause=repr(error))
 
 
 class Server(web.Server):
@@ -160,13 +301,16 @@ def _outermost(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Service
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        asked = ReadByAiohttp(request)
         for direct in service.direct:
-            answering = direct(request)
-            if answering is not None:
-                return await answering
+            responding = direct(asked)
+            if responding is not None:
+                response = await responding
+                return await written(request, response, is_last=service.is_leaving)
         try:
             return await handle(request)
         except HTTPException as raised:  # Expect, which aiohttp looks at before any middleware
-            return answer(from_aiohttp(raised), service, request.headers.getall(TRACE_HEADER, ()))
+            trace_ids = request.headers.getall(TRACE_HEADER, ())
+            return whole(refused(from_aiohttp(raised), service, trace_ids))
 
     return handler

@@ -1,7 +1,7 @@
-"""A whole reply as one write.
+"""Responses as they are written.
 
-What aiohttp's own response does for streaming, compression, cookies and HTTP/1.0 costs a third of what the first
-hop spends on a request; a reply that is there in whole needs none of it.
+What aiohttp's own response does for compression, cookies and HTTP/1.0 costs a third of what the first hop spends on a
+request; a response that is there in whole needs none of it, and goes out in one write.
 """
 
 import http
@@ -12,19 +12,42 @@ from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from chassis.asked import Response
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
+
+
+def begun(response: Response, *, is_last: bool) -> bytes:
+    """A response of HTTP/1.1 up to where its body goes on, if it does; ``is_last`` on this connection."""
+    lines = [f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, '')}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    body = response.body
+    if response.rest is None:
+        lines.append(f"Content-Length: {len(body)}")
+    else:
+        lines.append("Transfer-Encoding: chunked")
+        body = chunk(body)
+    lines.append(f"Date: {_date(int(time.time()))}")
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a body whose length nobody knows yet."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 class Written:
     """As much of a `web.StreamResponse` as aiohttp's connections ask for, for requests of HTTP/1.1."""
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """No header may hold what ends a line: whoever made them has seen to that."""
-        self.status = status
+    def __init__(self, response: Response) -> None:
+        self.status = response.status
         self.keep_alive = False
-        self.body_length = len(body)
-        self._headers = headers
-        self._body = body
+        self.body_length = len(response.body)
+        self._response = response
         self._is_last = False
 
     def force_close(self) -> None:
@@ -36,32 +59,40 @@ class Written:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller has gone")
         self.keep_alive = bool(request.keep_alive) and not self._is_last
-        transport.write(self._text())
+        transport.write(begun(self._response, is_last=not self.keep_alive))
         await request.writer.drain()
 
     async def write_eof(self) -> None:
         """All is written."""
 
-    def _text(self) -> bytes:
-        lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in self._headers.items()]
-        lines.append(f"Content-Length: {self.body_length}\r\nDate: {_date(int(time.time()))}")
-        if not self.keep_alive:
-            lines.append("Connection: close")
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self._body
 
-
-def reply_to(
-    request: web.BaseRequest, status: int, headers: dict[str, str], body: bytes
-) -> web.StreamResponse:
-    """A whole reply, in the least costly form that this request takes."""
-    if (
+async def written(request: web.BaseRequest, response: Response, *, is_last: bool) -> web.StreamResponse:
+    """The response to a request that aiohttp has read, in the least costly form that this request takes."""
+    made: web.StreamResponse
+    if response.rest is not None:
+        made = web.StreamResponse(status=response.status, headers=response.headers)
+    elif (
         request.version == HttpVersion11
         and request.method != hdrs.METH_HEAD
         and hdrs.UPGRADE not in request.headers
     ):
-        return Written(status, headers, body)  # type: ignore[return-value]
-    return web.Response(status=status, headers=headers, body=body)
+        made = Written(response)  # type: ignore[assignment]
+    else:
+        made = whole(response)
+    if is_last:
+        made.force_close()
+    if response.rest is not None:
+        await made.prepare(request)
+        await made.write(response.body)
+        async for more in response.rest:
+            await made.write(more)
+        await made.write_eof()
+    return made
+
+
+def whole(response: Response) -> web.Response:
+    """Aiohttp's own form of a response without a rest."""
+    return web.Response(status=response.status, headers=response.headers, body=response.body)
 
 
 @lru_cache(maxsize=2)

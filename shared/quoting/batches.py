@@ -5,14 +5,15 @@ The envelope needs no credentials and gives no rights: each line meets what it w
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from chassis.app import SERVICE, Service
-from chassis.bodies import MOST_BODY_BYTES, is_of_type, read, require_json
+from chassis.app import SERVICE, Service, refused
+from chassis.asked import Asked, Response
+from chassis.bodies import MOST_BODY_BYTES, is_of_type, require_json
 from chassis.errors import (
     InvalidBodyError,
     InvalidHeaderError,
@@ -25,10 +26,9 @@ from chassis.errors import (
     error_object,
 )
 from chassis.intake import Refusing, Route, Routes, take
-from chassis.listener import MOST_FIELD_BYTES, MOST_LINE_BYTES, answer
+from chassis.listener import MOST_FIELD_BYTES, MOST_LINE_BYTES
 from chassis.messages import JSON, Message, Reply
 from chassis.telemetry import TRACE_HEADER, trace_id_from
-from chassis.written import reply_to
 from quoting.lines import (
     BATCH_HEADER,
     BATCH_PATH,
@@ -55,8 +55,8 @@ def add_batches(app: web.Application, routes: Routes, most_lines: int) -> None:
     service.announces[BATCH_HEADER] = str(most_lines)
     batches = _Batches(service, routes, most_lines)
 
-    def direct(request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
-        return batches.serve(request) if request.rel_url.raw_path == BATCH_PATH else None
+    def direct(asked: Asked) -> Awaitable[Response] | None:
+        return batches.serve(asked) if asked.path == BATCH_PATH else None
 
     service.direct.append(direct)
 
@@ -95,41 +95,49 @@ class _Batches:
         self._most_lines = most_lines
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def serve(self, asked: Asked) -> Response:
         service = self._service
         service.in_hand += 1
         try:
-            lines = await self._lines(request)
+            lines = await self._lines(asked)
         except QuotingError as error:
-            return answer(error, service, request.headers.getall(TRACE_HEADER, ()))
-        else:
-            return await self._answered(request, lines)
-        finally:
             service.in_hand -= 1
+            return refused(error, service, asked.headers.getall(TRACE_HEADER, ()))
+        except BaseException:
+            service.in_hand -= 1
+            raise
+        return await self._answered(asked, lines)
 
-    async def _lines(self, request: web.BaseRequest) -> list[bytes]:
+    async def _lines(self, asked: Asked) -> list[bytes]:
         """The whole batch, before anything of it is begun. Raises what then stands for all of it."""
-        if request.method != "POST":
+        if asked.method != "POST":
             raise MethodNotAllowedError(headers={hdrs.ALLOW: "POST"})
         self._service.refuse_new()
-        if not is_of_type(request.headers, MEDIA_TYPE):
+        if not is_of_type(asked.headers, MEDIA_TYPE):
             raise UnsupportedMediaTypeError("A batch must be application/x-ndjson, in UTF-8.")
-        lines = split(await read(request, MOST_BATCH_BYTES))
+        lines = split(await asked.read(MOST_BATCH_BYTES))
         if len(lines) > self._most_lines:
             raise PayloadTooLargeError(f"A batch may hold {self._most_lines} lines at most.")
         return list(lines)
 
-    async def _answered(self, request: web.BaseRequest, lines: list[bytes]) -> web.StreamResponse:
+    async def _answered(self, asked: Asked, lines: list[bytes]) -> Response:
+        """Begins with the first answer: until then the connection may close and all be repeated.
+
+        Where all answers are there by then, they are one reply and one write.
+        """
         service = self._service
         service.telemetry.batch_lines.observe(len(lines))
-        answers = _Answers(len(lines))
-        self._begin(lines, request.remote or "", answers)
-        headers = {hdrs.CONTENT_TYPE: MEDIA_TYPE, hdrs.SERVER: service.name, **service.announces}
         service.envelopes += 1
-        try:
-            return await answers.reply(request, headers, is_last=service.is_leaving)
-        finally:
-            service.envelopes -= 1
+        answers = _Answers(len(lines), self._ended)
+        self._begin(lines, asked.address, answers)
+        headers = {hdrs.CONTENT_TYPE: MEDIA_TYPE, hdrs.SERVER: service.name, **service.announces}
+        first = await answers.next()
+        return Response(200, headers, first, None if answers.are_all_read else answers.rest())
+
+    def _ended(self) -> None:
+        """All lines of one batch have been answered: with the last of them it is in hand no more."""
+        self._service.envelopes -= 1
+        self._service.in_hand -= 1
 
     def _begin(self, lines: Sequence[bytes], address: str, answers: "_Answers") -> None:
         """Sends the lines that can be read on their way, and answers the others."""
@@ -198,46 +206,38 @@ def _line_of(id_: int | str, reply: Reply, message: Message) -> bytes:
 
 
 class _Answers:
-    """Answers as they come, written together with all that came in the same turn of the event loop."""
+    """Answers as they come, read together with all that came in the same turn of the event loop."""
 
-    def __init__(self, expected: int) -> None:
-        self._left = expected
+    def __init__(self, expected: int, ended: Callable[[], None]) -> None:
+        """Calls ``ended`` when nothing more is expected."""
+        self._expected = expected
+        self._ended = ended
         self._ready: list[bytes] = []
         self._wake: asyncio.Future[None] | None = None
+        if not expected:
+            ended()
+
+    @property
+    def are_all_read(self) -> bool:
+        return not self._expected and not self._ready
 
     def put(self, line: bytes) -> None:
         self._ready.append(line)
+        self._expected -= 1
+        if not self._expected:
+            self._ended()
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def reply(
-        self, request: web.BaseRequest, headers: dict[str, str], *, is_last: bool
-    ) -> web.StreamResponse:
-        """Begins with the first answer: until then the connection may close and all be repeated.
-
-        Where all answers are there by then, they are one reply and one write.
-        """
-        chunk = await self._next()
-        if self._left:
-            response = web.StreamResponse(headers=headers)
-        else:
-            response = reply_to(request, 200, headers, chunk)
-        if is_last:
-            response.force_close()
-        if self._left:
-            await response.prepare(request)
-            while self._left:
-                await response.write(chunk)
-                chunk = await self._next()
-            await response.write_eof(chunk)
-        return response
-
-    async def _next(self) -> bytes:
-        """What is ready; empty where nothing more comes."""
-        if self._left and not self._ready:
+    async def next(self) -> bytes:
+        """What is ready, as soon as something is; empty where nothing more comes."""
+        if self._expected and not self._ready:
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
-        self._left -= len(self._ready)
         chunk = b"".join(self._ready)
         self._ready.clear()
         return chunk
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        while not self.are_all_read:
+            yield await self.next()
