@@ -1,6 +1,6 @@
 """One HTTP request as routes see it, whoever has read it, and its response."""
 
-import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -28,8 +28,8 @@ class Asked(Protocol):
         """Scheme and host that it was sent to."""
 
     @property
-    def transport(self) -> asyncio.BaseTransport | None:
-        """The connection that it came on; None where that is gone."""
+    def connection(self) -> socket.socket | None:
+        """The socket that it came on; None where nobody can tell."""
 
     async def read(self, most_bytes: int) -> bytes:
         """The whole body. Raises as `chassis.bodies.read` does."""
@@ -68,8 +68,8 @@ class ReadByAiohttp:
         return f"{self._request.scheme}://{self._request.host}"
 
     @property
-    def transport(self) -> asyncio.BaseTransport | None:
-        return self._request.transport
+    def connection(self) -> socket.socket | None:
+        return getattr(self._request.protocol, "connection", None)
 
     async def read(self, most_bytes: int) -> bytes:
         return await read(self._request, most_bytes)

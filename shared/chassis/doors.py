@@ -7,6 +7,7 @@ are then turned away by the kernel and come again only after one, three and seve
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from chassis.tls import Tls
@@ -24,12 +25,12 @@ class Doors:
 
     def __init__(
         self,
-        make: Callable[[], asyncio.Protocol],
+        make: Callable[[socket.socket], asyncio.Protocol],
         listener: socket.socket,
         tls: Tls,
         is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``make`` makes what serves one connection.
+        """``make`` makes what serves one connection, whose socket it gets to look at.
 
         While ``is_busy``, few new callers are let in at a time: to refuse all that come would leave no time for
         those who are in.
@@ -89,7 +90,7 @@ class Doors:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
             await self._loop.connect_accepted_socket(
-                self._make,
+                partial(self._make, connection),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,

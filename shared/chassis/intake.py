@@ -176,7 +176,7 @@ def serve_routes(app: web.Application, routes: Routes) -> None:
 
 
 async def _answered(service: Service, asked: Asked, route: Route) -> Response:
-    message = HttpMessage(asked, service.pace.waited(asked.transport))
+    message = HttpMessage(asked, service.pace.waited(asked.connection))
     reply = await take(service, message, route)
     headers = {
         hdrs.CONTENT_TYPE: reply.content_type,

@@ -5,6 +5,7 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ class Protocol(RequestHandler):
     and what comes next on the connection too, until it is known again where a request begins.
     """
 
-    __slots__ = ("_answering", "_held", "_newest_body", "_to_come", "service")
+    __slots__ = ("_answering", "_held", "_newest_body", "_to_come", "connection", "service")
 
     service: Service
 
@@ -51,6 +52,8 @@ class Protocol(RequestHandler):
         self._held = b""
         self._to_come: int | None = 0
         """Bytes of the request that aiohttp reads; None where nobody knows."""
+        self.connection: socket.socket | None = None
+        """The accepted socket itself: each look through what uvloop puts in its place costs eight times as much."""
 
     @property
     def is_idle(self) -> bool:
@@ -231,8 +234,8 @@ class _Whole:
         return f"{scheme}://{self.headers[hdrs.HOST]}"
 
     @property
-    def transport(self) -> asyncio.BaseTransport | None:
-        return self._protocol.transport
+    def connection(self) -> socket.socket | None:
+        return self._protocol.connection
 
     async def read(self, most_bytes: int) -> bytes:
         if len(self._body) > most_bytes:
@@ -251,9 +254,10 @@ class Server(web.Server):
     options: dict[str, Any]
     is_closing = False
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self, connection: socket.socket | None = None) -> RequestHandler:
         protocol = Protocol(self, loop=self._loop, **self._kwargs)
         protocol.service = self.service
+        protocol.connection = connection
         return protocol
 
     def close_idle(self) -> None:

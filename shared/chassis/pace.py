@@ -49,12 +49,9 @@ class Pace:
         late = waited + self._expected
         return late > PRESSURE_SECONDS and late > min(left, self._most_wait)
 
-    def waited(self, transport: asyncio.BaseTransport | None) -> float:
+    def waited(self, connection: socket.socket | None) -> float:
         """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
-        if self.in_hand < LEAST_IN_HAND or transport is None:
-            return 0.0
-        connection: socket.socket | None = transport.get_extra_info("socket")
-        if connection is None or not hasattr(socket, "TCP_INFO"):
+        if self.in_hand < LEAST_IN_HAND or connection is None or not hasattr(socket, "TCP_INFO"):
             return 0.0
         try:
             information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)

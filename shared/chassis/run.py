@@ -141,7 +141,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         raise cannot_listen(settings, error) from error
     with listener:
         server = runner.server
-        assert server is not None  # noqa: S101 - set up above
+        assert isinstance(server, Server)  # noqa: S101 - set up above
         service = app[SERVICE]
         doors = Doors(server, listener, service.tls, lambda: service.is_busy)
         doors.open()

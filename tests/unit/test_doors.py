@@ -18,6 +18,9 @@ class Counted(asyncio.Protocol):
 
     made: list["Counted"]
 
+    def __init__(self, connection):
+        self.connection = connection
+
     def connection_made(self, transport):
         self.made.append(self)
         self.transport = transport
@@ -57,6 +60,8 @@ async def test_all_that_wait_are_accepted_in_one_turn(listener, tls):
 
     assert MANY == len(doors._accepting) + len(Counted.made)
     await settled(MANY)
+    peers = {each.connection.getpeername() for each in Counted.made}
+    assert {each.getsockname() for each in waiting} == peers
     doors.close()
     for each in waiting:
         each.close()
