@@ -4,6 +4,9 @@ Under overload requests wait where no program sees them, in the buffers of socke
 tells for each socket how long ago its data came. What has waited there, and the time that even the fastest answers
 take now, say whether a request would be answered in time; what would not is refused at once, which costs a tenth
 of answering it and lets the others be in time. One slow receiver among fast ones makes nobody be refused.
+
+A moment's jam clears by itself. But where for half a second nobody at all could be answered within the longest
+wait, more comes than can be answered: then, until that is over, that wait counts as everybody's deadline.
 """
 
 import asyncio
@@ -14,6 +17,10 @@ from typing import Final
 WINDOW_SECONDS: Final = 0.1
 PRESSURE_SECONDS: Final = 0.1
 """Faster than this nobody is refused, whatever little time he gives."""
+WINDOWS_OF_OVERLOAD: Final = 5
+"""In a row, for it to be no moment's jam."""
+SHARE_OF_RELIEF: Final = 0.25
+"""Of the longest wait: who can be answered sooner meets no overload any more."""
 LEAST_IN_HAND: Final = 64
 """With fewer in hand nobody has waited for long."""
 
@@ -25,11 +32,16 @@ class Pace:
     """What one service's answers take, in windows of a tenth of a second."""
 
     def __init__(self, most_wait_seconds: float) -> None:
+        """``most_wait_seconds`` is how long an answer may take under overload."""
         self._most_wait = most_wait_seconds
         self.in_hand = 0
         """Requests that are being worked on."""
+        self.is_overloaded = False
         self._fastest = float("inf")
         self._expected = 0.0
+        self._soonest = float("inf")
+        """What the luckiest of this window would take from when it was sent."""
+        self._windows_of_overload = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -47,7 +59,10 @@ class Pace:
     def is_too_late_for(self, waited: float, left: float) -> bool:
         """Whether what has ``waited`` and has ``left`` seconds would most likely be answered too late."""
         late = waited + self._expected
-        return late > PRESSURE_SECONDS and late > min(left, self._most_wait)
+        self._soonest = min(self._soonest, late)
+        if late <= PRESSURE_SECONDS:
+            return False
+        return late > left or (self.is_overloaded and late > self._most_wait)
 
     def waited(self, connection: socket.socket | None) -> float:
         """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
@@ -68,5 +83,13 @@ class Pace:
     def _look(self) -> None:
         # what refusing itself takes, when it takes long, is no reason to refuse all
         self._expected = 0.0 if self._fastest == float("inf") else min(self._fastest, self._most_wait / 2)
-        self._fastest = float("inf")
+        if self._most_wait < self._soonest < float("inf"):
+            self._windows_of_overload += 1
+        else:
+            self._windows_of_overload = 0
+        if self._windows_of_overload >= WINDOWS_OF_OVERLOAD:
+            self.is_overloaded = True
+        elif not self._most_wait * SHARE_OF_RELIEF < self._soonest < float("inf"):
+            self.is_overloaded = False
+        self._fastest = self._soonest = float("inf")
         self._set_timer()

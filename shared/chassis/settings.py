@@ -136,9 +136,9 @@ class Settings(Listening):
         2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
     )
     most_wait_seconds: float = environ.var(
-        10.0,
+        0.5,
         converter=number(0.1, 60),
-        help="how long answers may take before what would take longer is answered 503 at once",
+        help="how long an answer may take under overload; what would take longer is then answered 503 at once",
     )
     log_file: Path | None = environ.var(
         None, converter=optional_path, help="file that stdout and stderr go to, rotated by size"

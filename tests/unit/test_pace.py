@@ -5,7 +5,13 @@ import socket
 
 import pytest
 
-from chassis.pace import LEAST_IN_HAND, PRESSURE_SECONDS, Pace
+from chassis.pace import (
+    LEAST_IN_HAND,
+    PRESSURE_SECONDS,
+    SHARE_OF_RELIEF,
+    WINDOWS_OF_OVERLOAD,
+    Pace,
+)
 
 MOST_WAIT = 0.6
 
@@ -29,11 +35,54 @@ async def test_nobody_is_refused_while_answers_are_fast(pace):
     assert not pace.is_too_late_for(0.0, 10.0)
 
 
-async def test_what_has_waited_too_long_is_too_late(pace):
+async def overload(pace, windows=WINDOWS_OF_OVERLOAD):
+    for _ in range(windows):
+        pace.is_too_late_for(MOST_WAIT + 0.01, 10.0)
+        window(pace)
+
+
+async def test_what_would_be_answered_after_its_deadline_is_too_late(pace):
+    window(pace, 0.05)
+
+    assert not pace.is_too_late_for(9.94, 10.0)
+    assert pace.is_too_late_for(9.96, 10.0)
+
+
+async def test_under_overload_what_has_waited_long_is_too_late(pace):
+    await overload(pace)
+    pace.is_too_late_for(MOST_WAIT - 0.1, 10.0)
     window(pace, 0.05)
 
     assert not pace.is_too_late_for(0.5, 10.0)
     assert pace.is_too_late_for(0.56, 10.0)
+
+
+async def test_a_jam_that_clears_in_a_moment_makes_nobody_be_refused(pace):
+    await overload(pace, WINDOWS_OF_OVERLOAD - 1)
+    pace.is_too_late_for(MOST_WAIT - 0.01, 10.0)
+    window(pace)
+    await overload(pace, WINDOWS_OF_OVERLOAD - 1)
+
+    assert not pace.is_too_late_for(MOST_WAIT + 1.0, 10.0)
+
+
+async def test_who_has_waited_long_among_others_that_have_not_is_no_overload(pace):
+    for _ in range(2 * WINDOWS_OF_OVERLOAD):
+        pace.is_too_late_for(MOST_WAIT + 1.0, 10.0)
+        pace.is_too_late_for(0.0, 10.0)
+        window(pace)
+
+    assert not pace.is_too_late_for(MOST_WAIT + 1.0, 10.0)
+
+
+@pytest.mark.parametrize("seconds", [None, MOST_WAIT * SHARE_OF_RELIEF - 0.01])
+async def test_overload_is_over_when_somebody_is_answered_soon_or_nobody_comes(pace, seconds):
+    await overload(pace)
+    if seconds is not None:
+        pace.is_too_late_for(seconds, 10.0)
+    window(pace)
+
+    assert not pace.is_too_late_for(MOST_WAIT + 1.0, 10.0)
 
 
 async def test_who_gives_little_time_is_refused_sooner(pace):
