@@ -38,7 +38,6 @@ from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 from chassis.tls import Tls
 
 KEEPALIVE_SECONDS: Final = 75.0
-BUSY_IN_HAND: Final = 1_024
 
 _IS_ASIDE: Final = "__is_aside__"
 
@@ -92,11 +91,6 @@ class Service:
     def in_hand(self, number: int) -> None:
         self.pace.in_hand = number
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether there is enough in hand to be busy for a while."""
-        return self.pace.in_hand >= min(BUSY_IN_HAND, self.settings.most_in_hand)
-
     def refuse_new(self) -> None:
         """Raises UnavailableError where the service stops or has its hands full."""
         if self.is_closed:
@@ -148,7 +142,7 @@ def create_app(
         checks=[],
         tls=tls,
         shown_path=shown_path,
-        pace=Pace(settings.most_wait_seconds),
+        pace=Pace(settings.most_wait_seconds, settings.most_in_hand),
     )
     app.cleanup_ctx.append(_outbound)
     document = orjson.dumps(openapi)

@@ -18,7 +18,7 @@ MOST_WAIT = 0.6
 
 @pytest.fixture
 def pace():
-    return Pace(MOST_WAIT)
+    return Pace(MOST_WAIT, most_in_hand=200)
 
 
 def window(pace, *seconds):
@@ -42,10 +42,11 @@ async def overload(pace, windows=WINDOWS_OF_OVERLOAD):
 
 
 async def test_what_would_be_answered_after_its_deadline_is_too_late(pace):
-    window(pace, 0.05)
+    window(pace, 0.2)
 
-    assert not pace.is_too_late_for(9.94, 10.0)
-    assert pace.is_too_late_for(9.96, 10.0)
+    assert not pace.is_too_late_for(9.0, 0.21)
+    assert pace.is_too_late_for(9.0, 0.19)
+    assert pace.is_too_late_for(0.0, 0.19)
 
 
 async def test_under_overload_what_has_waited_long_is_too_late(pace):
@@ -55,6 +56,16 @@ async def test_under_overload_what_has_waited_long_is_too_late(pace):
 
     assert not pace.is_too_late_for(0.5, 10.0)
     assert pace.is_too_late_for(0.56, 10.0)
+
+
+async def test_to_be_busy_for_long_is_overload_however_soon_some_are_answered(pace):
+    pace.in_hand = 200
+    for _ in range(WINDOWS_OF_OVERLOAD):
+        pace.is_too_late_for(0.0, 10.0)
+        window(pace, 0.01)
+
+    assert not pace.is_too_late_for(MOST_WAIT - 0.05, 10.0)
+    assert pace.is_too_late_for(MOST_WAIT + 0.01, 10.0)
 
 
 async def test_a_jam_that_clears_in_a_moment_makes_nobody_be_refused(pace):
@@ -83,13 +94,6 @@ async def test_overload_is_over_when_somebody_is_answered_soon_or_nobody_comes(p
     window(pace)
 
     assert not pace.is_too_late_for(MOST_WAIT + 1.0, 10.0)
-
-
-async def test_who_gives_little_time_is_refused_sooner(pace):
-    window(pace, 0.2)
-
-    assert pace.is_too_late_for(0.05, 0.24)
-    assert not pace.is_too_late_for(0.05, 0.26)
 
 
 async def test_where_there_is_no_pressure_little_time_is_no_reason(pace):
