@@ -35,6 +35,9 @@ MOST_CLAIMED: Final = 64
 MOST_PER_INTEGRATION: Final = 64
 MOST_REPORTS: Final = 512
 MOST_UNCOMMITTED: Final = 16
+MOST_WAITING: Final = MOST_UNCOMMITTED // 2
+WAIT_SECONDS: Final = 0.01
+"""How long what is not asked for yet may wait for company: a commit each would hold up a lane by itself."""
 LOW: Final = 4
 START_SECONDS: Final = 0.05
 AGAIN_SECONDS: Final = 0.25
@@ -57,6 +60,8 @@ class Work:
     """How often something that waited here may have been cancelled, and how many of these have been heeded."""
     heeded: int = 0
     uncommitted: int = 0
+    is_reading: bool = False
+    """Whether a report is under way that brings what else is in the lane."""
     reported: "asyncio.Future[Held] | None" = None
 
     @property
@@ -86,7 +91,7 @@ class Deliverer:
     _said: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._reports = Batches(self._commit, MOST_REPORTS)
+        self._reports = Batches(self._commit, MOST_REPORTS, WAIT_SECONDS)
         self.metrics.lanes.set_function(lambda: len(self._working))
 
     @property
@@ -240,17 +245,21 @@ class Deliverer:
         if attempt is not None and attempt.state == "EXPIRED":
             work.queue.clear()  # something else may stand in its place now, before all that
         is_stale = work.alarms != work.heeded
+        is_low = len(work.queue) < LOW and not work.is_reading
         report = Report(
             work.lane,
             attempt,
             work.begun,
             work.last,
             -1 if is_stale else work.changes,
-            is_low=len(work.queue) < LOW,
+            is_low=is_low,
             is_given_up=self._is_closing,
         )
-        work.reported = self._reports.add(report)
+        work.is_reading = work.is_reading or is_low
         work.uncommitted += 1
+        is_final = attempt is not None and attempt.state != "WAITING"
+        may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MOST_WAITING
+        work.reported = self._reports.add(report, may_wait=may_wait)
         work.reported.add_done_callback(partial(self._apply, work, report, work.alarms, time.monotonic()))
 
     async def _catch_up(self, work: Work) -> None:
@@ -273,6 +282,8 @@ class Deliverer:
     ) -> None:
         """Takes over what the database said: whose the lane is, until when, and what else is in it."""
         work.uncommitted -= 1
+        if report.is_low:
+            work.is_reading = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._say("lanes are left to their next holders", error)

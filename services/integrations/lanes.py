@@ -246,10 +246,11 @@ async def _report(connection: Connection, reports: Sequence[Report]) -> list[Hel
         LEASE_SECONDS,
     )
     held = {row["id"]: row["changes"] for row in advanced if row["is_held"]}
+    low = {each.lane.id for each in reports if each.is_low}
     wanted = [
         (each.lane.id, each.last if held[each.lane.id] == each.changes else each.begun)
         for each in now
-        if each.lane.id in held and (each.is_low or held[each.lane.id] != each.changes)
+        if each.lane.id in held and (each.lane.id in low or held[each.lane.id] != each.changes)
     ]
     more = _reads(await connection.fetch(READ, *_places(wanted), MOST_READ), began) if wanted else {}
     if notices:
