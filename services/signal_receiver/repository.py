@@ -21,6 +21,9 @@ from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 
 MIGRATIONS: Final = files("signal_receiver") / "migrations"
 SCHEMA: Final = "signal_receiver"
+# Planning the two statements below costs more than carrying them out, and each row they touch is found by an index:
+# they are planned once, and without a thought to how small a table was then.
+SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 """One statement's rows, of a transaction or by itself."""
