@@ -18,6 +18,7 @@ from network.plan import HOST
 from network.samples import INTEGRATION_CALLERS
 
 ENGINE: Final = "engine"
+VERSION: Final = f"an engine of its own on aiohttp {aiohttp.__version__}"
 AUTHORIZATION: Final = (
     "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
 )
