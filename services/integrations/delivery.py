@@ -11,7 +11,7 @@ import contextlib
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -25,7 +25,7 @@ from integrations.batches import Batches
 from integrations.destinations import Destinations
 from integrations.health import Health
 from integrations.judging import expired, judge
-from integrations.lanes import LEASE_SECONDS, Attempt, Claimed, Held, Lanes, Place, Queued, Report
+from integrations.lanes import LEASE_SECONDS, Attempt, Claimed, Held, Lanes, Place, Queued, Read, Report
 from integrations.metrics import Metrics
 from integrations.sender import Destination, Sender
 
@@ -42,6 +42,14 @@ LOW: Final = 4
 START_SECONDS: Final = 0.05
 AGAIN_SECONDS: Final = 0.25
 CLOSE_SECONDS: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was before lanes were taken up and read: the monotonic clock, and how many alarms had been heard."""
+
+    at: float
+    heard: int
 
 
 @dataclass(slots=True)
@@ -80,9 +88,12 @@ class Deliverer:
     telemetry: Telemetry
     metrics: Metrics
     at_once: int
+    promised: int = field(default=0, init=False)
+    """Lanes that are being taken up elsewhere, and come to :meth:`begin`."""
     _working: dict[int, Work] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict, init=False)
+    _heard: int = field(default=0, init=False)
     _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reports: Batches[Report, Held] = field(init=False)
     _claiming: asyncio.Task[None] | None = field(default=None, init=False)
@@ -97,7 +108,25 @@ class Deliverer:
     @property
     def has_room(self) -> bool:
         """Whether work that has just been committed is taken up by this process straight away."""
-        return not self._is_closing and len(self._working) < self.at_once
+        return not self._is_closing and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        return self.at_once - len(self._working) - self.promised
+
+    def room_for(self, lanes: Sequence[tuple[int, UUID]]) -> list[int]:
+        """Which of these lanes, each with its integration, may be taken up; the room for them is promised."""
+        self.promised = 0
+        under_way = self._under_way()
+        found: list[int] = []
+        for lane, integration in lanes:
+            if not self.has_room:
+                break
+            if under_way[integration] < MOST_PER_INTEGRATION:
+                under_way[integration] += 1
+                self.promised += 1
+                found.append(lane)
+        return found
 
     def open(self) -> None:
         if self.at_once:
@@ -132,6 +161,7 @@ class Deliverer:
 
     def changed(self, integration_id: UUID | None = None) -> None:
         """What waits in lanes under way has changed, and the change is committed: it must be read again."""
+        self._heard += 1
         for work in self._working.values():
             if integration_id is None or work.lane.integration_id == integration_id:
                 work.alarms += 1
@@ -152,21 +182,28 @@ class Deliverer:
 
     async def _claim(self) -> None:
         """Takes lanes up until there are no more, or there is no more room."""
-        while (room := self.at_once - len(self._working)) > 0:
+        while (room := self._room) > 0:
             began = time.monotonic()
-            under_way = Counter(work.lane.integration_id for work in self._working.values())
-            full = [each for each, count in under_way.items() if count >= MOST_PER_INTEGRATION]
+            full = [each for each, count in self._under_way().items() if count >= MOST_PER_INTEGRATION]
             self._is_full = bool(full)
             most = min(room, MOST_CLAIMED)
             claimed = await self.lanes.claim(most, full)
             if claimed:
-                await self._begin(claimed, began)
+                before = Moment(began, self._heard)
+                found = await self.lanes.read([(each.id, each.done) for each in claimed])
+                await self.begin(claimed, found, before)
             if len(claimed) < most:
                 return
         self._is_full = True
 
-    async def _begin(self, claimed: Sequence[Claimed], began: float) -> None:
-        found = await self.lanes.read([(each.id, each.done) for each in claimed])
+    def _under_way(self) -> Counter[UUID]:
+        return Counter(work.lane.integration_id for work in self._working.values())
+
+    def now(self) -> Moment:
+        return Moment(time.monotonic(), self._heard)
+
+    async def begin(self, claimed: Sequence[Claimed], found: Mapping[int, Read], before: Moment) -> None:
+        """Works on lanes that have been taken up and read since then, where their integrations are still there."""
         revisions = {each.integration_id: found[each.id].revision for each in claimed if each.id in found}
         destinations = await self.destinations.of(revisions)
         for lane in claimed:
@@ -174,8 +211,12 @@ class Deliverer:
             if to is None or lane.id not in found:
                 continue  # deleted meanwhile, or not to be decrypted, which has been logged
             read = found[lane.id]
-            until = began + LEASE_SECONDS
-            self._start(Work(lane, to, read.revision, read.changes, list(read.events), until, lane.done))
+            until = before.at + LEASE_SECONDS
+            work = Work(lane, to, read.revision, read.changes, list(read.events), until, lane.done)
+            work.alarms = (
+                self._heard - before.heard
+            )  # who knows whose they were, and what was read before them
+            self._start(work)
 
     def _start(self, work: Work) -> None:
         timer = self._timers.pop(work.lane.id, None)
