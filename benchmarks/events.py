@@ -115,9 +115,9 @@ def _dead(provider: Provider, outside: Outside, number: int, offer: Offer) -> tu
 
 @dataclass
 class Late:
-    """How late events were, all stretches of one kind together."""
+    """How late events were, by stretch."""
 
-    milliseconds: list[float] = field(default_factory=list)
+    stretches: list[list[float]] = field(default_factory=list)
     most_late_ms: float = 0.0
 
     def take(
@@ -127,14 +127,18 @@ class Late:
         outside.set_dead(is_dead=False)
         places = [number for number, name in enumerate(strategies) if name == DEAD]
         to_dead = sum(number % len(strategies) in places for number, _ in offer.times())
-        self.milliseconds += late(offered.due, provider.offered(run, offered, to_dead))
+        self.stretches.append(late(offered.due, provider.offered(run, offered, to_dead)))
         self.most_late_ms = max(self.most_late_ms, offered.most_late_ms)
         return self
 
     def lag(self, offer: Offer) -> Lag:
-        """The median and the 99th percentile."""
-        cuts = quantiles(self.milliseconds, n=100)
-        return Lag(*(round(each, 1) for each in (offer.rate, cuts[49], cuts[98], self.most_late_ms)))
+        """The median and the 99th percentile of each stretch, and of these the median.
+
+        What is slowed is so in every stretch; what else the machine does falls into one or another.
+        """
+        cuts = [quantiles(each, n=100) for each in self.stretches]
+        p50, p99 = (median(each[place] for each in cuts) for place in (49, 98))
+        return Lag(*(round(each, 1) for each in (offer.rate, p50, p99, self.most_late_ms)))
 
 
 def late(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
@@ -189,7 +193,7 @@ def _noise(rounds: Sequence[Round]) -> str:
         f" {max(shares):.0%} in the worst. Load, services and Postgres share the processors; the engine's own"
         f" calls were up to {most_late:,.0f} ms late, which counts as lag. Offered are two thirds of the rate aimed"
         " at, or of the one reached where that is less; beside the dead endpoint one third, in"
-        f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn."
+        f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn, of which the medians count."
     )
 
 
