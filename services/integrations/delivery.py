@@ -68,6 +68,8 @@ class Work:
     """How often something that waited here may have been cancelled, and how many of these have been heeded."""
     heeded: int = 0
     uncommitted: int = 0
+    drops: int = 0
+    """How often the queue has been dropped: what was asked for before that comes after what is missing now."""
     is_reading: bool = False
     """Whether a report is under way that brings what else is in the lane."""
     reported: "asyncio.Future[Held] | None" = None
@@ -75,6 +77,16 @@ class Work:
     @property
     def last(self) -> Place:
         return self.queue[-1].place if self.queue else self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A report, and how its lane's work stood when it was made; `began` is on the monotonic clock."""
+
+    report: Report
+    alarms: int
+    drops: int
+    began: float
 
 
 @dataclass(slots=True)
@@ -285,6 +297,8 @@ class Deliverer:
     def _report(self, work: Work, attempt: Attempt | None) -> None:
         if attempt is not None and attempt.state == "EXPIRED":
             work.queue.clear()  # something else may stand in its place now, before all that
+            work.drops += 1
+            work.is_reading = False
         is_stale = work.alarms != work.heeded
         is_low = len(work.queue) < LOW and not work.is_reading
         report = Report(
@@ -301,7 +315,8 @@ class Deliverer:
         is_final = attempt is not None and attempt.state != "WAITING"
         may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MOST_WAITING
         work.reported = self._reports.add(report, may_wait=may_wait)
-        work.reported.add_done_callback(partial(self._apply, work, report, work.alarms, time.monotonic()))
+        asked = Asked(report, work.alarms, work.drops, time.monotonic())
+        work.reported.add_done_callback(partial(self._apply, work, asked))
 
     async def _catch_up(self, work: Work) -> None:
         """Returns when all that was reported of this lane is committed and has been applied."""
@@ -318,10 +333,9 @@ class Deliverer:
             else:
                 work.to = found[work.lane.integration_id]
 
-    def _apply(
-        self, work: Work, report: Report, alarms: int, began: float, done: "asyncio.Future[Held]"
-    ) -> None:
+    def _apply(self, work: Work, asked: Asked, done: "asyncio.Future[Held]") -> None:
         """Takes over what the database said: whose the lane is, until when, and what else is in it."""
+        report = asked.report
         work.uncommitted -= 1
         if report.is_low:
             work.is_reading = False
@@ -334,12 +348,12 @@ class Deliverer:
             if held is not None and report.attempt is not None and report.attempt.wait_seconds is not None:
                 self._wake_in(work.lane.id, report.attempt.wait_seconds)
             return
-        work.lease_until = began + LEASE_SECONDS
-        if held.read is not None:
+        work.lease_until = asked.began + LEASE_SECONDS
+        if held.read is not None and asked.drops == work.drops:
             work.revision = held.read.revision
             if held.read.changes != report.changes:
                 work.queue.clear()
-                work.changes, work.heeded = held.read.changes, alarms
+                work.changes, work.heeded = held.read.changes, asked.alarms
             work.queue += [each for each in held.read.events if each.place > work.last]
 
     def _wake_in(self, lane_id: int, seconds: float) -> None:

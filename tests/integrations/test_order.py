@@ -253,6 +253,32 @@ async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook
     assert ["0", "1", "2"] == sent
 
 
+async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhile(provider, monkeypatch):
+    """The report before is still on its way when the event expires, and brings what comes behind all that."""
+    honest = lanes.Lanes.report
+    held = Held()
+    async with stub(Script([reply(200), reply(200), held])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("CLOSE", proquantPositionId="first")
+        await held.arrived.wait()
+        for type_, position in (("CLOSE", "second"), ("REOPEN", "late"), ("CLOSE", "third")):
+            await provider.signal(type_, proquantPositionId=position)
+        await provider.sql.execute("UPDATE event SET expires = now() WHERE type = 'SIGNAL_REOPEN'")
+
+        async def slow(self, reports):
+            if any(each.attempt and '"second"' in (each.attempt.queued.event.data or "") for each in reports):
+                await provider.signal("CLOSE", proquantPositionId="fourth")
+            return await honest(self, reports)
+
+        monkeypatch.setattr(lanes.Lanes, "report", slow)
+        held.let_go.set()
+        await provider.done(id_)
+        sent = [event(seen)["data"]["proquantPositionId"] for seen in hook.seen[2:]]
+
+    assert ["first", "second", "late", "third", "fourth"] == sent
+
+
 async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
     monkeypatch.setattr(delivery, "MOST_PER_INTEGRATION", 2)
     deliverer = (await start(deliveries_at_once=3)).deliverer
