@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import wrk
 from benchmarks.chains import Machine
 from benchmarks.options import Options
 from network.plan import DATABASE_URL, PREFIX
 
 
-def about(machine: Machine, options: Options) -> dict[str, Any]:
-    """The head of each result."""
+def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
+    """The head of each result; `load` is what the load came from, with its version."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -27,7 +26,7 @@ def about(machine: Machine, options: Options) -> dict[str, Any]:
         "python": platform.python_version(),
         "postgres": str(machine.database.value("SHOW server_version")),
         "postgres_settings": machine.settings,
-        "wrk": wrk.version(),
+        "load": load,
         "settings": _settings(),
     }
 

@@ -18,7 +18,7 @@ def run(options: Options) -> None:
     """Measure, print and write. Raises BenchmarkError where a run does not count."""
     wrk.require()
     with Machine(options.data) as machine:
-        on = about(machine, options)
+        on = about(machine, options, wrk.version())
         compared = sides(machine, options.workloads, options.data)
         measured = Rounds(machine).run(
             compared,

@@ -18,6 +18,7 @@ from network.plan import HOST
 from network.samples import INTEGRATION_CALLERS
 
 ENGINE: Final = "engine"
+VERSION: Final = f"an engine of its own on aiohttp {aiohttp.__version__}"
 AUTHORIZATION: Final = (
     "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
 )
@@ -27,7 +28,7 @@ ANSWER_SECONDS: Final = 30
 TICK_SECONDS: Final = 0.001
 SIGNAL: Final = {"type": "REOPEN", "direction": "BUY", "ticker": "XAUUSD", "quantity": 0.01}
 """Closes what is open and opens its own: carried out in whatever order the engine's calls come."""
-TAKEN, DELIVERED = 202, 200
+ANSWERED, TAKEN = 200, 202
 
 T = TypeVar("T")
 
@@ -109,7 +110,11 @@ class Outside:
         return content
 
     async def signals(self, origin: str, run: str, strategies: Sequence[str], offer: "Offer") -> Offered:
-        """The engine: a signal when it is due, the strategies in turn, whether or not others were answered."""
+        """The engine: a signal when it is due, the strategies in turn, whether or not others were answered.
+
+        Its password is checked beforehand, as it is once a minute where it calls all the time.
+        """
+        await self.call("GET", f"{origin}/v1/me/integrations", {}, expected=ANSWERED)
         room = asyncio.Semaphore(MOST_CALLS)
         due: dict[str, float] = {}
         began, began_wall = time.monotonic(), time.time()
@@ -147,7 +152,7 @@ class Outside:
             headers = {"webhook-id": position, "Content-Type": "application/json"}
             async with self._client.post(url, data=event(run, position), headers=headers) as reply:
                 content = await reply.read()
-            if reply.status != DELIVERED:
+            if reply.status != ANSWERED:
                 raise BenchmarkError(f"the receiver answers {reply.status}: {content[:300]!r}")
         raise AssertionError  # count does not end
 

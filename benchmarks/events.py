@@ -4,14 +4,14 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median, quantiles
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from benchmarks import report, tables
 from benchmarks.about import about
 from benchmarks.chains import Machine
-from benchmarks.engine import Offer, Outside
+from benchmarks.engine import VERSION, Offer, Outside
 from benchmarks.options import Options
 from benchmarks.processes import Snapshot
 from benchmarks.provider import DEAD, LANES, Attempt, Provider, running, strategy
@@ -22,9 +22,15 @@ CALLERS: Final = 512
 """Of the ceiling: as many as a provider works on lanes at once."""
 EACH_A_SECOND: Final = {1: 200, LANES: 1}
 """Events queued in each lane for each second that is asked for."""
+AIMED: Final = {1: 500.0, LANES: 1_500.0}
 SHARE: Final = 2 / 3
+"""Of the rate that is aimed at, or of the one reached where that is less: this lag is looked at."""
 DEAD_SHARE: Final = 1 / 3
-"""Of the rate reached: the other lanes' lag is not to be that of a full machine."""
+"""Of the same: the other lanes' lag is not to be that of a full machine."""
+STRETCHES: Final = 4
+"""Of those without and those with the dead endpoint, in turn: what else the machine does meets both alike."""
+SLACK_MS: Final = 10.0
+"""A p99 of few milliseconds differs by a tenth from one run to the next."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,19 @@ class Round:
 
 
 TARGETS: Final[Sequence[tuple[Target, Callable[[Round], float]]]] = (
-    (least("1,000 lanes: deliveries", 1_500, "/s"), lambda one: one.drained[LANES]),
+    (least("1,000 lanes: deliveries", AIMED[LANES], "/s"), lambda one: one.drained[LANES]),
     (most("1,000 lanes: p99 lag at two thirds of that", 100, " ms"), lambda one: one.lag[LANES].p99_ms),
-    (least("1 lane: deliveries", 500, "/s"), lambda one: one.drained[1]),
+    (least("1 lane: deliveries", AIMED[1], "/s"), lambda one: one.drained[1]),
     (
-        most("one dead endpoint of 500: the others' p99 lag to that without", 1.1),
-        lambda one: one.one_dead.p99_ms / one.all_alive.p99_ms,
+        most(f"one dead endpoint of 500: the others' p99 lag less {SLACK_MS:.0f} ms, to that without", 1.1),
+        lambda one: max(one.one_dead.p99_ms - SLACK_MS, 0.0) / one.all_alive.p99_ms,
     ),
 )
 
 
 def run(options: Options) -> None:
     with Machine(options.data) as machine, Outside() as outside:
-        on = about(machine, options)
+        on = about(machine, options, VERSION)
         with running(machine, options.data, outside) as provider:
             rounds = [_round(machine, provider, outside, options, n) for n in range(options.rounds)]
             counted = provider.check_inbox()
@@ -79,10 +85,11 @@ def _round(machine: Machine, provider: Provider, outside: Outside, options: Opti
         ceiling[lanes] = _ceiling(provider, outside, f"{run_}-ceiling", lanes, options.seconds)
         drained[lanes] = rate(provider.drain(f"{run_}-drain", lanes, each * options.seconds))
         machine.empty_logs()
-        offer = Offer(drained[lanes] * SHARE, options.seconds)
-        lag[lanes] = _lag(provider, outside, f"{run_}-lag", _strategies(lanes), offer)
+        offer = Offer(min(drained[lanes], AIMED[lanes]) * SHARE, options.seconds)
+        lag[lanes] = Late().take(provider, outside, f"{run_}-lag", _strategies(lanes), offer).lag(offer)
         print(f"{lanes} lanes: ceiling {ceiling[lanes]:.0f}/s, {drained[lanes]:.0f}/s, {lag[lanes]}")
-    alive, dead = _dead(provider, outside, number, Offer(drained[LANES] * DEAD_SHARE, options.seconds))
+    offer = Offer(min(drained[LANES], AIMED[LANES]) * DEAD_SHARE, options.seconds / STRETCHES)
+    alive, dead = _dead(provider, outside, number, offer)
     print(f"without a dead endpoint {alive}, with one {dead}")
     others = _others(before, _used(machine, provider), time.monotonic() - began)
     return Round(ceiling, drained, lag, alive, dead, others)
@@ -96,30 +103,47 @@ def _ceiling(provider: Provider, outside: Outside, run_: str, lanes: int, second
 
 
 def _dead(provider: Provider, outside: Outside, number: int, offer: Offer) -> tuple[Lag, Lag]:
-    """Without and with it, in alternating order; afterwards it lives until its lane is empty."""
-    found = {}
-    for is_dead in (False, True) if number % 2 == 0 else (True, False):
-        outside.set_dead(is_dead=is_dead)
-        strategies = [*_strategies(ENDPOINTS - 1), DEAD]
-        found[is_dead] = _lag(
-            provider, outside, f"{number}-{'dead' if is_dead else 'alive'}", strategies, offer
-        )
-    return found[False], found[True]
+    """Without and with it, in turn; after each stretch it lives until its lane is empty."""
+    found = {False: Late(), True: Late()}
+    for stretch in range(STRETCHES):
+        for is_dead in (False, True) if (number + stretch) % 2 == 0 else (True, False):
+            outside.set_dead(is_dead=is_dead)
+            run = f"{number}-{stretch}-{'dead' if is_dead else 'alive'}"
+            found[is_dead].take(provider, outside, run, [*_strategies(ENDPOINTS - 1), DEAD], offer)
+    return found[False].lag(offer), found[True].lag(offer)
 
 
-def _lag(provider: Provider, outside: Outside, run_: str, strategies: Sequence[str], offer: Offer) -> Lag:
-    offered = outside.run(outside.signals(provider.origin, run_, strategies, offer))
-    outside.set_dead(is_dead=False)
-    places = [number for number, name in enumerate(strategies) if name == DEAD]
-    to_dead = sum(number % len(strategies) in places for number, _ in offer.times())
-    p50, p99 = lags(offered.due, provider.offered(run_, offered, to_dead))
-    return Lag(round(offer.rate, 1), p50, p99, round(offered.most_late_ms, 1))
+@dataclass
+class Late:
+    """How late events were, by stretch."""
+
+    stretches: list[list[float]] = field(default_factory=list)
+    most_late_ms: float = 0.0
+
+    def take(
+        self, provider: Provider, outside: Outside, run: str, strategies: Sequence[str], offer: Offer
+    ) -> Self:
+        offered = outside.run(outside.signals(provider.origin, run, strategies, offer))
+        outside.set_dead(is_dead=False)
+        places = [number for number, name in enumerate(strategies) if name == DEAD]
+        to_dead = sum(number % len(strategies) in places for number, _ in offer.times())
+        self.stretches.append(late(offered.due, provider.offered(run, offered, to_dead)))
+        self.most_late_ms = max(self.most_late_ms, offered.most_late_ms)
+        return self
+
+    def lag(self, offer: Offer) -> Lag:
+        """The median and the 99th percentile of each stretch, and of these the median.
+
+        What is slowed is so in every stretch; what else the machine does falls into one or another.
+        """
+        cuts = [quantiles(each, n=100) for each in self.stretches]
+        p50, p99 = (median(each[place] for each in cuts) for place in (49, 98))
+        return Lag(*(round(each, 1) for each in (offer.rate, p50, p99, self.most_late_ms)))
 
 
-def lags(due: Mapping[str, float], attempts: Iterable[Attempt]) -> tuple[float, float]:
-    """The median and the 99th percentile, in milliseconds."""
-    cuts = quantiles(((each.ended - due[each.position]) * 1e3 for each in attempts), n=100)
-    return round(cuts[49], 1), round(cuts[98], 1)
+def late(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
+    """Milliseconds from when each call was due to the answer's end."""
+    return [(each.ended - due[each.position]) * 1e3 for each in attempts]
 
 
 def rate(attempts: Sequence[Attempt]) -> float:
@@ -161,13 +185,15 @@ def described(on: dict[str, Any], rounds: Sequence[Round], counted: Mapping[str,
 
 def _noise(rounds: Sequence[Round]) -> str:
     shares = [one.others_share for one in rounds]
-    late = max(
+    most_late = max(
         each.most_late_ms for one in rounds for each in (*one.lag.values(), one.all_alive, one.one_dead)
     )
     return (
         f"Of the machine's processor time {median(shares):.0%} went to others in the median round,"
         f" {max(shares):.0%} in the worst. Load, services and Postgres share the processors; the engine's own"
-        f" calls were up to {late:,.0f} ms late, which counts as lag."
+        f" calls were up to {most_late:,.0f} ms late, which counts as lag. Offered are two thirds of the rate aimed"
+        " at, or of the one reached where that is less; beside the dead endpoint one third, in"
+        f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn, of which the medians count."
     )
 
 

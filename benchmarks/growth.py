@@ -49,7 +49,7 @@ def run(options: Options) -> None:
     measured: dict[int, list[Measured]] = {}
     sizes = sorted(options.rows or SIZES)
     with Machine(options.data) as machine:
-        on = about(machine, options)
+        on = about(machine, options, wrk.version())
         compared = sides(machine, (WARM,), options.data)
         for size in sizes:
             for side in compared:

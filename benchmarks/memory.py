@@ -28,7 +28,7 @@ def run(options: Options) -> None:
     wrk.require()
     minutes = options.minutes or MINUTES
     with Machine(options.data) as machine:
-        on = about(machine, options)
+        on = about(machine, options, wrk.version())
         side = Side(WARM, machine.mesh("mesh", WARM_IDENTIFIERS), Load(WARM, WARM_IDENTIFIERS))
         found = {
             connections: _under_load(machine, side, connections, minutes, options.minute_seconds)

@@ -56,7 +56,7 @@ def run(options: Options) -> None:
     # whatever is started from here on inherits it
     os.sched_setaffinity(0, {services})
     with Machine(options.data) as machine:
-        on = about(machine, options)
+        on = about(machine, options, wrk.version())
         mesh = machine.mesh("mesh", WARM_IDENTIFIERS)
         rounds = [_round(machine, mesh, options, generator) for _ in range(options.rounds)]
     content = {"about": on, "rounds": [asdict(one) for one in rounds]}

@@ -28,7 +28,7 @@ def described(about: dict[str, Any]) -> str:
         f"Measured {about['measured']} at commit {about['commit']}, {about['rounds']} rounds of"
         f" {about['seconds']} s: medians. {about['processors']} processors ({about['processor']}),"
         f" {about['memory_gib']} GiB, Linux {about['kernel']}, Python {about['python']},"
-        f" Postgres {about['postgres']}, {about['wrk']}.{f' Settings: {own}.' if own else ''}"
+        f" Postgres {about['postgres']}, load from {about['load']}.{f' Settings: {own}.' if own else ''}"
     )
 
 

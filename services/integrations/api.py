@@ -87,7 +87,7 @@ class Engine:
 
     async def send(self, request: web.Request) -> web.Response:
         id_ = self._strategy(request)
-        body = parse(messages.NEW_SIGNAL, await read_json(request))
+        body = messages.signal(await read_json(request))
         return reply({"events": await self._signals.send(given(id_, body))}, status=202)
 
     def _strategy(self, request: web.Request) -> str:

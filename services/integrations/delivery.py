@@ -11,7 +11,7 @@ import contextlib
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -25,7 +25,7 @@ from integrations.batches import Batches
 from integrations.destinations import Destinations
 from integrations.health import Health
 from integrations.judging import expired, judge
-from integrations.lanes import LEASE_SECONDS, Attempt, Claimed, Held, Lanes, Place, Queued, Report
+from integrations.lanes import LEASE_SECONDS, Attempt, Claimed, Held, Lanes, Place, Queued, Read, Report
 from integrations.metrics import Metrics
 from integrations.sender import Destination, Sender
 
@@ -35,10 +35,21 @@ MOST_CLAIMED: Final = 64
 MOST_PER_INTEGRATION: Final = 64
 MOST_REPORTS: Final = 512
 MOST_UNCOMMITTED: Final = 16
+MOST_WAITING: Final = MOST_UNCOMMITTED // 2
+WAIT_SECONDS: Final = 0.01
+"""How long what is not asked for yet may wait for company: a commit each would hold up a lane by itself."""
 LOW: Final = 4
 START_SECONDS: Final = 0.05
 AGAIN_SECONDS: Final = 0.25
 CLOSE_SECONDS: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was before lanes were taken up and read: the monotonic clock, and how many alarms had been heard."""
+
+    at: float
+    heard: int
 
 
 @dataclass(slots=True)
@@ -57,11 +68,25 @@ class Work:
     """How often something that waited here may have been cancelled, and how many of these have been heeded."""
     heeded: int = 0
     uncommitted: int = 0
+    drops: int = 0
+    """How often the queue has been dropped: what was asked for before that comes after what is missing now."""
+    is_reading: bool = False
+    """Whether a report is under way that brings what else is in the lane."""
     reported: "asyncio.Future[Held] | None" = None
 
     @property
     def last(self) -> Place:
         return self.queue[-1].place if self.queue else self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A report, and how its lane's work stood when it was made; `began` is on the monotonic clock."""
+
+    report: Report
+    alarms: int
+    drops: int
+    began: float
 
 
 @dataclass(slots=True)
@@ -75,9 +100,12 @@ class Deliverer:
     telemetry: Telemetry
     metrics: Metrics
     at_once: int
+    promised: int = field(default=0, init=False)
+    """Lanes that are being taken up elsewhere, and come to :meth:`begin`."""
     _working: dict[int, Work] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict, init=False)
+    _heard: int = field(default=0, init=False)
     _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reports: Batches[Report, Held] = field(init=False)
     _claiming: asyncio.Task[None] | None = field(default=None, init=False)
@@ -86,13 +114,31 @@ class Deliverer:
     _said: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._reports = Batches(self._commit, MOST_REPORTS)
+        self._reports = Batches(self._commit, MOST_REPORTS, WAIT_SECONDS)
         self.metrics.lanes.set_function(lambda: len(self._working))
 
     @property
     def has_room(self) -> bool:
         """Whether work that has just been committed is taken up by this process straight away."""
-        return not self._is_closing and len(self._working) < self.at_once
+        return not self._is_closing and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        return self.at_once - len(self._working) - self.promised
+
+    def room_for(self, lanes: Sequence[tuple[int, UUID]]) -> list[int]:
+        """Which of these lanes, each with its integration, may be taken up; the room for them is promised."""
+        self.promised = 0
+        under_way = self._under_way()
+        found: list[int] = []
+        for lane, integration in lanes:
+            if not self.has_room:
+                break
+            if under_way[integration] < MOST_PER_INTEGRATION:
+                under_way[integration] += 1
+                self.promised += 1
+                found.append(lane)
+        return found
 
     def open(self) -> None:
         if self.at_once:
@@ -127,6 +173,7 @@ class Deliverer:
 
     def changed(self, integration_id: UUID | None = None) -> None:
         """What waits in lanes under way has changed, and the change is committed: it must be read again."""
+        self._heard += 1
         for work in self._working.values():
             if integration_id is None or work.lane.integration_id == integration_id:
                 work.alarms += 1
@@ -147,21 +194,28 @@ class Deliverer:
 
     async def _claim(self) -> None:
         """Takes lanes up until there are no more, or there is no more room."""
-        while (room := self.at_once - len(self._working)) > 0:
+        while (room := self._room) > 0:
             began = time.monotonic()
-            under_way = Counter(work.lane.integration_id for work in self._working.values())
-            full = [each for each, count in under_way.items() if count >= MOST_PER_INTEGRATION]
+            full = [each for each, count in self._under_way().items() if count >= MOST_PER_INTEGRATION]
             self._is_full = bool(full)
             most = min(room, MOST_CLAIMED)
             claimed = await self.lanes.claim(most, full)
             if claimed:
-                await self._begin(claimed, began)
+                before = Moment(began, self._heard)
+                found = await self.lanes.read([(each.id, each.done) for each in claimed])
+                await self.begin(claimed, found, before)
             if len(claimed) < most:
                 return
         self._is_full = True
 
-    async def _begin(self, claimed: Sequence[Claimed], began: float) -> None:
-        found = await self.lanes.read([(each.id, each.done) for each in claimed])
+    def _under_way(self) -> Counter[UUID]:
+        return Counter(work.lane.integration_id for work in self._working.values())
+
+    def now(self) -> Moment:
+        return Moment(time.monotonic(), self._heard)
+
+    async def begin(self, claimed: Sequence[Claimed], found: Mapping[int, Read], before: Moment) -> None:
+        """Works on lanes that have been taken up and read since then, where their integrations are still there."""
         revisions = {each.integration_id: found[each.id].revision for each in claimed if each.id in found}
         destinations = await self.destinations.of(revisions)
         for lane in claimed:
@@ -169,8 +223,12 @@ class Deliverer:
             if to is None or lane.id not in found:
                 continue  # deleted meanwhile, or not to be decrypted, which has been logged
             read = found[lane.id]
-            until = began + LEASE_SECONDS
-            self._start(Work(lane, to, read.revision, read.changes, list(read.events), until, lane.done))
+            until = before.at + LEASE_SECONDS
+            work = Work(lane, to, read.revision, read.changes, list(read.events), until, lane.done)
+            work.alarms = (
+                self._heard - before.heard
+            )  # who knows whose they were, and what was read before them
+            self._start(work)
 
     def _start(self, work: Work) -> None:
         timer = self._timers.pop(work.lane.id, None)
@@ -239,19 +297,26 @@ class Deliverer:
     def _report(self, work: Work, attempt: Attempt | None) -> None:
         if attempt is not None and attempt.state == "EXPIRED":
             work.queue.clear()  # something else may stand in its place now, before all that
+            work.drops += 1
+            work.is_reading = False
         is_stale = work.alarms != work.heeded
+        is_low = len(work.queue) < LOW and not work.is_reading
         report = Report(
             work.lane,
             attempt,
             work.begun,
             work.last,
             -1 if is_stale else work.changes,
-            is_low=len(work.queue) < LOW,
+            is_low=is_low,
             is_given_up=self._is_closing,
         )
-        work.reported = self._reports.add(report)
+        work.is_reading = work.is_reading or is_low
         work.uncommitted += 1
-        work.reported.add_done_callback(partial(self._apply, work, report, work.alarms, time.monotonic()))
+        is_final = attempt is not None and attempt.state != "WAITING"
+        may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MOST_WAITING
+        work.reported = self._reports.add(report, may_wait=may_wait)
+        asked = Asked(report, work.alarms, work.drops, time.monotonic())
+        work.reported.add_done_callback(partial(self._apply, work, asked))
 
     async def _catch_up(self, work: Work) -> None:
         """Returns when all that was reported of this lane is committed and has been applied."""
@@ -268,11 +333,12 @@ class Deliverer:
             else:
                 work.to = found[work.lane.integration_id]
 
-    def _apply(
-        self, work: Work, report: Report, alarms: int, began: float, done: "asyncio.Future[Held]"
-    ) -> None:
+    def _apply(self, work: Work, asked: Asked, done: "asyncio.Future[Held]") -> None:
         """Takes over what the database said: whose the lane is, until when, and what else is in it."""
+        report = asked.report
         work.uncommitted -= 1
+        if report.is_low:
+            work.is_reading = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._say("lanes are left to their next holders", error)
@@ -282,12 +348,12 @@ class Deliverer:
             if held is not None and report.attempt is not None and report.attempt.wait_seconds is not None:
                 self._wake_in(work.lane.id, report.attempt.wait_seconds)
             return
-        work.lease_until = began + LEASE_SECONDS
-        if held.read is not None:
+        work.lease_until = asked.began + LEASE_SECONDS
+        if held.read is not None and asked.drops == work.drops:
             work.revision = held.read.revision
             if held.read.changes != report.changes:
                 work.queue.clear()
-                work.changes, work.heeded = held.read.changes, alarms
+                work.changes, work.heeded = held.read.changes, asked.alarms
             work.queue += [each for each in held.read.events if each.place > work.last]
 
     def _wake_in(self, lane_id: int, seconds: float) -> None:

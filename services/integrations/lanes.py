@@ -197,6 +197,15 @@ class Held:
     read: Read | None
 
 
+def new_token() -> int:
+    return secrets.randbits(63)
+
+
+def claimed(id_: int, token: int, row: asyncpg.Record) -> Claimed:
+    """The lane of a row that says what it is a lane of, and what of it is done."""
+    return Claimed(id_, token, row["integration_id"], row["strategy_id"], (row["done_seq"], 1))
+
+
 class Lanes:
     """The tables ``lane`` and ``event`` as workers see them."""
 
@@ -209,17 +218,14 @@ class Lanes:
 
     async def claim(self, most: int, without: Sequence[UUID]) -> list[Claimed]:
         """Takes up lanes that have work and are nobody's, none of the integrations `without`."""
-        token = secrets.randbits(63)
+        token = new_token()
         rows = await self._database.fetch(CLAIM, most, token, list(without), LEASE_SECONDS)
-        return [
-            Claimed(row["id"], token, row["integration_id"], row["strategy_id"], (row["done_seq"], 1))
-            for row in rows
-        ]
+        return [claimed(row["id"], token, row) for row in rows]
 
     async def read(self, lanes: Sequence[tuple[int, Place]]) -> dict[int, Read]:
         """What is to be sent in each lane after each place, as much as is good to know in advance."""
         began = time.monotonic()
-        return _reads(await self._database.fetch(READ, *_places(lanes), MOST_READ), began)
+        return reads(await self._database.fetch(READ, *_places(lanes), MOST_READ), began)
 
     async def report(self, reports: Sequence[Report]) -> list[Held]:
         """Commits what came of a batch of attempts; says for each report how its lane stands."""
@@ -246,12 +252,13 @@ async def _report(connection: Connection, reports: Sequence[Report]) -> list[Hel
         LEASE_SECONDS,
     )
     held = {row["id"]: row["changes"] for row in advanced if row["is_held"]}
+    low = {each.lane.id for each in reports if each.is_low}
     wanted = [
         (each.lane.id, each.last if held[each.lane.id] == each.changes else each.begun)
         for each in now
-        if each.lane.id in held and (each.is_low or held[each.lane.id] != each.changes)
+        if each.lane.id in held and (each.lane.id in low or held[each.lane.id] != each.changes)
     ]
-    more = _reads(await connection.fetch(READ, *_places(wanted), MOST_READ), began) if wanted else {}
+    more = reads(await connection.fetch(READ, *_places(wanted), MOST_READ), began) if wanted else {}
     if notices:
         await tell(connection, notices)
     return [
@@ -313,7 +320,8 @@ def _places(lanes: Sequence[tuple[int, Place]]) -> tuple[list[int], list[int], l
     return [lane for lane, _ in lanes], [seq for _, (seq, _) in lanes], [take for _, (_, take) in lanes]
 
 
-def _reads(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, Read]:
+def reads(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, Read]:
+    """By lane, what rows with the columns of READ say: as of then, or later."""
     events: dict[int, list[Queued]] = {}
     heads: dict[int, tuple[int, int]] = {}
     for row in rows:

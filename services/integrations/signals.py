@@ -4,11 +4,13 @@ Signals that come while others are being written travel together: one transactio
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from chassis.database import Connection, Database
@@ -17,6 +19,7 @@ from integrations import outbox
 from integrations.batches import Batches
 from integrations.delivery import Deliverer
 from integrations.events import LIVES_SECONDS, Signal, Strategy
+from integrations.lanes import LEASE_SECONDS, Claimed, claimed, new_token, reads
 
 MOST_SIGNALS: Final = 256
 
@@ -30,7 +33,7 @@ NAMES: Final = "SELECT id, name FROM strategy WHERE id = ANY($1::text[])"
 
 # the row decides: a strategy that is being disabled is so from the moment its lane is locked
 LANES: Final = """
-SELECT id, strategy_id FROM lane WHERE strategy_id = ANY($1::text[]) AND is_enabled
+SELECT id, strategy_id, integration_id FROM lane WHERE strategy_id = ANY($1::text[]) AND is_enabled
 ORDER BY id FOR NO KEY UPDATE
 """
 
@@ -51,6 +54,8 @@ FROM signal s JOIN unnest($1::text[], $2::text[]) AS w (strategy_id, signal_id)
     ON s.strategy_id = w.strategy_id AND s.signal_id = w.signal_id
 """
 
+# A lane in which nothing waits is taken up in the same breath, where there is room for it: as a claim would, and
+# with the rows that a read would find.
 SEND: Final = """
 WITH s AS (
     SELECT s.*, row_number() OVER (PARTITION BY strategy_id ORDER BY position) AS rank,
@@ -58,16 +63,30 @@ WITH s AS (
     FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) WITH ORDINALITY
         AS s (strategy_id, type, data, life_seconds, position)
 ), l AS (
-    UPDATE lane SET last_seq = last_seq + t.total
-    FROM (SELECT DISTINCT strategy_id, total FROM s) t
-    WHERE lane.id = ANY($1::bigint[]) AND lane.strategy_id = t.strategy_id
-    RETURNING lane.id, lane.integration_id, lane.strategy_id, lane.last_seq - t.total AS before
+    UPDATE lane SET last_seq = last_seq + t.total,
+        token = CASE WHEN is_free THEN $7 ELSE token END,
+        is_held = is_free OR is_held,
+        due = CASE WHEN is_free THEN clock_timestamp() + make_interval(secs => $8) ELSE due END
+    FROM (SELECT DISTINCT strategy_id, total FROM s) t, (
+        SELECT id, id = ANY($6::bigint[]) AND last_seq = done_seq AND due <= clock_timestamp() AS is_free
+        FROM lane WHERE id = ANY($1::bigint[])
+    ) f
+    WHERE lane.id = f.id AND lane.strategy_id = t.strategy_id
+    RETURNING lane.id, lane.integration_id, lane.strategy_id, lane.last_seq - t.total AS before, lane.changes,
+        is_free
+), e AS (
+    INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires)
+    SELECT l.id, l.before + s.rank, l.integration_id, s.type,
+        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, s.data,
+        clock_timestamp() + make_interval(secs => s.life_seconds)
+    FROM l JOIN s ON s.strategy_id = l.strategy_id
+    RETURNING lane_id, seq, take, id, type, timestamp_ms, data, tries, is_told,
+        extract(epoch FROM expires - clock_timestamp())::float8 AS lives_seconds
 )
-INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires)
-SELECT l.id, l.before + s.rank, l.integration_id, s.type,
-    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, s.data,
-    clock_timestamp() + make_interval(secs => s.life_seconds)
-FROM l JOIN s ON s.strategy_id = l.strategy_id
+SELECT e.*, NULL::float8 AS since_first_seconds, l.integration_id, l.strategy_id, l.before AS done_seq, l.changes,
+    i.revision
+FROM l JOIN integration i ON i.id = l.integration_id JOIN e ON e.lane_id = l.id
+WHERE l.is_free ORDER BY l.id, e.seq
 """
 
 
@@ -145,44 +164,70 @@ class Signals:
 
     async def _send(self, signals: Sequence[Given]) -> list[int | QuotingError]:
         has_room = self._deliverer.has_room
+        before = self._deliverer.now()
 
-        async def work(connection: Connection) -> list[int | QuotingError]:
-            results = await _send(connection, signals)
+        async def work(connection: Connection) -> Sent:
+            sent = await _send(connection, signals, self._deliverer.room_for)
             if not has_room:
                 await outbox.ready(connection)
-            return results
+            return sent
 
-        results = await self._database.transaction(work)
-        self._deliverer.wake()
-        return results
+        try:
+            sent = await self._database.transaction(work)
+            await self._deliverer.begin(sent.taken, reads(sent.rows, before.at), before)
+        finally:
+            self._deliverer.promised = 0
+        if len(sent.taken) < sent.lanes:
+            self._deliverer.wake()
+        return sent.results
 
 
-async def _send(connection: Connection, signals: Sequence[Given]) -> list[int | QuotingError]:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a batch: the lanes that have got events, and those that were taken up, with their events."""
+
+    results: list[int | QuotingError]
+    lanes: int
+    taken: Sequence[Claimed]
+    rows: Sequence[asyncpg.Record]
+
+
+async def _send(
+    connection: Connection,
+    signals: Sequence[Given],
+    room_for: Callable[[Sequence[tuple[int, UUID]]], Sequence[int]],
+) -> Sent:
     ids = list({each.strategy_id for each in signals})
     names = {row["id"]: row["name"] for row in await connection.fetch(NAMES, ids)}
-    lanes: dict[str, list[int]] = {each: [] for each in names}
+    lanes: dict[str, list[tuple[int, UUID]]] = {each: [] for each in names}
     for row in await connection.fetch(LANES, ids):
-        lanes[row["strategy_id"]].append(row["id"])
+        lanes[row["strategy_id"]].append((row["id"], row["integration_id"]))
     known = [each for each in signals if each.strategy_id in names]
-    rows = await connection.fetch(
+    remembered = await connection.fetch(
         REMEMBER,
         [each.strategy_id for each in known],
         [each.signal_id for each in known],
         [each.fingerprint() for each in known],
         [len(lanes[each.strategy_id]) for each in known],
     )
-    new = {(row["strategy_id"], row["signal_id"]) for row in rows}
+    new = {(row["strategy_id"], row["signal_id"]) for row in remembered}
     first = {each.key: each for each in reversed(known) if each.key in new}
     fresh = [each for each in known if first.get(each.key) is each and lanes[each.strategy_id]]
+    into = [lane for id_ in {each.strategy_id for each in fresh} for lane in lanes[id_]]
+    token = new_token()
+    rows: Sequence[asyncpg.Record] = ()
     if fresh:
         types = [f"SIGNAL_{each.type}" for each in fresh]
-        await connection.execute(
+        rows = await connection.fetch(
             SEND,
-            [lane for found in lanes.values() for lane in found],
+            [lane for lane, _ in into],
             [each.strategy_id for each in fresh],
             types,
             [each.data(names[each.strategy_id]) for each in fresh],
             [LIVES_SECONDS[each] for each in types],
+            room_for(into),
+            token,
+            LEASE_SECONDS,
         )
     written = {key: (each.fingerprint(), len(lanes[each.strategy_id])) for key, each in first.items()}
     old = [each.key for each in known if each.key not in new]
@@ -191,7 +236,8 @@ async def _send(connection: Connection, signals: Sequence[Given]) -> list[int | 
         written |= {
             (row["strategy_id"], row["signal_id"]): (row["fingerprint"], row["events"]) for row in found
         }
-    return [_result(each, written) for each in signals]
+    taken = {row["lane_id"]: claimed(row["lane_id"], token, row) for row in rows}
+    return Sent([_result(each, written) for each in signals], len(into), list(taken.values()), rows)
 
 
 def _result(signal: Given, written: Mapping[tuple[str, str], tuple[bytes, int]]) -> int | QuotingError:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
 import asyncpg
@@ -17,15 +17,20 @@ O = TypeVar("O")  # noqa: E741 - its outcome
 class Batches(Generic[I, O]):
     """Hands items to ``work`` in lists of at most 64, two lists at a time; it gives an outcome for each.
 
+    Items with the same key are never under way in two lists at once: they go in the order they came.
+
     An item that comes when there is nothing to do goes at once, alone. Where a statement fails for a list, each
     of its items goes again alone, so that one at fault takes no other with it. Who waits is limited by how many
     requests the service has in hand.
     """
 
-    def __init__(self, work: Callable[[Sequence[I]], Awaitable[Sequence[O]]]) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[I]], Awaitable[Sequence[O]]], key: Callable[[I], Hashable]
+    ) -> None:
         self._work = work
+        self._key = key
         self._waiting: deque[tuple[I, asyncio.Future[O]]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], frozenset[Hashable]] = {}
         self._is_starting = False
 
     async def one(self, item: I) -> O:
@@ -40,14 +45,24 @@ class Batches(Generic[I, O]):
 
     def _start(self) -> None:
         self._is_starting = False
-        while self._waiting and len(self._running) < MOST_AT_ONCE:
-            taken = [self._waiting.popleft() for _ in range(min(MOST_ITEMS, len(self._waiting)))]
+        while self._waiting and len(self._running) < MOST_AT_ONCE and (taken := self._take()):
             task = asyncio.create_task(self._run(taken))
-            self._running.add(task)
+            self._running[task] = frozenset(self._key(item) for item, _ in taken)
             task.add_done_callback(self._ended)
 
+    def _take(self) -> "list[tuple[I, asyncio.Future[O]]]":
+        """What may go now, of what waits."""
+        busy = frozenset[Hashable]().union(*self._running.values())
+        taken: list[tuple[I, asyncio.Future[O]]] = []
+        left: deque[tuple[I, asyncio.Future[O]]] = deque()
+        while self._waiting and len(taken) < MOST_ITEMS:
+            each = self._waiting.popleft()
+            (left if self._key(each[0]) in busy else taken).append(each)
+        self._waiting.extendleft(reversed(left))
+        return taken
+
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._start()
 
     async def _run(self, taken: Sequence[tuple[I, "asyncio.Future[O]"]]) -> None:

@@ -1,10 +1,12 @@
 """The tables of accounts, positions, trades, prices and answers.
 
-All that belongs to an account is read and written by who has locked its row: in one transaction :func:`lock`
-comes first, so that what :func:`read` sees after it is what the last who held the lock has left.
+What :func:`read` finds of an account and what :func:`write` makes of it are two statements, each by itself, and
+what was read counts only while the account's version is what it was then: nobody else has changed anything that
+belongs to the account. Where somebody has, nothing is written; who has called :func:`lock` before reads and writes
+what nobody else can change meanwhile.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -19,44 +21,59 @@ from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 
 MIGRATIONS: Final = files("signal_receiver") / "migrations"
 SCHEMA: Final = "signal_receiver"
+# Planning the two statements below costs more than carrying them out, and each row they touch is found by an index:
+# they are planned once, and without a thought to how small a table was then.
+SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
+Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
+"""One statement's rows, of a transaction or by itself."""
 
 # Sorted: two batches with the same accounts wait for each other instead of deadlocking.
 LOCK: Final = """
-SELECT id, token_digest, header_name, header_digest, webhook_secret, funds, held
-FROM account WHERE token_digest = ANY($1::bytea[]) ORDER BY id FOR NO KEY UPDATE
+SELECT FROM account WHERE token_digest = ANY($1::bytea[]) ORDER BY id FOR NO KEY UPDATE
 """
 
 # LIMIT holds the planner to the indexes, however little it knows of the tables.
 READ: Final = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
-SELECT clock.at, i.is_found, i.type, i.until,
+SELECT clock.at, a.id AS account_id, a.version, a.header_name, a.header_digest, a.webhook_secret, a.funds, a.held,
+    i.is_found, i.type, i.until,
     p.position_id, p.ticker, p.direction, p.quantity, p.price, p.margin, p.opened,
     pp.price AS position_price, pp.at AS position_price_at, op.price AS order_price, op.at AS order_price_at
-FROM clock, unnest($1::text[], $2::bytea[], $3::text[], $4::text[])
-    WITH ORDINALITY AS e (account_id, key, strategy_id, ticker, place)
+FROM clock, unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[])
+    WITH ORDINALITY AS e (token_digest, key, strategy_id, ticker, place)
+LEFT JOIN LATERAL (SELECT * FROM account WHERE token_digest = e.token_digest LIMIT 1) AS a ON true
 LEFT JOIN LATERAL (
-    SELECT true AS is_found, type, until FROM inbox WHERE account_id = e.account_id AND key = e.key LIMIT 1
+    SELECT true AS is_found, type, until FROM inbox WHERE account_id = a.id AND key = e.key LIMIT 1
 ) AS i ON true
 LEFT JOIN LATERAL (
-    SELECT * FROM position WHERE account_id = e.account_id AND strategy_id = e.strategy_id LIMIT 1
+    SELECT * FROM position WHERE account_id = a.id AND strategy_id = e.strategy_id LIMIT 1
 ) AS p ON true
 LEFT JOIN LATERAL (SELECT * FROM price WHERE ticker = p.ticker LIMIT 1) AS pp ON true
 LEFT JOIN LATERAL (SELECT * FROM price WHERE ticker = e.ticker LIMIT 1) AS op ON true
 ORDER BY e.place
 """
 
+# Sorted, as above. Each part takes only accounts that are of the version they were read in.
 WRITE: Final = """
-WITH booked AS (
-    UPDATE account SET funds = w.funds, held = w.held
-    FROM unnest($1::text[], $2::numeric[], $3::numeric[]) AS w (id, funds, held) WHERE account.id = w.id
+WITH same AS MATERIALIZED (
+    SELECT a.id, w.funds, w.held
+    FROM unnest($1::text[], $2::bigint[], $3::numeric[], $4::numeric[]) AS w (id, version, funds, held)
+    JOIN account AS a ON a.id = w.id AND a.version = w.version
+    ORDER BY a.id FOR NO KEY UPDATE OF a
+), booked AS (
+    UPDATE account SET funds = same.funds, held = same.held, version = version + 1
+    FROM same WHERE account.id = same.id
 ), closed AS (
-    DELETE FROM position USING unnest($4::text[], $5::text[]) AS w (account_id, strategy_id)
+    DELETE FROM position USING unnest($5::text[], $6::text[]) AS w (account_id, strategy_id)
     WHERE position.account_id = w.account_id AND position.strategy_id = w.strategy_id
+        AND w.account_id IN (SELECT id FROM same)
 ), opened AS (
     INSERT INTO position
         (account_id, strategy_id, position_id, ticker, direction, quantity, price, margin, opened)
-    SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::numeric[],
-        $12::numeric[], $13::numeric[], $14::timestamptz[])
+    SELECT * FROM unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::numeric[],
+        $13::numeric[], $14::numeric[], $15::timestamptz[]) AS w (account_id)
+    WHERE account_id IN (SELECT id FROM same)
     ON CONFLICT (account_id, strategy_id) DO UPDATE SET position_id = excluded.position_id,
         ticker = excluded.ticker, direction = excluded.direction, quantity = excluded.quantity,
         price = excluded.price, margin = excluded.margin, opened = excluded.opened
@@ -64,23 +81,27 @@ WITH booked AS (
     INSERT INTO trade
         (account_id, strategy_id, position_id, action, ticker, direction, quantity, price, profit, at)
     SELECT t.account_id, t.strategy_id, t.position_id, t.action, t.ticker, t.direction, t.quantity, t.price,
-        t.profit, $24
-    FROM unnest($15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-            $21::numeric[], $22::numeric[], $23::numeric[]) WITH ORDINALITY
+        t.profit, $25
+    FROM unnest($16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[],
+            $22::numeric[], $23::numeric[], $24::numeric[]) WITH ORDINALITY
         AS t (account_id, strategy_id, position_id, action, ticker, direction, quantity, price, profit, place)
+    WHERE t.account_id IN (SELECT id FROM same)
     ORDER BY t.place
 )
 INSERT INTO inbox (account_id, key, type, until)
-SELECT * FROM unnest($25::text[], $26::bytea[], $27::text[], $28::timestamptz[])
+SELECT * FROM unnest($26::text[], $27::bytea[], $28::text[], $29::timestamptz[]) AS w (account_id)
+WHERE account_id IN (SELECT id FROM same)
 ON CONFLICT (account_id, key) DO UPDATE SET type = excluded.type, until = excluded.until
+RETURNING account_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an account demands of a webhook, and its book."""
+    """What an account demands of a webhook, and its book, as of one version."""
 
     id: str
+    version: int
     header_name: str | None
     header_digest: bytes | None
     webhook_secret: str | None
@@ -88,21 +109,22 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A signal for an account that it was let in for."""
+class Asked:
+    """An event, and the token it came with. Without a signal there is nothing but the account to be read."""
 
-    account: Account
-    key: bytes
-    signal: Signal
+    token_digest: bytes
+    key: bytes | None
+    signal: Signal | None
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was there when a batch's accounts were locked."""
+    """What there was at one moment; the events' accounts are None where nobody has the token."""
 
     at: datetime
+    accounts: Sequence[Account | None]
     answers: dict[tuple[str, bytes], Outcome]
-    prices: Mapping[str, Price]
+    prices: dict[str, Price]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,43 +136,52 @@ class Answered:
     outcome: Outcome
 
 
-async def lock(connection: Connection, token_digests: Iterable[bytes]) -> dict[bytes, Account]:
-    """The accounts with these tokens, locked to the end of the transaction."""
-    rows = await connection.fetch(LOCK, list(set(token_digests)))
-    return {
-        row["token_digest"]: Account(
-            row["id"],
+async def lock(connection: Connection, token_digests: Iterable[bytes]) -> None:
+    """Locks the accounts with these tokens to the end of the transaction."""
+    await connection.execute(LOCK, list(set(token_digests)))
+
+
+async def read(fetch: Fetch, asked: Sequence[Asked]) -> Known:
+    """The events' accounts with the open positions of their strategies, earlier answers, and prices."""
+    rows = await fetch(
+        READ,
+        [each.token_digest for each in asked],
+        [each.key for each in asked],
+        [each.signal.strategy if each.signal else None for each in asked],
+        [each.signal.order.ticker if each.signal and each.signal.order else None for each in asked],
+    )
+    accounts: dict[str, Account] = {}
+    known = Known(rows[0]["at"], [_account(row, accounts) for row in rows], {}, {})
+    for each, account, row in zip(asked, known.accounts, rows, strict=True):
+        if account is not None and each.signal is not None and each.key is not None:
+            _take_over(known, account, each.key, each.signal, row)
+    return known
+
+
+def _account(row: asyncpg.Record, accounts: dict[str, Account]) -> Account | None:
+    """One for all of its events."""
+    id_ = row["account_id"]
+    if id_ is not None and id_ not in accounts:
+        accounts[id_] = Account(
+            id_,
+            row["version"],
             row["header_name"],
             row["header_digest"],
             row["webhook_secret"],
             Book(row["funds"], row["held"]),
         )
-        for row in rows
-    }
+    return accounts.get(id_)
 
 
-async def read(connection: Connection, items: Sequence[Item]) -> Known:
-    """Reads the open positions of the signals' strategies into the accounts' books; the rest is the result."""
-    rows = await connection.fetch(
-        READ,
-        [item.account.id for item in items],
-        [item.key for item in items],
-        [item.signal.strategy for item in items],
-        [item.signal.order.ticker if item.signal.order else None for item in items],
-    )
-    at: datetime = rows[0]["at"]
-    answers: dict[tuple[str, bytes], Outcome] = {}
-    prices: dict[str, Price] = {}
-    for item, row in zip(items, rows, strict=True):
-        if row["is_found"] and (row["until"] is None or row["until"] > at):
-            refusal = OF_TYPE[row["type"]] if row["type"] is not None else None
-            answers[item.account.id, item.key] = Outcome(refusal, is_final=row["until"] is None)
-        item.account.book.positions[item.signal.strategy] = _position(row)
-        if row["position_price"] is not None:
-            prices[row["ticker"]] = Price(row["position_price"], row["position_price_at"])
-        if row["order_price"] is not None and item.signal.order is not None:
-            prices[item.signal.order.ticker] = Price(row["order_price"], row["order_price_at"])
-    return Known(at, answers, prices)
+def _take_over(known: Known, account: Account, key: bytes, signal: Signal, row: asyncpg.Record) -> None:
+    if row["is_found"] and (row["until"] is None or row["until"] > known.at):
+        refusal = OF_TYPE[row["type"]] if row["type"] is not None else None
+        known.answers[account.id, key] = Outcome(refusal, is_final=row["until"] is None)
+    account.book.positions[signal.strategy] = _position(row)
+    if row["position_price"] is not None:
+        known.prices[row["ticker"]] = Price(row["position_price"], row["position_price_at"])
+    if row["order_price"] is not None and signal.order is not None:
+        known.prices[signal.order.ticker] = Price(row["order_price"], row["order_price_at"])
 
 
 def _position(row: asyncpg.Record) -> Position | None:
@@ -168,29 +199,29 @@ def _position(row: asyncpg.Record) -> Position | None:
 
 
 async def write(
-    connection: Connection,
-    accounts: Iterable[Account],
-    answers: Sequence[Answered],
-    at: datetime,
-    memory: timedelta,
-) -> None:
-    """Books what the accounts' signals have done, and keeps the answers: not final ones for ``memory``."""
-    traded = [account for account in accounts if account.book.trades]
-    trades = [(account.id, trade) for account in traded for trade in account.book.trades]
+    fetch: Fetch, accounts: Sequence[Account], answers: Sequence[Answered], at: datetime, memory: timedelta
+) -> set[str]:
+    """Books what the accounts' signals have done, and keeps the answers: not final ones for ``memory``.
+
+    Each account must have an answer. The result are those that were still of their version: of the others
+    nothing is written.
+    """
+    trades = [(account.id, trade) for account in accounts for trade in account.book.trades]
     after = {
         (account.id, trade.strategy): account.book.positions[trade.strategy]
-        for account in traded
+        for account in accounts
         for trade in account.book.trades
     }
-    await connection.execute(
+    rows = await fetch(
         WRITE,
-        *_columns(3, ((account.id, account.book.funds, account.book.held) for account in traded)),
+        *_columns(4, ((each.id, each.version, each.book.funds, each.book.held) for each in accounts)),
         *_columns(2, (key for key, position in after.items() if position is None)),
         *_columns(9, ((*key, *_opened(position)) for key, position in after.items() if position is not None)),
         *_columns(9, (_traded(account_id, trade) for account_id, trade in trades)),
         at,
         *_columns(4, (_answered(answer, at + memory) for answer in answers)),
     )
+    return {row["account_id"] for row in rows}
 
 
 def _opened(position: Position) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """Postgres: one pool, opened as the app opens; a service's migrations; failures as errors that callers see."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import Final, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ MOST_RETRIES: Final = 3
 TRY_AGAIN_SECONDS: Final = 0.5
 STATEMENT_SECONDS: Final = 60.0  # the longest time a caller can give
 READY_SECONDS: Final = 2.0
+NO_SETTINGS: Final[Mapping[str, str]] = {}
 
 T = TypeVar("T")
 Connection: TypeAlias = (
@@ -82,10 +83,12 @@ class Database:
         *,
         schema: str | None = None,
         seed: Callable[[Connection], Awaitable[None]] | None = None,
+        settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:
         """``migrations`` is a folder of ``*.sql``, applied in the order of their names under the advisory
         lock that ``lock`` names. ``schema`` is where a service keeps its tables that may share its database
-        with others. ``seed`` is called each time after the migrations, before anything else.
+        with others. ``seed`` is called each time after the migrations, before anything else. ``settings`` are
+        Postgres' own, for all that is done here.
         """
         self._url = url
         self._connections = connections
@@ -93,6 +96,7 @@ class Database:
         self._lock = lock
         self._schema = schema
         self._seed = seed
+        self._settings = settings
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._is_migrated = False
         self._preparing: asyncio.Task[None] | None = None
@@ -100,7 +104,7 @@ class Database:
     async def open(self, on_fault: Callable[[str], object]) -> None:
         """Opens the pool; migrates in the background, again and again until the database is there."""
         # a 200 means that it is on disk, whatever the role's or database's own settings are
-        settings = {"synchronous_commit": "on", "application_name": self._lock}
+        settings = {**self._settings, "synchronous_commit": "on", "application_name": self._lock}
         if self._schema is not None:
             settings["search_path"] = self._schema
         self._pool = await asyncpg.create_pool(

@@ -1,6 +1,7 @@
 """Lanes: one event after another, no wake-up lost, and nothing that a stale holder can do (design, Order)."""
 
 import asyncio
+from uuid import uuid4
 
 import pytest
 
@@ -236,6 +237,79 @@ async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, 
     assert {"DELIVERED"} == {each["state"] for each in log}
 
 
+async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook, monkeypatch):
+    id_ = await provider.enabled(hook.url)
+    await provider.done(id_)
+
+    async def nothing(*_):
+        return []
+
+    monkeypatch.setattr(lanes.Lanes, "claim", nothing)
+    for number in range(3):
+        await provider.signal(proquantPositionId=str(number))
+    await provider.done(id_)
+
+    sent = [event(seen)["data"]["proquantPositionId"] for seen in hook.seen if b"SIGNAL_OPEN" in seen.body]
+    assert ["0", "1", "2"] == sent
+
+
+async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhile(provider, monkeypatch):
+    """The report before is still on its way when the event expires, and brings what comes behind all that."""
+    honest = lanes.Lanes.report
+    held = Held()
+    script = Script([reply(200), reply(200), held, reply(200), reply(500), reply(200)])
+    async with stub(script) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("CLOSE", proquantPositionId="first")
+        await held.arrived.wait()
+        for type_, position in (("CLOSE", "second"), ("REOPEN", "late"), ("CLOSE", "third")):
+            await provider.signal(type_, proquantPositionId=position)
+        await provider.sql.execute(
+            "UPDATE event SET expires = now() + interval '0.9 seconds' WHERE type = 'SIGNAL_REOPEN'"
+        )
+
+        async def slow(self, reports):
+            if any(each.attempt and '"second"' in (each.attempt.queued.event.data or "") for each in reports):
+                await provider.signal("CLOSE", proquantPositionId="fourth")
+            return await honest(self, reports)
+
+        monkeypatch.setattr(lanes.Lanes, "report", slow)
+        held.let_go.set()
+        await provider.done(id_)
+        sent = [event(seen)["data"]["proquantPositionId"] for seen in hook.seen[2:]]
+
+    assert ["first", "second", "late", "third", "fourth"] == list(dict.fromkeys(sent))
+
+
+async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
+    monkeypatch.setattr(delivery, "MOST_PER_INTEGRATION", 2)
+    deliverer = (await start(deliveries_at_once=3)).deliverer
+    one, other = uuid4(), uuid4()
+    found = deliverer.room_for([(1, one), (2, one), (3, one), (4, other), (5, other)])
+
+    assert [1, 2, 4] == found
+    assert not deliverer.has_room
+
+
+async def test_what_is_cancelled_while_its_lane_is_being_taken_up_is_not_sent(provider, hook, monkeypatch):
+    id_ = await provider.enabled(hook.url)
+    await provider.done(id_)
+    begin = delivery.Deliverer.begin
+
+    async def late(self, *arguments):
+        monkeypatch.setattr(delivery.Deliverer, "begin", begin)
+        await provider.switch("DELETE", id_)
+        await begin(self, *arguments)
+
+    monkeypatch.setattr(delivery.Deliverer, "begin", late)
+    await provider.signal()
+    await provider.done(id_)
+
+    assert "STRATEGY_DISABLED" == types(hook)[-1]
+    assert "SIGNAL_OPEN" not in types(hook)
+
+
 async def test_a_retry_keeps_its_place_and_its_webhook_id(provider):
     async with stub(Script([reply(200), reply(200), reply(503), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
@@ -294,7 +368,7 @@ async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_fi
         return await honest(self, reports)
 
     monkeypatch.setattr(lanes.Lanes, "report", watched)
-    begin = delivery.Deliverer._begin
+    begin = delivery.Deliverer.begin
 
     async def slowly(self, *arguments):
         nonlocal skipped
@@ -302,7 +376,7 @@ async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_fi
         skipped += LEASE_SECONDS - provider.sender.timeout_seconds - delivery.MARGIN_SECONDS + 0.1
         return found
 
-    monkeypatch.setattr(delivery.Deliverer, "_begin", slowly)
+    monkeypatch.setattr(delivery.Deliverer, "begin", slowly)
     await provider.signal()
     log = await provider.done(id_)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from signal_receiver import repository
 from signal_receiver.store import SWEEP_ROWS
 from support.payee import until
 from support.receiver import signal
@@ -144,6 +145,24 @@ async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carri
     assert (503, None) == failed.outcome
     assert 0 == inbox
     assert (200, None) == again.outcome
+
+
+async def test_an_event_is_carried_out_anew_where_another_process_has_changed_the_account_meanwhile(
+    receiver, sql, monkeypatch
+):
+    read = repository.read
+
+    async def overtaken(fetch, asked):
+        found = await read(fetch, asked)
+        monkeypatch.setattr(repository, "read", read)
+        await sql.execute("UPDATE account SET funds = 0, version = version + 1")
+        return found
+
+    monkeypatch.setattr(repository, "read", overtaken)
+    answer = await receiver.send("OPEN")
+
+    assert (422, "InsufficientFunds") == answer.outcome
+    assert [] == await receiver.trades()
 
 
 async def test_one_event_at_fault_takes_no_other_with_it(receiver, sql):

@@ -53,9 +53,15 @@ def test_any_other_event_ends_the_run(found):
 def test_a_lag_counts_from_when_the_call_was_due_to_the_answers_end():
     due = {str(number): 100.0 for number in range(200)}
     attempts = [Attempt(str(number), 100.0, 100.0 + number / 1e3) for number in range(200)]
-    p50, p99 = events.lags(due, attempts)
+    late = events.Late([events.late(due, attempts)], most_late_ms=3.0)
 
-    assert (99.5, 198.0) == (p50, round(p99))
+    assert Lag(50.0, 99.5, 198.0, 3.0) == late.lag(engine.Offer(50, 1.0))
+
+
+def test_one_stretch_of_several_that_was_disturbed_does_not_count():
+    late = events.Late([[10.0] * 100, [900.0] * 100, [12.0] * 100])
+
+    assert (12.0, 12.0) == (late.lag(engine.Offer(50, 1.0)).p50_ms, late.lag(engine.Offer(50, 1.0)).p99_ms)
 
 
 def test_a_rate_is_from_the_first_request_to_the_last_answer():
@@ -75,7 +81,11 @@ def test_each_target_stands_beside_the_median_of_the_rounds():
 
 
 def test_a_dead_endpoint_that_slows_the_others_misses_its_target():
-    assert not events.outcomes([measured(one_dead=lag(60.0))])[-1].is_met
+    assert not events.outcomes([measured(one_dead=lag(66.0))])[-1].is_met
+
+
+def test_some_milliseconds_between_two_short_lags_are_no_slowness():
+    assert events.outcomes([measured(all_alive=lag(10.0), one_dead=lag(19.0))])[-1].is_met
 
 
 def test_a_plain_post_has_the_body_of_a_delivery():
