@@ -23,7 +23,7 @@ from signal_receiver.trading import CENT
 SAMPLE_TOKEN: Final = "sample"  # noqa: S105 - everybody knows it
 MOST_FUNDS: Final = Decimal(10) ** 12
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{6,256}\Z")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 
@@ -77,7 +77,7 @@ def parse(text: str, *, samples_allowed: bool) -> Sequence[NewAccount]:
 def _fault(account: NewAccount, *, samples_allowed: bool) -> str | None:
     header = account.header
     faults = {
-        "id must be 1 to 64 of letters, digits, '.', '_' and '-'": not _ID.match(account.id),
+        "id must be 1 to 64 of letters, digits, '.', '_' and '-'": not ID.match(account.id),
         "token must be 6 to 256 of letters, digits, '.', '_', '~' and '-'": not _TOKEN.match(account.token),
         "everybody knows its token; take another, listen on a loopback address, or set"
         " QUOTES_ALLOW_SAMPLE_CREDENTIALS=true": account.token == SAMPLE_TOKEN and not samples_allowed,

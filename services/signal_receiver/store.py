@@ -74,20 +74,20 @@ class Store:
         """Raises NotFoundError where the account is not the owner's."""
         rows = await self._database.fetch(POSITIONS, account, owner, MOST_POSITIONS)
         if not rows:
-            raise _no_account()
+            raise no_account()
         held = [row for row in rows if row["strategy_id"] is not None]
         return Funds(rows[0]["funds"], rows[0]["held"], held)
 
     async def trades(self, account: str, owner: str, before: int, most: int) -> Sequence[asyncpg.Record]:
         """The newest first, of those with an id below ``before``. Raises NotFoundError."""
         if not await self._database.fetch(ACCOUNT, account, owner):
-            raise _no_account()
+            raise no_account()
         return await self._database.fetch(TRADES, account, before, most)
 
     async def set_webhook_secret(self, account: str, owner: str, secret: str | None) -> None:
         """Raises NotFoundError."""
         if not await self._database.fetch(SET_SECRET, account, owner, secret):
-            raise _no_account()
+            raise no_account()
 
     async def set_price(self, ticker: str, price: Decimal) -> asyncpg.Record:
         rows = await self._database.fetch(SET_PRICE, ticker, price)
@@ -106,5 +106,5 @@ class Store:
         return bool(rows[0]["count"] == SWEEP_ROWS)
 
 
-def _no_account() -> NotFoundError:
+def no_account() -> NotFoundError:
     return NotFoundError("You have no account with this id.")

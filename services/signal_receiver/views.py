@@ -16,9 +16,10 @@ from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, No
 from chassis.queries import query_parameters
 from chassis.schemas import parse
 from chassis.telemetry import iso_time
+from signal_receiver.accounts import ID
 from signal_receiver.documents import NEW_PRICE, NEW_SECRET
 from signal_receiver.instruments import Catalogue
-from signal_receiver.store import Store
+from signal_receiver.store import Store, no_account
 
 MOST_TRADES: Final = 500
 USUAL_TRADES: Final = 100
@@ -36,7 +37,7 @@ class Views:
 
     async def positions(self, request: web.Request) -> web.Response:
         query_parameters(request.rel_url.raw_query_string, frozenset())
-        found = await self._store.positions(request.match_info["id"], request[CALLER])
+        found = await self._store.positions(_account(request), request[CALLER])
         return _json(
             {
                 "funds": _plain(found.funds),
@@ -49,12 +50,12 @@ class Views:
         query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"before", "limit"})))
         before = _whole(query, "before", _MOST_ID, _MOST_ID)
         most = _whole(query, "limit", USUAL_TRADES, MOST_TRADES)
-        rows = await self._store.trades(request.match_info["id"], request[CALLER], before, most)
+        rows = await self._store.trades(_account(request), request[CALLER], before, most)
         return _json({"trades": [_trade(row) for row in rows]})
 
     async def set_webhook_secret(self, request: web.Request) -> web.Response:
         body = parse(NEW_SECRET, await read_json(request))
-        await self._store.set_webhook_secret(request.match_info["id"], request[CALLER], body["secret"])
+        await self._store.set_webhook_secret(_account(request), request[CALLER], body["secret"])
         return web.Response(status=204)
 
     async def set_price(self, request: web.Request) -> web.Response:
@@ -66,6 +67,14 @@ class Views:
         body = parse(NEW_PRICE, await read_json(request))
         row = await self._store.set_price(ticker, Decimal(body["price"]))
         return _json({"ticker": ticker, "price": _plain(row["price"]), "at": _time(row["at"])})
+
+
+def _account(request: web.Request) -> str:
+    """The account's id in the path. Raises NotFoundError: what no account can be called is nobody's."""
+    id_ = request.match_info["id"]
+    if not ID.match(id_):
+        raise no_account()
+    return id_
 
 
 def _whole(query: Mapping[str, str], name: str, usual: int, most: int) -> int:

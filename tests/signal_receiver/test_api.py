@@ -30,6 +30,12 @@ async def test_an_account_is_its_owners_alone(receiver, method, path, body):
     assert [204 if method == "PUT" else 200, 404, 404, 401] == statuses
 
 
+@pytest.mark.parametrize("id_", ["%00", "sample%00", "%ff", "%ed%a0%80", "a%20b", "x" * 65])
+@pytest.mark.parametrize(("method", "path", "body"), ACCOUNT_CALLS)
+async def test_what_no_account_can_be_called_is_not_there(receiver, method, path, body, id_):
+    assert 404 == (await receiver.call(method, path.format(id_), body)).status
+
+
 async def test_trades_come_the_newest_first_and_in_pages(receiver):
     for number in range(3):
         await receiver.send("OPEN", 1, strategy=f"strategy-{number}")
