@@ -97,7 +97,7 @@ SENDER: Final = web.AppKey("sender", Sender)
 
 
 def create_app(settings: IntegrationsSettings) -> web.Application:
-    app = create_service(NAME, settings, middlewares=[own_pages_only], openapi=openapi(NAME))
+    app = create_service(NAME, settings, middlewares=[page.guarded, own_pages_only], openapi=openapi(NAME))
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK)
     service.checks.append(database.missing)

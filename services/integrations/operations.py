@@ -71,10 +71,11 @@ STRATEGY: Final = "SELECT id, name FROM strategy WHERE id = $1 AND lower(user_em
 ROTATE: Final = """
 UPDATE integration SET previous_secret = secret, secret = $2, revision = revision + 1,
     previous_until = clock_timestamp() + make_interval(secs => $3)
-WHERE id = $1
+WHERE id = $1 AND ($4::integer IS NULL OR revision = $4)
+RETURNING id
 """
 
-OWNED: Final = "SELECT FROM integration WHERE id = $1 AND lower(user_email) = lower($2)"
+OWNED: Final = "SELECT revision FROM integration WHERE id = $1 AND lower(user_email) = lower($2)"
 
 DELIVERIES: Final = """
 SELECT e.id, e.type, e.timestamp_ms, e.data, e.state, e.created, e.expires, e.log, l.strategy_id
@@ -239,16 +240,27 @@ class Operations:
 
         await self._change(id_, work)
 
-    async def rotate_secret(self, user: str, id_: UUID) -> str:
+    async def revision(self, user: str, id_: UUID) -> int:
+        """Which signing secret is in force: another number for each. Raises NotFoundError."""
+        rows = await self.database.fetch(OWNED, id_, user)
+        if not rows:
+            raise NotFoundError("There is no such integration.")
+        revision: int = rows[0]["revision"]
+        return revision
+
+    async def rotate_secret(self, user: str, id_: UUID, revision: int | None = None) -> str:
         """A new signing secret; events are signed with the one before it, too, for a day.
 
-        Raises NotFoundError; ConflictError where no events may come any more.
+        With a `revision` that one alone is replaced: twice would end the day of the one that is in use.
+        Raises NotFoundError; ConflictError where no events may come any more, or another secret is in force.
         """
         secret = new_secret()
 
         async def work(connection: Connection) -> None:
             await _lock(connection, user, id_, ("PENDING", "APPROVED", "PAUSED"))
-            await connection.execute(ROTATE, id_, self.vault.seal(secret), OVERLAP_SECONDS)
+            sealed = self.vault.seal(secret)
+            if await connection.fetchrow(ROTATE, id_, sealed, OVERLAP_SECONDS, revision) is None:
+                raise ConflictError("A new signing secret has been made already.")
             await outbox.renew(connection, id_)
 
         await self._change(id_, work)

@@ -4,6 +4,7 @@ Every action is a form that is posted and answered with a redirect; the script o
 puts in what has changed.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any, Final
@@ -13,16 +14,17 @@ from uuid import UUID
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from chassis.app import SERVICE, accept_any_expectation
+from chassis.app import EXCHANGE, SERVICE, accept_any_expectation
 from chassis.auth import CALLER
 from chassis.bodies import is_of_type, read
-from chassis.errors import ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
+from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
 from chassis.queries import query_parameters
 from integrations.api import STATES, asked_deliveries, event_id_of, id_of, strategy_id
 from integrations.notifications import Notifications
 from integrations.operations import Operations
 from integrations.tokens import Tokens
 
+REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FORM_BYTES: Final = 4_096
 MOST_FORM_FIELDS: Final = 4
@@ -48,9 +50,21 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# what is not the page's; everything else may be looked at by its browser, paths that are not there too
+API: Final = ("/v1/", "/api/")
 STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@web.middleware
+async def guarded(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Says what browsers may do with each answer of the page, with one that refuses credentials too."""
+    if not request.path.startswith(API):
+        request[EXCHANGE].reply_headers.update(HEADERS)
+    return await handler(request)
 
 
 def routes(operations: Operations, notifications: Notifications, tokens: Tokens) -> list[web.RouteDef]:
@@ -60,6 +74,7 @@ def routes(operations: Operations, notifications: Notifications, tokens: Tokens)
     views = [("GET", "/", page.home), ("GET", one, page.log)]
     forms = [
         ("POST", f"{one}/{{word:approve|reject|resume|delete}}", page.change),
+        ("POST", f"{one}/secret", page.rotate_secret),
         ("POST", f"{one}/strategies/{{strategyId}}/{{word:enable|disable}}", page.switch),
         ("POST", f"{one}/deliveries/{{eventId}}/{{word:replay}}", page.replay),
     ]
@@ -120,6 +135,8 @@ class Page:
             state=given.get("state", ""),
             states=STATES,
             is_full=len(deliveries) == SHOWN_DELIVERIES,
+            revision=await self._operations.revision(user, id_),
+            has_secret=integration["status"] in LIVE_STATES,
         )
 
     async def change(self, request: web.Request) -> web.Response:
@@ -133,6 +150,17 @@ class Page:
         }
         await act[word](request[CALLER], id_of(request))
         return _see(f"/?done={word}")
+
+    async def rotate_secret(self, request: web.Request) -> web.Response:
+        """The answer itself shows the secret, as nothing keeps it: posted anew, by a reload, it changes nothing."""
+        fields = await self._checked_form(request)
+        revision = fields.get("revision", "")
+        if not REVISION.match(revision):
+            raise InvalidBodyError(faults=[Fault("revision", "must be that of the page", revision)])
+        user, id_ = request[CALLER], id_of(request)
+        integration = await self._operations.integration(user, id_)
+        secret = await self._operations.rotate_secret(user, id_, int(revision))
+        return self._render(request, "secret.html", integration=integration, secret=secret)
 
     async def switch(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
@@ -155,14 +183,13 @@ class Page:
                 response = await handler(request)
             except QuotingError as error:
                 response = self._error(request, error)
-            response.headers.update(HEADERS)
             response.headers[hdrs.CACHE_CONTROL] = "no-store"
             return response
 
         return shown_
 
-    async def _checked_form(self, request: web.Request) -> None:
-        """Raises ForbiddenError for a form without this user's token; else as `read` does."""
+    async def _checked_form(self, request: web.Request) -> dict[str, str]:
+        """The form's fields. Raises ForbiddenError where this user's token is not in it; else as `read` does."""
         if not is_of_type(request.headers, FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
         body = await read(request, MOST_FORM_BYTES)
@@ -174,6 +201,7 @@ class Page:
             raise ForbiddenError(
                 "This form is too old, or not yours. Go back, load the page anew and try again."
             )
+        return fields
 
     def _error(self, request: web.Request, error: QuotingError) -> web.Response:
         request.app[SERVICE].telemetry.log.info("page", error=error.id, cause=error.cause or error.message)
@@ -200,7 +228,7 @@ def _file(name: str, type_: str) -> Handler:
             body=body,
             content_type=type_,
             charset="utf-8",
-            headers={**HEADERS, hdrs.CACHE_CONTROL: "no-cache"},
+            headers={hdrs.CACHE_CONTROL: "no-cache"},
         )
 
     return file

@@ -5,6 +5,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+from standardwebhooks import Webhook
 
 from integrations.tokens import Tokens
 from support.provider import KEY, OTHER, STRATEGY, USER, Script, basic, typed, types, until
@@ -34,10 +35,12 @@ async def view(provider, path: str = "/", as_: str = USER) -> str:
     return got.body.decode()
 
 
-async def post(provider, path: str, *, as_: str = USER, token: str | None = None, **headers: str):
+async def post(
+    provider, path: str, *, as_: str = USER, token: str | None = None, more: str = "", **headers: str
+):
     """What a form's post is answered with, itself."""
     made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
-    body = f"token={Tokens([KEY]).of(as_) if token is None else token}"
+    body = f"token={Tokens([KEY]).of(as_) if token is None else token}{more}"
     async with provider.client.post(
         provider.url + path, data=body, headers=made, allow_redirects=False
     ) as answer:
@@ -93,6 +96,47 @@ async def test_an_approved_integration_is_deleted(start):
 
     assert ["DELETED"] == await states(provider)
     assert '<h2 id="ended">' in page
+
+
+async def test_a_new_signing_secret_is_shown_once_and_signs(provider, hook):
+    id_ = await provider.approved(hook.url)
+    await provider.done(id_)
+    page = await view(provider, f"/integrations/{id_}")
+    ((action, revision),) = re.findall(
+        r'action="([^"]*/secret)">(?:\s*<input[^>]*>)*?\s*<input[^>]*name="revision" value="([^"]*)"', page
+    )
+    status, _, shown = await post(provider, action, more=f"&revision={revision}")
+    (secret,) = re.findall(r"whsec_[A-Za-z0-9+/=]+", unescape(shown))
+    await provider.strategy()
+    await provider.switch("PUT", id_)
+    sent = (await until(lambda: [each for each in hook.seen if b"STRATEGY_ENABLED" in each.body]))[0]
+    verified = Webhook(secret).verify(sent.body.decode(), dict(sent.headers))
+
+    assert 200 == status
+    assert "STRATEGY_ENABLED" == verified["v1"]["event"]["type"]
+    assert "whsec_" not in await view(provider) + await view(provider, f"/integrations/{id_}")
+
+
+async def test_a_new_secrets_page_loaded_again_makes_no_other(start, hook):
+    """The answer to a form may be asked for again; a third secret would end the first one's day."""
+    provider = await start(deliveries_at_once=0)
+    id_ = await provider.approved(hook.url)
+    statuses = [
+        (await post(provider, f"/integrations/{id_}/secret", more=f"&revision={revision}"))[0]
+        for revision in ("", "x", "0", "0", "1")
+    ]
+
+    assert [400, 400, 200, 409, 200] == statuses
+
+
+async def test_what_is_ended_offers_no_new_secret(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    await provider.do("reject", id_)
+    status, _, _ = await post(provider, f"/integrations/{id_}/secret", more="&revision=0")
+
+    assert "/secret" not in await view(provider, f"/integrations/{id_}")
+    assert 409 == status
 
 
 async def test_a_strategy_is_switched_on_and_off(provider, hook):
@@ -187,11 +231,11 @@ async def test_a_form_without_the_users_token_changes_nothing(start, token):
 async def test_every_form_needs_a_token(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    ends = ["approve", "reject", "resume", "delete", f"strategies/{STRATEGY}/enable"]
+    ends = ["approve", "reject", "resume", "delete", "secret", f"strategies/{STRATEGY}/enable"]
     ends += [f"strategies/{STRATEGY}/disable", f"deliveries/{id_}/replay"]
     got = [(await post(provider, f"/integrations/{id_}/{end}", token="x"))[0] for end in ends]
 
-    assert [403] * 7 == got
+    assert [403] * 8 == got
 
 
 @pytest.mark.parametrize(
@@ -226,10 +270,25 @@ async def test_a_token_of_an_older_key_is_taken(start):
     assert 303 == status
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/integrations/nonsense"])
-async def test_every_answer_says_what_browsers_may_do_with_it(provider, path):
-    headers = (await provider.send("GET", path)).headers
+@pytest.mark.parametrize(
+    ("method", "path", "as_", "status"),
+    [
+        ("GET", "/", USER, 200),
+        ("GET", "/page.js", USER, 200),
+        ("GET", "/page.css", USER, 200),
+        ("GET", "/integrations/nonsense", USER, 404),
+        ("GET", "/", None, 401),
+        ("GET", "/page.js", None, 401),
+        ("GET", "/nothing", USER, 404),
+        ("OPTIONS", "/", USER, 405),
+        ("POST", "/integrations/x/approve", USER, 403),
+    ],
+)
+async def test_every_answer_says_what_browsers_may_do_with_it(provider, method, path, as_, status):
+    got = await provider.send(method, path, as_=as_, **{"Sec-Fetch-Site": "cross-site"})
+    headers = got.headers
 
+    assert status == got.status
     assert (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src https: data: 'self';"
         " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
