@@ -17,6 +17,7 @@ from chassis.errors import (
     InvalidQueryParameterError,
     NotFoundError,
 )
+from chassis.listener import Protocol
 from chassis.queries import query_parameters
 from chassis.schemas import parse
 from chassis.telemetry import TRACE_HEADER
@@ -161,7 +162,12 @@ class Users:
         if last is not None and not _WHOLE.match(last):
             raise InvalidHeaderError("Last-Event-ID must be the id of an event of this stream.")
         service = request.app[SERVICE]
-        async with self._notifications.stream(request[CALLER], None if last is None else int(last)) as told:
+        after = None if last is None else int(last)
+
+        def has_gone() -> bool:
+            return isinstance(request.protocol, Protocol) and request.protocol.is_ending
+
+        async with self._notifications.stream(request[CALLER], after, has_gone) as told:
             response = web.StreamResponse(
                 headers={
                     hdrs.CONTENT_TYPE: EVENT_STREAM,
@@ -176,7 +182,7 @@ class Users:
                     await response.write("".join(lines or [": still here\n\n"]).encode())
                 except ConnectionResetError:  # the reader has left, as all do in the end
                     break
-                if service.is_leaving or service.is_closed:
+                if service.is_leaving or service.is_closed or has_gone():
                     break
         return response
 

@@ -1,7 +1,7 @@
 """Notifications as users read them: the latest, and as they come."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ SELECT {_COLUMNS} FROM notification WHERE lower(user_email) = lower($1) AND id >
 
 NEWEST: Final = "SELECT coalesce(max(id), 0) AS id FROM notification WHERE lower(user_email) = lower($1)"
 
+HasGone = Callable[[], bool]
+
 
 class Notifications:
     """The table ``notification``, and who waits for more of it."""
@@ -36,7 +38,7 @@ class Notifications:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pulse = asyncio.Event()
-        self._open: dict[str, int] = {}
+        self._open: dict[str, list[HasGone]] = {}
 
     def pulse(self) -> None:
         """There are new ones, committed."""
@@ -49,24 +51,28 @@ class Notifications:
 
     @asynccontextmanager
     async def stream(
-        self, user: str, after: int | None
+        self, user: str, after: int | None, has_gone: HasGone
     ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
         """What comes after the id `after`, or from now on; every five seconds nothing, where nothing comes.
 
+        A stream whose reader `has_gone` counts no more, though that shows in a write only later.
         Raises TooManyRequestsError where too many streams are open.
         """
-        own = self._open.get(user, 0)
-        if own >= MOST_STREAMS_OF_ONE or sum(self._open.values()) >= MOST_STREAMS:
+        if self._count(user) >= MOST_STREAMS_OF_ONE or sum(map(self._count, self._open)) >= MOST_STREAMS:
             raise TooManyRequestsError("Too many streams are open.", retry_after=5)
-        self._open[user] = own + 1
+        own = self._open.setdefault(user, [])
+        own.append(has_gone)
         try:
             if after is None:
                 after = (await self._database.fetch(NEWEST, user))[0]["id"]
             yield self._after(user, after)
         finally:
-            self._open[user] -= 1
-            if not self._open[user]:
+            own.remove(has_gone)
+            if not own:
                 del self._open[user]
+
+    def _count(self, user: str) -> int:
+        return sum(not has_gone() for has_gone in self._open.get(user, ()))
 
     async def _after(self, user: str, last: int) -> AsyncIterator[list[dict[str, Any]]]:
         while True:

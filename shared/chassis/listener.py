@@ -167,6 +167,11 @@ class Protocol(RequestHandler):
         if self._answering is not None:
             self._answering.cancel()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether this connection takes nothing more: its client has sent all it will, or has gone."""
+        return self.transport is None or bool(self._close)
+
     def close_if_idle(self) -> None:
         """Closes a connection on which no request is under way."""
         if self.is_idle:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 import pytest
 
 from integrations.app import NOTIFICATIONS
+from integrations.notifications import LOOK_SECONDS
 from support.provider import OTHER, USER, Script, basic, typed, until
 from support.serving import reply, stub
 
@@ -108,6 +110,26 @@ async def test_one_user_has_ten_streams_at_most(provider):
         each.close()
 
     assert [200] * 10 + [429] == statuses
+
+
+async def test_a_reader_who_leaves_makes_room_at_once(provider):
+    """Not only when the next line cannot be written, which may be ten seconds later."""
+    made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    url = f"{provider.url}/v1/me/notifications"
+    answers = [await provider.client.get(url, headers=made) for _ in range(10)]
+    answers.pop().close()
+    began = time.monotonic()
+
+    async def is_let_in() -> bool:
+        answers.append(await provider.client.get(url, headers=made))
+        return 200 == answers[-1].status
+
+    await until(is_let_in)
+    took = time.monotonic() - began
+    for each in answers:
+        each.close()
+
+    assert took < LOOK_SECONDS / 2
 
 
 async def test_they_are_listed_the_newest_first_page_by_page(provider):
