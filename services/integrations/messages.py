@@ -21,6 +21,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
 _VALUE: Final = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]{0,4094}[\x21-\x7e])?)?\Z")
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}\Z")
 _QUANTITY: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_TURNING: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
 ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 # what decides how a request is read, and by whom, is not the partner's to say
@@ -44,6 +45,14 @@ _OUR_PREFIXES: Final = ("content-", "webhook-")
 
 def _length(least: int, most: int) -> validate.Length:
     return validate.Length(least, most, error=f"must be {least:,} to {most:,} characters")
+
+
+def _is_shown(value: str) -> None:
+    """A stranger's words stand among ours where users decide: none may be unseen, or turn round what follows."""
+    if value and not value.strip():
+        raise ValidationError("must not be blank")
+    if _TURNING.search(value):
+        raise ValidationError("must not hold characters that turn text round")
 
 
 def _is_email(value: str) -> None:
@@ -106,8 +115,8 @@ class NewIntegration(Schema):
     """The body of the guide's POST /api/integrations/v1/integrations."""
 
     error_messages = _UNKNOWN
-    name = Text(required=True, validate=_length(1, 200))
-    description = Text(required=True, validate=_length(1, 500))
+    name = Text(required=True, validate=[_length(1, 200), _is_shown])
+    description = Text(required=True, validate=[_length(1, 500), _is_shown])
     imageUrl = Text(required=True, validate=[_length(1, 2_048), _is_image_url])  # noqa: N815 - the guide's names
     userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
     webhook = fields.Nested(
@@ -121,7 +130,7 @@ class NewStrategy(Schema):
     """The body of PUT /v1/strategies/{id}."""
 
     error_messages = _UNKNOWN
-    name = Text(required=True, validate=_length(1, 200))
+    name = Text(required=True, validate=[_length(1, 200), _is_shown])
     userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
 
 
