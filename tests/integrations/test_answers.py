@@ -25,6 +25,7 @@ def meaning(status: int, headers: dict[str, str], body: bytes | None) -> tuple[s
 
 @pytest.mark.parametrize("type_", sorted(TYPES))
 def test_all_four_requirements_make_a_typed_error_which_is_final(type_):
+    """Guide: Here are the requirements for an error response to be correctly parsed by us..."""
     body = f'{{"type":"{type_}","message":"m"}}'.encode()
 
     assert (Meaning.REFUSED, type_) == meaning(422, GOOD, body)
@@ -46,7 +47,7 @@ def test_there_are_the_guides_nine_types():
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 410, 422, 429, 499, 500, 503, 599])
 def test_a_typed_error_is_one_whatever_the_status_from_400_on(status):
-    """Requirement 1."""
+    """Guide: Status code must be >= 400."""
     assert (Meaning.REFUSED, "MarketClosed") == meaning(status, GOOD, BODY)
 
 
@@ -68,7 +69,7 @@ def test_below_400_nothing_is_a_typed_error(status, expected):
     ],
 )
 def test_the_media_type_is_json_with_any_parameters(content_type):
-    """Requirement 2."""
+    """Guide: Content type must be application/json."""
     assert (Meaning.REFUSED, "MarketClosed") == meaning(422, {**GOOD, "Content-Type": content_type}, BODY)
 
 
@@ -90,7 +91,7 @@ def test_the_media_type_is_json_with_any_parameters(content_type):
     ],
 )
 def test_a_wrong_header_makes_it_generic(headers):
-    """Requirements 2 and 3."""
+    """Guide: The response headers must include the header x-proquant-error: 1."""
     assert (Meaning.FAILED, "Generic") == meaning(422, headers, BODY)
 
 
@@ -137,7 +138,7 @@ def test_names_of_headers_have_no_case():
     ],
 )
 def test_a_body_without_one_of_the_nine_exactly_makes_it_generic(body):
-    """Requirement 4."""
+    """Guide: The response body must include a key type with one of the following values..."""
     assert (Meaning.FAILED, "Generic") == meaning(422, GOOD, body)
 
 

@@ -10,7 +10,19 @@ import pytest
 from integrations import events
 from integrations.answers import TYPES
 from integrations.events import Event, Integration, Type, Version, Webhook, render, v1
-from support.provider import POSITION, REQUEST, STRATEGY, Script, event, typed, types, until
+from support.provider import (
+    CREATE,
+    OTHER,
+    POSITION,
+    REQUEST,
+    STRATEGY,
+    USER,
+    Script,
+    event,
+    typed,
+    types,
+    until,
+)
 from support.serving import reply, stub
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "integration-guide.md").read_text()
@@ -40,7 +52,12 @@ async def test_the_example_request_is_sent_byte_for_byte_without_its_white_space
 
 
 async def test_events_go_to_the_webhooks_url_by_post_with_the_headers_that_were_given(provider, hook):
-    """Guide: ...the headers we include in every POST request we make to the url above."""
+    """Guide: These requests are the mechanism for delivering Events to you...
+
+    Guide: where we send Events to
+
+    Guide: ...the headers we include in every POST request we make to the url above.
+    """
     await provider.approved(hook.url + "/hook?account=7", headers={"x-foo-bar-api-token": "baz", "X-B": "b"})
     seen = (await until(lambda: hook.seen))[0]
 
@@ -50,7 +67,11 @@ async def test_events_go_to_the_webhooks_url_by_post_with_the_headers_that_were_
 
 
 async def test_a_simple_post_makes_an_integration_request_that_the_user_sees(provider):
-    """Guide: A simple HTTP POST request to our API will create an Integration request which will appear..."""
+    """Guide: A simple HTTP POST request to our API will create an Integration request which will appear...
+
+    Guide: POST https://www.proquant.com/api/integrations/v1/integrations
+    """
+    assert CREATE == "/api/integrations/v1/integrations"
     created = await provider.requested()
     listed = (await provider.send("GET", "/v1/me/integrations")).json["integrations"]
 
@@ -60,7 +81,10 @@ async def test_a_simple_post_makes_an_integration_request_that_the_user_sees(pro
 
 @pytest.mark.parametrize("field", ["name", "description", "imageUrl", "userEmail", "webhook", "webhook.url"])
 async def test_all_but_the_headers_is_needed(provider, field):
-    """The guide's comments call `headers` alone optional."""
+    """Guide: All of these properties above are defined by you, at the moment of creating the Integration.
+
+    The guide's comments call `headers` alone optional.
+    """
     body = json.loads(json.dumps(REQUEST))
     holder = body["webhook"] if field == "webhook.url" else body
     del holder[field.rpartition(".")[2]]
@@ -71,14 +95,55 @@ async def test_all_but_the_headers_is_needed(provider, field):
 
 
 async def test_headers_are_optional(provider, hook):
-    """Guide: Optional. Anything you put in here will be included, as headers..."""
+    """Guide: The only requirement is that you provide us with a URL for us to send HTTP POST requests to.
+
+    Guide: Optional. Anything you put in here will be included, as headers...
+    """
     got = await provider.ask({**REQUEST, "webhook": {"url": hook.url}})
+    await provider.do("approve", got.json["id"])
+    seen = (await until(lambda: hook.seen))[0]
 
     assert 201 == got.status
+    assert ("POST", {}) == (seen.method, event(seen)["integration"]["webhook"]["headers"])
+
+
+async def test_name_description_and_image_are_for_the_eye_alone(provider, hook):
+    """Two that look alike are two, each under its own id; what they say comes back in events as it was given.
+
+    Guide: The "title" of the integration, used for visualisation purposes only...
+
+    Guide: The "subtitle" of the integration...
+
+    Guide: This is used as an "Avatar" for the integration...
+    """
+    words = {"name": "Überkonto \U0001f4b0 <b>", "description": "日本語", "imageUrl": "https://foo.bar/ö.png"}
+    ids = [await provider.approved(hook.url, **words) for _ in range(2)]
+    sent = await until(lambda: len(hook.seen) == 2 and hook.seen)
+
+    assert 2 == len(set(ids))
+    assert [words] * 2 == [{name: event(seen)["integration"][name] for name in words} for seen in sent]
+
+
+async def test_a_url_may_be_each_users_own(provider, hook):
+    """Guide: We'll be sending events this way. Could be unique for each user...
+
+    Guide: The e-mail the user created their ProQuant account with.
+    """
+    for user in (USER, OTHER):
+        id_ = (await provider.requested(f"{hook.url}/hook/{user}", userEmail=user))["id"]
+        await provider.do("approve", id_, as_=user)
+    await until(lambda: len(hook.seen) == 2)
+
+    assert {f"/hook/{USER}", f"/hook/{OTHER}"} == {seen.target for seen in hook.seen}
 
 
 async def test_it_must_be_approved_by_the_user_before_anything_is_sent(provider, hook):
-    """Guide: ...and must be approved by the user. Once approved, the user may enable this Integration..."""
+    """Guide: ...and must be approved by the user.
+
+    Guide: Once approved, the user may enable this Integration...
+
+    Guide: At this point, Events will start arriving at webhook.url.
+    """
     id_ = (await provider.requested(hook.url))["id"]
     await provider.strategy()
     refused = await provider.switch("PUT", id_)
@@ -87,9 +152,19 @@ async def test_it_must_be_approved_by_the_user_before_anything_is_sent(provider,
     assert 409 == refused.status
     assert [] == hook.seen
 
+    await provider.do("approve", id_)
+    await provider.switch("PUT", id_)
+    await provider.signal()
+    await until(lambda: len(hook.seen) == 3)
+
+    assert {"INTEGRATION_APPROVED", "STRATEGY_ENABLED", "SIGNAL_OPEN"} == set(types(hook))
+
 
 async def test_a_strategy_forwards_its_signals_to_all_integrations_enabled_for_it_and_to_no_other(provider):
-    """Guide: A running strategy will forward signals to all of its enabled Integrations."""
+    """Guide: A running strategy will forward signals to all of its enabled Integrations.
+
+    Guide: ...send them to whatever Integrations the user has turned on for their strategy.
+    """
     async with stub(reply(200, b"")) as one, stub(reply(200, b"")) as two, stub(reply(200, b"")) as other:
         await provider.enabled(one.url)
         await provider.enabled(two.url)
@@ -117,7 +192,9 @@ async def test_an_integration_may_be_enabled_for_more_than_one_strategy(provider
 
 async def test_every_request_has_a_single_event_in_a_version_that_says_its_deprecation(provider, hook):
     """Guide: Every request we send to webhook.url includes a single Event, formatted in all currently
-    supported version formats, alongside meta information. Currently supported versions: v1, Active.
+    supported version formats, alongside meta information...
+
+    Guide: v1 | Active | -
     """
     await provider.approved(hook.url)
     seen = (await until(lambda: hook.seen))[0]
@@ -128,7 +205,12 @@ async def test_every_request_has_a_single_event_in_a_version_that_says_its_depre
 
 
 async def test_all_events_have_the_common_structure(provider, hook):
-    """v1 Event Structure: timestamp, type, integration, data."""
+    """Guide: All Events have a common structure...
+
+    Guide: UNIX-timestamp in milliseconds
+
+    Guide: Specific for each event type
+    """
     before = int(datetime.now(UTC).timestamp() * 1000)
     await provider.enabled(hook.url)
     await provider.signal()
@@ -142,7 +224,17 @@ async def test_all_events_have_the_common_structure(provider, hook):
 
 
 async def test_each_of_the_eight_types_is_sent_with_its_data_when_that_happens(provider, hook):
-    """v1 Event types and data."""
+    """Guide: The user approved the Integration request... The user rejected the Integration request ... The user
+    deleted the previously approved Integration ... The user enabled the Integration for one of their strategies.
+    Enabling an Integration means that whenever the strategy produces signals, they will be sent ... The user
+    disabled the Integration for one of their strategies ... produced a signal to open a position ... produced a
+    signal to close its opened position. ... produced a signal to close its opened position and then immediately
+    open a new one in the opposite direction.
+
+    Guide: unique identifier of the strategy ... strategy name, given by the user ... The unique id of the strategy
+    that produced the signal ... Name of the strategy that produced the signal ... Unique id of the corresponding
+    position in ProQuant
+    """
     rejected = (await provider.requested(hook.url))["id"]
     await provider.do("reject", rejected)
     id_ = await provider.enabled(hook.url)
@@ -194,7 +286,10 @@ async def test_the_direction_of_a_reopen_is_the_new_positions(provider, hook):
 
 @pytest.mark.parametrize("quantity", ["10", "0.0001", "12345678.12345678", "0.10", "100000000000000001"])
 async def test_a_quantity_is_the_very_number_that_the_strategy_engine_wrote(provider, hook, quantity):
-    """v1 Signal Event Data: `quantity`, expressed in units; and it never was a binary float."""
+    """Guide: Expressed in units.
+
+    It is what the engine wrote, and never was a binary float.
+    """
     await provider.enabled(hook.url)
     body = json.dumps(
         {
@@ -225,7 +320,10 @@ async def test_a_200_with_an_empty_body_is_all_that_is_needed(provider, hook):
 
 @pytest.mark.parametrize("type_", sorted(TYPES))
 async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type_):
-    """Guide: ...a predefined set of responses, which translate into well-designed errors shown to clients."""
+    """Guide: ...a predefined set of responses, which translate into well-designed errors shown to clients.
+
+    Guide: What this notification will be, depends on the way you respond to the request.
+    """
     async with stub(Script([reply(200), reply(200), typed(type_)])) as hook:
         id_ = await provider.approved(hook.url)
         await provider.done(id_)
@@ -243,7 +341,7 @@ async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type
 
 
 async def test_the_texts_of_all_types_differ(provider):
-    """Guide: ...it would give clients a better overview of what happened."""
+    """Guide: ...it would give clients a better overview of what happened..."""
     from integrations.notices import text
 
     integration = Integration("n", "d", "i", Webhook("u", {}))
@@ -286,7 +384,10 @@ async def test_the_user_is_told_whatever_may_be_wrong_once_for_an_event(provider
 
 
 def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_date():
-    """Versioning: v1 with a deprecation date, v2 with null."""
+    """Guide: New versions will be released when breaking, non-backwards-compatible changes are introduced.
+
+    Guide: ...support for old versions will be continued long enough to allow you to upgrade without rush.
+    """
     date = datetime(2020, 1, 1, tzinfo=UTC)
     versions = (Version("v1", date, v1), Version("v2", None, lambda happened, _: {"kind": happened.type}))
     happened = Event("id", "INTEGRATION_APPROVED", 1549623690730, None)
@@ -296,13 +397,17 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
     from_then_on = json.loads(render(versions, happened, integration, date))
 
     assert ["v1", "v2"] == list(before)
+    assert (
+        json.loads(render(events.VERSIONS, happened, integration, date))["v1"]["event"]
+        == before["v1"]["event"]
+    )
     assert "2020-01-01T00:00:00.000Z" == before["v1"]["deprecation"]
     assert {"deprecation": None, "event": {"kind": "INTEGRATION_APPROVED"}} == before["v2"]
     assert ["v2"] == list(from_then_on)
 
 
 async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_version_away(provider):
-    """Guide: ...from the specified date onwards, data for this version will no longer be included."""
+    """Guide: ...from the specified date onwards, data for this version will no longer be included..."""
     date = datetime(2030, 1, 1, tzinfo=UTC)
     provider.sender.versions = (Version("v1", date, v1), Version("v2", None, v1))
     provider.sender.now = lambda: datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -318,4 +423,5 @@ async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_ver
 
 
 def test_one_version_at_least_is_always_current():
+    """Guide: ...if null, this version is the latest and is actively supported and maintained by us."""
     assert [None] == [each.deprecation for each in events.VERSIONS if each.name == "v1"]

@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from integrations.tokens import Tokens
-from support.provider import KEY, OTHER, STRATEGY, USER, Script, basic, typed, types, until
+from support.provider import KEY, OTHER, REQUEST, STRATEGY, USER, Script, basic, typed, types, until
 from support.serving import reply, stub
 
 FORM = "application/x-www-form-urlencoded"
@@ -61,6 +61,7 @@ async def states(provider) -> list[str]:
 
 
 async def test_a_request_is_shown_and_approved(start, hook):
+    """Guide: used for visualisation."""
     provider = await start()
     id_ = (await provider.requested(hook.url))["id"]
     page = await press(provider, await view(provider), f"{id_}/approve")
@@ -68,6 +69,8 @@ async def test_a_request_is_shown_and_approved(start, hook):
 
     assert ["APPROVED"] == await states(provider)
     assert '<p role="status" class="done">Approved.</p>' in page
+    assert all(f">{REQUEST[each]}" in page for each in ("name", "description"))
+    assert REQUEST["imageUrl"] in [each["src"] for each in Elements(page).all("img")]
 
 
 async def test_a_request_is_rejected(start):

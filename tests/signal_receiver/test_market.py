@@ -47,6 +47,7 @@ def test_round_the_clock_is_always_open():
 
 
 async def test_a_closed_market_refuses_every_signal_and_leaves_the_position(start):
+    """Guide: You received SIGNAL_OPEN/SIGNAL_CLOSE/SIGNAL_REOPEN, but the market is closed according to your system..."""
     await (await start()).send("OPEN")
     closed = await start(catalogue=instrument(open="[]"))
     outcomes = [

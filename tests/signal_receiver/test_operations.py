@@ -66,6 +66,7 @@ async def test_a_log_line_names_the_account_and_the_typed_error(logged):
 
 
 async def test_a_version_with_an_end_is_told_once(logged):
+    """Guide: It is your responsibility to track the value of deprecation..."""
     sender, lines = logged
     body = json.dumps(envelope(signal("CLOSE"), "2030-01-01T00:00:00.000Z")).encode()
     for _ in range(2):

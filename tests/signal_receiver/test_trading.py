@@ -108,6 +108,7 @@ async def test_strategies_have_positions_of_their_own(receiver):
 
 
 async def test_each_typed_error_has_its_status_and_form(receiver, start):
+    """Guide: Implementing and returning these specific Event Errors is optional, but recommended..."""
     closed = await start(catalogue=instrument("XAUUSD") + instrument("CLOSED", open="[]"), port=0)
     await receiver.send("OPEN", 1, strategy="open")
     answers = [

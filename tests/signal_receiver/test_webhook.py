@@ -26,6 +26,9 @@ LIFECYCLE = {
 
 @pytest.mark.parametrize("type_", LIFECYCLE)
 async def test_lifecycle_events_and_unknown_types_are_200_and_empty(receiver, type_):
+    """Guide: ...or is irrelevant to you and you did not consume/handle it at all, simply respond with status code
+    200 and an empty body.
+    """
     event = {**signal("OPEN"), "type": type_, "data": LIFECYCLE[type_]}
     answer = await receiver.deliver(event)
 
@@ -60,6 +63,7 @@ async def test_among_several_versions_the_known_one_is_taken(receiver):
 
 
 def test_the_newest_version_that_is_known_is_taken():
+    """Guide: ...a simple versioning system must be adhered to when consuming ProQuant Events."""
     readers = {**READERS, "v2": lambda _raw: ("NEWER", None)}
     old = envelope(signal("OPEN"))
     both = {"v2": {"event": {}}, **old, "v3": {"event": {}}}
@@ -169,6 +173,7 @@ FORGED = {
     "no time": {**signed(BODY), "webhook-timestamp": "soon"},
     "no number's time": {**signed(BODY), "webhook-timestamp": "nan"},
     "without end": {**signed(BODY), "webhook-timestamp": "inf"},
+    "of a clock six minutes behind": signed(BODY, at=datetime.now(UTC) - timedelta(minutes=6)),
 }
 
 
@@ -193,6 +198,13 @@ async def test_a_right_signature_lets_in_and_one_of_several_is_enough(signing):
 
     assert [(200, None)] * 2 == [answer.outcome for answer in answers]
     assert 1 == len(await signing.trades())
+
+
+@pytest.mark.parametrize("minutes", [-4, 4])
+async def test_a_clock_that_is_a_little_wrong_lets_in(signing, minutes):
+    headers = signed(BODY, at=datetime.now(UTC) + timedelta(minutes=minutes))
+
+    assert (200, None) == (await signing.deliver(BODY, headers=headers)).outcome
 
 
 async def test_a_secret_can_be_replaced_and_taken_back(signing):

@@ -1,0 +1,51 @@
+"""The integration guide taken apart into what it says, and what tests cite of it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+TESTS: Final = Path(__file__).parents[1]
+GUIDE: Final = TESTS.parent / "docs" / "integration-guide.md"
+CITATION: Final = "Guide: "
+
+_FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+_COMMENT: Final = re.compile(r"(?<!:)//(.*)|/\*(.*?)\*/")
+_LINK: Final = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"*])")
+
+
+def plain(text: str) -> str:
+    """Without what only says how it looks."""
+    return " ".join(re.sub(r"[*`\\]", "", _LINK.sub(r"\1", text)).split())
+
+
+def statements(guide: str) -> list[str]:
+    """Every sentence of the prose, row of a table, line of a list, and comment in the examples, in this order."""
+    comments = [one or other for fence in _FENCE.findall(guide) for one, other in _COMMENT.findall(fence)]
+    found = [each for line in _FENCE.sub("", guide).splitlines() for each in _of_line(line)] + comments
+    return list(dict.fromkeys(said for each in found if (said := plain(each))))
+
+
+def _of_line(line: str) -> Iterator[str]:
+    if line.startswith("|"):
+        if set(line) - set("| -"):
+            yield " | ".join(cell.strip() for cell in line.strip().strip("|").split("|"))
+    elif not line.startswith(("#", "- [")):
+        yield from _SENTENCE.split(re.sub(r"^\d+\. ", "", line))
+
+
+def citations() -> set[str]:
+    """What docstrings of tests cite, in the guide's own words; `...` stands for what is left out."""
+    found: set[str] = set()
+    for file in sorted(TESTS.glob("*/test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                for said in (ast.get_docstring(node) or "").split(CITATION)[1:]:
+                    found |= {
+                        part.rstrip(".")
+                        for each in said.partition("\n\n")[0].split("...")
+                        if (part := plain(each))
+                    }
+    return found
