@@ -36,7 +36,7 @@ class Browser:
 
     async def press(self, name: str) -> None:
         """The button or link of this name, once it is there, by the keyboard's way to it."""
-        path = f"//*[self::button or self::a][@aria-label={name!r} or normalize-space()={name!r}]"
+        path = f"//*[self::button or self::a or self::summary][@aria-label={name!r} or normalize-space()={name!r}]"
         await self._until(lambda driver: driver.find_element(By.XPATH, path).is_displayed())
         await asyncio.to_thread(lambda: self.driver.find_element(By.XPATH, path).send_keys("\n"))
 
@@ -147,6 +147,21 @@ async def test_on_a_phone_nothing_is_too_wide_or_too_small_to_touch(provider, br
     )
 
     assert (PHONE[0], []) == (width, small)
+
+
+async def test_a_new_signing_secret_fits_on_a_phone(provider, browser, hook):
+    id_ = await provider.approved(hook.url)
+    await browser.resize(PHONE)
+    await browser.open(f"{provider.url}/integrations/{id_}")
+    await browser.press("New signing secret…")
+    await browser.press("Make a new secret")
+    await browser.shows("whsec_")
+    width = await browser.run("return document.documentElement.scrollWidth")
+    await browser.press("Deliveries")
+    await browser.shows("INTEGRATION_APPROVED")
+
+    assert PHONE[0] == width
+    assert "whsec_" not in browser.driver.page_source
 
 
 async def test_what_has_focus_keeps_it_while_the_page_is_brought_up_to_date(provider, browser, hook):
