@@ -150,8 +150,10 @@ class Users:
         return reply({"eventId": str(event_id), "state": "WAITING"}, status=202)
 
     async def notifications(self, request: web.Request) -> web.StreamResponse:
-        query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"before", "limit"})))
-        if EVENT_STREAM in request.headers.get(hdrs.ACCEPT, ""):
+        is_stream = EVENT_STREAM in request.headers.get(hdrs.ACCEPT, "")
+        allowed = frozenset() if is_stream else frozenset({"before", "limit"})
+        query = dict(query_parameters(request.rel_url.raw_query_string, allowed))
+        if is_stream:
             return await self._stream(request)
         limit, before = _limit(query), _number(query, "before")
         return reply({"notifications": await self._notifications.latest(request[CALLER], before, limit)})
@@ -173,6 +175,7 @@ class Users:
                     hdrs.CONTENT_TYPE: EVENT_STREAM,
                     hdrs.CACHE_CONTROL: "no-store",
                     TRACE_HEADER: request[EXCHANGE].trace_id,
+                    hdrs.SERVER: service.name,
                 }
             )
             await response.prepare(request)

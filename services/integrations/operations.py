@@ -24,6 +24,7 @@ MOST_LIVE: Final = 100
 MOST_LISTED: Final = 200
 MOST_REPLAYS: Final = 10
 OVERLAP_SECONDS: Final = 86_400.0
+LIVE: Final = ("APPROVED", "PAUSED")
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ SELECT i.id, i.state, i.name, i.description, i.image_url, i.url, i.headers, i.cr
         WHERE integration_id = i.id AND is_enabled
     ), '{}') AS strategies
 FROM integration i WHERE lower(i.user_email) = lower($1) AND ($2::uuid IS NULL OR i.id = $2)
-ORDER BY i.created DESC, i.id DESC LIMIT $3
+ORDER BY i.state = ANY($4::text[]) DESC, i.created DESC, i.id DESC LIMIT $3
 """
 
 STRATEGIES: Final = """
@@ -174,8 +175,11 @@ class Operations:
         return created
 
     async def integrations(self, user: str, only: UUID | None = None) -> list[dict[str, Any]]:
-        """The user's integrations, the newest first; header values are in none of them."""
-        rows = await self.database.fetch(LIST, user, only, MOST_LISTED)
+        """The user's integrations, the newest first; header values are in none of them.
+
+        What has ended comes after all that has not: there may be more of it than are listed.
+        """
+        rows = await self.database.fetch(LIST, user, only, MOST_LISTED, ["PENDING", *LIVE])
         return [self._integration(row) for row in rows]
 
     async def integration(self, user: str, id_: UUID) -> dict[str, Any]:
@@ -201,7 +205,7 @@ class Operations:
 
         async def work(connection: Connection) -> None:
             await connection.execute(ONE_AT_A_TIME, user)
-            if await connection.fetchval(COUNT, user, ["APPROVED", "PAUSED"]) >= MOST_LIVE:
+            if await connection.fetchval(COUNT, user, LIVE) >= MOST_LIVE:
                 raise ConflictError(f"There are {MOST_LIVE} integrations already.")
             await _change(connection, user, id_, ("PENDING",), "APPROVED")
             await outbox.append(connection, id_, Type.INTEGRATION_APPROVED)
@@ -232,7 +236,7 @@ class Operations:
         """
 
         async def work(connection: Connection) -> None:
-            row = await _change(connection, user, id_, ("APPROVED", "PAUSED"), "DELETED")
+            row = await _change(connection, user, id_, LIVE, "DELETED")
             open_ones = await outbox.end(connection, id_)
             if open_ones:
                 text = may_stay_open(row["name"], row["description"], open_ones)
@@ -257,7 +261,7 @@ class Operations:
         secret = new_secret()
 
         async def work(connection: Connection) -> None:
-            await _lock(connection, user, id_, ("PENDING", "APPROVED", "PAUSED"))
+            await _lock(connection, user, id_, ("PENDING", *LIVE))
             sealed = self.vault.seal(secret)
             if await connection.fetchrow(ROTATE, id_, sealed, OVERLAP_SECONDS, revision) is None:
                 raise ConflictError("A new signing secret has been made already.")

@@ -16,21 +16,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chassis.app import EXCHANGE, SERVICE, accept_any_expectation
 from chassis.auth import CALLER
-from chassis.bodies import is_of_type, read
+from chassis.bodies import MOST_BODY_BYTES, is_of_type, read
 from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
 from chassis.queries import query_parameters
 from integrations.api import STATES, asked_deliveries, event_id_of, id_of, strategy_id
 from integrations.notifications import Notifications
-from integrations.operations import Operations
+from integrations.operations import LIVE, Operations
 from integrations.tokens import Tokens
 
 REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
 FORM: Final = "application/x-www-form-urlencoded"
-MOST_FORM_BYTES: Final = 4_096
 MOST_FORM_FIELDS: Final = 4
 SHOWN_NOTIFICATIONS: Final = 50
 SHOWN_DELIVERIES: Final = 50
-LIVE_STATES: Final = ("APPROVED", "PAUSED")
 DONE: Final = {
     "approve": "Approved.",
     "reject": "Rejected.",
@@ -111,8 +109,8 @@ class Page:
             "home.html",
             done=DONE.get(query.get("done", "")),
             pending=[each for each in found if each["status"] == "PENDING"],
-            live=[each for each in found if each["status"] in LIVE_STATES],
-            ended=[each for each in found if each["status"] not in {"PENDING", *LIVE_STATES}],
+            live=[each for each in found if each["status"] in LIVE],
+            ended=[each for each in found if each["status"] not in {"PENDING", *LIVE}],
             strategies=await self._operations.strategies(user),
             notifications=await self._notifications.latest(user, None, SHOWN_NOTIFICATIONS),
         )
@@ -136,7 +134,7 @@ class Page:
             states=STATES,
             is_full=len(deliveries) == SHOWN_DELIVERIES,
             revision=await self._operations.revision(user, id_),
-            has_secret=integration["status"] in LIVE_STATES,
+            has_secret=integration["status"] in LIVE,
         )
 
     async def change(self, request: web.Request) -> web.Response:
@@ -192,7 +190,7 @@ class Page:
         """The form's fields. Raises ForbiddenError where this user's token is not in it; else as `read` does."""
         if not is_of_type(request.headers, FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
-        body = await read(request, MOST_FORM_BYTES)
+        body = await read(request, MOST_BODY_BYTES)
         try:
             fields = dict(parse_qsl(body.decode("ascii"), max_num_fields=MOST_FORM_FIELDS))
         except ValueError:

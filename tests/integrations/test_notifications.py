@@ -101,6 +101,19 @@ async def test_a_last_event_id_that_is_none_is_refused(provider):
     assert 400 == got.status
 
 
+@pytest.mark.parametrize("query", ["before=1", "limit=1", "after=1"])
+async def test_a_stream_takes_no_parameters(provider, query):
+    got = await provider.send("GET", f"/v1/me/notifications?{query}", Accept="text/event-stream")
+
+    assert (400, [query.partition("=")[0]]) == (got.status, list(got.faults))
+
+
+async def test_a_stream_is_the_services_own_and_is_kept_by_nobody(provider):
+    made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
+        assert ("integrations", "no-store") == (answer.headers["Server"], answer.headers["Cache-Control"])
+
+
 async def test_one_user_has_ten_streams_at_most(provider):
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     url = f"{provider.url}/v1/me/notifications"

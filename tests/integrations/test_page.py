@@ -263,6 +263,15 @@ async def test_a_body_that_is_no_form_is_refused(start, media_type):
     assert 415 == status
 
 
+async def test_a_form_over_64_kib_is_413(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    path = f"/integrations/{id_}/approve"
+    statuses = [(await post(provider, path, more=f"&more={'x' * size}"))[0] for size in (65_536, 60_000)]
+
+    assert [413, 303] == statuses
+
+
 async def test_a_token_of_an_older_key_is_taken(start):
     from cryptography.fernet import Fernet
 

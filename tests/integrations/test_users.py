@@ -138,6 +138,19 @@ async def test_a_user_has_a_hundred_integrations_at_most(start):
     assert 409 == got.status
 
 
+async def test_what_has_ended_hides_nothing_that_has_not(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = (await provider.requested())["id"]
+    await provider.sql.execute(
+        "INSERT INTO integration (id, user_email, name, description, image_url, url, headers, secret, state)"
+        " SELECT gen_random_uuid(), user_email, name, description, image_url, url, headers, secret, 'REJECTED'"
+        " FROM integration, generate_series(1, 200)"
+    )
+    listed = (await provider.send("GET", "/v1/me/integrations")).json["integrations"]
+
+    assert (200, id_) == (len(listed), listed[0]["id"])
+
+
 async def test_nobody_does_anything_without_credentials(provider):
     paths = ["/v1/me/integrations", "/v1/me/notifications", "/v1/me/strategies"]
     got = [(await provider.send("GET", path, as_=None)).status for path in paths]
