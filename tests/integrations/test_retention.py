@@ -1,7 +1,8 @@
 """What is forgotten after a while, and what is not."""
 
-from integrations.retention import sweep
-from support.provider import Held
+from integrations import retention
+from integrations.retention import ROWS, STATEMENTS, sweep
+from support.provider import Held, until
 from support.serving import stub
 
 
@@ -17,9 +18,15 @@ async def counts(provider) -> dict[str, int]:
     return {each: await provider.sql.fetchval(f"SELECT count(*) FROM {each}") for each in tables}
 
 
+async def sweep_all(provider) -> None:
+    for _ in range(3):
+        await sweep(provider.deliverer.lanes._database, 30)
+
+
 async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_not(provider, hook):
     id_ = await provider.enabled(hook.url)
-    await provider.signal()
+    await provider.signal("OPEN")
+    await provider.signal("CLOSE")
     await provider.done(id_)
     rejected = (await provider.requested(hook.url))["id"]
     await provider.do("reject", rejected)
@@ -33,8 +40,56 @@ async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_
     await sweep(database, 30)
     after = await counts(provider)
 
-    assert {"event": 4, "notification": 0, "signal": 1, "integration": 2} == before
+    assert {"event": 5, "notification": 0, "signal": 2, "integration": 2} == before
     assert {"event": 0, "notification": 0, "signal": 0, "integration": 1} == after
+
+
+async def test_a_position_that_may_be_open_is_not_forgotten(provider, hook):
+    """So that who deletes the integration is told of it."""
+    id_ = await provider.enabled(hook.url)
+    await provider.signal("OPEN")
+    await provider.signal("CLOSE")
+    await provider.signal("OPEN", ticker="EURUSD")
+    await provider.signal("REOPEN", ticker="EURUSD", direction="SELL")
+    await provider.done(id_)
+    await age(provider, 40)
+    await sweep_all(provider)
+    left = await provider.deliveries(id_)
+    await provider.delete(id_)
+    await until(provider.notifications)
+    told = [each["text"] for each in await provider.notifications()]
+
+    assert [("SIGNAL_REOPEN", "SELL")] == [(each["type"], each["data"]["direction"]) for each in left]
+    assert [
+        "user@example.com (Foo Bar FX) has been deleted. May still be open there: SELL 10 EURUSD of"
+        " Gold High-Risk."
+    ] == told
+
+    await provider.done(id_)
+    await age(provider, 40)
+    await sweep_all(provider)
+
+    assert 0 == (await counts(provider))["integration"]
+
+
+async def test_a_close_is_not_forgotten_before_what_it_closed(provider, hook, monkeypatch):
+    """However few are forgotten at once; else that would seem to be open for good."""
+    id_ = await provider.enabled(hook.url)
+    for type_ in ("OPEN", "CLOSE") * 3:
+        await provider.signal(type_)
+    await provider.done(id_)
+    await age(provider, 40)
+    # behind all others in the table, and so found last
+    await provider.sql.execute("UPDATE event SET tries = tries WHERE type = 'SIGNAL_OPEN'")
+    lefts = []
+    one_at_once = [each.replace(f"LIMIT {ROWS}", "LIMIT 1") for each in STATEMENTS]
+    monkeypatch.setattr(retention, "STATEMENTS", one_at_once)
+    for _ in range(10):
+        await sweep(provider.deliverer.lanes._database, 30)
+        lefts.append([each["type"] for each in await provider.deliveries(id_)])
+
+    assert all(left[-1:] != ["SIGNAL_OPEN"] for left in lefts)
+    assert [] == lefts[-1]
 
 
 async def test_what_waits_is_not_forgotten(provider):
