@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.provider import STRATEGY, Held, Script, event, typed, types, until
+from support.provider import OK, STRATEGY, Held, Script, event, typed, types, until
 from support.serving import reply, stub
 
 
@@ -151,6 +151,34 @@ async def test_deleting_tells_the_user_what_may_stay_open(provider, hook):
     assert "Deleted" == told["type"]
     assert "BUY 7 EURUSD of Gold High-Risk" in told["text"]
     assert "Closed one" not in told["text"]
+
+
+async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
+    """Its answer may still be a yes; what waits behind it will not be sent."""
+    held = Held()
+    async with stub(Script([OK, OK, held, OK])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.signal("OPEN", ticker="EURUSD")
+        await provider.signal("REOPEN", direction="SELL")
+        await held.arrived.wait()
+        await provider.delete(id_)
+        held.let_go.set()
+        await provider.done(id_)
+        told = [each["text"] for each in await provider.notifications()]
+
+    assert [
+        "user@example.com (Foo Bar FX) has been deleted. May still be open there:"
+        " BUY 10 EURUSD of Gold High-Risk."
+    ] == told
+
+
+async def test_an_opening_that_never_went_out_does_not_stay_open(start):
+    provider = await start(deliveries_at_once=0)
+    id_ = await provider.enabled("http://127.0.0.1:1")
+    await provider.signal("OPEN")
+    await provider.delete(id_)
+
+    assert [] == await provider.told()
 
 
 async def test_deleting_what_has_nothing_open_tells_nothing(provider, hook):
