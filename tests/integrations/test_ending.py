@@ -166,10 +166,8 @@ async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
         await provider.done(id_)
         told = [each["text"] for each in await provider.notifications()]
 
-    assert [
-        "user@example.com (Foo Bar FX) has been deleted. May still be open there:"
-        " BUY 10 EURUSD of Gold High-Risk."
-    ] == told
+    deleted = "user@example.com (Foo Bar FX) has been deleted."
+    assert [f"{deleted} May still be open there: BUY 10 EURUSD of Gold High-Risk."] == told
 
 
 async def test_an_opening_that_never_went_out_does_not_stay_open(start):

@@ -60,10 +60,8 @@ async def test_a_position_that_may_be_open_is_not_forgotten(provider, hook):
     told = [each["text"] for each in await provider.notifications()]
 
     assert [("SIGNAL_REOPEN", "SELL")] == [(each["type"], each["data"]["direction"]) for each in left]
-    assert [
-        "user@example.com (Foo Bar FX) has been deleted. May still be open there: SELL 10 EURUSD of"
-        " Gold High-Risk."
-    ] == told
+    deleted = "user@example.com (Foo Bar FX) has been deleted."
+    assert [f"{deleted} May still be open there: SELL 10 EURUSD of Gold High-Risk."] == told
 
     await provider.done(id_)
     await age(provider, 40)
