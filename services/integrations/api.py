@@ -23,7 +23,7 @@ from chassis.schemas import parse
 from chassis.telemetry import TRACE_HEADER
 from integrations import messages
 from integrations.events import Type
-from integrations.limits import Limit
+from integrations.limits import Limit, place_of
 from integrations.notifications import Notifications
 from integrations.operations import DeliveryQuery, Operations
 from integrations.signals import Signals, given
@@ -50,7 +50,7 @@ class Partners:
         self._per_email = per_email
 
     async def request(self, request: web.Request) -> web.Response:
-        self._per_address.take(request.remote or "")
+        self._per_address.take(place_of(request.remote or ""))
         body = parse(messages.NEW_INTEGRATION, await read_json(request))
         self._per_email.take(body["userEmail"].lower())
         created = await self._operations.request(body)

@@ -6,6 +6,7 @@ import pytest
 
 from chassis.errors import InvalidBodyError
 from chassis.schemas import parse
+from integrations.limits import place_of
 from integrations.messages import NEW_INTEGRATION
 from support.provider import OTHER, REQUEST, USER, basic
 
@@ -182,6 +183,24 @@ async def test_one_address_may_ask_only_so_often(start):
 
     assert [201, 201, 201, 429] == statuses
     assert 1 <= int(last.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_address(address, place):
+    """Whoever has one has all its addresses, and could ask from another each time."""
+    assert place == place_of(address)
 
 
 async def test_for_one_e_mail_only_so_many_may_ask_whatever_its_case(start):
