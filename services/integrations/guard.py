@@ -8,7 +8,7 @@ to ``socket_factory``, and connects to it and no other.
 import errno
 import re
 import socket
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 from ssrfguard import BlockedAddressError, BlockedURLError, Policy
@@ -22,6 +22,10 @@ _CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+\Z")
 _NUMBER: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?\Z", re.IGNORECASE)
 
 Network = IPv4Network | IPv6Network
+
+# Global unicast, and the two forms of IPv4 whose inner address the policy looks at. What lies outside is no place
+# of the Internet: translators of a machine's own may make one of it, as of ::ffff:0:127.0.0.1.
+_IPV6: Final = tuple(map(IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/96")))
 
 
 def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
@@ -40,6 +44,7 @@ class Guard:
     """What may be connected to: public addresses, and those of `allowed`."""
 
     def __init__(self, allowed: tuple[Network, ...] = (), *, http: bool = False) -> None:
+        self._ipv6 = (*_IPV6, *(each for each in allowed if isinstance(each, IPv6Network)))
         self._schemes = frozenset({"https", "http"} if http else {"https"})
         self._policy = Policy(
             allowed_schemes=self._schemes,
@@ -58,9 +63,10 @@ class Guard:
             target = self._policy.check_url(url)
         except BlockedURLError as error:
             return self._why(url, error)
-        if target.address is None and _NUMBER.search(target.host):
-            return "must have a name or an address, not a number, as its host"
-        return None
+        if target.address is None:
+            is_number = _NUMBER.search(target.host) is not None
+            return "must have a name or an address, not a number, as its host" if is_number else None
+        return None if self._is_allowed(target.address) else NOT_ALLOWED
 
     def _why(self, url: str, error: BlockedURLError) -> str:
         if isinstance(error.__cause__, BlockedAddressError):
@@ -73,8 +79,13 @@ class Guard:
     def socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - what getaddrinfo gives
         """A socket for this address. Raises PermissionError where it may not be connected to."""
         family, kind, protocol, _, address = info
-        try:
-            self._policy.check_address(address[0])
-        except (BlockedAddressError, ValueError):
-            raise PermissionError(errno.EPERM, NOT_ALLOWED) from None
+        if not self._is_allowed(ip_address(address[0])):
+            raise PermissionError(errno.EPERM, NOT_ALLOWED)
         return socket.socket(family, kind, protocol)
+
+    def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
+        try:
+            self._policy.check_address(address)
+        except BlockedAddressError:
+            return False
+        return isinstance(address, IPv4Address) or any(address in each for each in self._ipv6)

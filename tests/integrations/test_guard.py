@@ -45,8 +45,19 @@ REFUSED_ADDRESSES = [
     "fec0::1",
     "ff02::1",
     "2001:db8::1",
+    "::ffff:0:127.0.0.1",
+    "::ffff:0:8.8.8.8",
+    "3fff::1",
+    "4000::1",
+    "e000::1",
 ]
-PUBLIC_ADDRESSES = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8"]
+PUBLIC_ADDRESSES = [
+    "93.184.216.34",
+    "8.8.8.8",
+    "2606:2800:220:1:248:1893:25c8:1946",
+    "::ffff:8.8.8.8",
+    "64:ff9b::808:808",
+]
 
 
 def info(address: str):
@@ -143,6 +154,8 @@ def test_http_and_private_networks_are_taken_by_configuration_alone():
 
     assert allowing.fault("http://127.0.0.1:8018/webhook/token") is None
     assert allowing.fault("http://10.0.0.1/") == NOT_ALLOWED
+    assert Guard((ip_network("fd00:1::/64"),)).fault("https://[fd00:1::5]/") is None
+    assert Guard((ip_network("fd00:1::/64"),)).fault("https://[fd00:2::5]/") == NOT_ALLOWED
 
 
 async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start, hook, monkeypatch):
