@@ -68,19 +68,20 @@ def failing() -> Script:
 async def test_an_open_is_tried_at_its_times_and_then_has_expired(provider):
     async with stub(failing()) as hook:
         id_ = await failing_lane(provider, hook)
-        waits = []
+        times = []
         for count, seconds in ((1, 1), (2, 2), (3, 5), (4, 12), (5, 25)):
             await attempts(provider, id_, count)
-            waits.append(
+            times.append(
                 await provider.sql.fetchval(
-                    "SELECT extract(epoch FROM due - clock_timestamp())::float8 FROM lane WHERE strategy_id <> ''"
+                    "SELECT extract(epoch FROM l.due - e.first_try)::float8 FROM lane l JOIN event e ON e.lane_id = l.id"
+                    " WHERE e.type = 'SIGNAL_OPEN'"
                 )
             )
             await provider.pass_time(seconds)
         last = (await provider.done(id_))[-1]
         told = await provider.told()
 
-    assert pytest.approx([1, 2, 5, 12, 25], abs=0.5) == waits
+    assert pytest.approx([1, 3, 8, 20, 45], abs=0.5) == times
     assert ("EXPIRED", 6) == (last["state"], len(last["attempts"]))
     assert ["Generic"] == told
 
