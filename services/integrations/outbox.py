@@ -65,14 +65,15 @@ FROM l JOIN unnest($1::bigint[], $2::text[]) AS r (id, data) ON r.id = l.id
 
 ALARM: Final = "UPDATE lane SET changes = changes + 1 WHERE integration_id = $1"
 
-# what was sent, or is being sent, since the last position that is known to have been closed
+# What was sent, or may be being sent, since the last position that is known to have been closed: in a lane that is
+# held the first opening that waits, as answers to what comes before it may not be committed yet.
 MAY_BE_OPEN: Final = """
 SELECT DISTINCT ON (e.lane_id) e.data FROM event e JOIN lane l ON l.id = e.lane_id
 WHERE l.integration_id = $1 AND e.type IN ('SIGNAL_OPEN', 'SIGNAL_REOPEN')
     AND (e.tries > 0 AND e.state <> 'REFUSED' OR (
         e.state = 'WAITING' AND l.is_held AND l.due > clock_timestamp() AND NOT EXISTS (
             SELECT FROM event b WHERE b.lane_id = e.lane_id AND b.state = 'WAITING' AND b.seq > l.done_seq
-                AND (b.seq, b.take) < (e.seq, e.take)
+                AND b.type IN ('SIGNAL_OPEN', 'SIGNAL_REOPEN') AND (b.seq, b.take) < (e.seq, e.take)
         )
     ))
     AND NOT EXISTS (
