@@ -66,6 +66,12 @@ async def test_they_come_as_they_happen(provider):
     assert [(str(each["id"]), each) for each in listed] == told
 
 
+async def test_they_come_to_whoever_will_not_keep_the_connection(provider):
+    async with listening(provider, Connection="close") as told:
+        await refused(provider, 2)
+        await until(lambda: len(told) == 2)
+
+
 async def test_they_come_from_other_processes_too(start):
     one, other = await start(), await start(deliveries_at_once=0)
     async with listening(other) as told:
