@@ -14,9 +14,8 @@ from chassis.tls import Tls
 
 LOOK_AT_FILES_SECONDS: Final = 1.0
 MOST_AT_ONCE: Final = 512
-MOST_WHILE_BUSY: Final = 25
 REST_SECONDS: Final = 0.1
-"""After there was no file descriptor left for a further connection, and between looks while the service is busy."""
+"""After there was no file descriptor left for a further connection."""
 HANDSHAKE_SECONDS: Final = 10.0
 
 
@@ -28,14 +27,8 @@ class Doors:
         make: Callable[[socket.socket], asyncio.Protocol],
         listener: socket.socket,
         tls: Tls,
-        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``make`` makes what serves one connection, whose socket it gets to look at.
-
-        While ``is_busy``, few new callers are let in at a time: to refuse all that come would leave no time for
-        those who are in.
-        """
-        self._is_busy = is_busy
+        """``make`` makes what serves one connection, whose socket it gets to look at."""
         self._make = make
         self._listener = listener
         self._tls = tls
@@ -63,8 +56,7 @@ class Doors:
             self._tls.changed()
 
     def _accept(self) -> None:
-        is_busy = self._is_busy()
-        for _ in range(MOST_WHILE_BUSY if is_busy else MOST_AT_ONCE):
+        for _ in range(MOST_AT_ONCE):
             try:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -77,8 +69,6 @@ class Doors:
             task = self._loop.create_task(self._serve(connection))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
-        if is_busy:
-            self._pause()
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._listener.fileno())

@@ -58,7 +58,10 @@ class Protocol(RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
-        return self._answering is None and self._waiter is not None and not self._waiter.done()
+        if self._answering is not None:
+            return False
+        # aiohttp's own task may not even have begun when the first request is there
+        return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -5,9 +5,10 @@ tells for each socket how long ago its data came. What has waited there, and the
 take now, say whether a request would be answered in time; what would not is refused at once, which costs a tenth
 of answering it and lets the others be in time. One slow receiver among fast ones makes nobody be refused.
 
-A moment's jam clears by itself. But where for half a second there was enough in hand to be busy for a while, or
-nobody at all could be answered within the longest wait, more comes than can be answered: then, until that is over,
-that wait counts as everybody's deadline.
+A moment's jam clears by itself. But where there is enough in hand to be busy for a while and even the fastest answers
+take long, or where in three windows in a row nobody at all could be answered within the longest wait, more comes than
+can be answered: then, until that is over, that wait counts as everybody's deadline, and what is in hand at the rate
+of answers says how long another one would take.
 """
 
 import asyncio
@@ -19,10 +20,12 @@ WINDOW_SECONDS: Final = 0.1
 PRESSURE_SECONDS: Final = 0.1
 """Faster than this nobody is refused, whatever little time he gives."""
 BUSY_IN_HAND: Final = 1_024
-WINDOWS_OF_OVERLOAD: Final = 5
+WINDOWS_OF_JAM: Final = 3
 """In a row, for it to be no moment's jam."""
 SHARE_OF_RELIEF: Final = 0.25
 """Of the longest wait: who can be answered sooner meets no overload any more."""
+SHARE_OF_THE_LATEST: Final = 0.3
+"""Of a window in the rate of answers."""
 LEAST_IN_HAND: Final = 64
 """With fewer in hand nobody has waited for long."""
 
@@ -40,17 +43,30 @@ class Pace:
         self.in_hand = 0
         """Requests that are being worked on."""
         self.is_overloaded = False
-        self._fastest = float("inf")
+        self._jammed = 0
+        """Windows in a row."""
         self._expected = 0.0
-        self._soonest = float("inf")
-        """What the luckiest of this window would take from when it was sent."""
-        self._windows_of_overload = 0
+        """Seconds that the fastest answers took in the last window with answers; 0 where there was none."""
+        self._rate = 0.0
+        """Answers a second, lately."""
         self._timer: asyncio.TimerHandle | None = None
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._answers = 0
+        self._fastest = float("inf")
+        self._soonest = float("inf")
+        """What the luckiest would take from when it was sent."""
 
     @property
     def is_busy(self) -> bool:
         """Whether there is enough in hand to be busy for a while."""
         return self.in_hand >= self._busy_in_hand
+
+    @property
+    def _next_takes(self) -> float:
+        """Seconds that one more would take, at the rate of answers."""
+        return self.in_hand / max(self._rate, 1.0)
 
     def start(self) -> None:
         """Begins to look at the clock; in the event loop that answers."""
@@ -62,20 +78,23 @@ class Pace:
 
     def answered(self, seconds: float) -> None:
         """One request was answered as it should be, ``seconds`` after it had been read."""
+        self._answers += 1
         self._fastest = min(self._fastest, seconds)
 
     def is_too_late_for(self, waited: float, left: float) -> bool:
         """Whether what has ``waited`` and has ``left`` seconds from now on would most likely be answered too late."""
         late = waited + self._expected
         self._soonest = min(self._soonest, late)
-        if late <= PRESSURE_SECONDS:
-            return False
-        return self._expected > left or (self.is_overloaded and late > self._most_wait)
+        if self.is_overloaded and waited + self._next_takes > self._most_wait:
+            return True
+        return late > PRESSURE_SECONDS and self._expected > left
 
     def waited(self, connection: socket.socket | None) -> float:
         """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
         if self.in_hand < LEAST_IN_HAND or connection is None or not hasattr(socket, "TCP_INFO"):
             return 0.0
+        if self.is_overloaded and self._next_takes > self._most_wait:
+            return 0.0  # it is refused anyway
         try:
             information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
         except OSError:  # no TCP, or gone
@@ -89,14 +108,15 @@ class Pace:
         self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._look)
 
     def _look(self) -> None:
-        # what refusing itself takes, when it takes long, is no reason to refuse all
-        self._expected = 0.0 if self._fastest == float("inf") else min(self._fastest, self._most_wait / 2)
+        self._expected = 0.0 if self._fastest == float("inf") else self._fastest
+        self._rate += (self._answers / WINDOW_SECONDS - self._rate) * SHARE_OF_THE_LATEST
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
-        is_too_much = self.is_busy or soonest > self._most_wait
-        self._windows_of_overload = self._windows_of_overload + 1 if is_too_much else 0
-        if self._windows_of_overload >= WINDOWS_OF_OVERLOAD:
+        relief = self._most_wait * SHARE_OF_RELIEF
+        is_slow_and_busy = self.is_busy and self._fastest > relief
+        self._jammed = self._jammed + 1 if soonest > self._most_wait else 0
+        if is_slow_and_busy or self._jammed >= WINDOWS_OF_JAM:
             self.is_overloaded = True
-        elif not is_too_much and soonest <= self._most_wait * SHARE_OF_RELIEF:
+        elif soonest <= relief:
             self.is_overloaded = False
-        self._fastest = self._soonest = float("inf")
+        self._begin_window()
         self._set_timer()

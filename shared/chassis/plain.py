@@ -19,6 +19,7 @@ _HEAD: Final = re.compile(
     r"(GET|POST|PUT|DELETE) ((?:/[A-Za-z0-9_-]+)+)(?:\?([A-Za-z0-9._~%=&+:@/-]*))? HTTP/1\.1"
     r"((?:\r\n[A-Za-z0-9-]+: [!-~][ -~]*)+)\Z"
 )
+_FIELDS: Final = re.compile(r"\r\n([A-Za-z0-9-]+): ([!-~][ -~]*)").findall
 _LENGTH: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z")
 
 # what changes how the connection goes on, or what comes on it
@@ -64,8 +65,11 @@ def plain(data: bytes) -> Plain | None:
     connection = headers.get(hdrs.CONNECTION, "keep-alive").lower()
     if connection not in {"keep-alive", "close"}:
         return None
+    length = headers.get(hdrs.CONTENT_LENGTH, "0")
+    if not _LENGTH.match(length):
+        return None
     body = data[end + 4 :]
-    missing = int(headers.get(hdrs.CONTENT_LENGTH, 0)) - len(body)
+    missing = int(length) - len(body)
     if missing < 0:  # another request has begun
         return None
     return Plain(method, path, query or "", headers, body, missing, connection == "close")
@@ -74,10 +78,8 @@ def plain(data: bytes) -> Plain | None:
 def _headers(lines: str) -> CIMultiDict[str] | None:
     if " \r\n" in lines or lines[-1] == " ":
         return None
-    fields = [line.split(": ", 1) for line in lines[2:].split("\r\n")]
-    by_name = {name.lower(): value for name, value in fields}
-    if len(by_name) != len(fields) or "host" not in by_name or not _NOT_PLAIN.isdisjoint(by_name):
+    fields = _FIELDS(lines)
+    names = {name.lower() for name, _ in fields}
+    if len(names) != len(fields) or "host" not in names or not _NOT_PLAIN.isdisjoint(names):
         return None
-    if not _LENGTH.match(by_name.get("content-length", "0")):
-        return None
-    return CIMultiDict((name, value) for name, value in fields)
+    return CIMultiDict(fields)

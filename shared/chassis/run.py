@@ -143,7 +143,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         server = runner.server
         assert isinstance(server, Server)  # noqa: S101 - set up above
         service = app[SERVICE]
-        doors = Doors(server, listener, service.tls, lambda: service.pace.is_busy)
+        doors = Doors(server, listener, service.tls)
         doors.open()
         watching = asyncio.create_task(doors.keep_current())
         yield

@@ -77,6 +77,8 @@ class Lines:
         self.file = file
         self._held: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When the timer ends, on the monotonic clock."""
         self._flushed = 0.0
 
     def write(self, line: bytes, *, now: bool) -> None:
@@ -93,10 +95,12 @@ class Lines:
             self._flush_in(LEAST_SECONDS_BETWEEN if now else FLUSH_SECONDS)
 
     def _flush_in(self, seconds: float) -> None:
-        if self._timer is not None and self._timer.when() <= asyncio.get_running_loop().time() + seconds:
+        due = time.monotonic() + seconds
+        if self._timer is not None and self._due <= due:
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._due = due
         try:
             self._timer = asyncio.get_running_loop().call_later(seconds, self.flush)
         except RuntimeError:  # no loop runs: before the start, after the end

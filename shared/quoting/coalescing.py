@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from chassis.errors import UnavailableError, UpstreamTimeoutError
 
-WINDOW: Final = 2
+WINDOW: Final = 4
 MOST_ITEMS: Final = 64
 MOST_WAITING: Final = 4_096
 MOST_OPEN: Final = 256
