@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.names import WORKLOADS
 
-ROUNDS, SECONDS = 3, 10
+ROUNDS, SECONDS = 3, 5
 QUICK_ROUNDS, QUICK_SECONDS = 1, 2
 MINUTE_SECONDS, QUICK_MINUTE_SECONDS = 60, 3
 MOST_CONNECTIONS: Final = 10_000
