@@ -91,6 +91,10 @@ class Service:
     def in_hand(self, number: int) -> None:
         self.pace.in_hand = number
 
+    def headers(self, trace_id: str) -> dict[str, str]:
+        """What every reply carries."""
+        return {TRACE_HEADER: trace_id, hdrs.SERVER: self.name, **self.announces}
+
     def refuse_new(self) -> None:
         """Raises UnavailableError where the service stops or has its hands full."""
         if self.is_closed:
@@ -230,9 +234,7 @@ async def gate(
 
 def finish(response: web.StreamResponse, service: Service, exchange: Exchange) -> None:
     """What every reply carries."""
-    response.headers[TRACE_HEADER] = exchange.trace_id
-    response.headers[hdrs.SERVER] = service.name
-    response.headers.update(service.announces)
+    response.headers.update(service.headers(exchange.trace_id))
     response.headers.update(exchange.reply_headers)
     if service.is_leaving:
         response.force_close()
@@ -254,9 +256,7 @@ def refused(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()
     headers = {
         hdrs.CONTENT_TYPE: JSON,
         **error_headers(error, service.name),
-        TRACE_HEADER: trace_id,
-        hdrs.SERVER: service.name,
-        **service.announces,
+        **service.headers(trace_id),
     }
     return Response(error.status, headers, error_object(error, service.name, trace_id))
 

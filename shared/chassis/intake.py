@@ -16,7 +16,6 @@ from chassis.asked import Asked, Response
 from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
 from chassis.messages import Message, Reply
-from chassis.telemetry import TRACE_HEADER
 
 
 class Route(Protocol):
@@ -180,9 +179,7 @@ async def _answered(service: Service, asked: Asked, route: Route) -> Response:
     reply = await take(service, message, route)
     headers = {
         hdrs.CONTENT_TYPE: reply.content_type,
-        TRACE_HEADER: message.trace_id,
-        hdrs.SERVER: service.name,
-        **service.announces,
+        **service.headers(message.trace_id),
         **message.reply_headers,
     }
     if reply.headers:
