@@ -49,12 +49,6 @@ def is_amount(value: str) -> None:
         raise ValidationError("must be above zero")
 
 
-def is_non_negative_amount(value: str) -> None:
-    """The same for an amount that may be nothing."""
-    if value.strip("0.") or not AMOUNT.match(value):
-        is_amount(value)
-
-
 def is_currency(value: str) -> None:
     if value not in exponents():
         raise ValidationError("must be an ISO 4217 currency that has a minor unit, in upper case")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
 from dfsp_api.repository import NewQuote, Payment
 from dfsp_api.reservation import fingerprint, quote_uuid
+from support.answers import Whole
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
 from support.serving import served
 from support.settings import load
@@ -42,17 +43,7 @@ percent = "5"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, as it came."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
+class Answer(Whole):
     @property
     def outcome(self) -> tuple[int, str | None]:
         """Status, and the error's id where it is one."""

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from chassis.settings import load
 from integrations.app import DELIVERER, SENDER, IntegrationsSettings, create_app
+from support.answers import Whole
 from support.serving import Answer, Seen, Stub, reply, served
 
 PATIENCE_SECONDS: Final = 60.0
@@ -62,15 +63,7 @@ def typed(type_: str, status: int = 422, **headers: str) -> Answer:
 
 
 @dataclass(frozen=True)
-class Got:
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
+class Got(Whole):
     @property
     def faults(self) -> dict[str, str]:
         """Field to what is wrong with it."""

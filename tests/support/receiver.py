@@ -15,6 +15,7 @@ import asyncpg
 
 from chassis.settings import load
 from signal_receiver.app import ReceiverSettings, create_app
+from support.answers import Whole
 from support.messages import basic
 from support.serving import served
 
@@ -53,17 +54,7 @@ _ids = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, as it came."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
+class Answer(Whole):
     @property
     def outcome(self) -> tuple[int, str | None]:
         """Status, and the typed error's type where it is one."""
