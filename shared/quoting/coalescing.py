@@ -1,8 +1,9 @@
 """Many waiting items, few round trips.
 
 An item that comes when fewer than ``window`` round trips are under way leaves at once, with what came in the same
-turn of the event loop. Items that come while the window is full wait, and leave together when a slot is free. There is no timer to wait for company: an
-idle chain adds no delay, and a busy one makes its batches as large as its load.
+turn of the event loop and in the turns right after it. Items that come while the window is full wait, and leave
+together when a slot is free. There is no timer to wait for company: an idle chain adds no delay, and a busy one makes
+its batches as large as its load.
 """
 
 import asyncio
@@ -92,10 +93,20 @@ class Coalescer(Generic[V, R]):
         item: Item[V, R] = Item(value, deadline)
         self._waiting.append(item)
         if self._has_slot and not self._is_starting:
-            # what comes in one turn of the loop, as from one batch, leaves together
             self._is_starting = True
-            asyncio.get_running_loop().call_soon(self._start_waiting)
+            asyncio.get_running_loop().call_soon(self._start_when_quiet, len(self._waiting))
         return item.result
+
+    def _start_when_quiet(self, before: int) -> None:
+        """Starts once a turn of the loop has brought nothing more, or enough for a whole batch.
+
+        A batch costs each hop as much as a dozen lines do, so what comes in a burst leaves together.
+        """
+        waiting = len(self._waiting)
+        if before < waiting < self.most:
+            asyncio.get_running_loop().call_soon(self._start_when_quiet, waiting)
+        else:
+            self._start_waiting()
 
     @property
     def _has_slot(self) -> bool:
