@@ -1,7 +1,7 @@
 """The payee role: prices, reserves, executes and looks up quotes (Quote API §II, §III)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, q
 from dfsp_api.together import Together
 from quoting import accepting
 from quoting.call import Call, Operation
+from quoting.express import Passage
 from quoting.server import add_chain, create_chain_app
 from quoting.settings import ChainSettings
 
@@ -84,7 +85,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
 
     app.cleanup_ctx.append(database)
     app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
-    add_chain(app, payee.answer)
+    add_chain(app, payee.answer, payee.start)
     return app
 
 
@@ -121,27 +122,54 @@ class Payee:
                 content = await self._look_up(call)
             case _:
                 content = await self._reserve(call)
-        return Reply(200, orjson.dumps(content))
+        return _told(content)
+
+    def start(self, passage: Passage) -> bool:
+        """Executions, and reservations that have a price."""
+        call, namespace = passage.call, self.quotes.known_namespace
+        if call.operation is Operation.EXECUTE:
+            parameters, payment = _payment(call)
+            passage.value = payment
+            passage.reply = lambda quote: _told(executed(quote, call.caller, parameters))
+            self._together.start_executing(passage)
+        elif namespace is not None:
+            new = passage.value = self._new_quote(call, namespace)
+            passage.reply = lambda quote: _told(reserved(quote, call.operation, new.fingerprint))
+            self._together.start_reserving(passage)
+        else:
+            return False
+        return True
 
     async def close(self) -> None:
         await self._together.close()
         await self.database.close()
 
     async def _reserve(self, call: Call) -> object:
-        request = accepting.reservation(call.body or b"")
-        wanted = fingerprint(request)
-        uuid = quote_uuid(await self.quotes.namespace(), call.caller, call.idempotency_key or "")
+        namespace = await self.quotes.namespace()
         try:
-            terms = self._price(call.operation, request)
+            new = self._new_quote(call, namespace)
         except (NoFeeScheduleError, AmountOutOfRangeError):
             # a repetition gets its quote, whatever today's fees are
-            quote = await self._together.find(uuid, call.deadline)
+            wanted = fingerprint(accepting.reservation(call.body or b""))
+            quote = await self._together.find(_uuid(call, namespace), call.deadline)
             if quote is None:
                 raise
         else:
-            new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms)
+            wanted = new.fingerprint
             quote = await self._together.reserve(new, call.deadline)
         return reserved(quote, call.operation, wanted)
+
+    def _new_quote(self, call: Call, namespace: bytes) -> NewQuote:
+        """Raises InvalidBodyError; NoFeeScheduleError and AmountOutOfRangeError where there is no price."""
+        request = accepting.reservation(call.body or b"")
+        return NewQuote(
+            _uuid(call, namespace),
+            call.caller,
+            OPERATIONS[call.operation],
+            fingerprint(request),
+            request,
+            self._price(call.operation, request),
+        )
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
         if operation is Operation.QUOTE_SOURCE_AMOUNT:
@@ -149,16 +177,8 @@ class Payee:
         return self._fees.price_destination(request)
 
     async def _execute(self, call: Call) -> object:
-        payment = accepting.payment(call.body or b"")
-        uuid = UUID(call.uuid)
-        item = Payment(
-            uuid,
-            call.caller,
-            fingerprint(payment),
-            payment.get("sourceAmount"),
-            payment.get("destinationAmount"),
-        )
-        return executed(await self._together.execute(item, call.deadline), call.caller, payment)
+        parameters, payment = _payment(call)
+        return executed(await self._together.execute(payment, call.deadline), call.caller, parameters)
 
     async def _look_up(self, call: Call) -> object:
         quote = await self._together.find(UUID(call.uuid), call.deadline)
@@ -173,3 +193,23 @@ class Payee:
                     await asyncio.sleep(0.01)
             except (QuotingError, asyncpg.PostgresError) as error:
                 on_fault("retention", cause=str(getattr(error, "cause", None) or error))
+
+
+def _uuid(call: Call, namespace: bytes) -> UUID:
+    return quote_uuid(namespace, call.caller, call.idempotency_key or "")
+
+
+def _payment(call: Call) -> tuple[Mapping[str, str], Payment]:
+    """The parameters, and what they ask for. Raises InvalidBodyError."""
+    parameters = accepting.payment(call.body or b"")
+    return parameters, Payment(
+        UUID(call.uuid),
+        call.caller,
+        fingerprint(parameters),
+        parameters.get("sourceAmount"),
+        parameters.get("destinationAmount"),
+    )
+
+
+def _told(content: object) -> Reply:
+    return Reply(200, orjson.dumps(content))

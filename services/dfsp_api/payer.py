@@ -5,13 +5,11 @@ from typing import Final
 import environ
 from aiohttp import web
 
-from chassis.messages import Reply
 from chassis.schemas import check_query
 from chassis.settings import base_url, whole
 from quoting import accepting, schemas
 from quoting.call import Call, Operation
 from quoting.forwarder import ForwarderSettings, forwarder
-from quoting.link import Link
 
 NAME: Final = "dfsp-api"
 LOG_NAME: Final = "dfsp-api-payer"
@@ -28,11 +26,11 @@ class PayerSettings(ForwarderSettings):
 
 
 def create_app(settings: PayerSettings) -> web.Application:
-    async def forward(call: Call, link: Link) -> Reply:
+    def aim(call: Call) -> tuple[Call, str]:
         check(call)
-        return await link.send(call, settings.next_hop)
+        return call, settings.next_hop
 
-    return forwarder(NAME, settings, forward, next_service="spsp-client-proxy", log_name=LOG_NAME)
+    return forwarder(NAME, settings, aim, next_service="spsp-client-proxy", log_name=LOG_NAME)
 
 
 def check(call: Call) -> None:

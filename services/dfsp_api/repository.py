@@ -127,8 +127,13 @@ class Repository:
         self._ttl = ttl
         self._namespace: bytes | None = None
 
+    @property
+    def known_namespace(self) -> bytes | None:
+        """The 32 random bytes that the database keeps for uuids, once they have been read."""
+        return self._namespace
+
     async def namespace(self) -> bytes:
-        """The 32 random bytes that the database keeps for uuids."""
+        """Likewise, read if they have not been."""
         if self._namespace is None:
             rows = await self._database.fetch(NAMESPACE)
             self._namespace = bytes(rows[0]["secret"])

@@ -20,6 +20,7 @@ from chassis.errors import (
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    UnavailableError,
 )
 from quoting.call import Operation
 from quoting.schemas import PARAMETERS, same_amount
@@ -74,12 +75,14 @@ def plain(amount: str) -> str:
     return amount.rstrip("0").rstrip(".") if "." in amount else amount
 
 
-def reserved(quote: Quote, operation: Operation, wanted: bytes) -> Mapping[str, object]:
+def reserved(quote: Quote | None, operation: Operation, wanted: bytes) -> Mapping[str, object]:
     """The reply to a reservation whose key has this quote; ``wanted`` is its own fingerprint.
 
     Raises IdempotencyKeyReusedError where the quote belongs to another request, QuoteExpiredError where
-    retention has taken its terms.
+    retention has taken its terms, UnavailableError where there is none after all.
     """
+    if quote is None:
+        raise UnavailableError(cause="a quote was neither inserted nor found")
     if quote.operation != OPERATIONS[operation] or quote.fingerprint != wanted:
         raise IdempotencyKeyReusedError
     if quote.request is None:

@@ -44,12 +44,17 @@ class Together:
         self._execute = self._coalescer(quotes.execute, _uuid)
         self._find = self._coalescer(quotes.find, lambda uuid: uuid)
 
-    async def reserve(self, new: NewQuote, deadline: float) -> Quote:
+    async def reserve(self, new: NewQuote, deadline: float) -> Quote | None:
         """The quote under ``new.uuid``, new or old; committed. Begun before ``deadline`` or never."""
-        quote = await self._reserve.ask(new, deadline)
-        if quote is None:
-            raise UnavailableError(cause="a quote was neither inserted nor found")
-        return quote
+        return await self._reserve.ask(new, deadline)
+
+    def start_reserving(self, item: Item[NewQuote, Quote | None]) -> None:
+        """Likewise for an item, which gets its quote."""
+        self._reserve.add(item)
+
+    def start_executing(self, item: Item[Payment, Quote | None]) -> None:
+        """Likewise."""
+        self._execute.add(item)
 
     async def execute(self, payment: Payment, deadline: float) -> Quote | None:
         """The quote under ``payment.uuid``, executed if it may be."""

@@ -13,12 +13,10 @@ from aiohttp import web
 
 from chassis.body import flat, members, without_last, write
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
-from chassis.messages import Reply
 from chassis.settings import base_urls, whole
 from chassis.telemetry import url_for_log
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.forwarder import forwarder
-from quoting.link import Link
 from quoting.settings import ChainSettings
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -37,14 +35,14 @@ class SpspClientSettings(ChainSettings):
 
 
 def create_app(settings: SpspClientSettings) -> web.Application:
-    async def forward(call: Call, link: Link) -> Reply:
+    def aim(call: Call) -> tuple[Call, str]:
         call, url = take_submission_url(call)
-        return await link.send(call, allowed_base(url, call.path, settings.submission_urls))
+        return call, allowed_base(url, call.path, settings.submission_urls)
 
     return forwarder(
         "spsp-client",
         settings,
-        forward,
+        aim,
         next_service="spsp-server",
         query=(IDENTIFIER_TYPE, IDENTIFIER, SUBMISSION_URL),
     )

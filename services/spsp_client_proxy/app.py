@@ -16,6 +16,7 @@ from chassis.schemas import check, check_query
 from chassis.settings import base_url, number, one_of, whole
 from quoting.accepting import is_receiver
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
+from quoting.express import Passage
 from quoting.forwarder import ForwarderSettings
 from quoting.link import Link
 from quoting.schemas import RECEIVER
@@ -69,10 +70,18 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
     link = Link(lambda: app[PEERS], NAME, "spsp-client")
 
     async def answer(call: Call) -> Reply:
-        base = await app[DIRECTORY].receiver_of(call, *receiver(call))
+        directory = app[DIRECTORY]
+        base = await directory.receiver_of(call, directory.key(call, *receiver(call)))
         return await link.send(submitted_to(call, base + call.path), settings.next_hop)
 
-    add_chain(app, answer)
+    def start(passage: Passage) -> bool:
+        call, directory = passage.call, app[DIRECTORY]
+        base = directory.known(directory.key(call, *receiver(call)))
+        if base is None:
+            return False
+        return link.start(passage, submitted_to(call, base + call.path), settings.next_hop)
+
+    add_chain(app, answer, start)
     return app
 
 

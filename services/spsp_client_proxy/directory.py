@@ -52,17 +52,24 @@ class Directory:
         self._secret = secrets.token_bytes(32)  # credentials are never keys in clear
         self._epoch = 0
 
-    async def receiver_of(self, call: Call, identifier_type: str, identifier: str) -> str:
-        """Base URL of the receiver's default DFSP.
+    def key(self, call: Call, identifier_type: str, identifier: str) -> Key:
+        """Who asks for whom."""
+        digest = hashlib.blake2b(
+            call.authorization.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=32
+        ).digest()
+        return digest, identifier_type, identifier
+
+    def known(self, key: Key) -> str | None:
+        """Base URL of the receiver's default DFSP where it is remembered."""
+        return self._remembered.get(key)
+
+    async def receiver_of(self, call: Call, key: Key) -> str:
+        """Base URL of the receiver's default DFSP, remembered or asked for.
 
         Raises ReceiverNotFoundError, UnauthorizedError, and UpstreamError where the directory gives no
         answer.
         """
-        digest = hashlib.blake2b(
-            call.authorization.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=32
-        ).digest()
-        key = (digest, identifier_type, identifier)
-        known = self._remembered.get(key)
+        known = self.known(key)
         if known is not None:
             return known
         look_up = self._under_way.get(key)

@@ -133,6 +133,20 @@ class Credentials:
         self._under_way: dict[bytes, asyncio.Task[bool]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
 
+    def known(self, header: str) -> str | None:
+        """The caller's name where this Authorization header was found right lately, else None."""
+        return self._known(self._digest(header))
+
+    def _digest(self, header: str) -> bytes:
+        return hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._key).digest()
+
+    def _known(self, digest: bytes) -> str | None:
+        now = self._clock()
+        if self._users.changed(now):
+            self._remembered.clear()
+        caller, until = self._remembered.get(digest, _NOBODY)
+        return caller if until > now else None
+
     async def check(self, headers: Sequence[str], address: str) -> str:
         """The caller's name. ``headers`` are all Authorization headers of the request, as received.
 
@@ -140,15 +154,12 @@ class Credentials:
         TooManyRequestsError after 100 wrong passwords a minute for one name and address, and where too many
         passwords wait to be checked.
         """
-        now = self._clock()
-        if self._users.changed(now):
-            self._remembered.clear()
         if len(headers) != 1:
             raise UnauthorizedError
-        digest = hashlib.blake2b(headers[0].encode("utf-8", "surrogateescape"), key=self._key).digest()
-        caller, until = self._remembered.get(digest, _NOBODY)
-        if until > now:
-            return caller
+        digest = self._digest(headers[0])
+        known = self._known(digest)
+        if known is not None:
+            return known
         name, password = parse_basic(headers[0])
         await self._check_password(digest, name, password, address)
         self._remember(digest, name)

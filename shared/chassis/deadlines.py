@@ -7,7 +7,7 @@ one timer for all that end within the same few milliseconds, and nothing to canc
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 TICK_SECONDS: Final = 0.004
 """How much later than its deadline a wait may end."""
@@ -19,7 +19,7 @@ class Deadlines:
     """The deadlines of one event loop, on the monotonic clock."""
 
     def __init__(self) -> None:
-        self._watched: dict[int, set[_Watched]] = {}
+        self._watched: dict[int, set[Limited]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -28,12 +28,8 @@ class Deadlines:
         """What ``work`` gives. Cancels it and raises TimeoutError once ``deadline`` has passed."""
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
-        tick = int(deadline / TICK_SECONDS) + 1
         watched = _Watched(task)
-        group = self._watched.get(tick)
-        if group is None:
-            group = self._new_group(tick)
-        group.add(watched)
+        tick = self.watch(watched, deadline)
         try:
             return await work
         except asyncio.CancelledError as error:
@@ -44,11 +40,25 @@ class Deadlines:
         finally:
             if watched.is_over:  # however work ended: our own cancellation ends here
                 task.uncancel()
-            group.discard(watched)
-            if not group and self._watched.get(tick) is group:
+            self.forget(watched, tick)
+
+    def watch(self, work: "Limited", deadline: float) -> int:
+        """Ends ``work`` once ``deadline`` has passed, unless it is forgotten with what this returns."""
+        tick = int(deadline / TICK_SECONDS) + 1
+        group = self._watched.get(tick)
+        if group is None:
+            group = self._new_group(tick)
+        group.add(work)
+        return tick
+
+    def forget(self, work: "Limited", tick: int) -> None:
+        group = self._watched.get(tick)
+        if group is not None:
+            group.discard(work)
+            if not group:
                 del self._watched[tick]
 
-    def _new_group(self, tick: int) -> "set[_Watched]":
+    def _new_group(self, tick: int) -> "set[Limited]":
         group = self._watched[tick] = set()
         if self._timer is None or tick < self._next:
             self._set_timer(tick)
@@ -65,9 +75,8 @@ class Deadlines:
         self._timer = None
         now = time.monotonic()
         for tick in [tick for tick in self._watched if tick * TICK_SECONDS <= now]:
-            for watched in self._watched.pop(tick):
-                watched.is_over = True
-                watched.task.cancel()
+            for work in self._watched.pop(tick):
+                work.end()
         if self._watched:
             self._set_timer(min(self._watched))
 
@@ -76,10 +85,23 @@ class Deadlines:
             self._timer.cancel()
 
 
+class Limited(Protocol):
+    """What may last until its deadline."""
+
+    def end(self) -> None:
+        """Called once, after the deadline; must not raise."""
+
+
 class _Watched:
+    """A task."""
+
     __slots__ = ("cancelling", "is_over", "task")
 
     def __init__(self, task: "asyncio.Task[object]") -> None:
         self.task = task
         self.cancelling = task.cancelling()
         self.is_over = False
+
+    def end(self) -> None:
+        self.is_over = True
+        self.task.cancel()

@@ -112,20 +112,42 @@ async def take(service: Service, message: Message, route: Route) -> Reply:
         reply = refusal(as_error(raised), service, message.trace_id)
     finally:
         pace.in_hand -= 1
+    tell(service, message, route.pattern, reply)
+    return reply
+
+
+class Told(Protocol):
+    """What is told of a message that has been answered."""
+
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def caller(self) -> str | None: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def began(self) -> float: ...
+    @property
+    def waited(self) -> float: ...
+
+
+def tell(service: Service, message: Told, pattern: str, reply: Reply) -> None:
+    """Tells operators, and who looks for overload, how it went; ``pattern`` is the route's."""
     seconds = time.monotonic() - message.began
     if reply.status == 200:  # noqa: PLR2004 - what is refused may be so at once
-        pace.answered(seconds - message.waited)
+        service.pace.answered(seconds - message.waited)
     service.telemetry.request(
         trace_id=message.trace_id,
         caller=message.caller,
         method=message.method if message.method in hdrs.METH_ALL else "OTHER",
-        path=service.shown_path(message.path, route.pattern),
-        route=route.pattern,
+        path=service.shown_path(message.path, pattern),
+        route=pattern,
         status=reply.status,
         seconds=seconds,
         error=(reply.error_id, reply.cause) if reply.error_id is not None else None,
     )
-    return reply
 
 
 def refusal(error: QuotingError, service: Service, trace_id: str) -> Reply:

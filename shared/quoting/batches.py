@@ -5,8 +5,8 @@ The envelope needs no credentials and gives no rights: each line meets what it w
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -36,8 +36,10 @@ from quoting.lines import (
     MEDIA_TYPE,
     MOST_BATCH_BYTES,
     AnswerLine,
+    PlainLine,
     RequestLine,
     answer_line,
+    read_plain,
     read_request,
     split,
 )
@@ -47,13 +49,22 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 MOST_ID_SHOWN: Final = 64
 
 
-def add_batches(app: web.Application, routes: Routes, most_lines: int) -> None:
+class Express(Protocol):
+    """Answers lines that are plainly right without a task for each."""
+
+    def begin(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
+        """Whether the line is on its way, and its answer will be ``put``; nothing has been done where it is not."""
+
+
+def add_batches(
+    app: web.Application, routes: Routes, most_lines: int, express: Express | None = None
+) -> None:
     """Takes batches of messages to ``routes``, and says so on every reply; 0 lines: takes none."""
     if not most_lines:
         return
     service = app[SERVICE]
     service.announces[BATCH_HEADER] = str(most_lines)
-    batches = _Batches(service, routes, most_lines)
+    batches = _Batches(service, routes, most_lines, express)
 
     def direct(asked: Asked) -> Awaitable[Response] | None:
         return batches.serve(asked) if asked.path == BATCH_PATH else None
@@ -89,8 +100,9 @@ class LineMessage(Message):
 
 
 class _Batches:
-    def __init__(self, service: Service, routes: Routes, most_lines: int) -> None:
+    def __init__(self, service: Service, routes: Routes, most_lines: int, express: Express | None) -> None:
         self._service = service
+        self._express = express
         self._routes = routes
         self._most_lines = most_lines
         self._under_way: set[asyncio.Task[None]] = set()
@@ -144,6 +156,8 @@ class _Batches:
         loop = asyncio.get_running_loop()
         seen: set[int | str] = set()
         for number, line in enumerate(lines, 1):
+            if self._is_begun_at_once(line, seen, answers):
+                continue
             try:
                 asked = read_request(line)
             except LINE_ERRORS as error:
@@ -157,12 +171,21 @@ class _Batches:
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
+    def _is_begun_at_once(self, line: bytes, seen: set[int | str], answers: "_Answers") -> bool:
+        plain = read_plain(line) if self._express is not None else None
+        if self._express is None or plain is None or plain.id in seen:
+            return False
+        is_begun = self._express.begin(plain, answers.put)
+        if is_begun:
+            seen.add(plain.id)
+        return is_begun
+
     async def _one(self, asked: RequestLine, address: str, answers: "_Answers") -> None:
         answered = b""  # whatever fails, nobody waits for this line any more
         try:
             message = LineMessage(asked, address)
             reply = await take(self._service, message, self._route(asked, message))
-            answered = _line_of(asked.id, reply, message)
+            answered = line_of(asked.id, reply, message.trace_id, message.reply_headers)
         finally:
             answers.put(answered)
 
@@ -195,13 +218,11 @@ def _misfit(asked: RequestLine) -> QuotingError | None:
     return None
 
 
-def _line_of(id_: int | str, reply: Reply, message: Message) -> bytes:
-    headers = {
-        hdrs.CONTENT_TYPE: reply.content_type,
-        TRACE_HEADER: message.trace_id,
-        **message.reply_headers,
-        **dict(reply.headers),
-    }
+def line_of(id_: int | str, reply: Reply, trace_id: str, reply_headers: Mapping[str, str]) -> bytes:
+    """The answer to a line; ``reply_headers`` are what each reply to it carries."""
+    headers = {hdrs.CONTENT_TYPE: reply.content_type, TRACE_HEADER: trace_id, **reply_headers}
+    if reply.headers:
+        headers.update(reply.headers)
     return answer_line(AnswerLine(id_, reply.status, headers, reply.body.decode("utf-8", "replace")))
 
 

@@ -27,25 +27,44 @@ R = TypeVar("R")
 
 
 class Item(Generic[V, R]):
-    """One value that waits for its result."""
+    """One value that waits for its result; the first end that it is given counts."""
 
-    __slots__ = ("deadline", "result", "value")
+    __slots__ = ("deadline", "value")
 
     def __init__(self, value: V, deadline: float) -> None:
         self.value = value
         self.deadline = deadline
-        self.result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
     @property
     def is_settled(self) -> bool:
         """Answered, or nobody waits any more."""
-        return self.result.done()
+        raise NotImplementedError
+
+    def settle(self, result: R) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        raise NotImplementedError
 
     def is_wanted(self, now: float) -> bool:
         """Whether somebody waits for it who has time; one whose time has ended is told so."""
         if self.deadline <= now:
             self.fail(UpstreamTimeoutError())
         return not self.is_settled
+
+
+class Awaited(Item[V, R]):
+    """One whose result is a future."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, value: V, deadline: float) -> None:
+        super().__init__(value, deadline)
+        self.result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_settled(self) -> bool:
+        return self.result.done()
 
     def settle(self, result: R) -> None:
         if not self.result.done():
@@ -85,17 +104,22 @@ class Coalescer(Generic[V, R]):
         self._open: set[asyncio.Task[None]] = set()
 
     def ask(self, value: V, deadline: float) -> asyncio.Future[R]:
-        """The result of one value, to be awaited; what has not left by ``deadline``, on the monotonic clock, never
-        does. Raises what `send_many` failed the item with; UnavailableError where too many wait already.
+        """The result of one value, to be awaited. Raises what `send_many` failed the item with, and as `add`."""
+        item: Awaited[V, R] = Awaited(value, deadline)
+        self.add(item)
+        return item.result
+
+    def add(self, item: Item[V, R]) -> None:
+        """Takes an item; what has not left by its deadline, on the monotonic clock, never does.
+
+        Raises UnavailableError where too many wait already.
         """
         if len(self._waiting) >= MOST_WAITING:
             raise UnavailableError(cause=f"{MOST_WAITING} wait already")
-        item: Item[V, R] = Item(value, deadline)
         self._waiting.append(item)
         if self._has_slot and not self._is_starting:
             self._is_starting = True
             asyncio.get_running_loop().call_soon(self._start_when_quiet, len(self._waiting))
-        return item.result
 
     def _start_when_quiet(self, before: int) -> None:
         """Starts once a turn of the loop has brought nothing more, or enough for a whole batch.

@@ -1,6 +1,6 @@
 """A service that hands every call to one next hop: all that spsp-server and spsp-server-backend are."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import environ
 from aiohttp import web
@@ -11,8 +11,6 @@ from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
 from quoting.link import Link
 from quoting.server import PEERS, add_chain, create_chain_app
 from quoting.settings import ChainSettings
-
-Forward = Callable[[Call, Link], Awaitable[Reply]]
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -25,24 +23,24 @@ class ForwarderSettings(ChainSettings):
 def forwarder(
     name: str,
     settings: ChainSettings,
-    forward: Forward,
+    aim: Callable[[Call], tuple[Call, str]],
     *,
     next_service: str,
     log_name: str | None = None,
     query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
 ) -> web.Application:
-    """An app that answers every call with what ``forward`` brings back over its link."""
+    """An app that sends every call where ``aim`` says, as that says; a QuotingError that it raises is the answer."""
     app = create_chain_app(name, settings, log_name=log_name, query=query)
 
     link = Link(lambda: app[PEERS], name, next_service)
-    add_chain(app, lambda call: forward(call, link))
+
+    async def answer(call: Call) -> Reply:
+        return await link.send(*aim(call))
+
+    add_chain(app, answer, lambda passage: link.start(passage, *aim(passage.call)))
     return app
 
 
-def unchanged(to: str) -> Forward:
+def unchanged(to: str) -> Callable[[Call], tuple[Call, str]]:
     """Sends each call as it came to ``to``."""
-
-    async def forward(call: Call, link: Link) -> Reply:
-        return await link.send(call, to)
-
-    return forward
+    return lambda call: (call, to)

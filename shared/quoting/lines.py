@@ -1,7 +1,7 @@
 """The lines of a batch (wire.md §8): one request or one answer each, as JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -36,11 +36,37 @@ class AnswerLine(msgspec.Struct, frozen=True):
     line: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class PlainHeaders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a service of ours sends with a call, and nothing else."""
+
+    authorization: str = msgspec.field(name="Authorization")
+    trace_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")] = msgspec.field(
+        name="L1p-Trace-Id"
+    )
+    timeout_ms: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}\Z")] = msgspec.field(
+        name="X-Request-Timeout-Ms"
+    )
+    key: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,128}\Z")] | None = msgspec.field(
+        name="Idempotency-Key", default=None
+    )
+
+
+class PlainLine(msgspec.Struct, frozen=True):
+    """A request as a service of ours writes it where nothing is out of the ordinary."""
+
+    id: int
+    method: str
+    path: str
+    headers: PlainHeaders
+    body: str
+
+
 # beyond its own errors msgspec lets these out: for text that is no UTF-8, and for what is nested without end
 LINE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encode: Final = msgspec.json.Encoder().encode
 _request: Final = msgspec.json.Decoder(RequestLine)
+_plain: Final = msgspec.json.Decoder(PlainLine)
 _answer: Final = msgspec.json.Decoder(AnswerLine)
 
 
@@ -58,6 +84,14 @@ def request_line(
 def read_request(line: bytes) -> RequestLine:
     """Raises LINE_ERRORS."""
     return _request.decode(line)
+
+
+def read_plain(line: bytes) -> PlainLine | None:
+    """A request that is plainly right as far as a line goes; None: look closer."""
+    try:
+        return _plain.decode(line)
+    except LINE_ERRORS:
+        return None
 
 
 def answer_line(answer: AnswerLine) -> bytes:

@@ -1,6 +1,7 @@
 """Call -> next hop -> Reply: what passes on unchanged and what does not (wire.md §4)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,7 @@ from chassis.errors import (
 from chassis.messages import JSON, Reply
 from chassis.outbound import NoAnswerError, Received
 from quoting.call import Call
+from quoting.express import Passage
 from quoting.peers import Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
@@ -62,13 +64,24 @@ class Link:
         try:
             received = await self._peers().ask(to, call)
         except NoAnswerError as error:
-            raise UpstreamError(
-                f"{self._next} gave no answer; repeating is safe.", cause=str(error)
-            ) from error
+            raise self._told(error) from error
         return self._reply(call, received)
 
+    def start(self, passage: Passage, call: Call, to: str) -> bool:
+        """Whether ``call`` is on its way for ``passage``, as it is where the service at ``to`` takes batches."""
+        passage.value = call
+        passage.reply = partial(self._reply, call)
+        passage.told = self._told
+        return self._peers().take(to, passage)
+
+    def _told(self, error: Exception) -> Exception:
+        """What a caller is told for an error of the round trip."""
+        if not isinstance(error, NoAnswerError):
+            return error
+        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=str(error))
+
     def _reply(self, call: Call, received: Received) -> Reply:
-        """What passes on and how (wire.md §4, "Passing on")."""
+        """What passes on and how (wire.md §4, "Passing on"). Raises UpstreamError."""
         status, body = received.status, received.body
         content = _json_object(body)
         if status == 200 and content is not None and body is not None:  # noqa: PLR2004

@@ -79,6 +79,14 @@ class Peers:
             peer = self._peers[base] = _Peer(self._outbound, base, self._most_lines)
         return peer.ask(outgoing)
 
+    def take(self, base: str, item: "Waiting") -> bool:
+        """Whether ``item`` is on its way, as it is where the service at ``base`` takes batches.
+
+        It is failed with NoAnswerError where none comes. Raises UnavailableError where too many wait already.
+        """
+        peer = self._peers.get(base)
+        return peer is not None and peer.take(item)
+
     async def close(self) -> None:
         for peer in self._peers.values():
             await peer.close()
@@ -98,6 +106,11 @@ class _Peer:
         if not self._announced:
             return self._alone(outgoing)
         return self._coalescer.ask(outgoing, outgoing.deadline)
+
+    def take(self, item: "Waiting") -> bool:
+        if self._announced:
+            self._coalescer.add(item)
+        return self._announced > 0
 
     async def close(self) -> None:
         await self._coalescer.close()

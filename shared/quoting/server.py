@@ -13,13 +13,13 @@ from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
-from chassis.app import OUTBOUND, create_app
+from chassis.app import OUTBOUND, SERVICE, create_app
 from chassis.deadlines import Deadlines
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, UpstreamTimeoutError
 from chassis.intake import Routes, serve_routes
 from chassis.messages import Message, Reply
 from chassis.queries import query_parameters
-from quoting.batches import add_batches
+from quoting.batches import Express, add_batches
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
     IDEMPOTENCY_HEADER,
@@ -32,6 +32,7 @@ from quoting.call import (
     Operation,
 )
 from quoting.documents import openapi
+from quoting.express import CallExpress, Start
 from quoting.peers import Peers
 from quoting.settings import ChainSettings
 
@@ -78,19 +79,22 @@ def add_peers(app: web.Application, batch_lines: int) -> None:
     app.cleanup_ctx.append(peers)
 
 
-def add_routes(app: web.Application, routes: Routes, batch_lines: int) -> None:
+def add_routes(
+    app: web.Application, routes: Routes, batch_lines: int, express: Express | None = None
+) -> None:
     """Serves messages: each alone, and in batches."""
     serve_routes(app, routes)
-    add_batches(app, routes, batch_lines)
+    add_batches(app, routes, batch_lines, express)
 
 
-def add_chain(app: web.Application, answer: Answer) -> None:
-    """Routes the four operations to ``answer``."""
+def add_chain(app: web.Application, answer: Answer, start: Start | None = None) -> None:
+    """Routes the four operations to ``answer``; lines that are plainly right to ``start`` first."""
     routes, deadlines = Routes(), Deadlines()
+    express = CallExpress(app[SERVICE], start, deadlines) if start is not None else None
     for operation in Operation:
         route = _ChainRoute(operation, answer, app[LOOK_UP_PARAMETERS], deadlines)
         routes.add(operation.method, route)
-    add_routes(app, routes, app[MOST_LINES_OF_BATCH])
+    add_routes(app, routes, app[MOST_LINES_OF_BATCH], express)
 
 
 class _ChainRoute:
