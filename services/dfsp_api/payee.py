@@ -125,19 +125,23 @@ class Payee:
         return _told(content)
 
     def start(self, passage: Passage) -> bool:
-        """Executions, and reservations that have a price."""
+        """Executions, and reservations that have a price: without one it may yet be a repetition."""
         call, namespace = passage.call, self.quotes.known_namespace
         if call.operation is Operation.EXECUTE:
             parameters, payment = _payment(call)
             passage.value = payment
             passage.reply = lambda quote: _told(executed(quote, call.caller, parameters))
             self._together.start_executing(passage)
-        elif namespace is not None:
-            new = passage.value = self._new_quote(call, namespace)
-            passage.reply = lambda quote: _told(reserved(quote, call.operation, new.fingerprint))
-            self._together.start_reserving(passage)
-        else:
+            return True
+        if namespace is None:
             return False
+        try:
+            new = self._new_quote(call, namespace)
+        except (NoFeeScheduleError, AmountOutOfRangeError):
+            return False
+        passage.value = new
+        passage.reply = lambda quote: _told(reserved(quote, call.operation, new.fingerprint))
+        self._together.start_reserving(passage)
         return True
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from chassis.asked import Asked, Response
+from chassis.asked import Asked, Here, Response
 from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
 from chassis.bodies import MOST_BODY_BYTES
 from chassis.errors import (
@@ -59,6 +59,9 @@ class Exchange:
     reply_headers: dict[str, str] = field(default_factory=dict)
 
 
+Express = Callable[[Here, Callable[[Response], None]], bool]
+
+
 @dataclass(slots=True)
 class Service:
     """What one running service shares among its requests."""
@@ -73,6 +76,8 @@ class Service:
     pace: Pace
     direct: list[Callable[[Asked], Awaitable[Response] | None]] = field(default_factory=list)
     """Asked in turn before aiohttp's router: what answers here passes neither router nor middlewares."""
+    express: Express | None = None
+    """Asked before that for what is here in whole: whether it has taken it and will give the response."""
     announces: dict[str, str] = field(default_factory=dict)
     """What each reply says of this service."""
     envelopes: int = 0

@@ -35,6 +35,13 @@ class Asked(Protocol):
         """The whole body. Raises as `chassis.bodies.read` does."""
 
 
+class Here(Asked, Protocol):
+    """One that is here in whole, each of whose headers is there once."""
+
+    body: bytes
+    """Of whatever size."""
+
+
 class Response(msgspec.Struct, frozen=True):
     """What goes back. No header may hold what ends a line: whoever made them has seen to that."""
 

@@ -6,7 +6,7 @@ own work; whatever is raised becomes an error object; a log line and the metrics
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -199,11 +199,12 @@ def serve_routes(app: web.Application, routes: Routes) -> None:
 async def _answered(service: Service, asked: Asked, route: Route) -> Response:
     message = HttpMessage(asked, service.pace.waited(asked.connection))
     reply = await take(service, message, route)
-    headers = {
-        hdrs.CONTENT_TYPE: reply.content_type,
-        **service.headers(message.trace_id),
-        **message.reply_headers,
-    }
+    return response(service, message.trace_id, message.reply_headers, reply)
+
+
+def response(service: Service, trace_id: str, reply_headers: Mapping[str, str], reply: Reply) -> Response:
+    """A reply over HTTP; ``reply_headers`` are what each reply to the message carries."""
+    headers = {hdrs.CONTENT_TYPE: reply.content_type, **service.headers(trace_id), **reply_headers}
     if reply.headers:
         headers.update(reply.headers)
     return Response(reply.status, headers, reply.body)

@@ -41,14 +41,17 @@ class Protocol(RequestHandler):
     and what comes next on the connection too, until it is known again where a request begins.
     """
 
-    __slots__ = ("_answering", "_held", "_newest_body", "_to_come", "connection", "service")
+    __slots__ = ("_answering", "_held", "_is_answering", "_newest_body", "_to_come", "connection", "service")
 
     service: Service
 
     def __init__(self, manager: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(manager, **options)
         self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._is_answering = False
+        """Whether a request is being answered here."""
         self._answering: asyncio.Task[None] | None = None
+        """What does that, where it takes a task."""
         self._held = b""
         self._to_come: int | None = 0
         """Bytes of the request that aiohttp reads; None where nobody knows."""
@@ -58,7 +61,7 @@ class Protocol(RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
-        if self._answering is not None:
+        if self._is_answering:
             return False
         # aiohttp's own task may not even have begun when the first request is there
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
@@ -69,7 +72,7 @@ class Protocol(RequestHandler):
             self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
 
     def data_received(self, data: bytes) -> None:
-        if self._answering is not None:
+        if self._is_answering:
             self._hold(data)
         elif not self._is_answered_here(data):
             super().data_received(data)
@@ -91,14 +94,34 @@ class Protocol(RequestHandler):
 
     def _begin(self, request: Plain) -> bool:
         asked = _Whole(request, self)
+        self._is_answering = True
+        self._request_in_progress = True  # which aiohttp waits for when it stops
+        self._close = request.is_last
+        express = self.service.express
+        if express is not None and express(asked, self._respond):
+            return True
         for direct in self.service.direct:
             responding = direct(asked)
             if responding is not None:
-                self._close = request.is_last
-                self._request_in_progress = True  # which aiohttp waits for when it stops
                 self._answering = self._loop.create_task(self._answer(responding))
                 return True
+        self._is_answering = self._request_in_progress = self._close = False
         return False
+
+    def _respond(self, response: Response) -> None:
+        """Writes a response that is there in whole; in a task only where the caller does not read what he asks for."""
+        if self._paused:
+            self._answering = self._loop.create_task(self._answer(_there(response)))
+            return
+        try:
+            self._begin_response(response)
+        except ConnectionError:
+            self.force_close()  # the caller has gone
+        except Exception as error:  # noqa: BLE001 - there may be others to be told behind this one
+            self._break_off()
+            self._loop.call_exception_handler({"message": "a response was not written", "exception": error})
+        self._end_answer()
+        self._go_on()
 
     def _hold(self, data: bytes) -> None:
         """Keeps what comes before its turn."""
@@ -110,17 +133,24 @@ class Protocol(RequestHandler):
         try:
             await self._write(await self._responded(responding))
         except ConnectionError:
-            self.force_close()  # the caller has gone
+            self.force_close()
         except BaseException:
-            if self.transport is not None:
-                self.transport.abort()
+            self._break_off()
             raise
         finally:
-            self._answering = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None and not self._handler_waiter.done():
-                self._handler_waiter.set_result(None)
+            self._end_answer()
         self._go_on()
+
+    def _break_off(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _end_answer(self) -> None:
+        self._is_answering = False
+        self._answering = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
 
     async def _responded(self, responding: Awaitable[Response]) -> Response:
         try:
@@ -129,12 +159,14 @@ class Protocol(RequestHandler):
             self._close = True
             return refused(_failure(error), self.service)
 
-    async def _write(self, response: Response) -> None:
-        if self.transport is None or self.transport.is_closing():
-            raise ConnectionResetError("the caller has gone")
+    def _begin_response(self, response: Response) -> None:
+        """Raises ConnectionResetError where the caller has gone."""
         is_last = self._close or self.service.is_leaving
         self._close = is_last
-        self.transport.write(begun(response, is_last=is_last))
+        self._write_more(begun(response, is_last=is_last))
+
+    async def _write(self, response: Response) -> None:
+        self._begin_response(response)
         await self._drain_helper()
         if response.rest is None:
             return
@@ -150,7 +182,7 @@ class Protocol(RequestHandler):
 
     def _go_on(self) -> None:
         """Ends the connection after its last response, or turns to what came meanwhile."""
-        if self._close or self._force_close:
+        if self._close or self._force_close or self.transport is None or self.transport.is_closing():
             self.force_close()
             return
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
@@ -161,7 +193,7 @@ class Protocol(RequestHandler):
             self.data_received(held)
 
     def _process_keepalive(self) -> None:
-        if self._answering is not None:
+        if self._is_answering:
             self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         super()._process_keepalive()
 
@@ -218,17 +250,21 @@ class Protocol(RequestHandler):
         return True
 
 
+async def _there(response: Response) -> Response:
+    return response
+
+
 class _Whole:
     """A request that came plain and in whole."""
 
-    __slots__ = ("_body", "_protocol", "headers", "method", "path", "query")
+    __slots__ = ("_protocol", "body", "headers", "method", "path", "query")
 
     def __init__(self, request: Plain, protocol: Protocol) -> None:
         self.method = request.method
         self.path = request.path
         self.query = request.query
         self.headers = request.headers
-        self._body = request.body
+        self.body = request.body
         self._protocol = protocol
 
     @property
@@ -246,9 +282,9 @@ class _Whole:
         return self._protocol.connection
 
     async def read(self, most_bytes: int) -> bytes:
-        if len(self._body) > most_bytes:
+        if len(self.body) > most_bytes:
             raise PayloadTooLargeError
-        return self._body
+        return self.body
 
 
 def _failure(error: BaseException | None) -> QuotingError:

@@ -52,8 +52,8 @@ MOST_ID_SHOWN: Final = 64
 class Express(Protocol):
     """Answers lines that are plainly right without a task for each."""
 
-    def begin(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
-        """Whether the line is on its way, and its answer will be ``put``; nothing has been done where it is not."""
+    def take_line(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
+        """Whether the line is taken, and its answer will be ``put``; nothing has been done where it is not."""
 
 
 def add_batches(
@@ -175,7 +175,7 @@ class _Batches:
         plain = read_plain(line) if self._express is not None else None
         if self._express is None or plain is None or plain.id in seen:
             return False
-        is_begun = self._express.begin(plain, answers.put)
+        is_begun = self._express.take_line(plain, answers.put)
         if is_begun:
             seen.add(plain.id)
         return is_begun

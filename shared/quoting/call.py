@@ -1,5 +1,6 @@
 """Call: what travels through the chain. A pure value (wire.md §1 to §3)."""
 
+import re
 from enum import Enum
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -9,6 +10,8 @@ import msgspec
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 TRACEPARENT_HEADER: Final = "traceparent"
+
+is_traceparent: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?\Z").match
 
 SUBMISSION_URL: Final = "submissionUrl"
 IDENTIFIER: Final = "identifier"

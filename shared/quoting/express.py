@@ -1,7 +1,7 @@
-"""Lines that are plainly right go on without a task, a message and a future each.
+"""Messages that are plainly right go on without a task, a message object and a future each.
 
-Whatever is not, or would be refused, or has to wait for more than its turn in the next batch, is left to
-`chassis.intake`, which takes it after all or says what is wrong with it. A property test holds the two together.
+Whatever is not, or has to wait for more than its turn in the next batch, is left to `chassis.intake`, which takes it
+after all or says what is wrong with it. A property test holds the two together.
 """
 
 import re
@@ -9,32 +9,57 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from aiohttp import hdrs
+
 from chassis.app import Service, as_error
-from chassis.bodies import MOST_BODY_BYTES
+from chassis.asked import Here, Response
+from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
-from chassis.intake import refusal, tell
+from chassis.intake import refusal, response, tell
 from chassis.messages import Reply
+from chassis.telemetry import TRACE_HEADER, trace_id_from
 from quoting.batches import line_of
-from quoting.call import IDEMPOTENCY_HEADER, MOST_TIMEOUT_MS, Call, Operation
+from quoting.call import (
+    DEFAULT_TIMEOUT_MS,
+    IDEMPOTENCY_HEADER,
+    MOST_TIMEOUT_MS,
+    TIMEOUT_HEADER,
+    TRACEPARENT_HEADER,
+    Call,
+    Operation,
+    is_traceparent,
+)
 from quoting.coalescing import Item
-from quoting.lines import PlainLine
-
-Put = Callable[[bytes], None]
+from quoting.lines import PlainHeaders, PlainLine
 
 _RESERVES: Final[Mapping[str, Operation]] = {each.path: each for each in Operation if each.reserves}
 _PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
+"""Trace id, time-out and key, each as `quoting.server` takes it."""
+_NO_KEY: Final = "-"
+_DEFAULT_TIMEOUT: Final = str(DEFAULT_TIMEOUT_MS)
 
 
 class Passage(Item[Any, Any]):
-    """One line on its way: it waits for its result among others, and then is answered."""
+    """One message on its way: it waits for its result among others, and then is answered."""
 
-    __slots__ = ("_express", "_id", "_is_settled", "_put", "began", "call", "path", "reply", "tick", "told")
+    __slots__ = (
+        "_express",
+        "_give",
+        "_is_settled",
+        "_tick",
+        "began",
+        "call",
+        "path",
+        "reply",
+        "told",
+        "waited",
+    )
 
-    waited: Final = 0.0
-
-    def __init__(self, express: "CallExpress", call: Call, line: PlainLine, put: Put, began: float) -> None:
+    def __init__(self, express: "CallExpress", call: Call, path: str, began: float, give: "Give") -> None:
+        """``path`` is as it came, ``began`` when; ``give`` gives the reply."""
         super().__init__(call, call.deadline)
         self.call = call
         """As it came; ``value`` is what goes on."""
@@ -42,13 +67,18 @@ class Passage(Item[Any, Any]):
         """What a result is answered with; raises QuotingError."""
         self.told: Callable[[Exception], Exception] = _as_it_is
         """What a caller is told for an error."""
-        self.path = line.path
+        self.path = path
         self.began = began
-        self.tick = 0
+        self.waited = 0.0
         self._express = express
-        self._id = line.id
-        self._put = put
+        self._give = give
         self._is_settled = False
+        self._tick = 0
+
+    def wait(self) -> None:
+        """Ends at the deadline."""
+        if not self._is_settled:
+            self._tick = self._express.deadlines.watch(self, self.deadline)
 
     @property
     def trace_id(self) -> str:
@@ -91,20 +121,20 @@ class Passage(Item[Any, Any]):
 
     def _answer(self, reply: Reply) -> None:
         self._is_settled = True
-        call, service = self.call, self._express.service
-        self._express.deadlines.forget(self, self.tick)
+        service = self._express.service
+        self._express.deadlines.forget(self, self._tick)
         service.pace.in_hand -= 1
-        tell(service, self, call.operation.path, reply)
-        answered = b""  # whatever fails, nobody waits for this line any more
-        try:
-            key = call.idempotency_key
-            answered = line_of(
-                self._id, reply, call.trace_id, {IDEMPOTENCY_HEADER: key} if key is not None else {}
-            )
-        finally:
-            self._put(answered)
+        tell(service, self, self.call.operation.path, reply)
+        self._give(self, reply)
+
+    @property
+    def reply_headers(self) -> dict[str, str]:
+        """What each reply carries, an error too."""
+        key = self.call.idempotency_key
+        return {IDEMPOTENCY_HEADER: key} if key is not None else {}
 
 
+Give = Callable[[Passage, Reply], None]
 Start = Callable[[Passage], bool]
 """What a service does with a call: sets ``value`` and ``reply`` and lets the passage wait for its result, or returns
 False where that takes more than a look. Raises QuotingError."""
@@ -118,47 +148,95 @@ class CallExpress:
         self.deadlines = deadlines
         self._start = start
 
-    def begin(self, line: PlainLine, put: Put) -> bool:
-        """Whether the line is on its way, and its answer will be ``put``; nothing has been done where it is not."""
-        began = time.monotonic()
-        call = self._call(line, began)
-        if call is None:
-            return False
-        service = self.service
-        passage = Passage(self, call, line, put, began)
-        service.pace.in_hand += 1
-        try:
-            service.refuse_new()
-            service.refuse_late(0.0, call.deadline - began)
-            is_begun = self._start(passage)
-        except QuotingError:
-            is_begun = False  # it is found again, and told
-        if is_begun:
-            passage.tick = self.deadlines.watch(passage, call.deadline)
-        else:
-            service.pace.in_hand -= 1
-        return is_begun
+    def take_line(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
+        """Whether the line is taken, and its answer will be ``put``; nothing has been done where it is not."""
+        said, id_ = line.headers, line.id
 
-    def _call(self, line: PlainLine, now: float) -> Call | None:
-        said = line.headers
-        operation, uuid = _operation(line.method, line.path)
-        if operation is None or operation.reserves != (said.key is not None):
-            return None
+        def give(passage: Passage, reply: Reply) -> None:
+            answered = b""  # whatever fails, nobody waits for this line any more
+            try:
+                answered = line_of(id_, reply, passage.call.trace_id, passage.reply_headers)
+            finally:
+                put(answered)
+
         try:
             body = line.body.encode()
         except UnicodeEncodeError:
+            return False
+        return self._take(line.method, line.path, said, body, 0.0, give)
+
+    def take_whole(self, asked: Here, respond: Callable[[Response], None]) -> bool:
+        """Likewise for a request of HTTP."""
+        headers, service = asked.headers, self.service
+        authorization = headers.get(hdrs.AUTHORIZATION)
+        if authorization is None or asked.query:
+            return False
+        try:
+            require_json(headers)
+        except QuotingError:
+            return False
+
+        def give(passage: Passage, reply: Reply) -> None:
+            respond(response(service, passage.call.trace_id, passage.reply_headers, reply))
+
+        said = PlainHeaders(
+            authorization,
+            headers.get(TRACE_HEADER) or trace_id_from(()),
+            headers.get(TIMEOUT_HEADER, _DEFAULT_TIMEOUT),
+            headers.get(IDEMPOTENCY_HEADER),
+            headers.get(TRACEPARENT_HEADER),
+        )
+        waited = service.pace.waited(asked.connection)
+        return self._take(asked.method, asked.path, said, asked.body, waited, give)
+
+    def _take(
+        self, method: str, path: str, said: PlainHeaders, body: bytes, waited: float, give: Give
+    ) -> bool:
+        began = time.monotonic() - waited
+        call = self._call(method, path, said, body, began)
+        if call is None:
+            return False
+        service = self.service
+        passage = Passage(self, call, path, began, give)
+        passage.waited = waited
+        service.pace.in_hand += 1
+        try:
+            service.refuse_new()
+            service.refuse_late(waited, call.deadline - began - waited)
+            is_taken = self._start(passage)
+        except QuotingError as error:
+            passage.fail(error)
+            return True
+        if is_taken:
+            passage.wait()
+        else:
+            service.pace.in_hand -= 1
+        return is_taken
+
+    def _call(self, method: str, path: str, said: PlainHeaders, body: bytes, began: float) -> Call | None:
+        """The call where all of it is plainly right and its caller is known, and there is time."""
+        operation, uuid = _operation(method, path)
+        if operation is None or operation.reserves != (said.key is not None):
+            return None
+        if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {said.key or _NO_KEY}"):
+            return None
+        if said.traceparent is not None and not is_traceparent(said.traceparent):
             return None
         caller = self.service.credentials.known(said.authorization)
         if caller is None or len(body) > MOST_BODY_BYTES:
             return None
-        deadline = now + min(int(said.timeout_ms), MOST_TIMEOUT_MS) / 1_000
         return Call(
-            operation, caller, said.authorization, said.trace_id, deadline, uuid, (), body, said.key, None
+            operation,
+            caller,
+            said.authorization,
+            said.trace_id,
+            began + min(int(said.timeout_ms), MOST_TIMEOUT_MS) / 1_000,
+            uuid,
+            (),
+            body,
+            said.key,
+            said.traceparent,
         )
-
-
-def _as_it_is(error: Exception) -> Exception:
-    return error
 
 
 def _operation(method: str, path: str) -> tuple[Operation | None, str | None]:
@@ -167,3 +245,7 @@ def _operation(method: str, path: str) -> tuple[Operation | None, str | None]:
     if method == "PUT" and path.startswith(_PAYMENTS) and _UUID.match(path, len(_PAYMENTS)):
         return Operation.EXECUTE, path[len(_PAYMENTS) :]
     return None, None
+
+
+def _as_it_is(error: Exception) -> Exception:
+    return error

@@ -30,6 +30,7 @@ from quoting.call import (
     TRACEPARENT_HEADER,
     Call,
     Operation,
+    is_traceparent,
 )
 from quoting.documents import openapi
 from quoting.express import CallExpress, Start
@@ -42,7 +43,6 @@ Answer = Callable[[Call], Awaitable[Reply]]
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _KEY = re.compile(r"[!-~]{1,128}\Z")
 _MILLISECONDS = re.compile(r"0*([1-9][0-9]*)\Z")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?\Z")
 
 
 def create_chain_app(
@@ -91,6 +91,7 @@ def add_chain(app: web.Application, answer: Answer, start: Start | None = None) 
     """Routes the four operations to ``answer``; lines that are plainly right to ``start`` first."""
     routes, deadlines = Routes(), Deadlines()
     express = CallExpress(app[SERVICE], start, deadlines) if start is not None else None
+    app[SERVICE].express = express.take_whole if express is not None else None
     for operation in Operation:
         route = _ChainRoute(operation, answer, app[LOOK_UP_PARAMETERS], deadlines)
         routes.add(operation.method, route)
@@ -152,7 +153,7 @@ class _ChainRoute:
             query_parameters(message.query, self._parameters) if message.query else (),
             body,
             key,
-            traceparent[0] if len(traceparent) == 1 and _TRACEPARENT.match(traceparent[0]) else None,
+            traceparent[0] if len(traceparent) == 1 and is_traceparent(traceparent[0]) else None,
         )
 
 
