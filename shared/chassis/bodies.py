@@ -1,6 +1,7 @@
 """Bodies as wire.md §2 and §4 let them in: their type, their size, ten seconds to arrive."""
 
 import asyncio
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -52,6 +53,7 @@ def is_of_type(headers: Headers, media_type: str) -> bool:
     return named == media_type and charset in {"utf-8", "utf8"}
 
 
+@lru_cache(maxsize=64)  # few are in use
 def _media_type(content_type: str) -> tuple[str, str]:
     media_type, _, rest = content_type.partition(";")
     pairs = (part.partition("=") for part in rest.split(";") if part.strip())

@@ -218,7 +218,8 @@ class CallExpress:
         operation, uuid = _operation(method, path)
         if operation is None or operation.reserves != (said.key is not None):
             return None
-        if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {said.key or _NO_KEY}"):
+        key = said.key if said.key is not None else _NO_KEY
+        if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {key}"):
             return None
         if said.traceparent is not None and not is_traceparent(said.traceparent):
             return None

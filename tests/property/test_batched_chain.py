@@ -43,7 +43,7 @@ class Item:
 
 @dataclass
 class Two:
-    """The same payee's quotes through two chains, one with batches and one without."""
+    """The same payee's quotes through two chains, one with batches and express and one without either."""
 
     together: InsideChain
     alone: InsideChain

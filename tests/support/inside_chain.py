@@ -1,4 +1,6 @@
-"""The whole chain in the test's own process: seven services on real sockets, with or without batches between them."""
+"""The whole chain in the test's own process: seven services on real sockets, with batches between them and express, or
+without either.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from central_directory import app as central_directory
+from chassis.app import SERVICE
 from chassis.settings import Settings
 from dfsp_api import payee, payer
 from spsp_client import app as spsp_client
@@ -51,6 +54,7 @@ async def _slowly(seen: Seen) -> web.StreamResponse:
 class _Starter:
     def __init__(self, stack: AsyncExitStack, users_file: Path, batch_lines: int) -> None:
         self._stack = stack
+        self._is_plain = not batch_lines
         self._environment = {
             "QUOTES_USERS_FILE": str(users_file),
             "QUOTES_BATCH_LINES": str(batch_lines),
@@ -62,6 +66,8 @@ class _Starter:
         told = {f"QUOTES_{name.upper()}": value for name, value in settings.items()}
         app = module.create_app(load(kind, self._environment | told))  # type: ignore[attr-defined]
         collect_lines(app)
+        if self._is_plain:
+            app[SERVICE].express = None
         return await self._stack.enter_async_context(served(app))
 
 

@@ -1,0 +1,191 @@
+"""What is taken without a task of its own is answered, passed on and logged as all else is."""
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from quoting.express import CallExpress
+from support.batches import Line, peer, send_batch
+from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, hop_of
+from support.messages import TEST, UNKNOWN_UUID
+
+SECONDS = 40
+VARYING = {"time", "duration_ms"}
+ANEW = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9_-]{32}")
+NOT_COMPARED = {"Date", "Content-Length"}
+
+GOOD_QUOTE = {
+    "currencyCode": "USD",
+    "currencySymbol": "$",
+    "amount": "12.50",
+    "account": "http://ledger.example/accounts/bob",
+    "identifier": "30754016",
+    "identifierType": "eur",
+    "transferType": "p2p",
+}
+BODIES = {
+    "good": json.dumps(GOOD_QUOTE).encode(),
+    "not ASCII": json.dumps(GOOD_QUOTE, ensure_ascii=False).replace("$", "€").encode(),
+    "blanks and escapes": BODY,
+    "with an amount": json.dumps({**GOOD_QUOTE, "sourceAmount": "13.75"}).encode(),
+    "two faults": json.dumps({**GOOD_QUOTE, "amount": "1e3", "identifierType": "EUR"}).encode(),
+    "elsewhere": json.dumps(
+        {**GOOD_QUOTE, "submissionUrl": "http://elsewhere/v1/quoteSourceAmount"}
+    ).encode(),
+    "empty": b"{}",
+    "list": b"[]",
+    "broken": b"{",
+    "nothing": b"",
+    "blanks alone": b" " * 70_000,
+    "too long in bytes": b'{"amount": "' + "€".encode() * 22_000 + b'"}',
+}
+TARGETS = st.sampled_from(
+    [
+        *[("POST", "/v1/quoteSourceAmount")] * 8,
+        ("POST", "/v1/quoteDestinationAmount"),
+        ("POST", "/v1/quoteSourceAmount?a=b"),
+        ("POST", "/v1/elsewhere"),
+        *[("PUT", f"/v1/payments/{UNKNOWN_UUID}")] * 4,
+        ("PUT", "/v1/payments/3F2B8E0C-AAAA-4BBB-8CCC-0123456789AB"),
+        ("PUT", "/v1/payments/3f2b8e0c-aaaa-4bbb-8ccc-0123456789a"),
+        ("PUT", "/v1/payments/"),
+        ("PUT", "/v1/quoteSourceAmount"),
+        ("GET", f"/v1/quote/{UNKNOWN_UUID}?identifierType=eur&identifier=30754016"),
+    ]
+)
+
+
+def mostly(usual: str | None, *others: str | None) -> st.SearchStrategy[str | None]:
+    return st.sampled_from([usual] * 4 * len(others) + list(others))
+
+
+HEADERS = st.fixed_dictionaries(
+    {
+        "Authorization": mostly(TEST, None, "Basic", "Basic eDp5OnoK\t", "Bearer x"),
+        "L1p-Trace-Id": mostly("trace", "a b", "x" * 65, "ü"),
+        "X-Request-Timeout-Ms": mostly(
+            "9000", None, "0", "007000", "99999", "999999", "-1", "5000.0", "\u0665"
+        ),
+        "Idempotency-Key": mostly("key", None, "", "a b", "x" * 129, "x" * 128, "ü"),
+        "traceparent": st.sampled_from(
+            [None] * 8 + ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] * 4 + ["00-x", ""]
+        ),
+        "Content-Type": mostly(None, "application/json", "text/plain", "application/json; charset=latin-1"),
+        "X-Other": mostly(None, "x"),
+    }
+)
+MESSAGES = st.lists(
+    st.tuples(TARGETS, HEADERS, st.sampled_from(["good"] * 6 + list(BODIES))), min_size=1, max_size=20
+)
+
+
+async def echo(asked: Line) -> tuple[int, dict[str, str], str]:
+    """What came, but for how much time is left."""
+    told = {name.lower(): value for name, value in asked["headers"].items()}
+    kept = {
+        each: told.get(each) for each in ("authorization", "l1p-trace-id", "idempotency-key", "traceparent")
+    }
+    left = told.get("x-request-timeout-ms", "")
+    said = {"path": asked["path"], "body": asked["body"], "left": left[:1] + str(len(left)), **kept}
+    return 200, {"Content-Type": "application/json"}, json.dumps(said)
+
+
+def lines_of(messages: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": number,
+            "method": method,
+            "path": path,
+            "headers": _given(headers, number),
+            "body": body.decode("utf-8", "replace") if method != "GET" else None,
+        }
+        for number, ((method, path), headers, body) in enumerate(messages)
+    ]
+
+
+def _given(headers: dict[str, str | None], number: int) -> dict[str, str]:
+    made = {name: value for name, value in headers.items() if value is not None}
+    if made.get("L1p-Trace-Id") == "trace":
+        made["L1p-Trace-Id"] = f"trace-{number}"
+    return made
+
+
+@pytest.mark.parametrize("name", FORWARDERS)
+async def test_express_is_as_all_else_is(name, users_file, client, monkeypatch):
+    loop = asyncio.get_running_loop()
+    ordinary = CallExpress._take
+    taken = []
+
+    def counted(*arguments: Any) -> bool:
+        taken.append(ordinary(*arguments))
+        return taken[-1]
+
+    async with (
+        peer(answer=echo) as next_hop,
+        hop_of(FORWARDERS[name], users_file, client, next_url=next_hop.url, most_wait_seconds="60") as hop,
+    ):
+
+        async def lines(made: list[dict[str, Any]]) -> Any:
+            hop.lines.kept.clear()
+            batch = await send_batch(client, hop.url, made)
+            return batch.by_id, logged()
+
+        async def alone(made: list[dict[str, Any]]) -> Any:
+            hop.lines.kept.clear()
+            answers = []
+            for each in made:
+                path, _, query = each["path"].partition("?")
+                body = each["body"].encode() if each["body"] is not None else None
+                try:
+                    answer = await hop.send_with(
+                        Ask(each["method"], path, query, body), each["headers"], adapt=False
+                    )
+                except ValueError:  # the client does not send this
+                    continue
+                told = {k: v for k, v in answer.headers.items() if k not in NOT_COMPARED}
+                answers.append((answer.status, told, answer.body))
+            return answers, logged()
+
+        def logged() -> list[str]:
+            kept = ({k: v for k, v in event.items() if k not in VARYING} for event in hop.lines.events)
+            return sorted(_known(event) for event in kept)
+
+        async def both(made: list[dict[str, Any]], how: Any) -> Any:
+            monkeypatch.setattr(CallExpress, "_take", lambda *_: False)
+            expected = await how(made)
+            monkeypatch.setattr(CallExpress, "_take", counted)
+            return expected, await how(made)
+
+        assert 200 == (await hop.send(replace(SOURCE, body=json.dumps(GOOD_QUOTE).encode()))).status
+
+        @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(messages=MESSAGES, is_batch=st.booleans())
+        def check(messages: Any, is_batch: bool) -> None:
+            made = lines_of([_adapted(hop, message) for message in messages])
+            run = asyncio.run_coroutine_threadsafe(both(made, lines if is_batch else alone), loop)
+            expected, express = run.result(SECONDS)
+            assert _known(expected) == _known(express)
+
+        await asyncio.to_thread(check)
+    assert sum(taken) >= 5
+
+
+def _adapted(hop: Any, message: Any) -> Any:
+    """As this hop takes it."""
+    (method, path), headers, named = message
+    body = BODIES[named]
+    if hop.service != "spsp-client" or not body.endswith(b"}"):
+        return (method, path), headers, body
+    ask = hop.adapted(Ask(method, path.partition("?")[0], body=body))
+    return (method, path), headers, ask.body
+
+
+def _known(outcome: Any) -> str:
+    """Without what is made anew for each message: trace ids and keys that nobody gave."""
+    return ANEW.sub("anew", json.dumps(outcome, default=repr, sort_keys=True))
