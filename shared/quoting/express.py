@@ -39,6 +39,8 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
 """Trace id, time-out and key, each as `quoting.server` takes it."""
 _NO_KEY: Final = "-"
+_USUAL_TRACEPARENT: Final = 256
+"""Characters; a longer one may be more than a header line holds."""
 _DEFAULT_TIMEOUT: Final = str(DEFAULT_TIMEOUT_MS)
 
 
@@ -183,8 +185,8 @@ class CallExpress:
             authorization,
             headers.get(TRACE_HEADER) or trace_id_from(()),
             headers.get(TIMEOUT_HEADER, _DEFAULT_TIMEOUT),
-            headers.get(IDEMPOTENCY_HEADER),
-            headers.get(TRACEPARENT_HEADER),
+            headers.get(IDEMPOTENCY_HEADER, ""),
+            headers.get(TRACEPARENT_HEADER, ""),
         )
         waited = service.pace.waited(asked.connection)
         return self._take(asked.method, asked.path, said, asked.body, waited, give)
@@ -216,12 +218,12 @@ class CallExpress:
     def _call(self, method: str, path: str, said: PlainHeaders, body: bytes, began: float) -> Call | None:
         """The call where all of it is plainly right and its caller is known, and there is time."""
         operation, uuid = _operation(method, path)
-        if operation is None or operation.reserves != (said.key is not None):
+        if operation is None or operation.reserves != bool(said.key):
             return None
-        key = said.key if said.key is not None else _NO_KEY
-        if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {key}"):
+        if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {said.key or _NO_KEY}"):
             return None
-        if said.traceparent is not None and not is_traceparent(said.traceparent):
+        traceparent = said.traceparent
+        if traceparent and not (len(traceparent) <= _USUAL_TRACEPARENT and is_traceparent(traceparent)):
             return None
         caller = self.service.credentials.known(said.authorization)
         if caller is None or len(body) > MOST_BODY_BYTES:
@@ -235,8 +237,8 @@ class CallExpress:
             uuid,
             (),
             body,
-            said.key,
-            said.traceparent,
+            said.key or None,
+            traceparent or None,
         )
 
 

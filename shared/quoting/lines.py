@@ -37,13 +37,13 @@ class AnswerLine(msgspec.Struct, frozen=True):
 
 
 class PlainHeaders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a service of ours sends with a call, and nothing else."""
+    """What a service of ours sends with a call, and nothing else; empty where it is not there."""
 
     authorization: str = msgspec.field(name="Authorization")
     trace_id: str = msgspec.field(name="L1p-Trace-Id")
     timeout_ms: str = msgspec.field(name="X-Request-Timeout-Ms")
-    key: str | None = msgspec.field(name="Idempotency-Key", default=None)
-    traceparent: str | None = None
+    key: str = msgspec.field(name="Idempotency-Key", default="")
+    traceparent: str = ""
 
 
 class PlainLine(msgspec.Struct, frozen=True):

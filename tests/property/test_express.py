@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from quoting.express import CallExpress
 from support.batches import Line, peer, send_batch
-from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, hop_of
+from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, Hop, hop_of
 from support.messages import TEST, UNKNOWN_UUID
 
 SECONDS = 40
@@ -189,3 +190,65 @@ def _adapted(hop: Any, message: Any) -> Any:
 def _known(outcome: Any) -> str:
     """Without what is made anew for each message: trace ids and keys that nobody gave."""
     return ANEW.sub("anew", json.dumps(outcome, default=repr, sort_keys=True))
+
+
+PLAIN = {"Authorization": TEST, "L1p-Trace-Id": "trace", "X-Request-Timeout-Ms": "9000"}
+
+
+def plain_line(number: int, **more: str | None) -> dict[str, Any]:
+    """A reservation as a service of ours writes it."""
+    told = {name.replace("_", "-"): value for name, value in more.items()}
+    return {
+        "id": number,
+        "method": "POST",
+        "path": "/v1/quoteSourceAmount",
+        "headers": {**PLAIN, "Idempotency-Key": "key", **told},
+        "body": json.dumps(GOOD_QUOTE),
+    }
+
+
+@pytest.fixture
+async def hop(users_file, client) -> AsyncIterator[Hop]:
+    """One that knows its caller, and that its next hop takes batches."""
+    async with (
+        peer(answer=echo) as next_hop,
+        hop_of(FORWARDERS["spsp-server"], users_file, client, next_url=next_hop.url) as made,
+    ):
+        assert 200 == (await made.send()).status
+        made.lines.kept.clear()
+        yield made
+
+
+async def batched(hop: Hop, monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any]) -> list[str]:
+    """Answers and log, in the ordinary way and by express."""
+    told = []
+    for is_express in (False, True):
+        with monkeypatch.context() as patch:
+            if not is_express:
+                patch.setattr(CallExpress, "_take", lambda *_: False)
+            hop.lines.kept.clear()
+            answers = (await send_batch(hop.client, hop.url, lines)).lines
+        kept = [{k: v for k, v in event.items() if k not in VARYING} for event in hop.lines.events]
+        told.append(_known([answers, kept]))
+    return told
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "traceparent"])
+async def test_null_is_no_header(hop, monkeypatch, name):
+    line = plain_line(1)
+    line["headers"][name] = None
+    if name == "Idempotency-Key":
+        line |= {"method": "PUT", "path": f"/v1/payments/{UNKNOWN_UUID}"}
+    ordinary, express = await batched(hop, monkeypatch, line)
+
+    assert ordinary == express
+    assert '"status": 400' in express
+
+
+async def test_no_header_is_longer_than_alone(hop, monkeypatch):
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-"
+    line = plain_line(1, traceparent=traceparent + "x" * 9_000)
+    ordinary, express = await batched(hop, monkeypatch, line)
+
+    assert ordinary == express
+    assert "InvalidHeaderError" in express
