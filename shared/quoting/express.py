@@ -54,6 +54,7 @@ class Passage(Item[Any, Any]):
         "_tick",
         "began",
         "call",
+        "caller",
         "path",
         "reply",
         "told",
@@ -69,6 +70,8 @@ class Passage(Item[Any, Any]):
         """What a result is answered with; raises QuotingError."""
         self.told: Callable[[Exception], Exception] = _as_it_is
         """What a caller is told for an error."""
+        self.caller: str | None = None
+        """Who calls, from when that would have been looked at: who is refused before it is nobody."""
         self.path = path
         self.began = began
         self.waited = 0.0
@@ -85,10 +88,6 @@ class Passage(Item[Any, Any]):
     @property
     def trace_id(self) -> str:
         return self.call.trace_id
-
-    @property
-    def caller(self) -> str:
-        return self.call.caller
 
     @property
     def method(self) -> str:
@@ -205,6 +204,7 @@ class CallExpress:
         try:
             service.refuse_new()
             service.refuse_late(waited, call.deadline - began - waited)
+            passage.caller = call.caller
             is_taken = self._start(passage)
         except QuotingError as error:
             passage.fail(error)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chassis.app import SERVICE
 from quoting.express import CallExpress
 from support.batches import Line, peer, send_batch
 from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, Hop, hop_of
@@ -252,3 +253,24 @@ async def test_no_header_is_longer_than_alone(hop, monkeypatch):
 
     assert ordinary == express
     assert "InvalidHeaderError" in express
+
+
+async def test_who_is_refused_before_he_was_looked_at_is_nobody_in_the_log(hop, monkeypatch):
+    hop.app[SERVICE].is_closed = True
+    asked = hop.written(SOURCE, Idempotency_Key="key", L1p_Trace_Id="trace")
+    [ordinary, express] = [await _alone(hop, asked, monkeypatch, way) for way in (False, True)]
+
+    assert (503, None) == ordinary == express
+
+
+async def _alone(
+    hop: Hop, asked: bytes, monkeypatch: pytest.MonkeyPatch, is_express: bool
+) -> tuple[int, str | None]:
+    """Status, and the caller in the log."""
+    hop.lines.kept.clear()
+    with monkeypatch.context() as patch:
+        if not is_express:
+            patch.setattr(CallExpress, "_take", lambda *_: False)
+        [answer] = await hop.raw(asked)
+    [event] = hop.lines.events
+    return answer.status, event["caller"]
