@@ -206,7 +206,7 @@ class CallExpress:
             service.refuse_late(waited, call.deadline - began - waited)
             passage.caller = call.caller
             is_taken = self._start(passage)
-        except QuotingError as error:
+        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer, and others their own
             passage.fail(error)
             return True
         if is_taken:

@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.app import SERVICE
+from quoting.call import Call
 from quoting.express import CallExpress
+from quoting.forwarder import forwarder
 from support.batches import Line, peer, send_batch
 from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, Hop, hop_of
 from support.messages import TEST, UNKNOWN_UUID
@@ -274,3 +277,29 @@ async def _alone(
         [answer] = await hop.raw(asked)
     [event] = hop.lines.events
     return answer.status, event["caller"]
+
+
+async def test_what_fails_beyond_expectation_fails_alone(users_file, client):
+    """The others of the batch are answered, and nothing stays in hand."""
+
+    def aim(call: Call) -> tuple[Call, str]:
+        if call.trace_id == "broken":
+            raise RuntimeError("beyond expectation")
+        return call, next_hop.url
+
+    def create_app(settings: Any) -> web.Application:
+        return forwarder("spsp-server", settings, aim, next_service="spsp-server-backend")
+
+    async with peer(answer=echo) as next_hop:
+        broken = replace(FORWARDERS["spsp-server"], create_app=create_app)
+        async with hop_of(broken, users_file, client, next_url=next_hop.url) as hop:
+            assert 200 == (await hop.send()).status
+            lines = [plain_line(1), plain_line(2, L1p_Trace_Id="broken"), plain_line(3)]
+            batch = await send_batch(client, hop.url, lines)
+            alone = await hop.send(L1p_Trace_Id="broken", Idempotency_Key="key")
+
+            assert {1: 200, 2: 503, 3: 200} == {
+                number: each["status"] for number, each in batch.by_id.items()
+            }
+            assert (503, "UnavailableError") == (alone.status, alone.id)
+            assert (0, 0) == (hop.app[SERVICE].in_hand, hop.app[SERVICE].envelopes)
