@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, str]:
         if not line.strip() or line.startswith("#"):
             continue
         name, _, hashed = line.partition(":")
-        if not name or not hashed.startswith("$argon2id$"):
+        if not name or not hashed.startswith("$argon2id$") or not hashed.isascii():
             raise UsersFileError(f"{path}, line {number}: not a name, a colon and an argon2id hash")
         if name in users:
             raise UsersFileError(f"{path}, line {number}: a second line for this name")

@@ -82,6 +82,7 @@ def test_comments_and_empty_lines_are_no_users(tmp_path):
         ("a:plain", 1),
         ("\n\na:$2b$12$x", 3),
         ("a:$argon2i$x", 1),
+        ("a:$argon2id$\u00fc", 1),
         ("a:$argon2id$x\na:$argon2id$y", 2),
     ],
 )
