@@ -195,7 +195,7 @@ class CallExpress:
     ) -> bool:
         began = time.monotonic() - waited
         call = self._call(method, path, said, body, began)
-        if call is None:
+        if call is None or call.deadline <= began + waited:
             return False
         service = self.service
         passage = Passage(self, call, path, began, give)
@@ -216,7 +216,7 @@ class CallExpress:
         return is_taken
 
     def _call(self, method: str, path: str, said: PlainHeaders, body: bytes, began: float) -> Call | None:
-        """The call where all of it is plainly right and its caller is known, and there is time."""
+        """The call where all of it is plainly right and its caller is known."""
         operation, uuid = _operation(method, path)
         if operation is None or operation.reserves != bool(said.key):
             return None

@@ -303,3 +303,20 @@ async def test_what_fails_beyond_expectation_fails_alone(users_file, client):
             }
             assert (503, "UnavailableError") == (alone.status, alone.id)
             assert (0, 0) == (hop.app[SERVICE].in_hand, hop.app[SERVICE].envelopes)
+
+
+async def test_whose_time_has_ended_before_he_was_read_is_late_whatever_he_asks(
+    users_file, client, monkeypatch
+):
+    async with hop_of(FORWARDERS["dfsp-api"], users_file, client) as hop:
+        assert 200 == (await hop.send()).status
+        monkeypatch.setattr(hop.app[SERVICE].pace, "waited", lambda _: 0.05)
+        asked = hop.written(
+            replace(SOURCE, body=b"{}"),
+            Idempotency_Key="key",
+            L1p_Trace_Id="trace",
+            X_Request_Timeout_Ms="20",
+        )
+        [ordinary, express] = [await _alone(hop, asked, monkeypatch, way) for way in (False, True)]
+
+        assert (504, "test") == ordinary == express
