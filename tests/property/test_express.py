@@ -133,7 +133,14 @@ async def test_express_is_as_all_else_is(name, users_file, client, monkeypatch):
 
     async with (
         peer(answer=echo) as next_hop,
-        hop_of(FORWARDERS[name], users_file, client, next_url=next_hop.url, most_wait_seconds="60") as hop,
+        hop_of(
+            FORWARDERS[name],
+            users_file,
+            client,
+            next_url=next_hop.url,
+            most_wait_seconds="60",
+            batch_lines="64",
+        ) as hop,
     ):
 
         async def lines(made: list[dict[str, Any]]) -> Any:
@@ -216,7 +223,9 @@ async def hop(users_file, client) -> AsyncIterator[Hop]:
     """One that knows its caller, and that its next hop takes batches."""
     async with (
         peer(answer=echo) as next_hop,
-        hop_of(FORWARDERS["spsp-server"], users_file, client, next_url=next_hop.url) as made,
+        hop_of(
+            FORWARDERS["spsp-server"], users_file, client, next_url=next_hop.url, batch_lines="64"
+        ) as made,
     ):
         assert 200 == (await made.send()).status
         made.lines.kept.clear()
@@ -292,7 +301,7 @@ async def test_what_fails_beyond_expectation_fails_alone(users_file, client):
 
     async with peer(answer=echo) as next_hop:
         broken = replace(FORWARDERS["spsp-server"], create_app=create_app)
-        async with hop_of(broken, users_file, client, next_url=next_hop.url) as hop:
+        async with hop_of(broken, users_file, client, next_url=next_hop.url, batch_lines="64") as hop:
             assert 200 == (await hop.send()).status
             lines = [plain_line(1), plain_line(2, L1p_Trace_Id="broken"), plain_line(3)]
             batch = await send_batch(client, hop.url, lines)
