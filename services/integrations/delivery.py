@@ -42,6 +42,8 @@ LOW: Final = 4
 START_SECONDS: Final = 0.05
 AGAIN_SECONDS: Final = 0.25
 CLOSE_SECONDS: Final = 1.5
+CLAIM_SECONDS: Final = 0.5
+"""What a claim under way gets to end by itself when the process stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,9 @@ class Deliverer:
         """
         self._is_closing = True
         if self._claiming is not None:
+            # what is being taken up at this moment would be held by nobody if this were cut off
+            self.wake()
+            await asyncio.wait([self._claiming], timeout=CLAIM_SECONDS)
             self._claiming.cancel()
         for timer in self._timers.values():
             timer.cancel()
@@ -179,9 +184,9 @@ class Deliverer:
                 work.alarms += 1
 
     async def _claim_for_ever(self) -> None:
-        while await self.lanes.missing():  # which the service's readiness says
+        while not self._is_closing and await self.lanes.missing():  # which the service's readiness says
             await asyncio.sleep(START_SECONDS)
-        while True:
+        while not self._is_closing:
             try:
                 await self._claim()
             except (QuotingError, asyncpg.PostgresError) as error:
@@ -194,7 +199,7 @@ class Deliverer:
 
     async def _claim(self) -> None:
         """Takes lanes up until there are no more, or there is no more room."""
-        while (room := self._room) > 0:
+        while not self._is_closing and (room := self._room) > 0:
             began = time.monotonic()
             full = [each for each, count in self._under_way().items() if count >= MOST_PER_INTEGRATION]
             self._is_full = bool(full)

@@ -1,6 +1,7 @@
 """Lanes: one event after another, no wake-up lost, and nothing that a stale holder can do (design, Order)."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from integrations import delivery, lanes
 from integrations.answers import Answer, Meaning
 from integrations.judging import judge
-from integrations.lanes import LEASE_SECONDS, Report
+from integrations.lanes import LEASE_SECONDS, Lanes, Report
 from support.provider import STRATEGY, Held, Script, event, types, until
 from support.serving import reply, stub
 
@@ -397,6 +398,28 @@ async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provid
     assert {str(int(datetime(2031, 1, 1, tzinfo=UTC).timestamp()))} == {
         seen.headers["webhook-timestamp"] for seen in hook.seen
     }
+
+
+async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start, hook, monkeypatch):
+    first = await start()
+    taken_up = asyncio.Event()
+    claim = Lanes.claim
+
+    async def claim_slowly(self: Lanes, *arguments: Any) -> Any:
+        """The database has done it before this process knows."""
+        found = await claim(self, *arguments)
+        if found:
+            taken_up.set()
+            await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Lanes, "claim", claim_slowly)
+    await first.enabled(hook.url)
+    async with asyncio.timeout(10):
+        await taken_up.wait()
+    await first.deliverer.close()
+
+    assert [] == await first.sql.fetch("SELECT FROM lane WHERE is_held")
 
 
 async def test_stopping_gives_lanes_back_and_lets_an_attempt_under_way_end(start):
