@@ -170,8 +170,8 @@ class CallExpress:
         """Likewise for a request of HTTP."""
         headers, service = asked.headers, self.service
         authorization = headers.get(hdrs.AUTHORIZATION)
-        if authorization is None or asked.query:
-            return False
+        if authorization is None or asked.query or _operation(asked.method, asked.path)[0] is None:
+            return False  # a batch above all, which comes this way, too
         try:
             require_json(headers)
         except QuotingError:
