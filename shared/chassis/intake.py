@@ -112,7 +112,7 @@ async def take(service: Service, message: Message, route: Route) -> Reply:
         reply = refusal(as_error(raised), service, message.trace_id)
     finally:
         pace.in_hand -= 1
-    tell(service, message, route.pattern, reply)
+    tell(service, message, route.pattern, reply, time.monotonic())
     return reply
 
 
@@ -133,9 +133,12 @@ class Told(Protocol):
     def waited(self) -> float: ...
 
 
-def tell(service: Service, message: Told, pattern: str, reply: Reply) -> None:
-    """Tells operators, and who looks for overload, how it went; ``pattern`` is the route's."""
-    seconds = time.monotonic() - message.began
+def tell(service: Service, message: Told, pattern: str, reply: Reply, at: float) -> None:
+    """Tells operators, and who looks for overload, how it went; ``pattern`` is the route's.
+
+    ``at`` is when it was answered, on the monotonic clock.
+    """
+    seconds = at - message.began
     if reply.status == 200:  # noqa: PLR2004 - what is refused may be so at once
         service.pace.answered(seconds - message.waited)
     service.telemetry.request(

@@ -81,12 +81,14 @@ class Pace:
     def answered(self, seconds: float) -> None:
         """One request was answered as it should be, ``seconds`` after it had been read."""
         self._answers += 1
-        self._fastest = min(self._fastest, seconds)
+        if seconds < self._fastest:
+            self._fastest = seconds
 
     def is_too_late_for(self, waited: float, left: float) -> bool:
         """Whether what has ``waited`` and has ``left`` seconds from now on would most likely be answered too late."""
         late = waited + self._expected
-        self._soonest = min(self._soonest, late)
+        if late < self._soonest:
+            self._soonest = late
         if self.is_overloaded and waited + self._next_takes > self._most_wait:
             return True
         return late > PRESSURE_SECONDS and self._expected > left

@@ -54,16 +54,13 @@ def url_for_log(url: object) -> str:
 
 def iso_time(seconds: float) -> str:
     """Unix time as ISO 8601 in UTC with milliseconds and Z."""
-    return _iso_time(int(seconds * 1000))
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_iso_second(whole)}.{milliseconds:03d}Z"
 
 
-@lru_cache(maxsize=8)  # many lines are of one millisecond
-def _iso_time(milliseconds: int) -> str:
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+@lru_cache(maxsize=8)  # many lines are of one second
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 class Lines:
@@ -173,6 +170,7 @@ class Telemetry:
         self.lines = lines or Lines()
         self._human = sys.stdout.isatty() if human is None else human
         self._console = structlog.dev.ConsoleRenderer() if self._human else None
+        self._usual_level = f',"level":"info","service":"{service}","event":"request","traceId":"'
         self.log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             None,
             processors=[self._emit],
@@ -196,10 +194,7 @@ class Telemetry:
             event["timestamp"] = event.pop("time")
             line = str(self._console(None, event["level"], event)).encode("utf-8", "replace")
         else:
-            try:
-                line = orjson.dumps(event, default=str)
-            except orjson.JSONEncodeError:  # a lone surrogate in a cause: escaped rather than lost
-                line = json.dumps(event, default=str).encode()
+            line = _json(event)
         self.lines.write(line, now=now)
 
     def request(
@@ -214,8 +209,19 @@ class Telemetry:
         seconds: float,
         error: tuple[str, str | None] | None,
     ) -> None:
-        """One answered request: a line and its counts. ``error`` is id and cause."""
+        """One answered request: a line and its counts.
+
+        ``trace_id`` is one that `trace_id_from` gave; ``error`` is id and cause.
+        """
         self._counts.count(method, route, status, seconds)
+        if status == 200 and error is None and self._console is None:  # noqa: PLR2004
+            # what nearly all lines say, in a third of the time that taking it for any event would need
+            self.lines.write(
+                f'{{"time":"{iso_time(time.time())}"{self._usual_level}{trace_id}"{_usual_request(caller, method, path)}'
+                f'{seconds * 1000:.3f}}}'.encode(),
+                now=False,
+            )
+            return
         event = {
             "time": iso_time(time.time()),
             "level": "info" if status < 400 else "warning" if status < 500 else "error",  # noqa: PLR2004
@@ -231,6 +237,20 @@ class Telemetry:
         if error is not None:
             event["id"], event["cause"] = error
         self._write(event, now=status >= 500)  # noqa: PLR2004
+
+
+@lru_cache(maxsize=64)
+def _usual_request(caller: str | None, method: str, path: str) -> str:
+    """The middle of a log line, from after the trace id to the duration."""
+    said = _json({"caller": caller, "method": method, "path": path, "status": 200, "duration_ms": 0})
+    return f",{said[1:-2].decode()}"
+
+
+def _json(event: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event, default=str)
+    except orjson.JSONEncodeError:  # a lone surrogate in a cause: escaped rather than lost
+        return json.dumps(event, default=str).encode()
 
 
 class StandardLogging(logging.Handler):

@@ -29,6 +29,7 @@ from chassis.intake import Refusing, Route, Routes, take
 from chassis.listener import MOST_FIELD_BYTES, MOST_LINE_BYTES
 from chassis.messages import JSON, Message, Reply
 from chassis.telemetry import TRACE_HEADER, trace_id_from
+from quoting.call import IDEMPOTENCY_HEADER
 from quoting.lines import (
     BATCH_HEADER,
     BATCH_PATH,
@@ -36,6 +37,8 @@ from quoting.lines import (
     MEDIA_TYPE,
     MOST_BATCH_BYTES,
     AnswerLine,
+    PlainAnswer,
+    PlainAnswerHeaders,
     PlainLine,
     RequestLine,
     answer_line,
@@ -49,11 +52,15 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 MOST_ID_SHOWN: Final = 64
 
 
+TakeLine = Callable[[PlainLine, Callable[[bytes], None]], bool]
+"""Whether the line is taken, and its answer will be put; nothing has been done where it is not."""
+
+
 class Express(Protocol):
     """Answers lines that are plainly right without a task for each."""
 
-    def take_line(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
-        """Whether the line is taken, and its answer will be ``put``; nothing has been done where it is not."""
+    def of_batch(self) -> TakeLine:
+        """What takes the lines of one batch."""
 
 
 def add_batches(
@@ -155,8 +162,11 @@ class _Batches:
         """Sends the lines that can be read on their way, and answers the others."""
         loop = asyncio.get_running_loop()
         seen: set[int | str] = set()
+        take_line = self._express.of_batch() if self._express is not None else _leave
         for number, line in enumerate(lines, 1):
-            if self._is_begun_at_once(line, seen, answers):
+            plain = read_plain(line)
+            if plain is not None and plain.id not in seen and take_line(plain, answers.put):
+                seen.add(plain.id)
                 continue
             try:
                 asked = read_request(line)
@@ -170,15 +180,6 @@ class _Batches:
             task = loop.create_task(self._one(asked, address, answers))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-
-    def _is_begun_at_once(self, line: bytes, seen: set[int | str], answers: "_Answers") -> bool:
-        plain = read_plain(line) if self._express is not None else None
-        if self._express is None or plain is None or plain.id in seen:
-            return False
-        is_begun = self._express.take_line(plain, answers.put)
-        if is_begun:
-            seen.add(plain.id)
-        return is_begun
 
     async def _one(self, asked: RequestLine, address: str, answers: "_Answers") -> None:
         answered = b""  # whatever fails, nobody waits for this line any more
@@ -218,12 +219,24 @@ def _misfit(asked: RequestLine) -> QuotingError | None:
     return None
 
 
+def _leave(_line: PlainLine, _put: Callable[[bytes], None]) -> bool:
+    return False
+
+
 def line_of(id_: int | str, reply: Reply, trace_id: str, reply_headers: Mapping[str, str]) -> bytes:
     """The answer to a line; ``reply_headers`` are what each reply to it carries."""
     headers = {hdrs.CONTENT_TYPE: reply.content_type, TRACE_HEADER: trace_id, **reply_headers}
     if reply.headers:
         headers.update(reply.headers)
     return answer_line(AnswerLine(id_, reply.status, headers, reply.body.decode("utf-8", "replace")))
+
+
+def plain_line_of(id_: int, reply: Reply, trace_id: str, key: str | None) -> bytes:
+    """Likewise, where each reply carries ``key`` as its Idempotency-Key, if there is one."""
+    if reply.headers:
+        return line_of(id_, reply, trace_id, {} if key is None else {IDEMPOTENCY_HEADER: key})
+    headers = PlainAnswerHeaders(reply.content_type, trace_id, key or "")
+    return answer_line(PlainAnswer(id_, reply.status, headers, reply.body.decode("utf-8", "replace")))
 
 
 class _Answers:

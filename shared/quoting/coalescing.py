@@ -117,7 +117,7 @@ class Coalescer(Generic[V, R]):
         if len(self._waiting) >= MOST_WAITING:
             raise UnavailableError(cause=f"{MOST_WAITING} wait already")
         self._waiting.append(item)
-        if self._has_slot and not self._is_starting:
+        if not self._is_starting and self._has_slot:
             self._is_starting = True
             asyncio.get_running_loop().call_soon(self._start_when_quiet, len(self._waiting))
 

@@ -4,22 +4,25 @@ Whatever is not, or has to wait for more than its turn in the next batch, is lef
 after all or says what is wrong with it. A property test holds the two together.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs
 
 from chassis.app import Service, as_error
 from chassis.asked import Here, Response
+from chassis.auth import Credentials
 from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.intake import refusal, response, tell
 from chassis.messages import Reply
 from chassis.telemetry import TRACE_HEADER, trace_id_from
-from quoting.batches import line_of
+from quoting.batches import TakeLine, plain_line_of
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
     IDEMPOTENCY_HEADER,
@@ -50,14 +53,16 @@ class Passage(Item[Any, Any]):
     __slots__ = (
         "_express",
         "_give",
-        "_is_settled",
         "_tick",
         "began",
         "call",
         "caller",
+        "is_settled",
+        "method",
         "path",
         "reply",
         "told",
+        "trace_id",
         "waited",
     )
 
@@ -72,33 +77,23 @@ class Passage(Item[Any, Any]):
         """What a caller is told for an error."""
         self.caller: str | None = None
         """Who calls, from when that would have been looked at: who is refused before it is nobody."""
+        self.trace_id = call.trace_id
+        self.method = call.operation.method
         self.path = path
         self.began = began
         self.waited = 0.0
         self._express = express
         self._give = give
-        self._is_settled = False
+        self.is_settled = False
         self._tick = 0
 
     def wait(self) -> None:
         """Ends at the deadline."""
-        if not self._is_settled:
+        if not self.is_settled:
             self._tick = self._express.deadlines.watch(self, self.deadline)
 
-    @property
-    def trace_id(self) -> str:
-        return self.call.trace_id
-
-    @property
-    def method(self) -> str:
-        return self.call.operation.method
-
-    @property
-    def is_settled(self) -> bool:
-        return self._is_settled
-
     def settle(self, result: object) -> None:
-        if self._is_settled:
+        if self.is_settled:
             return
         try:
             reply = self.reply(result)
@@ -108,7 +103,7 @@ class Passage(Item[Any, Any]):
             self._answer(reply)
 
     def fail(self, error: BaseException) -> None:
-        if self._is_settled:
+        if self.is_settled:
             return
         if isinstance(error, TimeoutError):
             error = UpstreamTimeoutError()
@@ -121,11 +116,11 @@ class Passage(Item[Any, Any]):
         self.fail(UpstreamTimeoutError())
 
     def _answer(self, reply: Reply) -> None:
-        self._is_settled = True
+        self.is_settled = True
         service = self._express.service
         self._express.deadlines.forget(self, self._tick)
         service.pace.in_hand -= 1
-        tell(service, self, self.call.operation.path, reply)
+        self._express.tell_later(self, reply)
         self._give(self, reply)
 
     @property
@@ -148,15 +143,20 @@ class CallExpress:
         self.service = service
         self.deadlines = deadlines
         self._start = start
+        self._untold: list[tuple[Passage, Reply, float]] = []
+        """What has been answered, with what and when."""
 
-    def take_line(self, line: PlainLine, put: Callable[[bytes], None]) -> bool:
-        """Whether the line is taken, and its answer will be ``put``; nothing has been done where it is not."""
+    def of_batch(self) -> TakeLine:
+        """What takes the lines of one batch: whether it has, and nothing has been done where it has not."""
+        return partial(self._take_line, _Callers(self.service.credentials).__getitem__)
+
+    def _take_line(self, known: "Known", line: PlainLine, put: Callable[[bytes], None]) -> bool:
         said, id_ = line.headers, line.id
 
         def give(passage: Passage, reply: Reply) -> None:
             answered = b""  # whatever fails, nobody waits for this line any more
             try:
-                answered = line_of(id_, reply, passage.call.trace_id, passage.reply_headers)
+                answered = plain_line_of(id_, reply, passage.trace_id, passage.call.idempotency_key)
             finally:
                 put(answered)
 
@@ -164,7 +164,7 @@ class CallExpress:
             body = line.body.encode()
         except UnicodeEncodeError:
             return False
-        return self._take(line.method, line.path, said, body, 0.0, give)
+        return self._take(known, line.method, line.path, said, body, 0.0, give)
 
     def take_whole(self, asked: Here, respond: Callable[[Response], None]) -> bool:
         """Likewise for a request of HTTP."""
@@ -178,7 +178,7 @@ class CallExpress:
             return False
 
         def give(passage: Passage, reply: Reply) -> None:
-            respond(response(service, passage.call.trace_id, passage.reply_headers, reply))
+            respond(response(service, passage.trace_id, passage.reply_headers, reply))
 
         said = PlainHeaders(
             authorization,
@@ -188,13 +188,33 @@ class CallExpress:
             headers.get(TRACEPARENT_HEADER, ""),
         )
         waited = service.pace.waited(asked.connection)
-        return self._take(asked.method, asked.path, said, asked.body, waited, give)
+        known = service.credentials.known
+        return self._take(known, asked.method, asked.path, said, asked.body, waited, give)
 
-    def _take(
-        self, method: str, path: str, said: PlainHeaders, body: bytes, waited: float, give: Give
+    def tell_later(self, passage: Passage, reply: Reply) -> None:
+        """Tells of it when what goes out in this turn of the loop has gone: others need not wait for the log."""
+        self._untold.append((passage, reply, time.monotonic()))
+        if len(self._untold) == 1:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._tell)
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for passage, reply, at in untold:
+            tell(self.service, passage, passage.call.operation.path, reply, at)
+
+    def _take(  # noqa: PLR0913 - all that a message is
+        self,
+        known: "Known",
+        method: str,
+        path: str,
+        said: PlainHeaders,
+        body: bytes,
+        waited: float,
+        give: Give,
     ) -> bool:
         began = time.monotonic() - waited
-        call = self._call(method, path, said, body, began)
+        call = self._call(known, method, path, said, body, began)
         if call is None or call.deadline <= began + waited:
             return False
         service = self.service
@@ -215,7 +235,9 @@ class CallExpress:
             service.pace.in_hand -= 1
         return is_taken
 
-    def _call(self, method: str, path: str, said: PlainHeaders, body: bytes, began: float) -> Call | None:
+    def _call(  # noqa: PLR0913 - likewise
+        self, known: "Known", method: str, path: str, said: PlainHeaders, body: bytes, began: float
+    ) -> Call | None:
         """The call where all of it is plainly right and its caller is known."""
         operation, uuid = _operation(method, path)
         if operation is None or operation.reserves != bool(said.key):
@@ -225,7 +247,7 @@ class CallExpress:
         traceparent = said.traceparent
         if traceparent and not (len(traceparent) <= _USUAL_TRACEPARENT and is_traceparent(traceparent)):
             return None
-        caller = self.service.credentials.known(said.authorization)
+        caller = known(said.authorization)
         if caller is None or len(body) > MOST_BODY_BYTES:
             return None
         return Call(
@@ -240,6 +262,22 @@ class CallExpress:
             said.key or None,
             traceparent or None,
         )
+
+
+Known = Callable[[str], str | None]
+"""The caller's name where an Authorization header was found right lately."""
+
+
+class _Callers(dict[str, str | None]):
+    """Callers by their Authorization headers, for the moment in which one batch is looked at."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def __missing__(self, header: str) -> str | None:
+        caller = self[header] = self._credentials.known(header)
+        return caller
 
 
 def _operation(method: str, path: str) -> tuple[Operation | None, str | None]:

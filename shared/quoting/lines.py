@@ -56,6 +56,25 @@ class PlainLine(msgspec.Struct, frozen=True):
     body: str
 
 
+class PlainAnswerHeaders(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What a service of ours sends with an answer in JSON, and nothing else; empty where it is not there."""
+
+    content_type: str = msgspec.field(name="Content-Type")
+    trace_id: str = msgspec.field(name="L1p-Trace-Id")
+    key: str = msgspec.field(name="Idempotency-Key", default="")
+
+
+class PlainAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An answer as a service of ours writes it where nothing is out of the ordinary."""
+
+    id: int
+    status: int
+    headers: PlainAnswerHeaders
+    body: str
+
+
 # beyond its own errors msgspec lets these out: for text that is no UTF-8, and for what is nested without end
 LINE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -63,6 +82,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _request: Final = msgspec.json.Decoder(RequestLine)
 _plain: Final = msgspec.json.Decoder(PlainLine)
 _answer: Final = msgspec.json.Decoder(AnswerLine)
+_plain_answer: Final = msgspec.json.Decoder(PlainAnswer)
 
 
 def request_line(
@@ -89,13 +109,21 @@ def read_plain(line: bytes) -> PlainLine | None:
         return None
 
 
-def answer_line(answer: AnswerLine) -> bytes:
+def answer_line(answer: AnswerLine | PlainAnswer) -> bytes:
     return _encode(answer) + b"\n"
 
 
 def read_answer(line: bytes) -> AnswerLine:
     """Raises LINE_ERRORS."""
     return _answer.decode(line)
+
+
+def read_plain_answer(line: bytes) -> PlainAnswer | None:
+    """An answer as a service of ours writes it, of which no value has been looked at; None: look closer."""
+    try:
+        return _plain_answer.decode(line)
+    except LINE_ERRORS:
+        return None
 
 
 def split(data: bytes) -> Sequence[bytes]:

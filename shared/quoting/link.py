@@ -25,7 +25,7 @@ from chassis.messages import JSON, Reply
 from chassis.outbound import NoAnswerError, Received
 from quoting.call import Call
 from quoting.express import Passage
-from quoting.peers import Peers
+from quoting.peers import PLAIN_HEADERS, Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
 
@@ -85,6 +85,8 @@ class Link:
         status, body = received.status, received.body
         content = _json_object(body)
         if status == 200 and content is not None and body is not None:  # noqa: PLR2004
+            if received.headers is PLAIN_HEADERS:
+                return Reply(status, body)
             return Reply(status, body, _passed(received), _content_type(received))
         if content is not None and body is not None and _passes(status, content):
             return Reply(

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import hdrs
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from chassis.bodies import MOST_BODY_BYTES, is_of_type
 from chassis.messages import JSON, Headers
@@ -28,12 +28,15 @@ from quoting.lines import (
     AnswerLine,
     Splitter,
     read_answer,
+    read_plain_answer,
     request_line,
 )
 
 FORGET_AFTER: Final = frozenset({404, 405, 415})
 _BATCH_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: MEDIA_TYPE}
 ALONE_AFTER: Final = FORGET_AFTER | {413}
+PLAIN_HEADERS: Final = CIMultiDictProxy(CIMultiDict({hdrs.CONTENT_TYPE: JSON}))
+"""Those of most answers, as far as they say anything of the answer."""
 
 
 class Outgoing(Protocol):
@@ -249,17 +252,24 @@ class _Batch:
 
     def settle(self, line: bytes) -> None:
         """Gives one answer to whom it is for; a line that is none is nobody's."""
+        plain = read_plain_answer(line)
+        if plain is not None and plain.headers.content_type == JSON:
+            self._give(plain.id, plain.status, PLAIN_HEADERS, plain.body)
+            return
         try:
             answer = read_answer(line)
         except LINE_ERRORS:
             return
         number = _number(answer)
-        if number is None or not 0 <= number < len(self._items):
-            return
-        body = answer.body.encode() if answer.body is not None else None
-        if body is not None and len(body) > MOST_BODY_BYTES:
-            body = None
-        self._items[number].settle(Received(answer.status, CIMultiDict(answer.headers), body))
+        if number is not None:
+            self._give(number, answer.status, CIMultiDict(answer.headers), answer.body)
+
+    def _give(self, number: int, status: int, headers: Headers, text: str | None) -> None:
+        if 0 <= number < len(self._items):
+            body = text.encode() if text is not None else None
+            if body is not None and len(body) > MOST_BODY_BYTES:
+                body = None
+            self._items[number].settle(Received(status, headers, body))
 
     def fail(self, error: Exception) -> None:
         for item in self.unsettled:
