@@ -21,18 +21,12 @@ _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 
 def begun(response: Response, *, is_last: bool) -> bytes:
     """A response of HTTP/1.1 up to where its body goes on, if it does; ``is_last`` on this connection."""
-    lines = [f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, '')}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    body = response.body
-    if response.rest is None:
-        lines.append(f"Content-Length: {len(body)}")
-    else:
-        lines.append("Transfer-Encoding: chunked")
-        body = chunk(body)
-    lines.append(f"Date: {_date(int(time.time()))}")
-    if is_last:
-        lines.append("Connection: close")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    status, body = response.status, response.body
+    fields = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
+    length = f"Content-Length: {len(body)}" if response.rest is None else "Transfer-Encoding: chunked"
+    date, close = _date(int(time.time())), "\r\nConnection: close" if is_last else ""
+    head = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n{fields}{length}\r\nDate: {date}{close}\r\n\r\n"
+    return head.encode() + (body if response.rest is None else chunk(body))
 
 
 def chunk(data: bytes) -> bytes:
