@@ -33,6 +33,7 @@ from chassis.errors import (
 from chassis.messages import JSON
 from chassis.outbound import Outbound
 from chassis.pace import Pace
+from chassis.room import WaitingRoom
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 from chassis.tls import Tls
@@ -74,6 +75,7 @@ class Service:
     tls: Tls
     shown_path: ShownPath
     pace: Pace
+    room: WaitingRoom
     direct: list[Callable[[Asked], Awaitable[Response] | None]] = field(default_factory=list)
     """Asked in turn before aiohttp's router: what answers here passes neither router nor middlewares."""
     express: Express | None = None
@@ -110,7 +112,11 @@ class Service:
     def refuse_late(self, waited: float, left: float) -> None:
         """Raises UnavailableError where what has ``waited`` and has ``left`` seconds would be answered too late."""
         if self.pace.is_too_late_for(waited, left):
-            raise UnavailableError("The service is overloaded: the answer would come too late.")
+            raise overloaded()
+
+
+def overloaded() -> UnavailableError:
+    return UnavailableError("The service is overloaded: the answer would come too late.")
 
 
 SERVICE: Final = web.AppKey("service", Service)
@@ -143,6 +149,7 @@ def create_app(
         client_max_size=MOST_BODY_BYTES,
     )
     tls = Tls(settings, telemetry.log.error)
+    pace = Pace(settings.most_wait_seconds, settings.most_in_hand)
     app[SERVICE] = Service(
         name,
         settings,
@@ -151,7 +158,8 @@ def create_app(
         checks=[],
         tls=tls,
         shown_path=shown_path,
-        pace=Pace(settings.most_wait_seconds, settings.most_in_hand),
+        pace=pace,
+        room=WaitingRoom(pace),
     )
     app.cleanup_ctx.append(_outbound)
     document = orjson.dumps(openapi)

@@ -41,6 +41,10 @@ class Here(Asked, Protocol):
     body: bytes
     """Of whatever size."""
 
+    @property
+    def waited(self) -> float | None:
+        """Seconds since it was read, where that was too much to be looked at straight away."""
+
 
 class Response(msgspec.Struct, frozen=True):
     """What goes back. No header may hold what ends a line: whoever made them has seen to that."""

@@ -13,7 +13,7 @@ from typing import Final
 from chassis.tls import Tls
 
 LOOK_AT_FILES_SECONDS: Final = 1.0
-MOST_AT_ONCE: Final = 512
+MOST_AT_ONCE: Final = 128
 REST_SECONDS: Final = 0.1
 """After there was no file descriptor left for a further connection."""
 HANDSHAKE_SECONDS: Final = 10.0

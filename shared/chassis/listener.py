@@ -6,6 +6,7 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from chassis.errors import (
     QuotingError,
     UnavailableError,
 )
+from chassis.pace import waited_in
 from chassis.plain import Plain, plain
 from chassis.telemetry import TRACE_HEADER
 from chassis.written import LAST_CHUNK, begun, chunk, whole, written
@@ -41,7 +43,16 @@ class Protocol(RequestHandler):
     and what comes next on the connection too, until it is known again where a request begins.
     """
 
-    __slots__ = ("_answering", "_held", "_is_answering", "_newest_body", "_to_come", "connection", "service")
+    __slots__ = (
+        "_answering",
+        "_came",
+        "_held",
+        "_is_answering",
+        "_newest_body",
+        "_to_come",
+        "connection",
+        "service",
+    )
 
     service: Service
 
@@ -53,6 +64,8 @@ class Protocol(RequestHandler):
         self._answering: asyncio.Task[None] | None = None
         """What does that, where it takes a task."""
         self._held = b""
+        self._came: float | None = None
+        """When what is held came, where it is in the waiting room; on the monotonic clock."""
         self._to_come: int | None = 0
         """Bytes of the request that aiohttp reads; None where nobody knows."""
         self.connection: socket.socket | None = None
@@ -74,7 +87,27 @@ class Protocol(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._is_answering:
             self._hold(data)
-        elif not self._is_answered_here(data):
+        elif self.service.room.is_for_who_comes and not self._to_come and self.is_idle:
+            self._is_answering = self._request_in_progress = True
+            self._hold(data)
+            self._came = time.monotonic() - waited_in(self.connection)
+            self.service.room.add(self._enter)
+        else:
+            self._look_at(data)
+
+    def _enter(self) -> None:
+        """Leaves the waiting room, if it has not before its turn."""
+        if self._came is None:
+            return
+        if self.transport is None or self.transport.is_closing():
+            self._end_answer()
+        else:
+            self._is_answering = self._request_in_progress = False
+            self._look_at(self._release())
+        self._came = None
+
+    def _look_at(self, data: bytes) -> None:
+        if not self._is_answered_here(data):
             super().data_received(data)
             if self._messages:
                 self._newest_body = self._messages[-1][1]
@@ -93,7 +126,7 @@ class Protocol(RequestHandler):
         return request is not None and not request.missing and self.is_idle and self._begin(request)
 
     def _begin(self, request: Plain) -> bool:
-        asked = _Whole(request, self)
+        asked = _Whole(request, self, self._came)
         self._is_answering = True
         self._request_in_progress = True  # which aiohttp waits for when it stops
         self._close = request.is_last
@@ -128,6 +161,12 @@ class Protocol(RequestHandler):
         self._held += data
         if len(self._held) >= MOST_HELD_BYTES:
             self._pause_reading_for_buffer()
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, b""
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        return held
 
     async def _answer(self, responding: Awaitable[Response]) -> None:
         try:
@@ -187,10 +226,7 @@ class Protocol(RequestHandler):
             return
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         if self._held:
-            held, self._held = self._held, b""
-            if self._buffer_paused:
-                self._resume_reading_for_buffer()
-            self.data_received(held)
+            self.data_received(self._release())
 
     def _process_keepalive(self) -> None:
         if self._is_answering:
@@ -241,6 +277,7 @@ class Protocol(RequestHandler):
         Without this a truncated body would end in a closed connection instead of a 400. The request need not
         have been begun: its last bytes and the end may come together.
         """
+        self._enter()  # what comes after this would not be begun any more
         if self.is_idle:
             return False
         if not self._newest_body.is_eof():
@@ -257,15 +294,20 @@ async def _there(response: Response) -> Response:
 class _Whole:
     """A request that came plain and in whole."""
 
-    __slots__ = ("_protocol", "body", "headers", "method", "path", "query")
+    __slots__ = ("_came", "_protocol", "body", "headers", "method", "path", "query")
 
-    def __init__(self, request: Plain, protocol: Protocol) -> None:
+    def __init__(self, request: Plain, protocol: Protocol, came: float | None) -> None:
         self.method = request.method
         self.path = request.path
         self.query = request.query
         self.headers = request.headers
         self.body = request.body
         self._protocol = protocol
+        self._came = came
+
+    @property
+    def waited(self) -> float | None:
+        return time.monotonic() - self._came if self._came is not None else None
 
     @property
     def address(self) -> str:
@@ -324,6 +366,7 @@ class Runner(web.AppRunner):
         super().__init__(
             app,
             keepalive_timeout=KEEPALIVE_SECONDS,
+            tcp_keepalive=False,  # chassis.doors has seen to that
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
             max_line_size=MOST_LINE_BYTES,

@@ -8,12 +8,13 @@ of answering it and lets the others be in time. One slow receiver among fast one
 A moment's jam clears by itself. But where there is enough in hand to be busy for a while and even the fastest answers
 take long, or where in three windows in a row nobody at all could be answered within the longest wait, more comes than
 can be answered: then, until that is over, that wait counts as everybody's deadline, and what is in hand at the rate
-of answers says how long another one would take.
+of answers says how long another one would take, and how many there is room for in `chassis.room`.
 """
 
 import asyncio
 import socket
 import struct
+import time
 from typing import Final
 
 WINDOW_SECONDS: Final = 0.1
@@ -21,13 +22,13 @@ PRESSURE_SECONDS: Final = 0.1
 """Faster than this nobody is refused, whatever little time he gives."""
 RELAXED_SECONDS: Final = 0.05
 """Where all in hand takes no longer than this, sockets are not asked: it costs a twentieth of a request."""
-BUSY_IN_HAND: Final = 1_024
+BUSY_IN_HAND: Final = 640
 WINDOWS_OF_JAM: Final = 3
 """In a row, for it to be no moment's jam."""
 SHARE_OF_RELIEF: Final = 0.25
 """Of the longest wait: who can be answered sooner meets no overload any more."""
 SHARE_OF_THE_LATEST: Final = 0.3
-"""Of a window in the rate of answers."""
+"""Of a window in the rate of answers, at least."""
 LEAST_IN_HAND: Final = 64
 """With fewer in hand nobody has waited for long."""
 
@@ -44,13 +45,15 @@ class Pace:
         self._busy_in_hand = min(BUSY_IN_HAND, most_in_hand)
         self.in_hand = 0
         """Requests that are being worked on."""
+        self.waiting = 0
+        """Requests that have been read and wait for their turn."""
         self.is_overloaded = False
         self._jammed = 0
         """Windows in a row."""
         self._expected = 0.0
         """Seconds that the fastest answers took in the last window with answers; 0 where there was none."""
-        self._rate = 0.0
-        """Answers a second, lately."""
+        self._lately = 0.0, 0.0
+        """Answers and seconds of the windows since there was nothing in hand, the latest counted most."""
         self._timer: asyncio.TimerHandle | None = None
         self._begin_window()
 
@@ -68,7 +71,12 @@ class Pace:
     @property
     def _next_takes(self) -> float:
         """Seconds that one more would take, at the rate of answers."""
-        return self.in_hand / max(self._rate, 1.0)
+        return self.in_hand * self._seconds_each
+
+    @property
+    def _seconds_each(self) -> float:
+        answers, seconds = self._lately
+        return seconds / max(answers, seconds) if seconds else 0.0
 
     def start(self) -> None:
         """Begins to look at the clock; in the event loop that answers."""
@@ -81,42 +89,68 @@ class Pace:
     def answered(self, seconds: float) -> None:
         """One request was answered as it should be, ``seconds`` after it had been read."""
         self._answers += 1
-        if seconds < self._fastest:
-            self._fastest = seconds
+        self._fastest = min(self._fastest, seconds)
 
     def is_too_late_for(self, waited: float, left: float) -> bool:
         """Whether what has ``waited`` and has ``left`` seconds from now on would most likely be answered too late."""
         late = waited + self._expected
-        if late < self._soonest:
-            self._soonest = late
+        self._soonest = min(self._soonest, late)
         if self.is_overloaded and waited + self._next_takes > self._most_wait:
             return True
         return late > PRESSURE_SECONDS and self._expected > left
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether what comes now has to wait until it is looked at."""
+        return self.waiting > 0 or self.is_overloaded or self.is_busy
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may wait behind all who do, to be answered within the longest wait."""
+        # without overload it may be one slow receiver that much in hand waits for
+        before = self.waiting + (self.in_hand if self.is_overloaded else 0)
+        return before * self._seconds_each <= self._most_wait
+
+    def is_too_late_to_be_looked_at(self, waited: float | None) -> bool:
+        """Whether it is too late even for who gives all time in the world.
+
+        ``waited`` is how long what comes from the waiting room has, None for what has not been in there.
+        """
+        if waited is not None:
+            return self.is_too_late_for(waited, float("inf")) or waited > self._most_wait
+        if self.has_room:
+            return False
+        self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self._seconds_each)
+        return True
+
     def waited(self, connection: socket.socket | None) -> float:
         """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
-        if self.in_hand < LEAST_IN_HAND or connection is None or not hasattr(socket, "TCP_INFO"):
-            return 0.0
-        next_takes = self._next_takes
-        if next_takes < RELAXED_SECONDS:
+        if self.in_hand < LEAST_IN_HAND or self._next_takes < RELAXED_SECONDS:
             return 0.0  # what was not read meanwhile has not waited for long either
-        if self.is_overloaded and next_takes > self._most_wait:
-            return 0.0  # it is refused anyway
-        try:
-            information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
-        except OSError:  # no TCP, or gone
-            return 0.0
-        if len(information) < _LAST_DATA_RECEIVED.size:
-            return 0.0
-        milliseconds: int = _LAST_DATA_RECEIVED.unpack(information)[0]
-        return milliseconds / 1_000
+        return waited_in(connection)
 
     def _set_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._look)
+        self._timer = asyncio.get_running_loop().call_later(
+            WINDOW_SECONDS, self._end_window, time.monotonic()
+        )
 
-    def _look(self) -> None:
-        self._expected = 0.0 if self._fastest == float("inf") else self._fastest
-        self._rate += (self._answers / WINDOW_SECONDS - self._rate) * SHARE_OF_THE_LATEST
+    def _end_window(self, began: float) -> None:
+        """A turn of the loop that took long has made it a longer one."""
+        self._look(time.monotonic() - began)
+        self._set_timer()
+
+    def _look(self, seconds: float = WINDOW_SECONDS) -> None:
+        """Looks back on a window of so many ``seconds``."""
+        if self._answers:
+            self._expected = self._fastest
+        elif not (self.is_overloaded and self.in_hand):  # a crowd is answered by and by
+            self._expected = 0.0
+        if self.in_hand or self._answers:
+            before, seconds_before = self._lately
+            kept = 1 - SHARE_OF_THE_LATEST
+            self._lately = before * kept + self._answers, seconds_before * kept + seconds
+        else:
+            self._lately = 0.0, 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
         relief = self._most_wait * SHARE_OF_RELIEF
         is_slow_and_busy = self.is_busy and self._fastest > relief
@@ -126,4 +160,17 @@ class Pace:
         elif soonest <= relief:
             self.is_overloaded = False
         self._begin_window()
-        self._set_timer()
+
+
+def waited_in(connection: socket.socket | None) -> float:
+    """How many seconds ago something came last on a connection; 0 where nobody can tell."""
+    if connection is None or not hasattr(socket, "TCP_INFO"):
+        return 0.0
+    try:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+    except OSError:  # no TCP, or gone
+        return 0.0
+    if len(information) < _LAST_DATA_RECEIVED.size:
+        return 0.0
+    milliseconds: int = _LAST_DATA_RECEIVED.unpack(information)[0]
+    return milliseconds / 1_000

@@ -173,7 +173,7 @@ async def _finished(service: Service, began: float, meanwhile: Callable[[], None
     while True:
         meanwhile()
         await asyncio.sleep(0.02)  # a count that every request changes is cheaper than an event
-        if not service.in_hand or time.monotonic() - began >= GONE_AFTER_SECONDS:
+        if not (service.in_hand or service.pace.waiting) or time.monotonic() - began >= GONE_AFTER_SECONDS:
             return
 
 

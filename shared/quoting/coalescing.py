@@ -16,6 +16,7 @@ from chassis.errors import UnavailableError, UpstreamTimeoutError
 
 WINDOW: Final = 4
 MOST_ITEMS: Final = 64
+CROWD: Final = 256
 MOST_WAITING: Final = 4_096
 MOST_OPEN: Final = 256
 RELEASE_SECONDS: Final = 0.05
@@ -134,7 +135,16 @@ class Coalescer(Generic[V, R]):
 
     @property
     def _has_slot(self) -> bool:
-        return self._slots_taken < self._window and len(self._open) < self._most_open
+        return self._slots_taken < self._window + self._more_slots and len(self._open) < self._most_open
+
+    @property
+    def _more_slots(self) -> int:
+        """As many again where a crowd waits.
+
+        Under overload a turn of the loop takes long, and where no more than the window left in each, the next hop
+        would have nothing to do meanwhile.
+        """
+        return self._window if len(self._waiting) > CROWD else 0
 
     def _start(self, items: "Items[V, R]") -> None:
         task = asyncio.create_task(self._round_trip(items, _Slot(self)))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs
 
-from chassis.app import Service, as_error
+from chassis.app import Service, as_error, overloaded
 from chassis.asked import Here, Response
 from chassis.auth import Credentials
 from chassis.bodies import MOST_BODY_BYTES, require_json
@@ -41,9 +41,11 @@ _PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
 """Trace id, time-out and key, each as `quoting.server` takes it."""
+_KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 _NO_KEY: Final = "-"
 _USUAL_TRACEPARENT: Final = 256
 """Characters; a longer one may be more than a header line holds."""
+_TRACE_ID: Final = "trace-id-of-the-caller"
 _DEFAULT_TIMEOUT: Final = str(DEFAULT_TIMEOUT_MS)
 
 
@@ -59,12 +61,15 @@ class Passage(Item[Any, Any]):
         "caller",
         "is_settled",
         "method",
+        "operation",
         "path",
         "reply",
         "told",
         "trace_id",
         "waited",
     )
+
+    is_settled: bool
 
     def __init__(self, express: "CallExpress", call: Call, path: str, began: float, give: "Give") -> None:
         """``path`` is as it came, ``began`` when; ``give`` gives the reply."""
@@ -78,6 +83,7 @@ class Passage(Item[Any, Any]):
         self.caller: str | None = None
         """Who calls, from when that would have been looked at: who is refused before it is nobody."""
         self.trace_id = call.trace_id
+        self.operation = call.operation
         self.method = call.operation.method
         self.path = path
         self.began = began
@@ -136,6 +142,36 @@ Start = Callable[[Passage], bool]
 False where that takes more than a look. Raises QuotingError."""
 
 
+class Refused:
+    """A request that was refused as soon as it was seen."""
+
+    __slots__ = ("began", "method", "operation", "path", "trace_id")
+
+    caller: Final = None
+    waited: Final = 0.0
+
+    def __init__(self, trace_id: str, operation: Operation, path: str) -> None:
+        self.trace_id = trace_id
+        self.operation = operation
+        self.method = operation.method
+        self.path = path
+        self.began = time.monotonic()
+
+
+class _TooLate:
+    """What everybody is told while the service is overloaded; nothing in it differs but the trace id."""
+
+    def __init__(self, service: Service) -> None:
+        reply = refusal(overloaded(), service, _TRACE_ID)
+        self._reply = reply
+        self._before, self._after = reply.body.split(_TRACE_ID.encode())
+
+    def reply(self, trace_id: str) -> Reply:
+        like = self._reply
+        body = b"".join((self._before, trace_id.encode(), self._after))
+        return Reply(like.status, body, like.headers, like.content_type, like.error_id, like.cause)
+
+
 class CallExpress:
     """Of one service of the chain."""
 
@@ -143,7 +179,8 @@ class CallExpress:
         self.service = service
         self.deadlines = deadlines
         self._start = start
-        self._untold: list[tuple[Passage, Reply, float]] = []
+        self._too_late = _TooLate(service)
+        self._untold: list[tuple[Passage | Refused, Reply, float]] = []
         """What has been answered, with what and when."""
 
     def of_batch(self) -> TakeLine:
@@ -169,9 +206,15 @@ class CallExpress:
     def take_whole(self, asked: Here, respond: Callable[[Response], None]) -> bool:
         """Likewise for a request of HTTP."""
         headers, service = asked.headers, self.service
-        authorization = headers.get(hdrs.AUTHORIZATION)
-        if authorization is None or asked.query or _operation(asked.method, asked.path)[0] is None:
+        operation, _ = _operation(asked.method, asked.path)
+        if operation is None:
             return False  # a batch above all, which comes this way, too
+        waited = asked.waited
+        if service.pace.is_too_late_to_be_looked_at(waited) and not service.is_closed:
+            return self._refuse(operation, asked, respond)
+        authorization = headers.get(hdrs.AUTHORIZATION)
+        if authorization is None or asked.query:
+            return False
         try:
             require_json(headers)
         except QuotingError:
@@ -187,11 +230,24 @@ class CallExpress:
             headers.get(IDEMPOTENCY_HEADER, ""),
             headers.get(TRACEPARENT_HEADER, ""),
         )
-        waited = service.pace.waited(asked.connection)
+        if waited is None:
+            waited = service.pace.waited(asked.connection)
         known = service.credentials.known
         return self._take(known, asked.method, asked.path, said, asked.body, waited, give)
 
-    def tell_later(self, passage: Passage, reply: Reply) -> None:
+    def _refuse(self, operation: Operation, asked: Here, respond: Callable[[Response], None]) -> bool:
+        """As `_take` would, in half the time: under overload there are many of these for each answer."""
+        key = asked.headers.get(IDEMPOTENCY_HEADER, "")
+        if operation.reserves and not _KEY.match(key):
+            return False
+        trace_id = trace_id_from(asked.headers.getall(TRACE_HEADER, ()))
+        service = self.service
+        reply = self._too_late.reply(trace_id)
+        self.tell_later(Refused(trace_id, operation, asked.path), reply)
+        respond(response(service, trace_id, {IDEMPOTENCY_HEADER: key} if operation.reserves else {}, reply))
+        return True
+
+    def tell_later(self, passage: "Passage | Refused", reply: Reply) -> None:
         """Tells of it when what goes out in this turn of the loop has gone: others need not wait for the log."""
         self._untold.append((passage, reply, time.monotonic()))
         if len(self._untold) == 1:
@@ -201,9 +257,9 @@ class CallExpress:
     def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for passage, reply, at in untold:
-            tell(self.service, passage, passage.call.operation.path, reply, at)
+            tell(self.service, passage, passage.operation.path, reply, at)
 
-    def _take(  # noqa: PLR0913 - all that a message is
+    def _take(
         self,
         known: "Known",
         method: str,
@@ -235,7 +291,7 @@ class CallExpress:
             service.pace.in_hand -= 1
         return is_taken
 
-    def _call(  # noqa: PLR0913 - likewise
+    def _call(
         self, known: "Known", method: str, path: str, said: PlainHeaders, body: bytes, began: float
     ) -> Call | None:
         """The call where all of it is plainly right and its caller is known."""

@@ -56,9 +56,7 @@ class PlainLine(msgspec.Struct, frozen=True):
     body: str
 
 
-class PlainAnswerHeaders(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class PlainAnswerHeaders(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a service of ours sends with an answer in JSON, and nothing else; empty where it is not there."""
 
     content_type: str = msgspec.field(name="Content-Type")

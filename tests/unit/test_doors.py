@@ -10,7 +10,7 @@ from chassis.doors import Doors
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 
-MANY = 200
+MANY = 100
 
 
 class Counted(asyncio.Protocol):
@@ -61,6 +61,7 @@ async def test_all_that_wait_are_accepted_in_one_turn(listener, tls):
     assert MANY == len(doors._accepting) + len(Counted.made)
     await settled(MANY)
     peers = {each.connection.getpeername() for each in Counted.made}
+    assert all(each.connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in Counted.made)
     assert {each.getsockname() for each in waiting} == peers
     doors.close()
     for each in waiting:

@@ -66,6 +66,61 @@ async def test_under_overload_what_is_in_hand_says_what_one_more_would_take(pace
     assert pace.is_too_late_for(MOST_WAIT - 0.48, 10.0)
 
 
+async def test_a_window_that_took_long_counts_as_long_as_it_was(pace):
+    pace.in_hand = 50
+    for _ in range(10):
+        pace.answered(0.2)
+    pace._look(1.0)  # ten a second
+    pace.is_overloaded = True
+
+    assert pace.is_too_late_for(0.0, 10.0)
+
+
+async def test_the_first_window_already_tells_the_rate(pace):
+    pace.in_hand = 50
+    window(pace, *[0.2] * 10)
+    pace.is_overloaded = True
+
+    assert not pace.is_too_late_for(MOST_WAIT - 0.52, 10.0)
+    assert pace.is_too_late_for(MOST_WAIT - 0.48, 10.0)
+
+
+async def test_overload_goes_on_through_a_window_without_answers(pace):
+    pace.in_hand = 200
+    window(pace, MOST_WAIT)
+    pace.is_too_late_for(0.0, 10.0)
+    window(pace)
+
+    assert pace.is_overloaded
+    pace.in_hand = 0
+    window(pace)
+    assert not pace.is_overloaded
+
+
+async def test_there_is_room_for_as_many_as_can_be_answered_in_time(pace):
+    pace.in_hand = 20
+    window(pace, *[0.2] * 10)  # a hundred a second
+    pace.is_overloaded = True
+    pace.waiting = int(MOST_WAIT * 100) - 20
+
+    assert pace.has_room
+    assert not pace.is_too_late_to_be_looked_at(None)
+    pace.waiting += 1
+    assert not pace.has_room
+    assert pace.is_too_late_to_be_looked_at(None)
+
+
+async def test_who_hangs_in_hand_takes_nobodys_room_without_overload(pace):
+    """One slow receiver holds up nobody else."""
+    pace.in_hand = 10_000
+    window(pace, *[0.01] * 10)
+
+    assert pace.is_crowded
+    assert pace.has_room
+    assert not pace.is_too_late_to_be_looked_at(MOST_WAIT - 0.1)
+    assert pace.is_too_late_to_be_looked_at(MOST_WAIT + 0.1)
+
+
 async def test_to_be_busy_with_slow_answers_is_overload(pace):
     pace.in_hand = 200
     window(pace, MOST_WAIT * SHARE_OF_RELIEF + 0.01)
@@ -131,6 +186,7 @@ async def test_a_window_without_answers_says_nothing(pace):
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells how long data has waited")
 async def test_the_time_that_data_waits_in_a_socket_is_known(pace):
     pace.in_hand = LEAST_IN_HAND
+    window(pace, 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = socket.create_connection(listener.getsockname())
         receiver, _ = listener.accept()

@@ -1,0 +1,140 @@
+"""What is only read for now, because there is too much to do, is answered as all else is."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from chassis import listener
+from chassis.app import SERVICE
+from chassis.pace import Pace
+from quoting.express import CallExpress
+from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, Ask, hop_of
+
+VARYING = {"time", "duration_ms"}
+
+
+@pytest.fixture(params=["dfsp-api", "spsp-server"])
+async def hop(request, users_file, client):
+    """One that knows its caller."""
+    async with hop_of(FORWARDERS[request.param], users_file, client) as made:
+        assert 200 == (await made.send()).status
+        made.lines.kept.clear()
+        yield made
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    monkeypatch.setattr(Pace, "is_crowded", True)
+
+
+def in_hand(hop):
+    pace = hop.app[SERVICE].pace
+    return pace.waiting, pace.in_hand
+
+
+@pytest.mark.parametrize(
+    "ask", [SOURCE, EXECUTE, LOOK_UP, Ask("GET", "/health/live"), Ask("GET", "/nowhere")]
+)
+async def test_whatever_waits_is_answered(hop, monkeypatch, ask):
+    [before] = await hop.raw(hop.written(ask))
+    monkeypatch.setattr(Pace, "is_crowded", True)
+    [answer] = await hop.raw(hop.written(ask))
+
+    assert before.status == answer.status
+    assert (0, 0) == in_hand(hop)
+
+
+@pytest.mark.usefixtures("crowd")
+class TestInACrowd:
+    """Whatever comes, and however."""
+
+    async def test_a_malformed_request_is_refused(self, hop):
+        [answer] = await hop.raw(b"nonsense\r\n\r\n")
+
+        assert 400 == answer.status
+
+    async def test_a_request_in_parts_is_answered(self, hop):
+        written = hop.written(SOURCE)
+
+        assert 200 == (await hop.first(written[:40], written[40:-10], written[-10:], pause=0.02)).status
+
+    async def test_who_has_sent_all_he_will_is_answered(self, hop):
+        [answer] = await hop.raw(hop.written(SOURCE), half_close=True)
+
+        assert 200 == answer.status
+
+    async def test_one_after_the_other_on_one_connection(self, hop):
+        first = hop.written(SOURCE, Connection=None)
+        answers = await hop.raw(first * 3 + hop.written(LOOK_UP))
+
+        assert [200] * 4 == [each.status for each in answers]
+
+    async def test_what_is_asked_again_on_a_connection_waits_again(self, hop):
+        host, _, port = hop.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for _ in range(3):
+            writer.write(hop.written(SOURCE, Connection=None))
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+        writer.close()
+
+    async def test_nothing_is_left_of_who_goes_while_he_waits(self, hop):
+        host, _, port = hop.url.removeprefix("http://").partition(":")
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(hop.written(SOURCE))
+            await writer.drain()
+            writer.transport.abort()
+        async with asyncio.timeout(5):
+            while in_hand(hop) != (0, 0):
+                await asyncio.sleep(0.01)
+
+        [answer] = await hop.raw(hop.written(SOURCE))
+        assert 200 == answer.status
+
+
+async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
+    del crowd
+    monkeypatch.setattr(listener, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)
+    [answer] = await hop.raw(hop.written(SOURCE, Idempotency_Key="key"))
+
+    assert (503, "UnavailableError") == (answer.status, answer.id)
+    assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key"},
+        {"L1p_Trace_Id": "trace", "Idempotency_Key": "a b"},
+        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", "Authorization": "Basic x"},
+        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", "Content_Type": "text/plain"},
+    ],
+)
+@pytest.mark.parametrize("ask", [SOURCE, replace(SOURCE, body=b"{}"), EXECUTE, LOOK_UP])
+async def test_who_finds_no_room_is_refused_as_under_overload_always(hop, monkeypatch, ask, more):
+    """In the short way and in the ordinary one, answer and log."""
+    pace = hop.app[SERVICE].pace
+    pace.stop()
+    pace.is_overloaded, pace.in_hand, pace._lately = True, 1_000, (100.0, 1.0)
+    told = []
+    for short in (True, False):
+        hop.lines.kept.clear()
+        if not short:
+            monkeypatch.setattr(Pace, "is_too_late_to_be_looked_at", lambda *_: False)
+            monkeypatch.setattr(CallExpress, "_take", lambda *_: False)
+        [answer] = await hop.raw(hop.written(ask, **more))
+        [event] = hop.lines.events
+        headers = {k: v for k, v in answer.headers.items() if k != "Date"}
+        told.append(
+            (answer.status, headers, answer.body, {k: v for k, v in event.items() if k not in VARYING})
+        )
+
+    assert told[0] == told[1]
+    assert 503 == told[0][0]
+    assert b"overloaded" in told[0][2]
+    assert 1_000 == pace.in_hand
+    pace.in_hand = 0
