@@ -97,22 +97,22 @@ class Protocol(RequestHandler):
 
     def _enter(self) -> None:
         """Leaves the waiting room, if it has not before its turn."""
-        if self._came is None:
+        came, self._came = self._came, None
+        if came is None:
             return
         if self.transport is None or self.transport.is_closing():
             self._end_answer()
-        else:
-            self._is_answering = self._request_in_progress = False
-            self._look_at(self._release())
-        self._came = None
+            return
+        self._is_answering = self._request_in_progress = False
+        self._look_at(self._release(), came)
 
-    def _look_at(self, data: bytes) -> None:
-        if not self._is_answered_here(data):
+    def _look_at(self, data: bytes, came: float | None = None) -> None:
+        if not self._is_answered_here(data, came):
             super().data_received(data)
             if self._messages:
                 self._newest_body = self._messages[-1][1]
 
-    def _is_answered_here(self, data: bytes) -> bool:
+    def _is_answered_here(self, data: bytes, came: float | None) -> bool:
         """Begins to answer ``data`` where that is a request for here; else sees where it ends."""
         if not data or self._to_come is None or self._close or self._force_close:
             return False
@@ -123,10 +123,10 @@ class Protocol(RequestHandler):
             return False
         request = plain(data)
         self._to_come = None if request is None else request.missing
-        return request is not None and not request.missing and self.is_idle and self._begin(request)
+        return request is not None and not request.missing and self.is_idle and self._begin(request, came)
 
-    def _begin(self, request: Plain) -> bool:
-        asked = _Whole(request, self, self._came)
+    def _begin(self, request: Plain, came: float | None) -> bool:
+        asked = _Whole(request, self, came)
         self._is_answering = True
         self._request_in_progress = True  # which aiohttp waits for when it stops
         self._close = request.is_last

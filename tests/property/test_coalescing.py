@@ -192,6 +192,26 @@ async def test_no_more_round_trips_are_open_than_may_be_though_their_slots_are_f
         assert ["done"] * 9 == await asyncio.gather(*results)
 
 
+async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
+    never = asyncio.Event()
+    sent: list[int] = []
+
+    async def send_many(items: Items[int, str], _release: Callable[[], None]) -> None:
+        sent.append(len(items))
+        await never.wait()
+        for item in items:
+            item.settle("done")
+
+    coalescer = Coalescer(send_many, window=2, most=10)
+    results = [coalescer.ask(each, FOR_EVER) for each in range(coalescing.CROWD + 30)]
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert [10] * 3 == sent
+    never.set()
+    async with asyncio.timeout(5):
+        assert ["done"] * len(results) == await asyncio.gather(*results)
+
+
 async def test_too_many_that_wait_are_refused_and_the_others_are_not(monkeypatch):
     monkeypatch.setattr(coalescing, "MOST_WAITING", 3)
     trips = Trips(1, 10, 1, [5], [False], ["well"])
