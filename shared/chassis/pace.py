@@ -76,7 +76,7 @@ class Pace:
     @property
     def _seconds_each(self) -> float:
         answers, seconds = self._lately
-        return seconds / max(answers, seconds) if seconds else 0.0
+        return seconds / answers if answers >= 1 else 0.0  # too few say nothing
 
     def start(self) -> None:
         """Begins to look at the clock; in the event loop that answers."""
@@ -107,9 +107,9 @@ class Pace:
     @property
     def has_room(self) -> bool:
         """Whether one more may wait behind all who do, to be answered within the longest wait."""
-        # without overload it may be one slow receiver that much in hand waits for
-        before = self.waiting + (self.in_hand if self.is_overloaded else 0)
-        return before * self._seconds_each <= self._most_wait
+        # without overload it may be one slow receiver that much in hand waits for, and few answers few requests
+        before = self.waiting + self.in_hand
+        return not self.is_overloaded or before * self._seconds_each <= self._most_wait
 
     def is_too_late_to_be_looked_at(self, waited: float | None) -> bool:
         """Whether it is too late even for who gives all time in the world.
@@ -141,19 +141,20 @@ class Pace:
 
     def _look(self, seconds: float = WINDOW_SECONDS) -> None:
         """Looks back on a window of so many ``seconds``."""
-        if self._answers:
-            self._expected = self._fastest
-        elif not (self.is_overloaded and self.in_hand):  # a crowd is answered by and by
-            self._expected = 0.0
         if self.in_hand or self._answers:
             before, seconds_before = self._lately
             kept = 1 - SHARE_OF_THE_LATEST
             self._lately = before * kept + self._answers, seconds_before * kept + seconds
         else:
             self._lately = 0.0, 0.0
+        if self._answers:
+            self._expected = self._fastest
+        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by, what hangs is not
+            self._expected = 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
         relief = self._most_wait * SHARE_OF_RELIEF
-        is_slow_and_busy = self.is_busy and self._fastest > relief
+        # where nobody was answered at all it may be one slow receiver, a moment's halt, or errors alone
+        is_slow_and_busy = self.is_busy and relief < self._fastest < float("inf")
         self._jammed = self._jammed + 1 if soonest > self._most_wait else 0
         if is_slow_and_busy or self._jammed >= WINDOWS_OF_JAM:
             self.is_overloaded = True

@@ -205,3 +205,41 @@ async def test_with_few_in_hand_nobody_looks_for_how_long_data_waited(pace):
         assert 0.0 == pace.waited(connection)
     pace.in_hand = LEAST_IN_HAND
     assert 0.0 == pace.waited(None)
+
+
+async def test_a_slow_receiver_makes_nobody_be_refused_where_few_others_come(pace):
+    """Windows in which nobody was answered are no overload, and what then comes together has room."""
+    pace.in_hand = 700
+    for _ in range(10):
+        window(pace, 0.02)
+        window(pace)
+        window(pace)
+    pace.waiting = 50
+
+    assert not pace.is_overloaded
+    assert pace.has_room
+
+
+async def test_who_is_busy_with_errors_alone_meets_no_overload(pace):
+    pace.in_hand = 700
+    for _ in range(WINDOWS_OF_JAM):
+        assert not pace.is_too_late_to_be_looked_at(None)
+        assert not pace.is_too_late_for(0.0, 10.0)
+        window(pace)
+
+    assert not pace.is_overloaded
+
+
+async def test_overload_ends_although_somebody_hangs_in_hand(pace):
+    """Nobody is answered any more where all are refused because of who hangs."""
+    pace.in_hand = 700
+    window(pace, *[MOST_WAIT] * 100)
+    assert pace.is_overloaded
+    pace.in_hand = 500
+    for _ in range(30):
+        if not pace.is_too_late_to_be_looked_at(None):
+            pace.is_too_late_for(0.0, 10.0)
+        window(pace)
+
+    assert not pace.is_overloaded
+    assert pace.has_room
