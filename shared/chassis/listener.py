@@ -104,7 +104,11 @@ class Protocol(RequestHandler):
             self._end_answer()
             return
         self._is_answering = self._request_in_progress = False
-        self._look_at(self._release(), came)
+        try:
+            self._look_at(self._release(), came)
+        except BaseException:  # as the event loop does with what fails as soon as it is read
+            self._break_off()
+            raise
 
     def _look_at(self, data: bytes, came: float | None = None) -> None:
         if not self._is_answered_here(data, came):

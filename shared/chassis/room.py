@@ -39,10 +39,12 @@ class WaitingRoom:
 
     def _let_in(self) -> None:
         end = time.monotonic() + SLICE_SECONDS
-        while self._waiting:
-            self._pace.waiting -= 1
-            self._waiting.popleft()()
-            if time.monotonic() >= end:
-                break
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._let_in)
+        try:
+            while self._waiting:
+                self._pace.waiting -= 1
+                self._waiting.popleft()()
+                if time.monotonic() >= end:
+                    break
+        finally:  # whatever fails with one, the others have their turn
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._let_in)

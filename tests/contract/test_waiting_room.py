@@ -96,6 +96,23 @@ class TestInACrowd:
         assert 200 == answer.status
 
 
+@pytest.mark.usefixtures("crowd")
+async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_are_answered(hop):
+    def fail(asked, _respond):
+        if "X-Broken" in asked.headers:
+            raise RuntimeError("beyond expectation")
+        return False
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    hop.app[SERVICE].express = fail
+    asked = [hop.written(SOURCE, X_Broken="yes"), hop.written(SOURCE), hop.written(SOURCE, X_Broken="yes")]
+    outcomes = await asyncio.gather(*map(hop.raw, asked), return_exceptions=True)
+
+    assert 200 == outcomes[1][0].status
+    assert all(not each or isinstance(each, ConnectionError) for each in (outcomes[0], outcomes[2]))
+    assert (0, 0) == in_hand(hop)
+
+
 async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     del crowd
     monkeypatch.setattr(listener, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)

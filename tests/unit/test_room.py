@@ -55,3 +55,21 @@ async def test_who_comes_while_others_wait_waits_behind_them(waiting_room, pace)
     assert waiting_room.is_for_who_comes
     await asyncio.sleep(0)
     assert not waiting_room.is_for_who_comes
+
+
+async def test_what_fails_fails_alone(waiting_room, pace):
+    raised = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    came_in = []
+
+    def fail() -> None:
+        raise RuntimeError("beyond expectation")
+
+    for begin in (fail, lambda: came_in.append(1), fail, lambda: came_in.append(2)):
+        waiting_room.add(begin)
+    async with asyncio.timeout(5):
+        while pace.waiting:
+            await asyncio.sleep(0)
+
+    assert [1, 2] == came_in
+    assert ["beyond expectation"] * 2 == [str(each) for each in raised]
