@@ -117,7 +117,7 @@ class Pace:
         ``waited`` is how long what comes from the waiting room has, None for what has not been in there.
         """
         if waited is not None:
-            return self.is_too_late_for(waited, float("inf")) or waited > self._most_wait
+            return self.is_too_late_for(waited, float("inf"))
         if self.has_room:
             return False
         self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self._seconds_each)
@@ -149,7 +149,7 @@ class Pace:
             self._lately = 0.0, 0.0
         if self._answers:
             self._expected = self._fastest
-        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by, what hangs is not
+        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by; what hangs, never
             self._expected = 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
         relief = self._most_wait * SHARE_OF_RELIEF

@@ -118,6 +118,15 @@ async def test_who_hangs_in_hand_takes_nobodys_room_without_overload(pace):
     assert pace.is_crowded
     assert pace.has_room
     assert not pace.is_too_late_to_be_looked_at(MOST_WAIT - 0.1)
+
+
+async def test_who_comes_from_the_room_too_late_is_refused_under_overload_alone(pace):
+    """Where the process itself stood still for a moment, many have waited."""
+    window(pace, 0.01)
+
+    assert not pace.is_too_late_to_be_looked_at(MOST_WAIT + 0.1)
+    pace.is_overloaded = True
+    assert not pace.is_too_late_to_be_looked_at(MOST_WAIT - 0.1)
     assert pace.is_too_late_to_be_looked_at(MOST_WAIT + 0.1)
 
 
