@@ -149,7 +149,7 @@ class Pace:
             self._lately = 0.0, 0.0
         if self._answers:
             self._expected = self._fastest
-        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by; what hangs, never
+        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by
             self._expected = 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
         relief = self._most_wait * SHARE_OF_RELIEF
