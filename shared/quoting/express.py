@@ -31,6 +31,7 @@ from quoting.call import (
     TRACEPARENT_HEADER,
     Call,
     Operation,
+    is_key,
     is_traceparent,
 )
 from quoting.coalescing import Item
@@ -41,7 +42,6 @@ _PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
 """Trace id, time-out and key, each as `quoting.server` takes it."""
-_KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 _NO_KEY: Final = "-"
 _USUAL_TRACEPARENT: Final = 256
 """Characters; a longer one may be more than a header line holds."""
@@ -238,7 +238,7 @@ class CallExpress:
     def _refuse(self, operation: Operation, asked: Here, respond: Callable[[Response], None]) -> bool:
         """As `_take` would, in half the time: under overload there are many of these for each answer."""
         key = asked.headers.get(IDEMPOTENCY_HEADER, "")
-        if operation.reserves and not _KEY.match(key):
+        if operation.reserves and not is_key(key):
             return False
         trace_id = trace_id_from(asked.headers.getall(TRACE_HEADER, ()))
         service = self.service

@@ -30,6 +30,7 @@ from quoting.call import (
     TRACEPARENT_HEADER,
     Call,
     Operation,
+    is_key,
     is_traceparent,
 )
 from quoting.documents import openapi
@@ -41,7 +42,6 @@ Answer = Callable[[Call], Awaitable[Reply]]
 """A service of the chain: one coroutine from Call to Reply; refuses by raising a QuotingError."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
-_KEY = re.compile(r"[!-~]{1,128}\Z")
 _MILLISECONDS = re.compile(r"0*([1-9][0-9]*)\Z")
 
 
@@ -158,7 +158,7 @@ class _ChainRoute:
 
 
 def _is_key(given: Sequence[str]) -> bool:
-    return len(given) == 1 and _KEY.match(given[0]) is not None
+    return len(given) == 1 and is_key(given[0]) is not None
 
 
 def _uuid(path: str) -> str:
