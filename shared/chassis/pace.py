@@ -29,6 +29,8 @@ SHARE_OF_RELIEF: Final = 0.25
 """Of the longest wait: who can be answered sooner meets no overload any more."""
 SHARE_OF_THE_LATEST: Final = 0.3
 """Of a window in the rate of answers, at least."""
+SHARE_OF_THE_BEST: Final = 0.98
+"""Of the best rate of answers, after each window that had a lower one."""
 LEAST_IN_HAND: Final = 64
 """With fewer in hand nobody has waited for long."""
 
@@ -54,6 +56,8 @@ class Pace:
         """Seconds that the fastest answers took in the last window with answers; 0 where there was none."""
         self._lately = 0.0, 0.0
         """Answers and seconds of the windows since there was nothing in hand, the latest counted most."""
+        self._best_rate = 0.0
+        """Answers a second at best, since there was nothing in hand."""
         self._timer: asyncio.TimerHandle | None = None
         self._begin_window()
 
@@ -107,9 +111,11 @@ class Pace:
     @property
     def has_room(self) -> bool:
         """Whether one more may wait behind all who do, to be answered within the longest wait."""
-        # without overload it may be one slow receiver that much in hand waits for, and few answers few requests
-        before = self.waiting + self.in_hand
-        return not self.is_overloaded or before * self._seconds_each <= self._most_wait
+        if self.is_overloaded:
+            return (self.in_hand + self.waiting) * self._seconds_each <= self._most_wait
+        # it may be one slow receiver that much in hand waits for, and few answers a moment's halt
+        most = max(LEAST_IN_HAND, self._best_rate * self._most_wait) if self._best_rate else float("inf")
+        return self.waiting <= most
 
     def is_too_late_to_be_looked_at(self, waited: float | None) -> bool:
         """Whether it is too late even for who gives all time in the world.
@@ -117,7 +123,7 @@ class Pace:
         ``waited`` is how long what comes from the waiting room has, None for what has not been in there.
         """
         if waited is not None:
-            return self.is_too_late_for(waited, float("inf"))
+            return self.is_too_late_for(waited, float("inf")) or waited > self._most_wait
         if self.has_room:
             return False
         self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self._seconds_each)
@@ -145,8 +151,10 @@ class Pace:
             before, seconds_before = self._lately
             kept = 1 - SHARE_OF_THE_LATEST
             self._lately = before * kept + self._answers, seconds_before * kept + seconds
+            each = self._seconds_each
+            self._best_rate = max(self._best_rate * SHARE_OF_THE_BEST, 1 / each if each else 0.0)
         else:
-            self._lately = 0.0, 0.0
+            self._lately, self._best_rate = (0.0, 0.0), 0.0
         if self._answers:
             self._expected = self._fastest
         elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by

@@ -115,9 +115,6 @@ async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_
 
 async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     del crowd
-    pace = hop.app[SERVICE].pace
-    pace.stop()
-    pace.is_overloaded = True
     monkeypatch.setattr(listener, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)
     [answer] = await hop.raw(hop.written(SOURCE, Idempotency_Key="key"))
 

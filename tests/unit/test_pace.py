@@ -118,16 +118,25 @@ async def test_who_hangs_in_hand_takes_nobodys_room_without_overload(pace):
     assert pace.is_crowded
     assert pace.has_room
     assert not pace.is_too_late_to_be_looked_at(MOST_WAIT - 0.1)
-
-
-async def test_who_comes_from_the_room_too_late_is_refused_under_overload_alone(pace):
-    """Where the process itself stood still for a moment, many have waited."""
-    window(pace, 0.01)
-
-    assert not pace.is_too_late_to_be_looked_at(MOST_WAIT + 0.1)
-    pace.is_overloaded = True
-    assert not pace.is_too_late_to_be_looked_at(MOST_WAIT - 0.1)
     assert pace.is_too_late_to_be_looked_at(MOST_WAIT + 0.1)
+
+
+async def test_no_more_wait_than_the_best_rate_of_late_could_answer_in_time(pace):
+    """Whatever was answered last: a moment's halt of the next hop refuses nobody."""
+    pace.in_hand = 1
+    window(pace, *[0.01] * 200)  # 2,000 a second
+    for _ in range(5):
+        window(pace)
+    pace.waiting = int(MOST_WAIT * 2_000 * 0.9)
+
+    assert not pace.is_overloaded
+    assert pace.has_room
+    pace.waiting = int(MOST_WAIT * 2_000) + 1
+    assert not pace.has_room
+    assert pace.is_too_late_to_be_looked_at(None)
+    pace.in_hand = 0
+    window(pace)
+    assert pace.has_room
 
 
 async def test_to_be_busy_with_slow_answers_is_overload(pace):
