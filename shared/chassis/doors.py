@@ -1,4 +1,4 @@
-"""Accepts connections: all that wait, each time, with the TLS files in force.
+"""Accepts connections: many that wait, each time, with the TLS files in force.
 
 uvloop accepts one connection in each turn of its loop. When a turn takes long because there is much to do, callers
 are then turned away by the kernel and come again only after one, three and seven seconds.
@@ -14,6 +14,7 @@ from chassis.tls import Tls
 
 LOOK_AT_FILES_SECONDS: Final = 1.0
 MOST_AT_ONCE: Final = 128
+"""The rest in the next turn: what is under way has its turn in between."""
 REST_SECONDS: Final = 0.1
 """After there was no file descriptor left for a further connection."""
 HANDSHAKE_SECONDS: Final = 10.0

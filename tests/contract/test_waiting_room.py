@@ -120,6 +120,8 @@ async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
 
     assert (503, "UnavailableError") == (answer.status, answer.id)
     assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
+    [event] = hop.lines.events
+    assert event["duration_ms"] >= hop.app[SERVICE].settings.most_wait_seconds * 1_000
 
 
 @pytest.mark.parametrize(
