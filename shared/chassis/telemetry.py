@@ -41,7 +41,7 @@ _SCATTER: Final = 0x9E3779B97F4B
 """Odd, so that no two numbers become one; near ones do not look alike."""
 _TRACE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_000)
 
 
 def trace_id_from(headers: Iterable[str]) -> str:

@@ -9,8 +9,8 @@ MEDIA_TYPE: Final = "application/x-ndjson"
 BATCH_PATH: Final = "/v1/batch"
 BATCH_HEADER: Final = "Quote-Batch"
 
-MOST_LINES: Final = 64
-"""More in one batch buys nothing, and 16 is clearly too few (measured)."""
+MOST_LINES: Final = 256
+"""64 cost a tenth more processor time with 512 connections, 512 gained nothing (measured)."""
 MOST_BATCH_BYTES: Final = 4 * 1024 * 1024
 MOST_ANSWER_BYTES: Final = 512 * 1024
 """A body of 64 KiB of which each byte is escaped, and its headers."""

@@ -188,6 +188,6 @@ async def test_who_takes_none_passes_no_announcement_on(hop_to, forwarder):
 
 async def test_what_is_said_of_the_whole_run_holds_where_a_test_says_nothing(hop, pytestconfig):
     """`--batches=off`: as next to any other implementation."""
-    expected = {"on": ["64"], "off": []}[pytestconfig.getoption("batches")]
+    expected = {"on": ["256"], "off": []}[pytestconfig.getoption("batches")]
 
     assert expected == (await hop.send()).headers.getall(QUOTE_BATCH, [])
