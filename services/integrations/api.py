@@ -17,7 +17,7 @@ from chassis.errors import (
     InvalidQueryParameterError,
     NotFoundError,
 )
-from chassis.listener import Protocol
+from chassis.listener import Handler
 from chassis.queries import query_parameters
 from chassis.schemas import parse
 from chassis.telemetry import TRACE_HEADER
@@ -167,7 +167,7 @@ class Users:
         after = None if last is None else int(last)
 
         def has_gone() -> bool:
-            return isinstance(request.protocol, Protocol) and request.protocol.is_ending
+            return isinstance(request.protocol, Handler) and request.protocol.is_ending
 
         async with self._notifications.stream(request[CALLER], after, has_gone) as told:
             response = web.StreamResponse(

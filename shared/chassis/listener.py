@@ -6,251 +6,77 @@ are replaced. Tests serve apps through the same :class:`Runner`.
 
 import asyncio
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.app import KEEPALIVE_SECONDS, SERVICE, Service, from_aiohttp, refused
-from chassis.asked import ReadByAiohttp, Response
+from chassis.asked import ReadByAiohttp
+from chassis.connection import Connection
 from chassis.errors import (
     InvalidHeaderError,
     InvalidUriParameterError,
-    PayloadTooLargeError,
     QuotingError,
     UnavailableError,
 )
-from chassis.pace import waited_in
-from chassis.plain import Plain, plain
 from chassis.telemetry import TRACE_HEADER
-from chassis.written import LAST_CHUNK, begun, chunk, whole, written
+from chassis.written import whole, written
 
 MOST_LINE_BYTES: Final = 8_190
 MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
 """Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
-MOST_HELD_BYTES: Final = 64 * 1024
+LOOKS: Final = 15
+"""At each connection, while it is kept open without a request."""
 
 
-class Protocol(RequestHandler):
-    """One connection.
+class Handler(RequestHandler):
+    """Aiohttp's part of a connection."""
 
-    A request that is plain, has come in whole and is for a route of ours is answered here. All else is aiohttp's,
-    and what comes next on the connection too, until it is known again where a request begins.
-    """
-
-    __slots__ = (
-        "_answering",
-        "_came",
-        "_held",
-        "_is_answering",
-        "_newest_body",
-        "_to_come",
-        "connection",
-        "service",
-    )
+    __slots__ = ("_newest_body", "connection", "service")
 
     service: Service
+    connection: socket.socket | None
 
     def __init__(self, manager: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(manager, **options)
         self._newest_body: StreamReader = EMPTY_PAYLOAD
-        self._is_answering = False
-        """Whether a request is being answered here."""
-        self._answering: asyncio.Task[None] | None = None
-        """What does that, where it takes a task."""
-        self._held = b""
-        self._came: float | None = None
-        """When what is held came, where it is in the waiting room; on the monotonic clock."""
-        self._to_come: int | None = 0
-        """Bytes of the request that aiohttp reads; None where nobody knows."""
-        self.connection: socket.socket | None = None
-        """The accepted socket itself: each look through what uvloop puts in its place costs eight times as much."""
+
+    @property
+    def requests(self) -> int:
+        """How many there have been, those with errors included."""
+        return int(self._request_count)
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
-        if self._is_answering:
-            return False
         # aiohttp's own task may not even have begun when the first request is there
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if isinstance(self._manager, Server) and self._manager.is_closing:
-            self.force_close()  # taken on a moment too late: nothing was begun, so the caller may repeat
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_answering:
-            self._hold(data)
-        elif self.service.room.is_for_who_comes and not self._to_come and self.is_idle:
-            self._is_answering = self._request_in_progress = True
-            self._hold(data)
-            self._came = time.monotonic() - waited_in(self.connection)
-            self.service.room.add(self._enter)
-        else:
-            self._look_at(data)
-
-    def _enter(self) -> None:
-        """Leaves the waiting room, if it has not before its turn."""
-        came, self._came = self._came, None
-        if came is None:
-            return
-        if self.transport is None or self.transport.is_closing():
-            self._end_answer()
-            return
-        self._is_answering = self._request_in_progress = False
-        try:
-            self._look_at(self._release(), came)
-        except BaseException:  # as the event loop does with what fails as soon as it is read
-            self._break_off()
-            raise
-
-    def _look_at(self, data: bytes, came: float | None = None) -> None:
-        if not self._is_answered_here(data, came):
-            super().data_received(data)
-            if self._messages:
-                self._newest_body = self._messages[-1][1]
-
-    def _is_answered_here(self, data: bytes, came: float | None) -> bool:
-        """Begins to answer ``data`` where that is a request for here; else sees where it ends."""
-        if not data or self._to_come is None or self._close or self._force_close:
-            return False
-        if self._to_come:
-            self._to_come -= len(data)
-            if self._to_come < 0:
-                self._to_come = None
-            return False
-        request = plain(data)
-        self._to_come = None if request is None else request.missing
-        return request is not None and not request.missing and self.is_idle and self._begin(request, came)
-
-    def _begin(self, request: Plain, came: float | None) -> bool:
-        asked = _Whole(request, self, came)
-        self._is_answering = True
-        self._request_in_progress = True  # which aiohttp waits for when it stops
-        self._close = request.is_last
-        express = self.service.express
-        if express is not None and express(asked, self._respond):
-            return True
-        for direct in self.service.direct:
-            responding = direct(asked)
-            if responding is not None:
-                self._answering = self._loop.create_task(self._answer(responding))
-                return True
-        self._is_answering = self._request_in_progress = self._close = False
-        return False
-
-    def _respond(self, response: Response) -> None:
-        """Writes a response that is there in whole; in a task only where the caller does not read what he asks for."""
-        if self._paused:
-            self._answering = self._loop.create_task(self._answer(_there(response)))
-            return
-        try:
-            self._begin_response(response)
-        except ConnectionError:
-            self.force_close()  # the caller has gone
-        except Exception as error:  # noqa: BLE001 - there may be others to be told behind this one
-            self._break_off()
-            self._loop.call_exception_handler({"message": "a response was not written", "exception": error})
-        self._end_answer()
-        self._go_on()
-
-    def _hold(self, data: bytes) -> None:
-        """Keeps what comes before its turn."""
-        self._held += data
-        if len(self._held) >= MOST_HELD_BYTES:
-            self._pause_reading_for_buffer()
-
-    def _release(self) -> bytes:
-        held, self._held = self._held, b""
-        if self._buffer_paused:
-            self._resume_reading_for_buffer()
-        return held
-
-    async def _answer(self, responding: Awaitable[Response]) -> None:
-        try:
-            await self._write(await self._responded(responding))
-        except ConnectionError:
-            self.force_close()
-        except BaseException:
-            self._break_off()
-            raise
-        finally:
-            self._end_answer()
-        self._go_on()
-
-    def _break_off(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-    def _end_answer(self) -> None:
-        self._is_answering = False
-        self._answering = None
-        self._request_in_progress = False
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-
-    async def _responded(self, responding: Awaitable[Response]) -> Response:
-        try:
-            return await responding
-        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer
-            self._close = True
-            return refused(_failure(error), self.service)
-
-    def _begin_response(self, response: Response) -> None:
-        """Raises ConnectionResetError where the caller has gone."""
-        is_last = self._close or self.service.is_leaving
-        self._close = is_last
-        self._write_more(begun(response, is_last=is_last))
-
-    async def _write(self, response: Response) -> None:
-        self._begin_response(response)
-        await self._drain_helper()
-        if response.rest is None:
-            return
-        async for more in response.rest:
-            self._write_more(chunk(more))
-            await self._drain_helper()
-        self._write_more(LAST_CHUNK)
-
-    def _write_more(self, data: bytes) -> None:
-        if self.transport is None or self.transport.is_closing():
-            raise ConnectionResetError("the caller has gone")
-        self.transport.write(data)
-
-    def _go_on(self) -> None:
-        """Ends the connection after its last response, or turns to what came meanwhile."""
-        if self._close or self._force_close or self.transport is None or self.transport.is_closing():
-            self.force_close()
-            return
-        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
-        if self._held:
-            self.data_received(self._release())
-
-    def _process_keepalive(self) -> None:
-        if self._is_answering:
-            self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
-        super()._process_keepalive()
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's own
-        await super().shutdown(timeout)
-        if self._answering is not None:
-            self._answering.cancel()
 
     @property
     def is_ending(self) -> bool:
         """Whether this connection takes nothing more: its client has sent all it will, or has gone."""
-        return self.transport is None or bool(self._close)
+        return self.transport is None or bool(self._close or self._force_close)
 
-    def close_if_idle(self) -> None:
-        """Closes a connection on which no request is under way."""
-        if self.is_idle:
-            self.force_close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._newest_body = self._messages[-1][1]
+
+    def take_no_more(self) -> None:
+        """The client has sent all it will: nobody need wait for the rest of a body."""
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
+            self._newest_body.feed_eof()
+        self._close = True
+
+    def _process_keepalive(self) -> None:
+        """The server looks after all connections, whoever answers on them."""
+        self._keepalive_handle = None
 
     def handle_error(
         self,
@@ -261,8 +87,9 @@ class Protocol(RequestHandler):
     ) -> web.StreamResponse:
         """Malformed HTTP, or a failure outside the app: never a bare status (wire.md §7, promise 7)."""
         del request
+        error: QuotingError
         if status >= 500:  # noqa: PLR2004
-            error = _failure(exc)
+            error = UnavailableError("The service failed.", cause=repr(exc))
         elif isinstance(exc, LineTooLong) and exc.args[1] == MOST_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
@@ -275,80 +102,56 @@ class Protocol(RequestHandler):
         response.force_close()
         return response
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent all it will may still read: it gets its answer.
-
-        Without this a truncated body would end in a closed connection instead of a 400. The request need not
-        have been begun: its last bytes and the end may come together.
-        """
-        self._enter()  # what comes after this would not be begun any more
-        if self.is_idle:
-            return False
-        if not self._newest_body.is_eof():
-            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
-            self._newest_body.feed_eof()  # nobody need wait for the rest of it
-        self._close = True
-        return True
-
-
-async def _there(response: Response) -> Response:
-    return response
-
-
-class _Whole:
-    """A request that came plain and in whole."""
-
-    __slots__ = ("_came", "_protocol", "body", "headers", "method", "path", "query")
-
-    def __init__(self, request: Plain, protocol: Protocol, came: float | None) -> None:
-        self.method = request.method
-        self.path = request.path
-        self.query = request.query
-        self.headers = request.headers
-        self.body = request.body
-        self._protocol = protocol
-        self._came = came
-
-    @property
-    def waited(self) -> float | None:
-        return time.monotonic() - self._came if self._came is not None else None
-
-    @property
-    def address(self) -> str:
-        peer = self._protocol.peername
-        return str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
-
-    @property
-    def origin(self) -> str:
-        scheme = "http" if self._protocol.ssl_context is None else "https"
-        return f"{scheme}://{self.headers[hdrs.HOST]}"
-
-    @property
-    def connection(self) -> socket.socket | None:
-        return self._protocol.connection
-
-    async def read(self, most_bytes: int) -> bytes:
-        if len(self.body) > most_bytes:
-            raise PayloadTooLargeError
-        return self.body
-
-
-def _failure(error: BaseException | None) -> QuotingError:
-    return UnavailableError("The service failed.", cause=repr(error))
-
 
 class Server(web.Server):
-    """Makes our connections instead of aiohttp's."""
+    """Makes our connections instead of aiohttp's, and looks after them."""
 
     service: Service
-    options: dict[str, Any]
     is_closing = False
 
-    def __call__(self, connection: socket.socket | None = None) -> RequestHandler:
-        protocol = Protocol(self, loop=self._loop, **self._kwargs)
-        protocol.service = self.service
-        protocol.connection = connection
-        return protocol
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(*args, **options)
+        self._open: dict[Connection, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, connection: socket.socket | None = None) -> Connection:  # type: ignore[override]
+        return Connection(self, connection)
+
+    @property
+    def connections(self) -> list[Connection]:  # type: ignore[override]
+        return list(self._open)
+
+    def opened(self, connection: Connection) -> None:
+        self._open[connection] = None
+
+    def closed(self, connection: Connection, handler: Handler | None) -> None:
+        """``connection`` is waited for when we stop until what ``handler`` does for it has ended, too."""
+        task = handler._task_handler if handler is not None else None  # noqa: SLF001 - as aiohttp's server does
+        if task is None:
+            self._open.pop(connection, None)
+        else:
+            task.add_done_callback(lambda _: self._open.pop(connection, None))
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Part of a connection that is looked after."""
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Likewise."""
+
+    def handler_of(self, connection: Connection) -> Handler:
+        """Aiohttp's part of a connection."""
+        assert connection.transport is not None  # noqa: S101 - something came on it
+        handler = Handler(self, loop=self._loop, **self._kwargs)
+        handler.service = self.service
+        handler.connection = connection.socket
+        handler.connection_made(connection.transport)
+        return handler
+
+    def keep_up(self) -> None:
+        """Closes connections that have been kept long enough without a request, from now on."""
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS / LOOKS, self.keep_up)
+        for connection in self.connections:
+            connection.close_if_quiet(LOOKS)
 
     def close_idle(self) -> None:
         """Closes what is kept open without a request, and from now on whatever comes.
@@ -358,8 +161,17 @@ class Server(web.Server):
         """
         self.is_closing = True
         for connection in self.connections:
-            if isinstance(connection, Protocol):
-                connection.close_if_idle()
+            connection.close_if_idle()
+
+    def pre_shutdown(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's own
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(connection.shutdown(timeout) for connection in self.connections))
+        self._open.clear()
 
 
 class Runner(web.AppRunner):
@@ -389,6 +201,7 @@ class Runner(web.AppRunner):
             **self._kwargs,
         )
         server.service = service
+        server.keep_up()
         return server
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import listener
+from chassis import connection, listener
 from chassis.app import SERVICE
 from chassis.plain import plain
 from support.forwarders import FORWARDERS, LOOK_UP, QUOTE_REPLY, SOURCE, answers_in, is_error_object
@@ -48,7 +48,7 @@ def read_here(monkeypatch):
         found.append(request is not None and not request.missing)
         return request
 
-    monkeypatch.setattr(listener, "plain", noted)
+    monkeypatch.setattr(connection, "plain", noted)
     return found
 
 

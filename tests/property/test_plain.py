@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from chassis import listener
+from chassis import connection
 from chassis.plain import plain
 from support.forwarders import BODY, FORWARDERS, hop_of
 from support.messages import TEST, UNKNOWN_UUID
@@ -122,9 +122,9 @@ async def test_a_plain_request_is_answered_as_aiohttp_would_have_it(name, users_
     async with hop_of(FORWARDERS[name], users_file, client) as hop:
 
         async def both(data, cuts):
-            monkeypatch.setattr(listener, "plain", lambda _data: None)
+            monkeypatch.setattr(connection, "plain", lambda _data: None)
             by_aiohttp = await said(hop.url, data, cuts)
-            monkeypatch.setattr(listener, "plain", counted)
+            monkeypatch.setattr(connection, "plain", counted)
             return by_aiohttp, await said(hop.url, data, cuts)
 
         @settings(
