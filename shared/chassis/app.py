@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -33,6 +33,7 @@ from chassis.errors import (
 from chassis.messages import JSON
 from chassis.outbound import Outbound
 from chassis.pace import Pace
+from chassis.plain import Plain
 from chassis.room import WaitingRoom
 from chassis.settings import Settings
 from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
@@ -63,6 +64,15 @@ class Exchange:
 Express = Callable[[Here, Callable[[Response], None]], bool]
 
 
+class TurnAway(Protocol):
+    """The whole response to a request that there is no room for, None to any other.
+
+    ``waited`` is how long it has in the waiting room, in seconds; None where it has not been in there.
+    """
+
+    def __call__(self, request: Plain, waited: float | None, *, is_last: bool) -> bytes | None: ...
+
+
 @dataclass(slots=True)
 class Service:
     """What one running service shares among its requests."""
@@ -80,6 +90,8 @@ class Service:
     """Asked in turn before aiohttp's router: what answers here passes neither router nor middlewares."""
     express: Express | None = None
     """Asked before that for what is here in whole: whether it has taken it and will give the response."""
+    turned_away: TurnAway | None = None
+    """Asked before that."""
     announces: dict[str, str] = field(default_factory=dict)
     """What each reply says of this service."""
     envelopes: int = 0

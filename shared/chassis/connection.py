@@ -167,7 +167,10 @@ class Connection(asyncio.Protocol):
         return request is not None and not request.missing and self.is_idle and self._begin(request, came)
 
     def _begin(self, request: Plain, came: float | None) -> bool:
-        asked = _Whole(request, self, came)
+        waited = None if came is None else time.monotonic() - came
+        if self._is_turned_away(request, waited):
+            return True
+        asked = _Whole(request, self, waited)
         was_last = self._is_last
         self._is_answering = True
         self._is_last = was_last or request.is_last
@@ -181,6 +184,21 @@ class Connection(asyncio.Protocol):
                 return True
         self._is_answering, self._is_last = False, was_last
         return False
+
+    def _is_turned_away(self, request: Plain, waited: float | None) -> bool:
+        turned_away = self.service.turned_away
+        if turned_away is None or self.transport is None or self._may_write is not None:
+            return False
+        is_last = self._is_last or self.service.is_leaving or request.is_last
+        response = turned_away(request, waited, is_last=is_last)
+        if response is None:
+            return False
+        self._is_last = is_last
+        self._answers += 1
+        self.transport.write(response)
+        if is_last:
+            self.end()
+        return True
 
     def _respond(self, response: Response) -> None:
         """Writes a response that is there in whole; in a task only where the caller does not read what he asks for."""
@@ -344,20 +362,16 @@ async def _there(response: Response) -> Response:
 class _Whole:
     """A request that came plain and in whole."""
 
-    __slots__ = ("_came", "_on", "body", "headers", "method", "path", "query")
+    __slots__ = ("_on", "body", "headers", "method", "path", "query", "waited")
 
-    def __init__(self, request: Plain, on: Connection, came: float | None) -> None:
+    def __init__(self, request: Plain, on: Connection, waited: float | None) -> None:
         self.method = request.method
         self.path = request.path
         self.query = request.query
         self.headers = request.headers
         self.body = request.body
+        self.waited = waited
         self._on = on
-        self._came = came
-
-    @property
-    def waited(self) -> float | None:
-        return time.monotonic() - self._came if self._came is not None else None
 
     @property
     def address(self) -> str:

@@ -1,6 +1,7 @@
 """Call: what travels through the chain. A pure value (wire.md §1 to §3)."""
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -42,6 +43,20 @@ class Operation(Enum):
     @property
     def has_body(self) -> bool:
         return self is not Operation.LOOK_UP
+
+
+_RESERVES: Final[Mapping[str, Operation]] = {each.path: each for each in Operation if each.reserves}
+_PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+def operation_of(method: str, path: str) -> tuple[Operation | None, str | None]:
+    """What a call asks for that reserves or executes, and the uuid it names; None for all else, look-ups too."""
+    if method == "POST":
+        return _RESERVES.get(path), None
+    if method == "PUT" and path.startswith(_PAYMENTS) and _UUID.match(path, len(_PAYMENTS)):
+        return Operation.EXECUTE, path[len(_PAYMENTS) :]
+    return None, None
 
 
 class Call(msgspec.Struct, frozen=True):

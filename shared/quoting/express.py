@@ -7,20 +7,19 @@ after all or says what is wrong with it. A property test holds the two together.
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import msgspec
 from aiohttp import hdrs
 
-from chassis.app import Service, as_error, overloaded
+from chassis.app import Service, as_error
 from chassis.asked import Here, Response
 from chassis.auth import Credentials
 from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
-from chassis.intake import refusal, response, tell
+from chassis.intake import Told, refusal, response, tell
 from chassis.messages import Reply
 from chassis.telemetry import TRACE_HEADER, trace_id_from
 from quoting.batches import TakeLine, plain_line_of
@@ -31,22 +30,17 @@ from quoting.call import (
     TIMEOUT_HEADER,
     TRACEPARENT_HEADER,
     Call,
-    Operation,
-    is_key,
     is_traceparent,
+    operation_of,
 )
 from quoting.coalescing import Item
 from quoting.lines import PlainHeaders, PlainLine
 
-_RESERVES: Final[Mapping[str, Operation]] = {each.path: each for each in Operation if each.reserves}
-_PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
 """Trace id, time-out and key, each as `quoting.server` takes it."""
 _NO_KEY: Final = "-"
 _USUAL_TRACEPARENT: Final = 256
 """Characters; a longer one may be more than a header line holds."""
-_TRACE_ID: Final = "trace-id-of-the-caller"
 _DEFAULT_TIMEOUT: Final = str(DEFAULT_TIMEOUT_MS)
 
 
@@ -127,7 +121,7 @@ class Passage(Item[Any, Any]):
         service = self._express.service
         self._express.deadlines.forget(self, self._tick)
         service.pace.in_hand -= 1
-        self._express.tell_later(self, reply)
+        self._express.tell_later(self, self.operation.path, reply)
         self._give(self, reply)
 
     @property
@@ -143,34 +137,6 @@ Start = Callable[[Passage], bool]
 False where that takes more than a look. Raises QuotingError."""
 
 
-class Refused:
-    """A request that was refused as soon as it was seen."""
-
-    __slots__ = ("began", "method", "operation", "path", "trace_id")
-
-    caller: Final = None
-    waited: Final = 0.0
-
-    def __init__(self, trace_id: str, operation: Operation, path: str, began: float) -> None:
-        self.trace_id = trace_id
-        self.operation = operation
-        self.method = operation.method
-        self.path = path
-        self.began = began
-
-
-class _TooLate:
-    """What everybody is told while the service is overloaded; nothing in it differs but the trace id."""
-
-    def __init__(self, service: Service) -> None:
-        reply = refusal(overloaded(), service, _TRACE_ID)
-        self._reply = reply
-        self._before, self._after = reply.body.split(_TRACE_ID.encode())
-
-    def reply(self, trace_id: str) -> Reply:
-        return msgspec.structs.replace(self._reply, body=self._before + trace_id.encode() + self._after)
-
-
 class CallExpress:
     """Of one service of the chain."""
 
@@ -178,9 +144,8 @@ class CallExpress:
         self.service = service
         self.deadlines = deadlines
         self._start = start
-        self._too_late = _TooLate(service)
-        self._untold: list[tuple[Passage | Refused, Reply, float]] = []
-        """What has been answered, with what and when."""
+        self._untold: list[tuple[Told, str, Reply, float]] = []
+        """What has been answered, the pattern of its route, with what and when."""
 
     def of_batch(self) -> TakeLine:
         """What takes the lines of one batch: whether it has, and nothing has been done where it has not."""
@@ -205,12 +170,9 @@ class CallExpress:
     def take_whole(self, asked: Here, respond: Callable[[Response], None]) -> bool:
         """Likewise for a request of HTTP."""
         headers, service = asked.headers, self.service
-        operation, _ = _operation(asked.method, asked.path)
+        operation, _ = operation_of(asked.method, asked.path)
         if operation is None:
             return False  # a batch above all, which comes this way, too
-        waited = asked.waited
-        if service.pace.is_too_late_to_be_looked_at(waited) and not service.is_closed:
-            return self._refuse(operation, asked, time.monotonic() - (waited or 0.0), respond)
         authorization = headers.get(hdrs.AUTHORIZATION)
         if authorization is None or asked.query:
             return False
@@ -229,36 +191,23 @@ class CallExpress:
             headers.get(IDEMPOTENCY_HEADER, ""),
             headers.get(TRACEPARENT_HEADER, ""),
         )
+        waited = asked.waited
         if waited is None:
             waited = service.pace.waited(asked.connection)
         known = service.credentials.known
         return self._take(known, asked.method, asked.path, said, asked.body, waited, give)
 
-    def _refuse(
-        self, operation: Operation, asked: Here, began: float, respond: Callable[[Response], None]
-    ) -> bool:
-        """As `_take` would, in half the time: under overload there are many of these for each answer."""
-        key = asked.headers.get(IDEMPOTENCY_HEADER, "")
-        if operation.reserves and not is_key(key):
-            return False
-        trace_id = trace_id_from(asked.headers.getall(TRACE_HEADER, ()))
-        service = self.service
-        reply = self._too_late.reply(trace_id)
-        self.tell_later(Refused(trace_id, operation, asked.path, began), reply)
-        respond(response(service, trace_id, {IDEMPOTENCY_HEADER: key} if operation.reserves else {}, reply))
-        return True
-
-    def tell_later(self, passage: "Passage | Refused", reply: Reply) -> None:
+    def tell_later(self, told: Told, pattern: str, reply: Reply) -> None:
         """Tells of it when what goes out in this turn of the loop has gone: others need not wait for the log."""
-        self._untold.append((passage, reply, time.monotonic()))
+        self._untold.append((told, pattern, reply, time.monotonic()))
         if len(self._untold) == 1:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._tell)
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, []
-        for passage, reply, at in untold:
-            tell(self.service, passage, passage.operation.path, reply, at)
+        for told, pattern, reply, at in untold:
+            tell(self.service, told, pattern, reply, at)
 
     def _take(
         self,
@@ -296,7 +245,7 @@ class CallExpress:
         self, known: "Known", method: str, path: str, said: PlainHeaders, body: bytes, began: float
     ) -> Call | None:
         """The call where all of it is plainly right and its caller is known."""
-        operation, uuid = _operation(method, path)
+        operation, uuid = operation_of(method, path)
         if operation is None or operation.reserves != bool(said.key):
             return None
         if not _SAID.match(f"{said.trace_id} {said.timeout_ms} {said.key or _NO_KEY}"):
@@ -335,14 +284,6 @@ class _Callers(dict[str, str | None]):
     def __missing__(self, header: str) -> str | None:
         caller = self[header] = self._credentials.known(header)
         return caller
-
-
-def _operation(method: str, path: str) -> tuple[Operation | None, str | None]:
-    if method == "POST":
-        return _RESERVES.get(path), None
-    if method == "PUT" and path.startswith(_PAYMENTS) and _UUID.match(path, len(_PAYMENTS)):
-        return Operation.EXECUTE, path[len(_PAYMENTS) :]
-    return None, None
 
 
 def _as_it_is(error: Exception) -> Exception:

@@ -37,6 +37,7 @@ from quoting.documents import openapi
 from quoting.express import CallExpress, Start
 from quoting.peers import Peers
 from quoting.settings import ChainSettings
+from quoting.turned_away import TurnedAway
 
 Answer = Callable[[Call], Awaitable[Reply]]
 """A service of the chain: one coroutine from Call to Reply; refuses by raising a QuotingError."""
@@ -91,7 +92,9 @@ def add_chain(app: web.Application, answer: Answer, start: Start | None = None) 
     """Routes the four operations to ``answer``; lines that are plainly right to ``start`` first."""
     routes, deadlines = Routes(), Deadlines()
     express = CallExpress(app[SERVICE], start, deadlines) if start is not None else None
-    app[SERVICE].express = express.take_whole if express is not None else None
+    if express is not None:
+        app[SERVICE].express = express.take_whole
+        app[SERVICE].turned_away = TurnedAway(app[SERVICE], express.tell_later).response
     for operation in Operation:
         route = _ChainRoute(operation, answer, app[LOOK_UP_PARAMETERS], deadlines)
         routes.add(operation.method, route)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import listener
+from chassis import connection
 from chassis.app import SERVICE
 from chassis.pace import Pace
 from quoting.express import CallExpress
@@ -115,7 +115,7 @@ async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_
 
 async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     del crowd
-    monkeypatch.setattr(listener, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)
+    monkeypatch.setattr(connection, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)
     [answer] = await hop.raw(hop.written(SOURCE, Idempotency_Key="key"))
 
     assert (503, "UnavailableError") == (answer.status, answer.id)
