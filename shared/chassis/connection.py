@@ -187,7 +187,9 @@ class Connection(asyncio.Protocol):
 
     def _is_turned_away(self, request: Plain, waited: float | None) -> bool:
         turned_away = self.service.turned_away
-        if turned_away is None or self.transport is None or self._may_write is not None:
+        if turned_away is None or self._may_write is not None:
+            return False
+        if self.transport is None or self.transport.is_closing():
             return False
         is_last = self._is_last or self.service.is_leaving or request.is_last
         response = turned_away(request, waited, is_last=is_last)
@@ -218,8 +220,9 @@ class Connection(asyncio.Protocol):
 
     def _hold(self, data: bytes) -> None:
         """Keeps what comes before its turn."""
+        before = len(self._held)
         self._held += data
-        if len(self._held) >= MOST_HELD_BYTES:
+        if before < MOST_HELD_BYTES <= len(self._held):
             self._read_on(False)
 
     def _release(self) -> bytes:

@@ -104,6 +104,18 @@ async def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_has_been
     assert idle_seconds >= 0.2
 
 
+async def test_a_request_that_never_ends_does_not_keep_a_connection(hop_to, monkeypatch):
+    monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", 0.3)
+    hop = await hop_to(FORWARDERS["spsp-server"])
+    async with connected(hop) as (reader, writer):
+        writer.write(b"GET /v1/quote HTTP/1.1\r\n")
+        while not reader.at_eof():
+            writer.write(b"X-More: yes\r\n")
+            await asyncio.sleep(0.02)
+
+        assert b"" == await reader.read()
+
+
 async def test_a_caller_that_sends_no_more_gets_its_answer(hop, read_here):
     hop.next_hop.answer = slow(0.1)
     async with connected(hop) as (reader, writer):

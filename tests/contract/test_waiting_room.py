@@ -8,6 +8,7 @@ import pytest
 from chassis import connection
 from chassis.app import SERVICE
 from chassis.pace import Pace
+from chassis.room import WaitingRoom
 from quoting.express import CallExpress
 from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, Ask, hop_of
 
@@ -122,6 +123,22 @@ async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
     [event] = hop.lines.events
     assert event["duration_ms"] >= hop.app[SERVICE].settings.most_wait_seconds * 1_000
+
+
+@pytest.mark.usefixtures("crowd")
+async def test_who_waits_when_the_service_ends_is_answered(users_file, client, monkeypatch):
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(WaitingRoom, "add", lambda _, begin: loop.call_later(0.1, begin))
+    async with hop_of(FORWARDERS["spsp-server"], users_file, client) as hop:
+        host, _, port = hop.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(hop.written(SOURCE, Connection=None))
+        await asyncio.sleep(0.05)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in answer
 
 
 @pytest.mark.parametrize(
