@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import environ
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from chassis.app import SERVICE
 from chassis.body import appended, flat, members
-from chassis.errors import Fault, InvalidBodyError
+from chassis.errors import Fault, InvalidBodyError, UnavailableError
 from chassis.messages import Reply
 from chassis.schemas import check, check_query
 from chassis.settings import base_url, number, one_of, whole
@@ -21,7 +22,7 @@ from quoting.forwarder import ForwarderSettings
 from quoting.link import Link
 from quoting.schemas import RECEIVER
 from quoting.server import PEERS, add_chain, create_chain_app
-from spsp_client_proxy.directory import Directory, Form
+from spsp_client_proxy.directory import Directory, Form, LookUp
 
 NAME: Final = "spsp-client-proxy"
 
@@ -76,16 +77,50 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
 
     def start(passage: Passage) -> bool:
         call, directory = passage.call, app[DIRECTORY]
-        base = directory.known(directory.key(call, *receiver(call)))
-        if base is None:
+        if not link.takes(settings.next_hop):
             return False
-        return link.start(passage, submitted_to(call, base + call.path), settings.next_hop)
+        key = directory.key(call, *receiver(call))
+        base = directory.known(key)
+        if base is None:
+            _find(passage, directory.look_up(call, key), go_on)
+        else:
+            go_on(passage, base)
+        return True
+
+    def go_on(passage: Passage, base: str) -> None:
+        call = passage.call
+        link.start(passage, submitted_to(call, base + call.path), settings.next_hop)
 
     add_chain(app, answer, start)
     return app
 
 
 DIRECTORY: Final = web.AppKey("directory", Directory)
+
+
+def _find(passage: Passage, look_up: LookUp, go_on: Callable[[Passage, str], None]) -> None:
+    """Goes on with ``passage`` once its receiver has been found; who is told an error, or gives up, waits no more."""
+
+    def told(error: Exception) -> Exception:
+        look_up.leave()
+        return error
+
+    def found(task: asyncio.Task[str]) -> None:
+        if passage.is_settled:
+            task.cancelled() or task.exception()  # nobody else may have looked
+            return
+        try:
+            base = task.result()
+        except asyncio.CancelledError:
+            passage.fail(UnavailableError(cause="the service stops"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            passage.fail(error)
+        else:
+            look_up.leave()
+            passage.proceed(partial(go_on, passage, base))
+
+    passage.told = told
+    look_up.task.add_done_callback(found)
 
 
 def _forget(app: web.Application) -> None:

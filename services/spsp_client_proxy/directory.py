@@ -8,7 +8,9 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -48,7 +50,7 @@ class Directory:
         self._url = url
         self._form = form
         self._remembered: TTLCache[Key, str] = TTLCache(entries, seconds)
-        self._under_way: dict[Key, _LookUp] = {}
+        self._under_way: dict[Key, LookUp] = {}
         self._secret = secrets.token_bytes(32)  # credentials are never keys in clear
         self._epoch = 0
 
@@ -72,23 +74,24 @@ class Directory:
         known = self.known(key)
         if known is not None:
             return known
-        look_up = self._under_way.get(key)
-        if look_up is None or look_up.task.done():
-            look_up = _LookUp(asyncio.create_task(self._ask_and_remember(key, call)))
-            self._under_way[key] = look_up
-        return await self._wait(key, look_up)
-
-    async def _wait(self, key: Key, look_up: "_LookUp") -> str:
-        """Waits with the others; the last one to give up ends the look-up."""
-        look_up.waiting += 1
+        look_up = self.look_up(call, key)
         try:
             return await asyncio.shield(look_up.task)
         finally:
-            look_up.waiting -= 1
-            if not look_up.waiting:
-                look_up.task.cancel()
-            if not look_up.waiting and self._under_way.get(key) is look_up:
-                del self._under_way[key]
+            look_up.leave()
+
+    def look_up(self, call: Call, key: Key) -> "LookUp":
+        """The question whose receiver ``key`` is, asked or joined; whoever asks leaves it once."""
+        look_up = self._under_way.get(key)
+        if look_up is None or look_up.task.done():
+            task = asyncio.create_task(self._ask_and_remember(key, call))
+            look_up = self._under_way[key] = LookUp(task, partial(self._ended, key))
+        look_up.waiting += 1
+        return look_up
+
+    def _ended(self, key: Key, look_up: "LookUp") -> None:
+        if self._under_way.get(key) is look_up:
+            del self._under_way[key]
 
     def forget(self) -> None:
         """Forgets all answers, those on their way included."""
@@ -141,14 +144,22 @@ class _Question:
         return self._headers
 
 
-class _LookUp:
+class LookUp:
     """One question on its way and how many wait for the answer."""
 
-    __slots__ = ("task", "waiting")
+    __slots__ = ("_ended", "task", "waiting")
 
-    def __init__(self, task: asyncio.Task[str]) -> None:
+    def __init__(self, task: asyncio.Task[str], ended: "Callable[[LookUp], None]") -> None:
         self.task = task
         self.waiting = 0
+        self._ended = ended
+
+    def leave(self) -> None:
+        """One waits no more; the last one ends the look-up."""
+        self.waiting -= 1
+        if not self.waiting:
+            self.task.cancel()
+            self._ended(self)
 
 
 def receiver_in(body: bytes | None) -> str:

@@ -112,6 +112,14 @@ class Passage(Item[Any, Any]):
             error = UnavailableError(cause=repr(error))
         self._answer(refusal(as_error(self.told(error)), self._express.service, self.trace_id))
 
+    def proceed(self, step: Callable[[], None]) -> None:
+        """Does the next step; whatever that raises is what the caller is told."""
+        self.told = _as_it_is
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer
+            self.fail(error)
+
     def end(self) -> None:
         """The deadline has passed."""
         self.fail(UpstreamTimeoutError())

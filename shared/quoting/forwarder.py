@@ -8,6 +8,7 @@ from aiohttp import web
 from chassis.messages import Reply
 from chassis.settings import base_url
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
+from quoting.express import Passage
 from quoting.link import Link
 from quoting.server import PEERS, add_chain, create_chain_app
 from quoting.settings import ChainSettings
@@ -37,7 +38,14 @@ def forwarder(
     async def answer(call: Call) -> Reply:
         return await link.send(*aim(call))
 
-    add_chain(app, answer, lambda passage: link.start(passage, *aim(passage.call)))
+    def start(passage: Passage) -> bool:
+        call, to = aim(passage.call)
+        if not link.takes(to):
+            return False
+        link.start(passage, call, to)
+        return True
+
+    add_chain(app, answer, start)
     return app
 
 

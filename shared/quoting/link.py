@@ -67,12 +67,16 @@ class Link:
             raise self._told(error) from error
         return self._reply(call, received)
 
-    def start(self, passage: Passage, call: Call, to: str) -> bool:
-        """Whether ``call`` is on its way for ``passage``, as it is where the service at ``to`` takes batches."""
+    def takes(self, to: str) -> bool:
+        """Whether the service at ``to`` takes batches."""
+        return self._peers().takes(to)
+
+    def start(self, passage: Passage, call: Call, to: str) -> None:
+        """Sends ``call`` for ``passage``, in a batch where the service at ``to`` takes them."""
         passage.value = call
         passage.reply = partial(self._reply, call)
         passage.told = self._told
-        return self._peers().take(to, passage)
+        self._peers().add(to, passage)
 
     def _told(self, error: Exception) -> Exception:
         """What a caller is told for an error of the round trip."""

@@ -77,18 +77,25 @@ class Peers:
 
         Raises NoAnswerError; TimeoutError after the deadline.
         """
-        peer = self._peers.get(base)
-        if peer is None:
-            peer = self._peers[base] = _Peer(self._outbound, base, self._most_lines)
-        return peer.ask(outgoing)
+        return self._peer(base).ask(outgoing)
 
-    def take(self, base: str, item: "Waiting") -> bool:
-        """Whether ``item`` is on its way, as it is where the service at ``base`` takes batches.
+    def takes(self, base: str) -> bool:
+        """Whether the service at ``base`` has said that it takes batches."""
+        peer = self._peers.get(base)
+        return peer is not None and peer.takes_batches
+
+    def add(self, base: str, item: "Waiting") -> None:
+        """Sends ``item`` with the next batch to the service at ``base``.
 
         It is failed with NoAnswerError where none comes. Raises UnavailableError where too many wait already.
         """
+        self._peer(base).add(item)
+
+    def _peer(self, base: str) -> "_Peer":
         peer = self._peers.get(base)
-        return peer is not None and peer.take(item)
+        if peer is None:
+            peer = self._peers[base] = _Peer(self._outbound, base, self._most_lines)
+        return peer
 
     async def close(self) -> None:
         for peer in self._peers.values():
@@ -110,10 +117,12 @@ class _Peer:
             return self._alone(outgoing)
         return self._coalescer.ask(outgoing, outgoing.deadline)
 
-    def take(self, item: "Waiting") -> bool:
-        if self._announced:
-            self._coalescer.add(item)
+    @property
+    def takes_batches(self) -> bool:
         return self._announced > 0
+
+    def add(self, item: "Waiting") -> None:
+        self._coalescer.add(item)
 
     async def close(self) -> None:
         await self._coalescer.close()

@@ -10,13 +10,37 @@ from urllib.parse import parse_qs
 import orjson
 import pytest
 
+from chassis import intake
+from chassis.app import SERVICE
+from quoting.server import PEERS
 from spsp_client_proxy.app import DIRECTORY
-from support.forwarders import ASKS, FORWARDERS, LOOK_UP, SOURCE, authorization, is_error_object
+from support.forwarders import ASKS, FORWARDERS, LOOK_UP, QUOTE_REPLY, SOURCE, authorization, is_error_object
 from support.messages import OTHER, QUOTE, TEST
 from support.serving import reply
 from support.sockets import Reset, http, sockets, unused_url
 
 PROXY = FORWARDERS["spsp-client-proxy"]
+
+
+@pytest.fixture(params=["alone", "express"])
+async def proxy(request, hop_to):
+    """One whose next hop takes no batches, and one whose next hop does, which knows its callers: no task waits there."""
+    if request.param == "alone":
+        return await hop_to(PROXY)
+    made = await hop_to(PROXY, batch_lines="1")  # still each in its documented form
+    made.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
+    for caller in (TEST, OTHER):
+        assert 200 == (await made.send(Authorization=caller)).status
+    made.app[DIRECTORY].forget()
+    for seen in (made.directory.seen, made.next_hop.seen, made.lines.kept):
+        seen.clear()
+    send = made.send
+
+    async def with_key(ask=SOURCE, **more):
+        return await send(ask, **({"Idempotency_Key": "key"} if ask.body is not None else {}), **more)
+
+    made.send = with_key  # without one it takes a closer look
+    return made
 
 
 def entry(url: str = "http://one", **changed: object) -> dict:
@@ -363,6 +387,33 @@ async def test_look_ups_of_the_same_are_joined(proxy):
 
     assert {200} == {answer.status for answer in await asyncio.gather(*asked)}
     assert 1 == len(proxy.directory.seen)
+
+
+@pytest.mark.parametrize("answer", [found(), reply(404, {})])
+async def test_no_task_waits_for_the_directory_where_none_need(proxy, monkeypatch, answer):
+    proxy.directory.answer = answer
+    ordinary = []
+    take = intake.take
+    monkeypatch.setattr(intake, "take", lambda *asked: ordinary.append(asked) or take(*asked))
+    await proxy.send()
+
+    assert len(ordinary) == (0 if proxy.app[SERVICE].settings.batch_lines == 1 else 1)
+
+
+async def test_whose_next_hop_takes_no_batches_any_more_is_sent_on_alone(hop_to):
+    hop = await hop_to(PROXY, batch_lines="1")
+    hop.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
+    await hop.send()
+    hop.app[DIRECTORY].forget()
+    gate = hop.directory.answer = Gate(found())
+    waiting = asyncio.create_task(hop.send(Idempotency_Key="key"))
+    await gate.asked.wait()
+    hop.directory.answer, hop.next_hop.answer = found(), reply(200, QUOTE_REPLY)
+    await asked_for(hop, "1")
+    gate.go_on.set()
+
+    assert 200 == (await waiting).status
+    assert not hop.app[PEERS].takes(hop.next_hop.url)
 
 
 async def test_all_who_joined_share_a_failure(proxy):

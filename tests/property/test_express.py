@@ -121,8 +121,11 @@ def _given(headers: dict[str, str | None], number: int) -> dict[str, str]:
     return made
 
 
-@pytest.mark.parametrize("name", FORWARDERS)
-async def test_express_is_as_all_else_is(name, users_file, client, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [*((name, {}) for name in FORWARDERS), ("spsp-client-proxy", {"directory_memory_seconds": "0"})],
+)
+async def test_express_is_as_all_else_is(name, more, users_file, client, monkeypatch):
     loop = asyncio.get_running_loop()
     ordinary = CallExpress._take
     taken = []
@@ -140,6 +143,7 @@ async def test_express_is_as_all_else_is(name, users_file, client, monkeypatch):
             next_url=next_hop.url,
             most_wait_seconds="60",
             batch_lines="64",
+            **more,
         ) as hop,
     ):
 
