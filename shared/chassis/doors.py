@@ -80,6 +80,8 @@ class Doors:
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
+            # asyncio's own loop does so only for sockets that were made as ones of TCP by number
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(
                 partial(self._make, connection),
                 connection,

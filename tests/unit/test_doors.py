@@ -67,6 +67,17 @@ async def test_many_that_wait_are_accepted_in_one_turn_and_all_by_and_by(listene
         each.close()
 
 
+async def test_what_is_written_goes_out_at_once_on_any_loop(listener, tls):
+    doors = Doors(Counted, listener, tls)
+    doors.open()
+    [caller] = callers(listener, 1)
+    await settled(1)
+
+    assert Counted.made[0].connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    doors.close()
+    caller.close()
+
+
 async def test_closed_doors_accept_nobody_and_keep_who_is_in(listener, tls):
     doors = Doors(Counted, listener, tls)
     doors.open()
