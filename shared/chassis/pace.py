@@ -56,6 +56,8 @@ class Pace:
         """Seconds that the fastest answers took in the last window with answers; 0 where there was none."""
         self._lately = 0.0, 0.0
         """Answers and seconds of the windows since there was nothing in hand, the latest counted most."""
+        self.seconds_each = 0.0
+        """What an answer takes at that rate; 0 where there were too few to say."""
         self._best_rate = 0.0
         """Answers a second at best, since there was nothing in hand."""
         self._timer: asyncio.TimerHandle | None = None
@@ -75,12 +77,7 @@ class Pace:
     @property
     def _next_takes(self) -> float:
         """Seconds that one more would take, at the rate of answers."""
-        return self.in_hand * self._seconds_each
-
-    @property
-    def _seconds_each(self) -> float:
-        answers, seconds = self._lately
-        return seconds / answers if answers >= 1 else 0.0  # too few say nothing
+        return self.in_hand * self.seconds_each
 
     def start(self) -> None:
         """Begins to look at the clock; in the event loop that answers."""
@@ -112,7 +109,7 @@ class Pace:
     def has_room(self) -> bool:
         """Whether one more may wait behind all who do, to be answered within the longest wait."""
         if self.is_overloaded:
-            return (self.in_hand + self.waiting) * self._seconds_each <= self._most_wait
+            return (self.in_hand + self.waiting) * self.seconds_each <= self._most_wait
         # it may be one slow receiver that much in hand waits for, and few answers a moment's halt
         most = max(LEAST_IN_HAND, self._best_rate * self._most_wait) if self._best_rate else float("inf")
         return self.waiting <= most
@@ -126,7 +123,7 @@ class Pace:
             return self.is_too_late_for(waited, float("inf")) or waited > self._most_wait
         if self.has_room:
             return False
-        self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self._seconds_each)
+        self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self.seconds_each)
         return True
 
     def waited(self, connection: socket.socket | None) -> float:
@@ -150,14 +147,15 @@ class Pace:
         if self.in_hand or self._answers:
             before, seconds_before = self._lately
             kept = 1 - SHARE_OF_THE_LATEST
-            self._lately = before * kept + self._answers, seconds_before * kept + seconds
-            each = self._seconds_each
-            self._best_rate = max(self._best_rate * SHARE_OF_THE_BEST, 1 / each if each else 0.0)
+            answers, took = self._lately = before * kept + self._answers, seconds_before * kept + seconds
+            self.seconds_each = took / answers if answers >= 1 else 0.0
+            rate = 1 / self.seconds_each if self.seconds_each else 0.0
+            self._best_rate = max(self._best_rate * SHARE_OF_THE_BEST, rate)
         else:
-            self._lately, self._best_rate = (0.0, 0.0), 0.0
+            self._lately, self.seconds_each, self._best_rate = (0.0, 0.0), 0.0, 0.0
         if self._answers:
             self._expected = self._fastest
-        elif not (self.is_overloaded and self._seconds_each):  # a crowd is answered by and by
+        elif not (self.is_overloaded and self.seconds_each):  # a crowd is answered by and by
             self._expected = 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
         relief = self._most_wait * SHARE_OF_RELIEF

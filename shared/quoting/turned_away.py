@@ -18,6 +18,8 @@ from quoting.call import IDEMPOTENCY_HEADER, is_key, operation_of
 
 TellLater = Callable[[Told, str, Reply], None]
 
+_KEY_HEADER: Final = IDEMPOTENCY_HEADER.lower()
+_TRACE_HEADER: Final = TRACE_HEADER.lower()
 _TRACE_ID: Final = "~"
 """As often as the trace id is long; no header and no message of ours has one."""
 _KEY: Final = "|"
@@ -61,11 +63,11 @@ class TurnedAway:
         operation, _ = operation_of(request.method, request.path)
         if operation is None or not service.pace.is_too_late_to_be_looked_at(waited) or service.is_closed:
             return None
-        headers = request.headers
-        key = headers.get(IDEMPOTENCY_HEADER, "") if operation.reserves else ""
+        key = (request.header(_KEY_HEADER) or "") if operation.reserves else ""
         if operation.reserves and not is_key(key):
             return None
-        trace_id = trace_id_from(headers.getall(TRACE_HEADER, ()))
+        given = request.header(_TRACE_HEADER)
+        trace_id = trace_id_from(() if given is None else (given,))
         began = time.monotonic() - (waited or 0.0)
         self._tell_later(Refused(trace_id, request.method, request.path, began), operation.path, self._reply)
         trace = trace_id.encode()

@@ -155,7 +155,7 @@ async def test_who_finds_no_room_is_refused_as_under_overload_always(hop, monkey
     """In the short way and in the ordinary one, answer and log."""
     pace = hop.app[SERVICE].pace
     pace.stop()
-    pace.is_overloaded, pace.in_hand, pace._lately = True, 1_000, (100.0, 1.0)
+    pace.is_overloaded, pace.in_hand, pace.seconds_each = True, 1_000, 0.01
     told = []
     for short in (True, False):
         hop.lines.kept.clear()

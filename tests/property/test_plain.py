@@ -56,6 +56,12 @@ FIELDS = [
     "Origin: http://a",
     "Host: b",
     "Host:",
+    "L1P-Trace-ID: b",
+    "Idempotency-Key: a",
+    "Idempotency-Key: a b",
+    "idempotency-key: a",
+    "IDEMPOTENCY-KEY: a",
+    "traceparent: a",
     "X-Request-Timeout-Ms: 900",
     "X-Request-Timeout-Ms: 0",
     "X-Empty:",
@@ -152,6 +158,29 @@ def test_what_is_plain_is_read_as_it_was_written():
     assert ("PUT", "/v1/payments/x", "a=%20&b") == (found.method, found.path, found.query)
     assert {"Host": "a:80", "content-length": "2", "X-Y": "a: b"} == dict(found.headers)
     assert (b"{", 1, False) == (found.body, found.missing, found.is_last)
+
+
+def test_two_requests_that_are_written_alike_have_each_its_own():
+    heads = [
+        b"\r\nIdempotency-Key: %b\r\nX-Y: a\r\nl1p-trace-id: %b" % (key, trace)
+        for key, trace in [(b"a", b"b"), (b"c", b"d")]
+    ]
+
+    first, second = (plain(REQUEST.replace(b"\r\n\r\n", head + b"\r\n\r\n")) for head in heads)
+
+    assert first is not None
+    assert second is not None
+    assert ["a", "b", "a"] == [first.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "x-y")]
+    assert ["c", "d", "a"] == [second.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "x-y")]
+    assert first.common is second.common
+
+
+@pytest.mark.parametrize("again", ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"])
+@pytest.mark.parametrize("value", ["a", "a b"])
+def test_what_is_said_twice_is_left_to_aiohttp(again, value):
+    head = f"\r\nIdempotency-Key: a\r\n{again}: {value}\r\n\r\n".encode()
+
+    assert plain(REQUEST.replace(b"\r\n\r\n", head)) is None
 
 
 @pytest.mark.parametrize(
