@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from chassis.app import Service, overloaded
 from chassis.intake import Told, refusal, response
 from chassis.messages import Reply
@@ -27,19 +29,15 @@ _KEY: Final = "|"
 _MOST_PATTERNS: Final = 100
 
 
-class Refused:
+class Refused(msgspec.Struct, gc=False):
     """What is told of one call."""
 
-    __slots__ = ("began", "method", "path", "trace_id")
-
-    caller: Final = None
-    waited: Final = 0.0
-
-    def __init__(self, trace_id: str, method: str, path: str, began: float) -> None:
-        self.trace_id = trace_id
-        self.method = method
-        self.path = path
-        self.began = began
+    trace_id: str
+    method: str
+    path: str
+    began: float
+    caller: None = None
+    waited: float = 0.0
 
 
 class TurnedAway:
@@ -49,7 +47,7 @@ class TurnedAway:
         self._service = service
         self._tell_later = tell_later
         self._reply = refusal(overloaded(), service, _TRACE_ID)
-        self._patterns: dict[tuple[int, bool, bool], bytes] = {}
+        self._patterns: dict[tuple[int, bool, bool], str] = {}
         """By the length of a trace id, whether there is a key, and whether it is the connection's last response."""
         self._at = 0
         """The second they are for, as they have the date."""
@@ -70,11 +68,10 @@ class TurnedAway:
         trace_id = trace_id_from(() if given is None else (given,))
         began = time.monotonic() - (waited or 0.0)
         self._tell_later(Refused(trace_id, request.method, request.path, began), operation.path, self._reply)
-        trace = trace_id.encode()
-        pattern = self._pattern(len(trace), bool(key), is_last)
-        return pattern % ((trace, key.encode(), trace) if key else (trace, trace))
+        pattern = self._pattern(len(trace_id), bool(key), is_last)
+        return (pattern % ((trace_id, key, trace_id) if key else (trace_id, trace_id))).encode()
 
-    def _pattern(self, length: int, has_key: bool, is_last: bool) -> bytes:
+    def _pattern(self, length: int, has_key: bool, is_last: bool) -> str:
         now = int(time.time())
         if now != self._at or len(self._patterns) > _MOST_PATTERNS:
             self._at = now
@@ -85,9 +82,9 @@ class TurnedAway:
             pattern = self._patterns[shape] = self._made(*shape)
         return pattern
 
-    def _made(self, length: int, has_key: bool, is_last: bool) -> bytes:
+    def _made(self, length: int, has_key: bool, is_last: bool) -> str:
         service, trace_id = self._service, _TRACE_ID * length
         of_reply = {IDEMPOTENCY_HEADER: _KEY} if has_key else {}
         whole = response(service, trace_id, of_reply, refusal(overloaded(), service, trace_id))
-        pattern = begun(whole, is_last=is_last).replace(b"%", b"%%")
-        return pattern.replace(trace_id.encode(), b"%b").replace(_KEY.encode(), b"%b")
+        pattern = begun(whole, is_last=is_last).decode().replace("%", "%%")
+        return pattern.replace(trace_id, "%s").replace(_KEY, "%s")
