@@ -6,7 +6,7 @@ own work; whatever is raised becomes an error object; a log line and the metrics
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -16,6 +16,7 @@ from chassis.asked import Asked, Response
 from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
 from chassis.messages import Message, Reply
+from chassis.telemetry import URGENT
 
 
 class Route(Protocol):
@@ -112,7 +113,7 @@ async def take(service: Service, message: Message, route: Route) -> Reply:
         reply = refusal(as_error(raised), service, message.trace_id)
     finally:
         pace.in_hand -= 1
-    tell(service, message, route.pattern, reply, time.monotonic())
+    tell(service, [(message, route.pattern, reply, time.monotonic())])
     return reply
 
 
@@ -133,24 +134,30 @@ class Told(Protocol):
     def waited(self) -> float: ...
 
 
-def tell(service: Service, message: Told, pattern: str, reply: Reply, at: float) -> None:
-    """Tells operators, and who looks for overload, how it went; ``pattern`` is the route's.
+def tell(service: Service, answered: Iterable[tuple[Told, str, Reply, float]]) -> None:
+    """Tells operators, and who looks for overload, how it went.
 
-    ``at`` is when it was answered, on the monotonic clock.
+    Of each message: the pattern of its route, its reply, and when it was answered, on the monotonic clock.
     """
-    seconds = at - message.began
-    if reply.status == 200:  # noqa: PLR2004 - what is refused may be so at once
-        service.pace.answered(seconds - message.waited)
-    service.telemetry.request(
-        trace_id=message.trace_id,
-        caller=message.caller,
-        method=message.method if message.method in hdrs.METH_ALL else "OTHER",
-        path=service.shown_path(message.path, pattern),
-        route=pattern,
-        status=reply.status,
-        seconds=seconds,
-        error=(reply.error_id, reply.cause) if reply.error_id is not None else None,
-    )
+    pace, telemetry, shown_path = service.pace, service.telemetry, service.shown_path
+    lines, is_urgent = [], False
+    for message, pattern, reply, at in answered:
+        seconds, status = at - message.began, reply.status
+        if status == 200:  # noqa: PLR2004 - what is refused may be so at once
+            pace.answered(seconds - message.waited)
+        line = telemetry.answered(
+            message.trace_id,
+            message.caller,
+            message.method if message.method in hdrs.METH_ALL else "OTHER",
+            shown_path(message.path, pattern),
+            pattern,
+            status,
+            seconds,
+            (reply.error_id, reply.cause) if reply.error_id is not None else None,
+        )
+        lines.append(line)
+        is_urgent = is_urgent or status >= URGENT
+    telemetry.write(lines, now=is_urgent)
 
 
 def refusal(error: QuotingError, service: Service, trace_id: str) -> Reply:

@@ -90,7 +90,8 @@ class Pace:
     def answered(self, seconds: float) -> None:
         """One request was answered as it should be, ``seconds`` after it had been read."""
         self._answers += 1
-        self._fastest = min(self._fastest, seconds)
+        if seconds < self._fastest:  # noqa: PLR1730 - min takes three times as long
+            self._fastest = seconds
 
     def is_too_late_for(self, waited: float, left: float) -> bool:
         """Whether what has ``waited`` and has ``left`` seconds from now on would most likely be answered too late."""

@@ -31,6 +31,8 @@ from chassis.logfile import LogFile
 TRACE_HEADER: Final = "L1p-Trace-Id"
 FLUSH_SECONDS: Final = 0.2
 LEAST_SECONDS_BETWEEN: Final = 0.01
+URGENT: Final = 500
+"""The least status of what is written straight away."""
 MOST_LINES_HELD: Final = 1_000
 
 _TRACE_IDS: Final = str(uuid4())[:-12]
@@ -89,12 +91,12 @@ class Lines:
         """When the timer ends, on the monotonic clock."""
         self._flushed = 0.0
 
-    def write(self, line: bytes, *, now: bool) -> None:
-        """Takes a line without its newline; ``now`` writes it and all before it straight away.
+    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+        """Takes lines without their newlines; ``now`` writes them and all before them straight away.
 
         Of errors in their thousands, a bunch each hundredth of a second: they come when there is no time to spare.
         """
-        self._held.append(line)
+        self._held.extend(lines)
         if len(self._held) >= MOST_LINES_HELD or (
             now and time.monotonic() - self._flushed >= LEAST_SECONDS_BETWEEN
         ):
@@ -196,20 +198,25 @@ class Telemetry:
 
     def _emit(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
         head = {"time": iso_time(time.time()), "level": level, "service": self.service}
-        self._write({**head, **event}, now=level != "info")
+        self.write([_json({**head, **event})], now=level != "info")
         raise structlog.DropEvent
 
-    def _write(self, event: dict[str, Any], *, now: bool) -> None:
-        if self._console is not None:
-            event["timestamp"] = event.pop("time")
-            line = str(self._console(None, event["level"], event)).encode("utf-8", "replace")
-        else:
-            line = _json(event)
-        self.lines.write(line, now=now)
+    def write(self, lines: list[bytes], *, now: bool) -> None:
+        """Takes lines of JSON; ``now`` writes them straight away."""
+        self.lines.write(lines if self._console is None else map(self._for_people, lines), now=now)
 
-    def request(
+    def _for_people(self, line: bytes) -> bytes:
+        assert self._console is not None  # noqa: S101 - who calls has looked
+        event = json.loads(line)
+        event["timestamp"] = event.pop("time")
+        return str(self._console(None, event["level"], event)).encode("utf-8", "replace")
+
+    def request(self, *, status: int, **members: Any) -> None:  # noqa: ANN401 - each as `answered` has it
+        """One answered request: a line and its counts."""
+        self.write([self.answered(status=status, **members)], now=status >= URGENT)
+
+    def answered(
         self,
-        *,
         trace_id: str,
         caller: str | None,
         method: str,
@@ -218,24 +225,19 @@ class Telemetry:
         status: int,
         seconds: float,
         error: tuple[str, str | None] | None,
-    ) -> None:
-        """One answered request: a line and its counts.
+    ) -> bytes:
+        """Counts one answered request, and gives its line.
 
         ``trace_id`` is one that `trace_id_from` gave; ``error`` is id and cause.
         """
         self._counts.count(method, route, status, seconds)
         # nearly every line shares this with others; to write all of each anew took three times as long
         pattern = _pattern(self.service, caller, method, path, status, error)
-        line = pattern % (iso_time(time.time()), trace_id, seconds * 1_000)
-        now = status >= 500  # noqa: PLR2004
-        if self._console is None:
-            self.lines.write(line.encode(), now=now)
-        else:
-            self._write(json.loads(line), now=now)
+        return (pattern % (iso_time(time.time()), trace_id, seconds * 1_000)).encode()
 
 
 @lru_cache(maxsize=256)
-def _pattern(  # noqa: PLR0913, PLR0917 - all that lines have in common
+def _pattern(
     service: str,
     caller: str | None,
     method: str,

@@ -214,8 +214,7 @@ class CallExpress:
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, []
-        for told, pattern, reply, at in untold:
-            tell(self.service, told, pattern, reply, at)
+        tell(self.service, untold)
 
     def _take(
         self,

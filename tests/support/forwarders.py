@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,8 +118,8 @@ class Collected(Lines):
         super().__init__(descriptor=-1)
         self.kept: list[bytes] = []
 
-    def write(self, line: bytes, *, now: bool) -> None:
-        self.kept.append(line)
+    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+        self.kept.extend(lines)
 
     @property
     def text(self) -> str:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -134,8 +135,8 @@ def test_a_line_is_one_line_whatever_it_holds(text):
     kept = []
 
     class Kept(Lines):
-        def write(self, line: bytes, *, now: bool) -> None:
-            kept.append(line)
+        def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+            kept.extend(lines)
 
     request(Telemetry("s", Kept(-1), human=False), path=text, error=("E", text))
 
