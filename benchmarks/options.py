@@ -9,6 +9,8 @@ from typing import Final
 from benchmarks.names import WORKLOADS
 
 ROUNDS, SECONDS = 3, 5
+OWN_ROUNDS: Final = {"overload": 5}
+"""Of a command whose rounds differ more."""
 QUICK_ROUNDS, QUICK_SECONDS = 1, 2
 MINUTE_SECONDS, QUICK_MINUTE_SECONDS = 60, 3
 MOST_CONNECTIONS: Final = 10_000
@@ -50,7 +52,7 @@ def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
         given.command,
         workloads=given.workloads or WORKLOADS,
         connections=given.connections,
-        rounds=given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
+        rounds=given.rounds or (QUICK_ROUNDS if given.quick else OWN_ROUNDS.get(given.command, ROUNDS)),
         seconds=given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
         rows=given.rows,
         minutes=given.minutes,

@@ -21,7 +21,7 @@ from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.intake import Told, refusal, response, tell
 from chassis.messages import Reply
-from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.telemetry import TRACE_HEADER, new_trace_id
 from quoting.batches import TakeLine, plain_line_of
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
@@ -194,7 +194,7 @@ class CallExpress:
 
         said = PlainHeaders(
             authorization,
-            headers.get(TRACE_HEADER) or trace_id_from(()),
+            headers.get(TRACE_HEADER) or new_trace_id(),
             headers.get(TIMEOUT_HEADER, _DEFAULT_TIMEOUT),
             headers.get(IDEMPOTENCY_HEADER, ""),
             headers.get(TRACEPARENT_HEADER, ""),

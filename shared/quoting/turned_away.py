@@ -14,7 +14,7 @@ from chassis.app import Service, overloaded
 from chassis.intake import Told, refusal, response
 from chassis.messages import Reply
 from chassis.plain import Plain
-from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.telemetry import TRACE_HEADER, new_trace_id, trace_id_from
 from chassis.written import begun
 from quoting.call import IDEMPOTENCY_HEADER, is_key, operation_of
 
@@ -65,7 +65,7 @@ class TurnedAway:
         if operation.reserves and not is_key(key):
             return None
         given = request.header(_TRACE_HEADER)
-        trace_id = trace_id_from(() if given is None else (given,))
+        trace_id = new_trace_id() if given is None else trace_id_from((given,))
         began = time.monotonic() - (waited or 0.0)
         self._tell_later(Refused(trace_id, request.method, request.path, began), operation.path, self._reply)
         pattern = self._pattern(len(trace_id), bool(key), is_last)
