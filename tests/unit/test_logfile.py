@@ -23,7 +23,7 @@ file = LogFile(Path(sys.argv[1]), 2_000, older_files=1_000)
 file.take_over()
 lines = Lines(1, file)
 for number in range(20_000):
-    lines.write(b'{"number": %d}' % number, now=number % 7 == 0)
+    lines.write([b'{"number": %d}' % number], now=number % 7 == 0)
     if number % 1_000 == 0:
         print("a word on stderr", file=sys.stderr, flush=True)
 lines.flush()
@@ -49,7 +49,7 @@ def contents(path):
 
 def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
     for word in (b"first", b"second", b"third", b"fourth", b"fifth", b"sixth", b"seventh"):
-        lines.write(word, now=True)
+        lines.write([word], now=True)
 
     assert {
         "service.log": "seventh\n",
@@ -61,7 +61,7 @@ def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
 def test_what_an_earlier_process_has_left_counts(path):
     path.write_text("earlier\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    Lines(descriptor, LogFile(path, 10, descriptors=[descriptor])).write(b"later", now=True)
+    Lines(descriptor, LogFile(path, 10, descriptors=[descriptor])).write([b"later"], now=True)
     os.close(descriptor)
 
     assert {"service.log": "", "service.log.1": "earlier\nlater\n"} == contents(path)
@@ -70,7 +70,7 @@ def test_what_an_earlier_process_has_left_counts(path):
 def test_where_there_can_be_no_other_file_the_full_one_is_written_on(path, lines):
     (path.parent / "service.log.new").mkdir()
     for word in (b"first", b"second", b"third"):
-        lines.write(word, now=True)
+        lines.write([word], now=True)
 
     assert "first\nsecond\nthird\n" == path.read_text()
 
@@ -79,8 +79,8 @@ def test_a_rotation_that_was_broken_off_is_made_up_for(path, lines):
     """As where the process was killed between two steps."""
     (path.parent / "service.log.new").touch()
     path.rename(path.with_name("service.log.1"))
-    lines.write(b"long enough", now=True)
-    lines.write(b"next", now=True)
+    lines.write([b"long enough"], now=True)
+    lines.write([b"next"], now=True)
 
     assert {"service.log": "next\n", "service.log.2": "long enough\n"} == contents(path)
 
