@@ -7,7 +7,6 @@ A caller writes most of its head the same way each time: that is looked at once.
 """
 
 import re
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -18,7 +17,6 @@ from chassis.messages import Headers
 
 MOST_HEAD_BYTES: Final = 4_096
 MOST_REMEMBERED: Final = 256
-"""Ways to write a first line, and to write all common fields."""
 
 _LINE: Final = re.compile(
     r"(GET|POST|PUT|DELETE) ((?:/[A-Za-z0-9_-]+)+)(?:\?([A-Za-z0-9._~%=&+:@/-]*))? HTTP/1\.1\Z"
@@ -26,9 +24,10 @@ _LINE: Final = re.compile(
 _FIELDS: Final = re.compile(r"(?:\r\n[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?)+\Z")
 _FIELD: Final = re.compile(r"\r\n([A-Za-z0-9-]+): ([ -~]+)").findall
 _OWN: Final = re.compile(
-    rb"\r\n([Ii]dempotency-[Kk]ey|[Ll]1[Pp]-[Tt]race-[Ii][Dd]|[Tt]raceparent): ([!-~]+)(?=\r\n|\Z)"
+    rb"\r\n([Aa]uthorization|[Ii]dempotency-[Kk]ey|[Ll]1[Pp]-[Tt]race-[Ii][Dd]|[Tt]raceparent): "
+    rb"([!-~]+(?: [!-~]+)*)(?=\r\n|\Z)"
 ).split
-"""Fields that are others with each request. With one that is missing here more is looked at again, no more."""
+"""Fields that are others with each request, and what may not be remembered."""
 _LENGTH: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z")
 
 # what changes how the connection goes on, or what comes on it
@@ -45,6 +44,22 @@ _NOT_PLAIN: Final = frozenset(
         "upgrade",
     }
 )
+_HARMLESS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+        "x-request-timeout-ms",
+    }
+)
+"""What may be remembered for as long as the process lives: no secret is in there."""
+
+_remembered: dict[bytes, "Common"] = {}
+"""As each was written."""
 
 
 class Common(msgspec.Struct, frozen=True):
@@ -95,7 +110,8 @@ def plain(data: bytes) -> Plain | None:
     if line is None:
         return None
     parts = _OWN(data[begin:end])
-    common = _common(b"".join(parts[::3]))
+    written = b"".join(parts[::3])
+    common = _remembered.get(written) or _common(written)
     if common is None:
         return None
     own = {}
@@ -111,14 +127,12 @@ def plain(data: bytes) -> Plain | None:
     return Plain(*line, common, own, body, missing)
 
 
-@lru_cache(MOST_REMEMBERED)
 def _line(line: bytes) -> tuple[str, str, str] | None:
     """Method, path and query."""
     match = _LINE.match(line.decode("latin-1"))
     return None if match is None else (match[1], match[2], match[3] or "")
 
 
-@lru_cache(MOST_REMEMBERED)
 def _common(written: bytes) -> Common | None:
     lines = written.decode("latin-1")
     if not _FIELDS.match(lines):
@@ -131,4 +145,9 @@ def _common(written: bytes) -> Common | None:
     length = headers.get(hdrs.CONTENT_LENGTH, "0")
     if connection not in {"keep-alive", "close"} or not _LENGTH.match(length):
         return None
-    return Common(headers, names, int(length), connection == "close")
+    common = Common(headers, names, int(length), connection == "close")
+    if names <= _HARMLESS:
+        if len(_remembered) >= MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[written] = common
+    return common

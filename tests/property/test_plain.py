@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chassis import connection
-from chassis.plain import plain
+from chassis.plain import MOST_REMEMBERED, _remembered, plain
 from support.forwarders import BODY, FORWARDERS, hop_of
 from support.messages import TEST, UNKNOWN_UUID
 
@@ -162,7 +162,7 @@ def test_what_is_plain_is_read_as_it_was_written():
 
 def test_two_requests_that_are_written_alike_have_each_its_own():
     heads = [
-        b"\r\nIdempotency-Key: %b\r\nX-Y: a\r\nl1p-trace-id: %b" % (key, trace)
+        b"\r\nIdempotency-Key: %b\r\nAccept: a\r\nl1p-trace-id: %b" % (key, trace)
         for key, trace in [(b"a", b"b"), (b"c", b"d")]
     ]
 
@@ -170,9 +170,25 @@ def test_two_requests_that_are_written_alike_have_each_its_own():
 
     assert first is not None
     assert second is not None
-    assert ["a", "b", "a"] == [first.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "x-y")]
-    assert ["c", "d", "a"] == [second.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "x-y")]
+    assert ["a", "b", "a"] == [first.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "accept")]
+    assert ["c", "d", "a"] == [second.headers[name] for name in ("idempotency-key", "L1p-Trace-Id", "accept")]
     assert first.common is second.common
+
+
+@pytest.mark.parametrize("field", ["Authorization: Basic c2VjcmV0", "X-Api-Key: secret", "Cookie: secret"])
+def test_no_secret_is_remembered(field):
+    found = plain(f"GET /v1/secret?secret HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
+
+    assert found is not None
+    assert not [each for each in _remembered if b"ecret" in each or b"c2VjcmV0" in each]
+
+
+def test_not_too_many_heads_are_remembered():
+    for number in range(2 * MOST_REMEMBERED):
+        assert plain(f"GET / HTTP/1.1\r\nHost: {number}\r\n\r\n".encode()) is None
+        assert plain(f"GET /a HTTP/1.1\r\nHost: {number}\r\n\r\n".encode()) is not None
+
+    assert 0 < len(_remembered) <= MOST_REMEMBERED
 
 
 @pytest.mark.parametrize("again", ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"])
