@@ -24,7 +24,7 @@ UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 async def logged(database_url, users_file, client, tmp_path, monkeypatch):
     """A receiver whose log lines are kept: the sender, and the lines so far."""
     lines: list[dict] = []
-    monkeypatch.setattr(Lines, "write", lambda _self, line, *, now: lines.append(json.loads(line)))
+    monkeypatch.setattr(Lines, "write", lambda _self, new, *, now: lines.extend(map(json.loads, new)))
     async with served(create_app(settings_of(database_url, users_file, tmp_path))) as url:
         sender = Sender(client, url)
         while (await sender.call("GET", "/health/ready")).status != 200:
