@@ -2,8 +2,8 @@
 
     python -m benchmarks.openloop ORIGIN RATE SECONDS
 
-What is answered in a first second, in which connections are opened, is no goodput. Prints what it saw as JSON. wrk cannot: it sends the next request when the last one was answered, so that an
-overloaded service slows it down.
+What is answered in a first second, in which connections are opened, is no goodput. Prints what it saw as JSON. wrk
+cannot: it sends the next request when the last one was answered, so that an overloaded service slows it down.
 """
 
 import asyncio

@@ -185,7 +185,6 @@ def test_no_secret_is_remembered(field):
 
 def test_not_too_many_heads_are_remembered():
     for number in range(2 * MOST_REMEMBERED):
-        assert plain(f"GET / HTTP/1.1\r\nHost: {number}\r\n\r\n".encode()) is None
         assert plain(f"GET /a HTTP/1.1\r\nHost: {number}\r\n\r\n".encode()) is not None
 
     assert 0 < len(_remembered) <= MOST_REMEMBERED

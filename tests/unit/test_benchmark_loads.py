@@ -1,17 +1,18 @@
 """What the benchmarks send and count: only what went exactly as expected is a result."""
 
+import asyncio
 import json
 
 import pytest
 
 from benchmarks import options, wrk
 from benchmarks.errors import BenchmarkError
-from benchmarks.openloop import Requests, Tally, parse_answer
+from benchmarks.openloop import Connection, Generator, Requests, Tally, parse_answer
 from benchmarks.overload import check as check_overload
 from benchmarks.rounds import Side, check
 from benchmarks.wrk import Load
 
-COMMANDS = ("run", "growth")
+COMMANDS = ("run", "growth", "overload")
 
 
 def seen(**changed):
@@ -134,6 +135,20 @@ def test_goodput_is_what_was_answered_in_time():
     assert 100.0 < found["p99_ms"] <= 500.0
 
 
+@pytest.mark.parametrize(("at", "counted"), [(0.5, 0), (1.5, 1), (5.9, 1), (6.1, 0)])
+def test_only_what_is_answered_after_a_first_second_and_before_the_end_is_goodput(at, counted, monkeypatch):
+    generator = Generator("http://127.0.0.1:1", 0.0, 5.0)
+    monkeypatch.setattr("benchmarks.openloop.time.monotonic", lambda: 100.0)
+    asyncio.run(generator.run())
+    monkeypatch.setattr("benchmarks.openloop.time.monotonic", lambda: 100.0 + at)
+    connection = Connection(generator._answered)
+    connection.due = 100.0
+
+    generator._answered(connection, 200)
+
+    assert (counted, {"200": 1, "unanswered": 0}) == (generator.tally.good_in_time, generator.tally.counts)
+
+
 OVERLOADED = {"statuses": {"200": 10, "503": 5, "504": 1, "lost": 0}, "sent": 16, "most_late_ms": 3.0}
 
 
@@ -167,6 +182,7 @@ def test_what_make_leaves_empty_is_as_good_as_not_said(tmp_path):
         asked.seconds,
     )
     assert options.OUT.resolve() == asked.out
+    assert 5 == options.parse(["overload", f"--data={tmp_path}"], COMMANDS).rounds
 
 
 @pytest.mark.parametrize(
