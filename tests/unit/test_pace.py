@@ -9,6 +9,7 @@ from chassis.pace import (
     LEAST_IN_HAND,
     PRESSURE_SECONDS,
     SHARE_OF_RELIEF,
+    SHARE_OF_THE_WAIT,
     WINDOWS_OF_JAM,
     Pace,
 )
@@ -97,11 +98,11 @@ async def test_overload_goes_on_through_a_window_without_answers(pace):
     assert not pace.is_overloaded
 
 
-async def test_there_is_room_for_as_many_as_can_be_answered_in_time(pace):
+async def test_there_is_room_for_as_many_as_can_be_answered_well_in_time(pace):
     pace.in_hand = 20
     window(pace, *[0.2] * 10)  # a hundred a second
     pace.is_overloaded = True
-    pace.waiting = int(MOST_WAIT * 100) - 20
+    pace.waiting = int(SHARE_OF_THE_WAIT * MOST_WAIT * 100) - 20
 
     assert pace.has_room
     assert not pace.is_too_late_to_be_looked_at(None)
