@@ -63,7 +63,10 @@ class Directory:
 
     def known(self, key: Key) -> str | None:
         """Base URL of the receiver's default DFSP where it is remembered."""
-        return self._remembered.get(key)
+        try:
+            return self._remembered[key]  # its `get` takes three times as long
+        except KeyError:
+            return None
 
     async def receiver_of(self, call: Call, key: Key) -> str:
         """Base URL of the receiver's default DFSP, remembered or asked for.

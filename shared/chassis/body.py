@@ -71,6 +71,7 @@ def members(body: bytes) -> list[Member]:
 
 
 _FLAT: Final = msgspec.json.Decoder(dict[str, str])
+_written: Final = msgspec.json.Encoder().encode
 
 
 def flat(body: bytes) -> dict[str, str] | None:
@@ -91,16 +92,12 @@ def appended(body: bytes, key: str, value: str) -> bytes:
     """The object that ``body`` is, known to be one, with one more member at its end; all else as written."""
     rest = body.rstrip(_WHITE).removesuffix(b"}").rstrip(_WHITE)
     comma = b"" if rest.endswith(b"{") else b","
-    return b"%s%s%s:%s}" % (
-        rest,
-        comma,
-        *(json.dumps(each, ensure_ascii=False).encode() for each in (key, value)),
-    )
+    return b"%s%s%s:%s}" % (rest, comma, _written(key), _written(value))
 
 
 def without_last(body: bytes, key: str, value: str) -> bytes | None:
     """The object that ``body`` is without the member that :func:`appended` gave it; None where it does not end so."""
-    end = b",%s:%s}" % tuple(json.dumps(each, ensure_ascii=False).encode() for each in (key, value))
+    end = b",%s:%s}" % (_written(key), _written(value))
     return body.removesuffix(end) + b"}" if body.endswith(end) else None
 
 
