@@ -16,7 +16,7 @@ from chassis.asked import Asked, Response
 from chassis.bodies import MOST_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
 from chassis.messages import Message, Reply
-from chassis.telemetry import URGENT
+from chassis.telemetry import URGENT, iso_time
 
 
 class Route(Protocol):
@@ -140,12 +140,13 @@ def tell(service: Service, answered: Iterable[tuple[Told, str, Reply, float]]) -
     Of each message: the pattern of its route, its reply, and when it was answered, on the monotonic clock.
     """
     pace, telemetry, shown_path = service.pace, service.telemetry, service.shown_path
-    lines, is_urgent = [], False
+    lines, is_urgent, told_at = [], False, iso_time(time.time())
     for message, pattern, reply, at in answered:
         seconds, status = at - message.began, reply.status
         if status == 200:  # noqa: PLR2004 - what is refused may be so at once
             pace.answered(seconds - message.waited)
         line = telemetry.answered(
+            told_at,
             message.trace_id,
             message.caller,
             message.method if message.method in hdrs.METH_ALL else "OTHER",

@@ -64,12 +64,7 @@ def url_for_log(url: object) -> str:
 
 def iso_time(seconds: float) -> str:
     """Unix time as ISO 8601 in UTC with milliseconds and Z."""
-    return _iso_millisecond(int(seconds * 1_000))
-
-
-@lru_cache(maxsize=8)  # many lines are of one
-def _iso_millisecond(milliseconds: int) -> str:
-    whole, rest = divmod(milliseconds, 1_000)
+    whole, rest = divmod(int(seconds * 1_000), 1_000)
     return f"{_iso_second(whole)}.{rest:03d}Z"
 
 
@@ -215,10 +210,12 @@ class Telemetry:
 
     def request(self, *, status: int, **members: Any) -> None:  # noqa: ANN401 - each as `answered` has it
         """One answered request: a line and its counts."""
-        self.write([self.answered(status=status, **members)], now=status >= URGENT)
+        line = self.answered(iso_time(time.time()), status=status, **members)
+        self.write([line], now=status >= URGENT)
 
     def answered(
         self,
+        at: str,
         trace_id: str,
         caller: str | None,
         method: str,
@@ -230,12 +227,12 @@ class Telemetry:
     ) -> bytes:
         """Counts one answered request, and gives its line.
 
-        ``trace_id`` is one that `trace_id_from` gave; ``error`` is id and cause.
+        ``at`` is from `iso_time`; ``trace_id`` is one that `trace_id_from` gave; ``error`` is id and cause.
         """
         self._counts.count(method, route, status, seconds)
         # nearly every line shares this with others; to write all of each anew took three times as long
         pattern = _pattern(self.service, caller, method, status, error)
-        return (pattern % (iso_time(time.time()), trace_id, _quoted(path), seconds * 1_000)).encode()
+        return (pattern % (at, trace_id, _quoted(path), seconds * 1_000)).encode()
 
 
 @lru_cache(maxsize=256)
