@@ -32,8 +32,8 @@ SHARE_OF_THE_LATEST: Final = 0.3
 SHARE_OF_THE_BEST: Final = 0.98
 """Of the best rate of answers, after each window that had a lower one."""
 SHARE_OF_THE_WAIT: Final = 0.8
-"""Of the longest wait, under overload: for so long there is room. The rate of answers varies by a fifth, and who
-waits to be refused has waited in vain and costs twice as much as who is refused at once."""
+"""Of the longest wait, under overload: for so long there is room. The rate of answers varies, and who is refused after
+he has waited costs more than who is refused at once."""
 LEAST_IN_HAND: Final = 64
 """With fewer in hand nobody has waited for long."""
 
@@ -111,7 +111,7 @@ class Pace:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may wait behind all who do, to be answered within the longest wait."""
+        """Whether one more may wait behind all who do, to be answered well within the longest wait."""
         if self.is_overloaded:
             return (self.in_hand + self.waiting) * self.seconds_each <= self._most_wait * SHARE_OF_THE_WAIT
         # it may be one slow receiver that much in hand waits for, and few answers a moment's halt
