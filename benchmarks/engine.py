@@ -22,7 +22,7 @@ VERSION: Final = f"an engine of its own on aiohttp {aiohttp.__version__}"
 AUTHORIZATION: Final = (
     "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
 )
-MOST_CALLS: Final = 256
+MAX_CALLS: Final = 256
 """Of the engine's at once; who comes while all are under way waits, and the wait counts."""
 ANSWER_SECONDS: Final = 30
 TICK_SECONDS: Final = 0.001
@@ -38,7 +38,7 @@ class Offered:
     """When each signal was due, by position, on the wall clock; and the latest the engine itself began one."""
 
     due: Mapping[str, float]
-    most_late_ms: float
+    max_late_ms: float
 
 
 class Outside:
@@ -115,15 +115,15 @@ class Outside:
         Its password is checked beforehand, as it is once a minute where it calls all the time.
         """
         await self.call("GET", f"{origin}/v1/me/integrations", {}, expected=ANSWERED)
-        room = asyncio.Semaphore(MOST_CALLS)
+        room = asyncio.Semaphore(MAX_CALLS)
         due: dict[str, float] = {}
         began, began_wall = time.monotonic(), time.time()
-        most_late = 0.0
+        max_late = 0.0
 
         async def send(strategy: str, position: str, after: float) -> None:
-            nonlocal most_late
+            nonlocal max_late
             async with room:
-                most_late = max(most_late, time.monotonic() - began - after)
+                max_late = max(max_late, time.monotonic() - began - after)
                 url = f"{origin}/v1/strategies/{strategy}/signals"
                 body = {"signalId": position, **SIGNAL, "proquantPositionId": position}
                 await self.call("POST", url, body, expected=TAKEN)
@@ -135,7 +135,7 @@ class Outside:
                 position = f"{run}-{number}"
                 due[position] = began_wall + after
                 group.create_task(send(strategies[number % len(strategies)], position, after))
-        return Offered(due, most_late * 1e3)
+        return Offered(due, max_late * 1e3)
 
     async def posts(self, urls: Sequence[str], run: str, seconds: float) -> tuple[int, float]:
         """The ceiling: each URL gets one event after another from a loop of its own; how many, and a second."""

@@ -40,7 +40,7 @@ class Lag:
     offered: float
     p50_ms: float
     p99_ms: float
-    most_late_ms: float
+    max_late_ms: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Late:
     """How late events were, by stretch."""
 
     stretches: list[list[float]] = field(default_factory=list)
-    most_late_ms: float = 0.0
+    max_late_ms: float = 0.0
 
     def take(
         self, provider: Provider, outside: Outside, run: str, strategies: Sequence[str], offer: Offer
@@ -128,7 +128,7 @@ class Late:
         places = [number for number, name in enumerate(strategies) if name == DEAD]
         to_dead = sum(number % len(strategies) in places for number, _ in offer.times())
         self.stretches.append(late(offered.due, provider.offered(run, offered, to_dead)))
-        self.most_late_ms = max(self.most_late_ms, offered.most_late_ms)
+        self.max_late_ms = max(self.max_late_ms, offered.max_late_ms)
         return self
 
     def lag(self, offer: Offer) -> Lag:
@@ -138,7 +138,7 @@ class Late:
         """
         cuts = [quantiles(each, n=100) for each in self.stretches]
         p50, p99 = (median(each[place] for each in cuts) for place in (49, 98))
-        return Lag(*(round(each, 1) for each in (offer.rate, p50, p99, self.most_late_ms)))
+        return Lag(*(round(each, 1) for each in (offer.rate, p50, p99, self.max_late_ms)))
 
 
 def late(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
@@ -185,13 +185,13 @@ def described(on: dict[str, Any], rounds: Sequence[Round], counted: Mapping[str,
 
 def _noise(rounds: Sequence[Round]) -> str:
     shares = [one.others_share for one in rounds]
-    most_late = max(
-        each.most_late_ms for one in rounds for each in (*one.lag.values(), one.all_alive, one.one_dead)
+    max_late = max(
+        each.max_late_ms for one in rounds for each in (*one.lag.values(), one.all_alive, one.one_dead)
     )
     return (
         f"Of the machine's processor time {median(shares):.0%} went to others in the median round,"
         f" {max(shares):.0%} in the worst. Load, services and Postgres share the processors; the engine's own"
-        f" calls were up to {most_late:,.0f} ms late, which counts as lag. Offered are two thirds of the rate aimed"
+        f" calls were up to {max_late:,.0f} ms late, which counts as lag. Offered are two thirds of the rate aimed"
         " at, or of the one reached where that is less; beside the dead endpoint one third, in"
         f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn, of which the medians count."
     )

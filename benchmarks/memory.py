@@ -21,7 +21,7 @@ MINUTES: Final = 10
 CONNECTIONS: Final = (128,)
 SETTLED_MINUTE: Final = 2
 """By then every pool and memory is filled."""
-MOST_GROWTH: Final = 1.05
+MAX_GROWTH: Final = 1.05
 
 
 def run(options: Options) -> None:
@@ -88,6 +88,6 @@ def steady(samples: Sequence[Mapping[str, float]]) -> list[Outcome]:
     """Each process, the last minute's memory to the second's."""
     then, last = samples[SETTLED_MINUTE - 1], samples[-1]
     return [
-        most(f"{name}: last minute to minute two", MOST_GROWTH).beside(last[name] / then[name])
+        most(f"{name}: last minute to minute two", MAX_GROWTH).beside(last[name] / then[name])
         for name in then
     ]

@@ -23,7 +23,7 @@ import uvloop
 from benchmarks.chains import FIRST_IDENTIFIER
 from network.demo import AUTHORIZATION, SAMPLE
 
-MOST_CONNECTIONS: Final = 8_000
+MAX_CONNECTIONS: Final = 8_000
 """Callers at once; who comes while all wait is counted, and not sent."""
 IDENTIFIERS: Final = 1_000
 WARM_UP_SECONDS: Final = 1.0
@@ -89,7 +89,7 @@ class Tally:
     """Answers of 200 from the first second's end to the load's."""
     sent: int = 0
     not_sent: int = 0
-    most_late: float = 0.0
+    max_late: float = 0.0
     """Seconds by which a request went out after it was due: whether the generator itself kept up."""
 
     def as_json(self, seconds: float) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Tally:
             "goodput": self.good_in_time / seconds,
             "p50_ms": cuts[49] * 1e3,
             "p99_ms": cuts[98] * 1e3,
-            "most_late_ms": self.most_late * 1e3,
+            "max_late_ms": self.max_late * 1e3,
         }
 
 
@@ -145,7 +145,7 @@ class Generator:
                 self._send(connection, due, now)
                 return
             self._connections -= 1
-        if self._connections >= MOST_CONNECTIONS:
+        if self._connections >= MAX_CONNECTIONS:
             self.tally.not_sent += 1
             return
         self._connections += 1
@@ -168,7 +168,7 @@ class Generator:
 
     def _send(self, connection: Connection, due: float, now: float) -> None:
         self.tally.sent += 1
-        self.tally.most_late = max(self.tally.most_late, now - due)
+        self.tally.max_late = max(self.tally.max_late, now - due)
         self._busy += 1
         connection.send(self._requests.next(), due)
 

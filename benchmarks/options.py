@@ -13,7 +13,7 @@ OWN_ROUNDS: Final = {"overload": 5}
 """Of a command whose rounds differ more."""
 QUICK_ROUNDS, QUICK_SECONDS = 1, 2
 MINUTE_SECONDS, QUICK_MINUTE_SECONDS = 60, 3
-MOST_CONNECTIONS: Final = 10_000
+MAX_CONNECTIONS: Final = 10_000
 OUT: Final = Path("docs/performance")
 
 
@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("command", choices=commands)
     parser.add_argument("--workloads", type=_words, default=())
-    parser.add_argument("--connections", type=_numbers(1, MOST_CONNECTIONS), default=())
+    parser.add_argument("--connections", type=_numbers(1, MAX_CONNECTIONS), default=())
     parser.add_argument("--rounds", type=_number(1, 100), default=0)
     parser.add_argument("--seconds", type=_number(1, 3_600), default=0)
     parser.add_argument("--rows", type=_numbers(0, 1_000_000_000), default=(), help="growth: table sizes")

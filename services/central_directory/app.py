@@ -10,10 +10,10 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from central_directory.registry import Registry, Resource
 from chassis.app import create_app as create_service
-from chassis.documents import document, errors
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, ReceiverNotFoundError
 from chassis.intake import Plain, Routes
 from chassis.messages import Message, Reply
+from chassis.openapi import document, errors
 from chassis.queries import query_parameters
 from chassis.schemas import Text, check_query, parse
 from chassis.settings import base_url, optional_path, whole

@@ -18,7 +18,7 @@ from chassis.errors import AlreadyExistsError
 from chassis.run import StartError
 from chassis.users import HASHER
 
-MOST_DFSPS_A_PERSON: Final = 100
+MAX_DFSPS_A_PERSON: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Registry:
             for each in self.resources.get((identifier_type, identifier), [])
             if each.url != resource.url
         ]
-        self.resources[identifier_type, identifier] = [*others, resource][-MOST_DFSPS_A_PERSON:]
+        self.resources[identifier_type, identifier] = [*others, resource][-MAX_DFSPS_A_PERSON:]
 
     def _content(self) -> dict[str, Any]:
         return {

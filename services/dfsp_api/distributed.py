@@ -17,7 +17,7 @@ from chassis.database import Connection
 from chassis.errors import UnavailableError
 from dfsp_api.repository import (
     COLUMNS,
-    MOST_TRIES,
+    MAX_TRIES,
     SWEEP_ROWS,
     SWEEP_SLICE,
     NewQuote,
@@ -84,7 +84,7 @@ class DistributedRepository(Repository):
         return _by_uuid(await _each(self._reserve, first.values()))
 
     async def _reserve(self, new: NewQuote) -> Quote:
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             (time,) = await self._database.fetch(TIME, self._ttl)
             rows = await self._database.fetch(
                 INSERT,

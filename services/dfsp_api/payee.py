@@ -23,8 +23,8 @@ from dfsp_api.distributed import DistributedRepository
 from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
 from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
-from dfsp_api.together import Together
-from quoting import accepting
+from dfsp_api.statement_batcher import Together
+from quoting import validation
 from quoting.call import Call, Operation
 from quoting.express import Passage
 from quoting.server import add_chain, create_chain_app
@@ -154,7 +154,7 @@ class Payee:
             new = self._new_quote(call, namespace)
         except (NoFeeScheduleError, AmountOutOfRangeError):
             # a repetition gets its quote, whatever today's fees are
-            wanted = fingerprint(accepting.reservation(call.body or b""))
+            wanted = fingerprint(validation.reservation(call.body or b""))
             quote = await self._together.find(_uuid(call, namespace), call.deadline)
             if quote is None:
                 raise
@@ -165,7 +165,7 @@ class Payee:
 
     def _new_quote(self, call: Call, namespace: bytes) -> NewQuote:
         """Raises InvalidBodyError; NoFeeScheduleError and AmountOutOfRangeError where there is no price."""
-        request = accepting.reservation(call.body or b"")
+        request = validation.reservation(call.body or b"")
         return NewQuote(
             _uuid(call, namespace),
             call.caller,
@@ -205,7 +205,7 @@ def _uuid(call: Call, namespace: bytes) -> UUID:
 
 def _payment(call: Call) -> tuple[Mapping[str, str], Payment]:
     """The parameters, and what they ask for. Raises InvalidBodyError."""
-    parameters = accepting.payment(call.body or b"")
+    parameters = validation.payment(call.body or b"")
     return parameters, Payment(
         UUID(call.uuid),
         call.caller,

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from chassis.schemas import check_query
 from chassis.settings import base_url, whole
-from quoting import accepting, schemas
+from quoting import schemas, validation
 from quoting.call import Call, Operation
 from quoting.forwarder import ForwarderSettings, forwarder
 
@@ -38,4 +38,4 @@ def check(call: Call) -> None:
     if call.body is None:
         check_query(schemas.RECEIVER, call.query)
     else:
-        (accepting.payment if call.operation is Operation.EXECUTE else accepting.reservation)(call.body)
+        (validation.payment if call.operation is Operation.EXECUTE else validation.reservation)(call.body)

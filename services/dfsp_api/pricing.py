@@ -17,9 +17,9 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError
-from quoting.schemas import AMOUNT, MOST_AMOUNT_DIGITS, exponents
+from quoting.schemas import AMOUNT, MAX_AMOUNT_DIGITS, exponents
 
-MOST_RATE_PERCENT: Final = 1_000
+MAX_RATE_PERCENT: Final = 1_000
 
 
 class ScheduleError(Exception):
@@ -214,9 +214,9 @@ def _step(table: Mapping[str, Any], rule: str, exponent: int) -> Step:
     if unknown:
         raise ScheduleError(f"{rule}: {', '.join(sorted(unknown))}: no such setting of a step")
     percent = table.get("percent", "0")
-    if not _is_number(percent) or Decimal(percent) > MOST_RATE_PERCENT:
+    if not _is_number(percent) or Decimal(percent) > MAX_RATE_PERCENT:
         raise ScheduleError(
-            f"{rule}: percent must be a string such as '1.5', at most {MOST_RATE_PERCENT}, not {percent!r:.40}"
+            f"{rule}: percent must be a string such as '1.5', at most {MAX_RATE_PERCENT}, not {percent!r:.40}"
         )
     return Step(
         first=_amount(table, "from", rule, exponent),
@@ -231,7 +231,7 @@ def _amount(table: Mapping[str, Any], key: str, rule: str, exponent: int) -> int
     value = table.get(key)
     if not _is_number(value):
         raise ScheduleError(
-            f"{rule}: {key} must be a string such as '12.50', at most {MOST_AMOUNT_DIGITS} digits,"
+            f"{rule}: {key} must be a string such as '12.50', at most {MAX_AMOUNT_DIGITS} digits,"
             f" not {value!r:.40}"
         )
     if len(value.partition(".")[2]) > exponent:
@@ -243,7 +243,7 @@ def _is_number(value: object) -> TypeGuard[str]:
     return (
         isinstance(value, str)
         and AMOUNT.match(value) is not None
-        and len(value.replace(".", "")) <= MOST_AMOUNT_DIGITS
+        and len(value.replace(".", "")) <= MAX_AMOUNT_DIGITS
     )
 
 
@@ -275,8 +275,8 @@ def _require_increasing(rule: Rule) -> None:
                 f" {rule.written(rule.source(one.last))} of {rule.written(one.last)}"
             )
     highest = rule.source(rule.steps[-1].last)
-    if len(str(highest)) > MOST_AMOUNT_DIGITS:
+    if len(str(highest)) > MAX_AMOUNT_DIGITS:
         raise ScheduleError(
             f"{rule.name}: {rule.written(rule.steps[-1].last)} would cost {rule.written(highest)},"
-            f" more than {MOST_AMOUNT_DIGITS} digits"
+            f" more than {MAX_AMOUNT_DIGITS} digits"
         )

@@ -20,7 +20,7 @@ from dfsp_api.reservation import Quote
 
 MIGRATIONS: Final = files("dfsp_api") / "migrations"
 LOCK: Final = "dfsp_api"
-MOST_TRIES: Final = 3
+MAX_TRIES: Final = 3
 SWEEP_ROWS: Final = 500
 SWEEP_SLICE: Final = timedelta(hours=1)
 
@@ -146,7 +146,7 @@ class Repository:
         """
         quotes: dict[UUID, Quote] = {}
         left = new
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             rows = await self._database.fetch(
                 INSERT,
                 [each.uuid for each in left],

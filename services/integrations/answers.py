@@ -27,7 +27,7 @@ TYPES: Final = frozenset(
     }
 )
 GENERIC: Final = "Generic"
-MOST_RETRY_AFTER_SECONDS: Final = 3_600.0
+MAX_RETRY_AFTER_SECONDS: Final = 3_600.0
 
 _SUCCESS_BELOW: Final = 300
 _ERROR_FROM: Final = 400
@@ -106,7 +106,7 @@ def retry_after(headers: Headers, now: datetime) -> float | None:
         return None
     text = given[0].strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), MOST_RETRY_AFTER_SECONDS)
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
     try:
         until = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -114,4 +114,4 @@ def retry_after(headers: Headers, now: datetime) -> float | None:
     if until.tzinfo is None:
         until = until.replace(tzinfo=now.tzinfo)
     seconds = (until - now).total_seconds()
-    return min(seconds, MOST_RETRY_AFTER_SECONDS) if seconds > 0 else None
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds > 0 else None

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from chassis.app import EXCHANGE, SERVICE
 from chassis.auth import CALLER, without_credentials
-from chassis.bodies import read_json
+from chassis.content import read_json
 from chassis.errors import (
     Fault,
     ForbiddenError,
@@ -28,8 +28,8 @@ from integrations.notifications import Notifications
 from integrations.operations import DeliveryQuery, Operations
 from integrations.signals import Signals, given
 
-MOST_LISTED: Final = 100
-MOST_BY_DEFAULT: Final = 50
+MAX_LISTED: Final = 100
+MAX_BY_DEFAULT: Final = 50
 STATES: Final = ("WAITING", "DELIVERED", "REFUSED", "FAILED", "EXPIRED", "CANCELLED")
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -248,9 +248,9 @@ def asked_deliveries(query: dict[str, str]) -> DeliveryQuery:
 def _limit(query: dict[str, str]) -> int:
     limit = _number(query, "limit")
     if limit is None:
-        return MOST_BY_DEFAULT
-    if not 1 <= limit <= MOST_LISTED:
-        raise _query_fault("limit", f"must be from 1 to {MOST_LISTED}", str(limit))
+        return MAX_BY_DEFAULT
+    if not 1 <= limit <= MAX_LISTED:
+        raise _query_fault("limit", f"must be from 1 to {MAX_LISTED}", str(limit))
     return limit
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from chassis.app import SERVICE, accept_any_expectation
 from chassis.app import create_app as create_service
-from chassis.browsers import own_pages_only
+from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.errors import QuotingError
 from chassis.settings import Secret, Settings, number, optional_path, whole, yes_or_no

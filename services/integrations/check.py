@@ -26,7 +26,7 @@ from yarl import URL
 from integrations import events
 from integrations.events import Event, Signal, Strategy, Type, Version, render, v1
 from integrations.messages import header_fault
-from integrations.sender import MOST_REPLY_BYTES, TIMEOUT_SECONDS
+from integrations.sender import MAX_REPLY_BYTES, TIMEOUT_SECONDS
 from integrations.vault import signature
 from integrations.verdicts import Finding, Reply, Verdict, judge, judge_repeat, judge_unknown_version
 
@@ -72,8 +72,8 @@ class Webhooks:
         url = URL(self.integration.webhook.url, encoded=True)
         try:
             async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as reply:
-                content = await reply.content.read(MOST_REPLY_BYTES + 1)
-                is_whole = len(content) <= MOST_REPLY_BYTES
+                content = await reply.content.read(MAX_REPLY_BYTES + 1)
+                is_whole = len(content) <= MAX_REPLY_BYTES
                 return Reply(reply.status, reply.headers, content if is_whole else None)
         except TimeoutError:
             return Reply(None, CIMultiDict(), None, f"within {TIMEOUT_SECONDS:g} seconds")

@@ -31,11 +31,11 @@ from integrations.sender import Destination, Sender
 
 POLL_SECONDS: Final = 1.0
 MARGIN_SECONDS: Final = 5.0
-MOST_CLAIMED: Final = 64
-MOST_PER_INTEGRATION: Final = 64
-MOST_REPORTS: Final = 512
-MOST_UNCOMMITTED: Final = 16
-MOST_WAITING: Final = MOST_UNCOMMITTED // 2
+MAX_CLAIMED: Final = 64
+MAX_PER_INTEGRATION: Final = 64
+MAX_REPORTS: Final = 512
+MAX_UNCOMMITTED: Final = 16
+MAX_WAITING: Final = MAX_UNCOMMITTED // 2
 WAIT_SECONDS: Final = 0.01
 """How long what is not asked for yet may wait for company: a commit each would hold up a lane by itself."""
 LOW: Final = 4
@@ -116,7 +116,7 @@ class Deliverer:
     _said: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._reports = Batches(self._commit, MOST_REPORTS, WAIT_SECONDS)
+        self._reports = Batches(self._commit, MAX_REPORTS, WAIT_SECONDS)
         self.metrics.lanes.set_function(lambda: len(self._working))
 
     @property
@@ -136,7 +136,7 @@ class Deliverer:
         for lane, integration in lanes:
             if not self.has_room:
                 break
-            if under_way[integration] < MOST_PER_INTEGRATION:
+            if under_way[integration] < MAX_PER_INTEGRATION:
                 under_way[integration] += 1
                 self.promised += 1
                 found.append(lane)
@@ -201,9 +201,9 @@ class Deliverer:
         """Takes lanes up until there are no more, or there is no more room."""
         while not self._is_closing and (room := self._room) > 0:
             began = time.monotonic()
-            full = [each for each, count in self._under_way().items() if count >= MOST_PER_INTEGRATION]
+            full = [each for each, count in self._under_way().items() if count >= MAX_PER_INTEGRATION]
             self._is_full = bool(full)
-            most = min(room, MOST_CLAIMED)
+            most = min(room, MAX_CLAIMED)
             claimed = await self.lanes.claim(most, full)
             if claimed:
                 before = Moment(began, self._heard)
@@ -279,7 +279,7 @@ class Deliverer:
             bool(work.queue)
             and not self._is_closing
             and work.alarms == work.heeded
-            and work.uncommitted < MOST_UNCOMMITTED
+            and work.uncommitted < MAX_UNCOMMITTED
             and work.lease_until - time.monotonic() > self.sender.timeout_seconds + MARGIN_SECONDS
         )
 
@@ -318,7 +318,7 @@ class Deliverer:
         work.is_reading = work.is_reading or is_low
         work.uncommitted += 1
         is_final = attempt is not None and attempt.state != "WAITING"
-        may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MOST_WAITING
+        may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MAX_WAITING
         work.reported = self._reports.add(report, may_wait=may_wait)
         asked = Asked(report, work.alarms, work.drops, time.monotonic())
         work.reported.add_done_callback(partial(self._apply, work, asked))

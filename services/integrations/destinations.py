@@ -15,7 +15,7 @@ from integrations import events
 from integrations.sender import Destination
 from integrations.vault import Vault, VaultError
 
-MOST_REMEMBERED: Final = 10_000
+MAX_REMEMBERED: Final = 10_000
 
 SELECT: Final = """
 SELECT id, name, description, image_url, url, headers, secret, previous_secret, revision,
@@ -31,7 +31,7 @@ class Destinations:
         self._database = database
         self._vault = vault
         self._on_fault = on_fault
-        self._known: LRUCache[UUID, Destination] = LRUCache(MOST_REMEMBERED)
+        self._known: LRUCache[UUID, Destination] = LRUCache(MAX_REMEMBERED)
 
     async def of(self, revisions: Mapping[UUID, int]) -> dict[UUID, Destination]:
         """Less those that are gone, and those that cannot be decrypted, which is logged."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from chassis.documents import document, errors
+from chassis.openapi import document, errors
 from integrations import messages
 
 _SECURED: Final[dict[str, Any]] = {"security": [{"basic": []}]}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ssrfguard import BlockedAddressError, BlockedURLError, Policy
 
-MOST_URL_CHARACTERS: Final = 2_048
+MAX_URL_CHARACTERS: Final = 2_048
 NOT_ALLOWED: Final = "the address is not one that webhooks may have"
 
 _CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+\Z")
@@ -50,13 +50,13 @@ class Guard:
             allowed_schemes=self._schemes,
             allowed_networks=allowed,
             allowed_ports=frozenset(range(1, 65_536)),
-            max_url_length=MOST_URL_CHARACTERS,
+            max_url_length=MAX_URL_CHARACTERS,
         )
 
     def fault(self, url: str) -> str | None:
         """What is wrong with a webhook's URL, as its giver may be told; None where nothing is."""
-        if len(url) > MOST_URL_CHARACTERS:
-            return f"must be at most {MOST_URL_CHARACTERS:,} characters"
+        if len(url) > MAX_URL_CHARACTERS:
+            return f"must be at most {MAX_URL_CHARACTERS:,} characters"
         if not _CHARACTERS.match(url):
             return "must be a URL as RFC 3986 has it, without a fragment"
         try:

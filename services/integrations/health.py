@@ -12,9 +12,9 @@ from integrations.lanes import Held, Report
 from integrations.notices import Notice, paused, tell
 from integrations.outbox import disable
 
-MOST_FAILURES: Final = 20
+MAX_FAILURES: Final = 20
 FAILING_SECONDS: Final = 600.0
-MOST_BEATS: Final = 1_000
+MAX_BEATS: Final = 1_000
 
 LOCK: Final = "SELECT FROM integration WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
@@ -64,7 +64,7 @@ class Health:
         self._database = database
         self._on_fault = on_fault
         self._on_pause = on_pause
-        self._beats: Batches[Beat, None] = Batches(self._count, MOST_BEATS)
+        self._beats: Batches[Beat, None] = Batches(self._count, MAX_BEATS)
 
     def note(self, news: Iterable[tuple[Report, Held]]) -> None:
         """Takes in what was reported; success is of interest only after a failure."""
@@ -110,7 +110,7 @@ async def _write(connection: Connection, runs: dict[UUID, Run]) -> list[UUID]:
         [runs[each].is_reset for each in ids],
         [runs[each].failures for each in ids],
         [runs[each].is_gone for each in ids],
-        MOST_FAILURES,
+        MAX_FAILURES,
         FAILING_SECONDS,
     )
     over = [row for row in rows if row["is_over"]]

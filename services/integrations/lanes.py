@@ -23,7 +23,7 @@ from integrations.notices import Notice, tell
 MIGRATIONS: Final = files("integrations") / "migrations"
 LOCK: Final = "integrations"
 LEASE_SECONDS: Final = 20.0
-MOST_READ: Final = 16
+MAX_READ: Final = 16
 
 # A token is random: none comes twice, even where the last commits are lost with the server. The statement need
 # not be on disk, then: a claim that is lost is one more stale holder.
@@ -225,7 +225,7 @@ class Lanes:
     async def read(self, lanes: Sequence[tuple[int, Place]]) -> dict[int, Read]:
         """What is to be sent in each lane after each place, as much as is good to know in advance."""
         began = time.monotonic()
-        return reads(await self._database.fetch(READ, *_places(lanes), MOST_READ), began)
+        return reads(await self._database.fetch(READ, *_places(lanes), MAX_READ), began)
 
     async def report(self, reports: Sequence[Report]) -> list[Held]:
         """Commits what came of a batch of attempts; says for each report how its lane stands."""
@@ -258,7 +258,7 @@ async def _report(connection: Connection, reports: Sequence[Report]) -> list[Hel
         for each in now
         if each.lane.id in held and (each.lane.id in low or held[each.lane.id] != each.changes)
     ]
-    more = reads(await connection.fetch(READ, *_places(wanted), MOST_READ), began) if wanted else {}
+    more = reads(await connection.fetch(READ, *_places(wanted), MAX_READ), began) if wanted else {}
     if notices:
         await tell(connection, notices)
     return [

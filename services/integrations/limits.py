@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from chassis.errors import TooManyRequestsError
 
 WINDOW_SECONDS: Final = 60.0
-MOST_REMEMBERED: Final = 100_000
+MAX_REMEMBERED: Final = 100_000
 IPV6_BITS: Final = 64
 """Of an address, what its holder was given: the rest is the holder's to choose."""
 
@@ -35,7 +35,7 @@ class Limit:
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._counts: TTLCache[str, tuple[int, float]] = TTLCache(MOST_REMEMBERED, WINDOW_SECONDS, clock)
+        self._counts: TTLCache[str, tuple[int, float]] = TTLCache(MAX_REMEMBERED, WINDOW_SECONDS, clock)
 
     def take(self, key: str) -> None:
         """Raises TooManyRequestsError, which says when to ask again."""

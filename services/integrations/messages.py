@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import msgspec
 from marshmallow import Schema, ValidationError, fields, validate
 
-from chassis.body import Literal
+from chassis.json_object import Literal
 from chassis.schemas import UNPRINTABLE, Text, parse
 
-MOST_HEADERS: Final = 32
-MOST_HEADER_CHARACTERS: Final = 16 * 1024
-MOST_QUANTITY_DIGITS: Final = 18
+MAX_HEADERS: Final = 32
+MAX_HEADER_CHARACTERS: Final = 16 * 1024
+MAX_QUANTITY_DIGITS: Final = 18
 
 _UNKNOWN: Final = {"unknown": "is not a field of this message", "type": "must be an object"}
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
@@ -87,8 +87,8 @@ class Headers(fields.Field[dict[str, str]]):
             seen.add(name.lower())
         if faults:
             raise ValidationError(faults)
-        if len(value) > MOST_HEADERS or sum(map(len, [*value, *value.values()])) > MOST_HEADER_CHARACTERS:
-            raise ValidationError(f"must be at most {MOST_HEADERS} headers with 16 KiB in all")
+        if len(value) > MAX_HEADERS or sum(map(len, [*value, *value.values()])) > MAX_HEADER_CHARACTERS:
+            raise ValidationError(f"must be at most {MAX_HEADERS} headers with 16 KiB in all")
         return value
 
 
@@ -150,8 +150,8 @@ class Quantity(fields.Field[str]):
 def _quantity_fault(text: str) -> str | None:
     if not _QUANTITY.match(text):
         return "must be a plain decimal number such as 10 or 0.25, and no string"
-    if len(text.replace(".", "")) > MOST_QUANTITY_DIGITS:
-        return f"must have at most {MOST_QUANTITY_DIGITS} digits"
+    if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
+        return f"must have at most {MAX_QUANTITY_DIGITS} digits"
     return None if Decimal(text) else "must be above zero"
 
 

@@ -12,7 +12,7 @@ from integrations.events import Event, Integration, Signal, Strategy
 
 CHANNEL: Final = "integrations"
 TOLD: Final = "told"
-MOST_TOLD: Final = 100
+MAX_TOLD: Final = 100
 
 # ids in the order of commits: streams read on from the last id they have seen
 SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtext('integrations.notification'))"
@@ -108,6 +108,6 @@ def may_stay_open(name: str, description: str, positions: Sequence[Signal]) -> s
     """What deleting leaves behind: nothing closes these positions any more."""
     listed = "; ".join(
         f"{each.direction} {bytes(each.quantity).decode()} {each.ticker} of {each.strategy.name}"
-        for each in positions[:MOST_TOLD]
+        for each in positions[:MAX_TOLD]
     )
     return f"{name} ({description}) has been deleted. May still be open there: {listed}."

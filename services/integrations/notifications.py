@@ -11,9 +11,9 @@ from chassis.database import Database
 from chassis.errors import TooManyRequestsError
 from integrations.iso import iso
 
-MOST_AT_ONCE: Final = 100
-MOST_STREAMS: Final = 500
-MOST_STREAMS_OF_ONE: Final = 10
+MAX_AT_ONCE: Final = 100
+MAX_STREAMS: Final = 500
+MAX_STREAMS_OF_ONE: Final = 10
 LOOK_SECONDS: Final = 5.0
 
 _COLUMNS: Final = "id, integration_id, event_id, type, text, created"
@@ -58,7 +58,7 @@ class Notifications:
         A stream whose reader `has_gone` counts no more, though that shows in a write only later.
         Raises TooManyRequestsError where too many streams are open.
         """
-        if self._count(user) >= MOST_STREAMS_OF_ONE or sum(map(self._count, self._open)) >= MOST_STREAMS:
+        if self._count(user) >= MAX_STREAMS_OF_ONE or sum(map(self._count, self._open)) >= MAX_STREAMS:
             raise TooManyRequestsError("Too many streams are open.", retry_after=5)
         own = self._open.setdefault(user, [])
         own.append(has_gone)
@@ -77,10 +77,10 @@ class Notifications:
     async def _after(self, user: str, last: int) -> AsyncIterator[list[dict[str, Any]]]:
         while True:
             pulse = self._pulse
-            rows = await self._database.fetch(AFTER, user, last, MOST_AT_ONCE)
+            rows = await self._database.fetch(AFTER, user, last, MAX_AT_ONCE)
             last = rows[-1]["id"] if rows else last
             yield [_told(row) for row in rows]
-            if len(rows) < MOST_AT_ONCE:
+            if len(rows) < MAX_AT_ONCE:
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await pulse.wait()

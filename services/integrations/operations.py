@@ -19,10 +19,10 @@ from integrations.iso import iso
 from integrations.notices import Notice, may_stay_open, tell
 from integrations.vault import Vault, new_secret
 
-MOST_PENDING: Final = 20
-MOST_LIVE: Final = 100
-MOST_LISTED: Final = 200
-MOST_REPLAYS: Final = 10
+MAX_PENDING: Final = 20
+MAX_LIVE: Final = 100
+MAX_LISTED: Final = 200
+MAX_REPLAYS: Final = 10
 OVERLAP_SECONDS: Final = 86_400.0
 LIVE: Final = ("APPROVED", "PAUSED")
 
@@ -157,7 +157,7 @@ class Operations:
 
         async def work(connection: Connection) -> None:
             await connection.execute(ONE_AT_A_TIME, email)
-            if await connection.fetchval(COUNT, email, ["PENDING"]) >= MOST_PENDING:
+            if await connection.fetchval(COUNT, email, ["PENDING"]) >= MAX_PENDING:
                 raise TooManyRequestsError("Too many requests wait for this userEmail.", retry_after=3_600)
             await connection.execute(
                 CREATE,
@@ -179,7 +179,7 @@ class Operations:
 
         What has ended comes after all that has not: there may be more of it than are listed.
         """
-        rows = await self.database.fetch(LIST, user, only, MOST_LISTED, ["PENDING", *LIVE])
+        rows = await self.database.fetch(LIST, user, only, MAX_LISTED, ["PENDING", *LIVE])
         return [self._integration(row) for row in rows]
 
     async def integration(self, user: str, id_: UUID) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Operations:
         return found[0]
 
     async def strategies(self, user: str) -> list[dict[str, Any]]:
-        rows = await self.database.fetch(STRATEGIES, user, MOST_LISTED)
+        rows = await self.database.fetch(STRATEGIES, user, MAX_LISTED)
         return [
             {
                 "id": row["id"],
@@ -205,8 +205,8 @@ class Operations:
 
         async def work(connection: Connection) -> None:
             await connection.execute(ONE_AT_A_TIME, user)
-            if await connection.fetchval(COUNT, user, LIVE) >= MOST_LIVE:
-                raise ConflictError(f"There are {MOST_LIVE} integrations already.")
+            if await connection.fetchval(COUNT, user, LIVE) >= MAX_LIVE:
+                raise ConflictError(f"There are {MAX_LIVE} integrations already.")
             await _change(connection, user, id_, ("PENDING",), "APPROVED")
             await outbox.append(connection, id_, Type.INTEGRATION_APPROVED)
 
@@ -325,8 +325,8 @@ class Operations:
                 raise ConflictError("The event is still being sent.")
             if event["is_overtaken"]:
                 raise ConflictError("A later signal has been sent, or is being sent.")
-            if event["replays"] >= MOST_REPLAYS:
-                raise ConflictError(f"The event has been sent again {MOST_REPLAYS} times.")
+            if event["replays"] >= MAX_REPLAYS:
+                raise ConflictError(f"The event has been sent again {MAX_REPLAYS} times.")
             await connection.execute(REPLAY, event_id, lane["id"], LIVES_SECONDS[event["type"]])
 
         await self._change(id_, work, is_alarm=False)

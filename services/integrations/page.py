@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chassis.app import EXCHANGE, SERVICE, accept_any_expectation
 from chassis.auth import CALLER
-from chassis.bodies import MOST_BODY_BYTES, is_of_type, read
+from chassis.content import MAX_BODY_BYTES, is_of_type, read
 from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
 from chassis.queries import query_parameters
 from integrations.api import STATES, asked_deliveries, event_id_of, id_of, strategy_id
@@ -26,7 +26,7 @@ from integrations.tokens import Tokens
 
 REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
 FORM: Final = "application/x-www-form-urlencoded"
-MOST_FORM_FIELDS: Final = 4
+MAX_FORM_FIELDS: Final = 4
 SHOWN_NOTIFICATIONS: Final = 50
 SHOWN_DELIVERIES: Final = 50
 DONE: Final = {
@@ -190,9 +190,9 @@ class Page:
         """The form's fields. Raises ForbiddenError where this user's token is not in it; else as `read` does."""
         if not is_of_type(request.headers, FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
-        body = await read(request, MOST_BODY_BYTES)
+        body = await read(request, MAX_BODY_BYTES)
         try:
-            fields = dict(parse_qsl(body.decode("ascii"), max_num_fields=MOST_FORM_FIELDS))
+            fields = dict(parse_qsl(body.decode("ascii"), max_num_fields=MAX_FORM_FIELDS))
         except ValueError:
             raise InvalidBodyError("The body must be a form.") from None
         if not self._tokens.is_right(request[CALLER], fields.get("token", "")):

@@ -24,7 +24,7 @@ from integrations.vault import signature
 
 TIMEOUT_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 5.0
-MOST_REPLY_BYTES: Final = 16 * 1024
+MAX_REPLY_BYTES: Final = 16 * 1024
 USER_AGENT: Final = "proquant-integrations"
 
 
@@ -125,7 +125,7 @@ class Sender:
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes | None:
     chunks = []
-    left = MOST_REPLY_BYTES
+    left = MAX_REPLY_BYTES
     while chunk := await response.content.readany():
         left -= len(chunk)
         if left < 0:

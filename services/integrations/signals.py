@@ -21,7 +21,7 @@ from integrations.delivery import Deliverer
 from integrations.events import LIVES_SECONDS, Signal, Strategy
 from integrations.lanes import LEASE_SECONDS, Claimed, claimed, new_token, reads
 
-MOST_SIGNALS: Final = 256
+MAX_SIGNALS: Final = 256
 
 PUT: Final = """
 INSERT INTO strategy AS s (id, name, user_email) VALUES ($1, $2, $3)
@@ -144,7 +144,7 @@ class Signals:
     def __init__(self, database: Database, deliverer: Deliverer) -> None:
         self._database = database
         self._deliverer = deliverer
-        self._batches: Batches[Given, int | QuotingError] = Batches(self._send, MOST_SIGNALS)
+        self._batches: Batches[Given, int | QuotingError] = Batches(self._send, MAX_SIGNALS)
 
     async def put_strategy(self, id_: str, name: str, user_email: str) -> None:
         """Makes a strategy, or renames it. Raises ConflictError where it is another user's."""

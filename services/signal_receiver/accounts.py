@@ -21,7 +21,7 @@ from signal_receiver.desk import digest
 from signal_receiver.trading import CENT
 
 SAMPLE_TOKEN: Final = "sample"  # noqa: S105 - everybody knows it
-MOST_FUNDS: Final = Decimal(10) ** 12
+MAX_FUNDS: Final = Decimal(10) ** 12
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{6,256}\Z")
@@ -82,7 +82,7 @@ def _fault(account: NewAccount, *, samples_allowed: bool) -> str | None:
         "everybody knows its token; take another, listen on a loopback address, or set"
         " QUOTES_ALLOW_SAMPLE_CREDENTIALS=true": account.token == SAMPLE_TOKEN and not samples_allowed,
         "owner must be a user's name": not account.owner,
-        f"funds must be from 0 to {MOST_FUNDS:f}, to the cent": not _are_funds(account.funds),
+        f"funds must be from 0 to {MAX_FUNDS:f}, to the cent": not _are_funds(account.funds),
         "header must have a header's name, and a value": header is not None
         and not (_HEADER_NAME.match(header.name) and header.value),
     }
@@ -90,7 +90,7 @@ def _fault(account: NewAccount, *, samples_allowed: bool) -> str | None:
 
 
 def _are_funds(amount: Decimal) -> bool:
-    return amount.is_finite() and 0 <= amount <= MOST_FUNDS and not amount % CENT
+    return amount.is_finite() and 0 <= amount <= MAX_FUNDS and not amount % CENT
 
 
 async def seed(connection: Connection, accounts: Sequence[NewAccount]) -> None:

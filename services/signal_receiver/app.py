@@ -13,7 +13,7 @@ from aiohttp import web
 from chassis.app import SERVICE, accept_any_expectation
 from chassis.app import create_app as create_service
 from chassis.auth import is_loopback
-from chassis.browsers import own_pages_only
+from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
 from chassis.errors import QuotingError
 from chassis.intake import Routes, serve_routes

@@ -7,8 +7,8 @@ from typing import Final, Generic, TypeVar
 
 import asyncpg
 
-MOST_AT_ONCE: Final = 2
-MOST_ITEMS: Final = 64
+MAX_AT_ONCE: Final = 2
+MAX_ITEMS: Final = 64
 
 I = TypeVar("I")  # noqa: E741 - an item
 O = TypeVar("O")  # noqa: E741 - its outcome
@@ -45,7 +45,7 @@ class Batches(Generic[I, O]):
 
     def _start(self) -> None:
         self._is_starting = False
-        while self._waiting and len(self._running) < MOST_AT_ONCE and (taken := self._take()):
+        while self._waiting and len(self._running) < MAX_AT_ONCE and (taken := self._take()):
             task = asyncio.create_task(self._run(taken))
             self._running[task] = frozenset(self._key(item) for item, _ in taken)
             task.add_done_callback(self._ended)
@@ -55,7 +55,7 @@ class Batches(Generic[I, O]):
         busy = frozenset[Hashable]().union(*self._running.values())
         taken: list[tuple[I, asyncio.Future[O]]] = []
         left: deque[tuple[I, asyncio.Future[O]]] = deque()
-        while self._waiting and len(taken) < MOST_ITEMS:
+        while self._waiting and len(taken) < MAX_ITEMS:
             each = self._waiting.popleft()
             (left if self._key(each[0]) in busy else taken).append(each)
         self._waiting.extendleft(reversed(left))

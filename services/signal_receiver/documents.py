@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from chassis.documents import document, errors
+from chassis.openapi import document, errors
 from chassis.schemas import Text
 from signal_receiver.refusals import ERROR_HEADER, Refusal
 

@@ -16,8 +16,8 @@ import msgspec
 from chassis.errors import Fault, InvalidBodyError
 from chassis.schemas import UNPRINTABLE
 
-MOST_ID_CHARACTERS: Final = 128
-MOST_EXPONENT: Final = Decimal("1e-999999999999999999")
+MAX_ID_CHARACTERS: Final = 128
+MAX_EXPONENT: Final = Decimal("1e-999999999999999999")
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 
@@ -178,13 +178,13 @@ def _beyond_decimal(text: str) -> Decimal:
     mantissa, _, exponent = text.lower().partition("e")
     if not mantissa.strip("-0."):
         return Decimal(0)
-    size = MOST_EXPONENT if exponent.startswith("-") else Decimal("Infinity")
+    size = MAX_EXPONENT if exponent.startswith("-") else Decimal("Infinity")
     return size.copy_sign(Decimal(-1 if text.startswith("-") else 1))
 
 
 def _check_id(field: str, value: str) -> None:
-    if not 1 <= len(value) <= MOST_ID_CHARACTERS:
-        raise _fault(field, f"must be 1 to {MOST_ID_CHARACTERS} characters", value)
+    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
+        raise _fault(field, f"must be 1 to {MAX_ID_CHARACTERS} characters", value)
     if UNPRINTABLE.search(value):
         raise _fault(field, "must not hold control characters", value)
 

@@ -14,8 +14,8 @@ import msgspec
 from signal_receiver.refusals import Refusal
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MOST_FRACTION_DIGITS: Final = 8
-MOST_QUANTITY: Final = Decimal(10) ** 12
+MAX_FRACTION_DIGITS: Final = 8
+MAX_QUANTITY: Final = Decimal(10) ** 12
 
 # a body's every digit fits, whatever its exponent: no remainder is rounded
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -143,9 +143,9 @@ def _instrument(row: _Row) -> Instrument:
 def _check_amount(name: str, value: Decimal) -> None:
     """Bounds within which all that is reckoned with it is exact."""
     exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or not 0 < value <= MOST_QUANTITY or exponent < -MOST_FRACTION_DIGITS:
+    if not isinstance(exponent, int) or not 0 < value <= MAX_QUANTITY or exponent < -MAX_FRACTION_DIGITS:
         raise ValueError(
-            f"{name} must be above 0, at most {MOST_QUANTITY:f}, with at most {MOST_FRACTION_DIGITS} fraction digits"
+            f"{name} must be above 0, at most {MAX_QUANTITY:f}, with at most {MAX_FRACTION_DIGITS} fraction digits"
         )
 
 

@@ -12,7 +12,7 @@ from chassis.errors import NotFoundError
 from signal_receiver.instruments import Catalogue
 
 SWEEP_ROWS: Final = 500
-MOST_POSITIONS: Final = 1_000
+MAX_POSITIONS: Final = 1_000
 
 ACCOUNT: Final = "SELECT funds, held FROM account WHERE id = $1 AND owner = $2"
 
@@ -72,7 +72,7 @@ class Store:
 
     async def positions(self, account: str, owner: str) -> Funds:
         """Raises NotFoundError where the account is not the owner's."""
-        rows = await self._database.fetch(POSITIONS, account, owner, MOST_POSITIONS)
+        rows = await self._database.fetch(POSITIONS, account, owner, MAX_POSITIONS)
         if not rows:
             raise no_account()
         held = [row for row in rows if row["strategy_id"] is not None]

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from chassis.auth import CALLER
-from chassis.bodies import read_json
+from chassis.content import read_json
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, NotFoundError
 from chassis.queries import query_parameters
 from chassis.schemas import parse
@@ -21,9 +21,9 @@ from signal_receiver.documents import NEW_PRICE, NEW_SECRET
 from signal_receiver.instruments import Catalogue
 from signal_receiver.store import Store, no_account
 
-MOST_TRADES: Final = 500
+MAX_TRADES: Final = 500
 USUAL_TRADES: Final = 100
-_MOST_ID: Final = 2**63 - 1
+_MAX_ID: Final = 2**63 - 1
 _WHOLE = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
@@ -48,8 +48,8 @@ class Views:
 
     async def trades(self, request: web.Request) -> web.Response:
         query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"before", "limit"})))
-        before = _whole(query, "before", _MOST_ID, _MOST_ID)
-        most = _whole(query, "limit", USUAL_TRADES, MOST_TRADES)
+        before = _whole(query, "before", _MAX_ID, _MAX_ID)
+        most = _whole(query, "limit", USUAL_TRADES, MAX_TRADES)
         rows = await self._store.trades(_account(request), request[CALLER], before, most)
         return _json({"trades": [_trade(row) for row in rows]})
 

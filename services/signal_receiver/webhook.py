@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from prometheus_client import Counter
 
-from chassis.browsers import refuse_foreign
+from chassis.csrf import refuse_foreign
 from chassis.errors import InvalidBodyError, UnavailableError
 from chassis.messages import Message, Reply
 from chassis.telemetry import Telemetry
@@ -16,7 +16,7 @@ from signal_receiver.refusals import ERROR_HEADER, Refusal
 
 ANSWER_SECONDS: Final = 8.0
 """The provider waits ten; what is late is answered to the same event when it comes again."""
-MOST_DEPRECATIONS: Final = 100
+MAX_DEPRECATIONS: Final = 100
 
 CARRIED_OUT: Final = Reply(200, b"")
 REFUSED: Final = {
@@ -89,6 +89,6 @@ class _Deprecations:
     def look_at(self, event: Event) -> None:
         if event.deprecation is None or (event.version, event.deprecation) in self._said:
             return
-        if len(self._said) < MOST_DEPRECATIONS:
+        if len(self._said) < MAX_DEPRECATIONS:
             self._said.add((event.version, event.deprecation))
             self._log.warning("deprecated", version=event.version, deprecation=event.deprecation[:64])

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import environ
 from aiohttp import web
 
-from chassis.body import flat, members, without_last, write
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
+from chassis.json_object import flat, members, without_last, write
 from chassis.settings import base_urls, whole
 from chassis.telemetry import url_for_log
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call

@@ -10,18 +10,18 @@ import environ
 from aiohttp import web
 
 from chassis.app import SERVICE
-from chassis.body import appended, flat, members
 from chassis.errors import Fault, InvalidBodyError, UnavailableError
+from chassis.json_object import appended, flat, members
 from chassis.messages import Reply
 from chassis.schemas import check, check_query
 from chassis.settings import base_url, number, one_of, whole
-from quoting.accepting import is_receiver
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.express import Passage
 from quoting.forwarder import ForwarderSettings
-from quoting.link import Link
+from quoting.next_hop import Link
 from quoting.schemas import RECEIVER
 from quoting.server import PEERS, add_chain, create_chain_app
+from quoting.validation import is_receiver
 from spsp_client_proxy.directory import Directory, Form, LookUp
 
 NAME: Final = "spsp-client-proxy"

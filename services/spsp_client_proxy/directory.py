@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from cachetools import TTLCache
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
-from chassis.outbound import MOST_SECONDS, NoAnswerError
+from chassis.http.pool import MAX_SECONDS, NoAnswerError
 from chassis.settings import base_url
 from chassis.telemetry import TRACE_HEADER, url_for_log
 from quoting.call import TRACEPARENT_HEADER, Call
@@ -138,7 +138,7 @@ class _Question:
 
     def __init__(self, call: Call, target: str) -> None:
         self.target = target
-        self.deadline = time.monotonic() + MOST_SECONDS
+        self.deadline = time.monotonic() + MAX_SECONDS
         self._headers = {hdrs.AUTHORIZATION: call.authorization, TRACE_HEADER: call.trace_id}
         if call.traceparent is not None:
             self._headers[TRACEPARENT_HEADER] = call.traceparent

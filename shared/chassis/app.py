@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chassis.asked import Asked, Here, Response
 from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
-from chassis.bodies import MOST_BODY_BYTES
+from chassis.content import MAX_BODY_BYTES
 from chassis.errors import (
     ExpectationFailedError,
     InvalidHeaderError,
@@ -30,8 +30,8 @@ from chassis.errors import (
     UnavailableError,
     error_object,
 )
+from chassis.http.pool import Outbound
 from chassis.messages import JSON
-from chassis.outbound import Outbound
 from chassis.pace import Pace
 from chassis.plain import Plain
 from chassis.room import WaitingRoom
@@ -118,7 +118,7 @@ class Service:
         """Raises UnavailableError where the service stops or has its hands full."""
         if self.is_closed:
             raise UnavailableError("The service is stopping.")
-        if self.pace.in_hand - self.envelopes > self.settings.most_in_hand:
+        if self.pace.in_hand - self.envelopes > self.settings.max_in_flight:
             raise UnavailableError("The service has its hands full.")
 
     def refuse_late(self, waited: float, left: float) -> None:
@@ -158,10 +158,10 @@ def create_app(
     credentials = Credentials(users, also)
     app = web.Application(
         middlewares=[boundary, *middlewares, gate, BasicAuth(credentials)],
-        client_max_size=MOST_BODY_BYTES,
+        client_max_size=MAX_BODY_BYTES,
     )
     tls = Tls(settings, telemetry.log.error)
-    pace = Pace(settings.most_wait_seconds, settings.most_in_hand)
+    pace = Pace(settings.max_wait_seconds, settings.max_in_flight)
     app[SERVICE] = Service(
         name,
         settings,

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from chassis.bodies import read
+from chassis.content import read
 from chassis.messages import Headers
 
 
@@ -31,8 +31,8 @@ class Asked(Protocol):
     def connection(self) -> socket.socket | None:
         """The socket that it came on; None where nobody can tell."""
 
-    async def read(self, most_bytes: int) -> bytes:
-        """The whole body. Raises as `chassis.bodies.read` does."""
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body. Raises as `chassis.content.read` does."""
 
 
 class Here(Asked, Protocol):
@@ -82,5 +82,5 @@ class ReadByAiohttp:
     def connection(self) -> socket.socket | None:
         return getattr(self._request.protocol, "connection", None)
 
-    async def read(self, most_bytes: int) -> bytes:
-        return await read(self._request, most_bytes)
+    async def read(self, max_bytes: int) -> bytes:
+        return await read(self._request, max_bytes)

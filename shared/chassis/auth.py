@@ -31,8 +31,8 @@ CALLER: Final = web.RequestKey("caller", str)
 
 REMEMBERED_SECONDS: Final = 60
 REMEMBERED_ENTRIES: Final = 1_024
-MOST_WAITING: Final = 32
-MOST_WRONG_A_MINUTE: Final = 100
+MAX_WAITING: Final = 32
+MAX_WRONG_A_MINUTE: Final = 100
 WRONG_ENTRIES: Final = 10_000
 LOOK_AT_FILE_SECONDS: Final = 1.0
 
@@ -174,11 +174,11 @@ class Credentials:
 
     async def _check_password(self, digest: bytes, name: str, password: str, address: str) -> None:
         attempts = (name, address)
-        if self._wrong.get(attempts, 0) >= MOST_WRONG_A_MINUTE:
+        if self._wrong.get(attempts, 0) >= MAX_WRONG_A_MINUTE:
             raise TooManyRequestsError(retry_after=60, cause="too many wrong passwords")
         task = self._under_way.get(digest)
         if task is None:
-            if len(self._under_way) >= MOST_WAITING:
+            if len(self._under_way) >= MAX_WAITING:
                 raise TooManyRequestsError(cause="too many passwords wait to be checked")
             task = asyncio.ensure_future(self._hash(name, password))
             self._under_way[digest] = task

@@ -19,7 +19,7 @@ from chassis.written import LAST_CHUNK, begun, chunk
 if TYPE_CHECKING:
     from chassis.listener import Handler, Server
 
-MOST_HELD_BYTES: Final = 64 * 1024
+MAX_HELD_BYTES: Final = 64 * 1024
 
 
 class Connection(asyncio.Protocol):
@@ -222,12 +222,12 @@ class Connection(asyncio.Protocol):
         """Keeps what comes before its turn."""
         before = len(self._held)
         self._held += data
-        if before < MOST_HELD_BYTES <= len(self._held):
+        if before < MAX_HELD_BYTES <= len(self._held):
             self._read_on(False)
 
     def _release(self) -> bytes:
         held, self._held = self._held, b""
-        if len(held) >= MOST_HELD_BYTES:
+        if len(held) >= MAX_HELD_BYTES:
             self._read_on(True)
         return held
 
@@ -393,7 +393,7 @@ class _Whole:
     def connection(self) -> socket.socket | None:
         return self._on.socket
 
-    async def read(self, most_bytes: int) -> bytes:
-        if len(self.body) > most_bytes:
+    async def read(self, max_bytes: int) -> bytes:
+        if len(self.body) > max_bytes:
             raise PayloadTooLargeError
         return self.body

@@ -10,7 +10,7 @@ import asyncpg
 from chassis.errors import QuotingError, UnavailableError
 
 CONNECT_SECONDS: Final = 5.0
-MOST_RETRIES: Final = 3
+MAX_RETRIES: Final = 3
 TRY_AGAIN_SECONDS: Final = 0.5
 STATEMENT_SECONDS: Final = 60.0  # the longest time a caller can give
 READY_SECONDS: Final = 2.0
@@ -171,7 +171,7 @@ class Database:
 
     async def _again_and_again(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         self._require_migrated()
-        for _ in range(MOST_RETRIES):
+        for _ in range(MAX_RETRIES):
             try:
                 return await self._using(work, STATEMENT_SECONDS)
             except _TRY_AGAIN:

@@ -38,7 +38,7 @@ from typing import ClassVar, Final
 
 import orjson
 
-MOST_VALUE_CHARACTERS: Final = 64
+MAX_VALUE_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ def _shown(value: object) -> object:
     """A faulty value as it may be told: scalars as they are, anything long cut."""
     if value is None or isinstance(value, bool):
         return value
-    return _writable(str(value))[:MOST_VALUE_CHARACTERS]
+    return _writable(str(value))[:MAX_VALUE_CHARACTERS]
 
 
 def _writable(text: str) -> str:

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from chassis.app import SERVICE, Service, as_error, error_headers
 from chassis.asked import Asked, Response
-from chassis.bodies import MOST_BODY_BYTES, require_json
+from chassis.content import MAX_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
 from chassis.messages import Message, Reply
 from chassis.telemetry import URGENT, iso_time
@@ -193,7 +193,7 @@ class HttpMessage(Message):
 
     async def body(self) -> bytes:
         require_json(self.headers)
-        return await self._asked.read(MOST_BODY_BYTES)
+        return await self._asked.read(MAX_BODY_BYTES)
 
 
 def serve_routes(app: web.Application, routes: Routes) -> None:

@@ -27,8 +27,8 @@ from chassis.errors import (
 from chassis.telemetry import TRACE_HEADER
 from chassis.written import whole, written
 
-MOST_LINE_BYTES: Final = 8_190
-MOST_FIELD_BYTES: Final = MOST_LINE_BYTES - len(": ")
+MAX_LINE_BYTES: Final = 8_190
+MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
 LOOKS: Final = 15
 """At each connection, while it is kept open without a request."""
@@ -90,7 +90,7 @@ class Handler(RequestHandler):
         error: QuotingError
         if status >= 500:  # noqa: PLR2004
             error = UnavailableError("The service failed.", cause=repr(exc))
-        elif isinstance(exc, LineTooLong) and exc.args[1] == MOST_LINE_BYTES:
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
@@ -182,11 +182,11 @@ class Runner(web.AppRunner):
         super().__init__(
             app,
             keepalive_timeout=KEEPALIVE_SECONDS,
-            tcp_keepalive=False,  # chassis.doors has seen to that
+            tcp_keepalive=False,  # chassis.http.acceptor has seen to that
             # a body with a Content-Encoding is refused; nothing may unpack it before that
             auto_decompress=False,
-            max_line_size=MOST_LINE_BYTES,
-            max_field_size=MOST_FIELD_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
             shutdown_timeout=0.5,
             **options,
         )

@@ -57,7 +57,7 @@ class Message:
         raise NotImplementedError
 
     async def body(self) -> bytes:
-        """The whole body, checked for type and size. Raises as `chassis.bodies.read_json` does."""
+        """The whole body, checked for type and size. Raises as `chassis.content.read_json` does."""
         raise NotImplementedError
 
 

@@ -34,7 +34,7 @@ SHARE_OF_THE_BEST: Final = 0.98
 SHARE_OF_THE_WAIT: Final = 0.8
 """Of the longest wait, under overload: for so long there is room. The rate of answers varies, and who is refused after
 he has waited costs more than who is refused at once."""
-LEAST_IN_HAND: Final = 64
+MIN_IN_FLIGHT: Final = 64
 """With fewer in hand nobody has waited for long."""
 
 _LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
@@ -44,10 +44,10 @@ _LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
 class Pace:
     """What one service's answers take, in windows of a tenth of a second."""
 
-    def __init__(self, most_wait_seconds: float, most_in_hand: int) -> None:
-        """``most_wait_seconds`` is how long an answer may take under overload."""
-        self._most_wait = most_wait_seconds
-        self._busy_in_hand = min(BUSY_IN_HAND, most_in_hand)
+    def __init__(self, max_wait_seconds: float, max_in_flight: int) -> None:
+        """``max_wait_seconds`` is how long an answer may take under overload."""
+        self._max_wait = max_wait_seconds
+        self._busy_in_hand = min(BUSY_IN_HAND, max_in_flight)
         self.in_hand = 0
         """Requests that are being worked on."""
         self.waiting = 0
@@ -100,7 +100,7 @@ class Pace:
         """Whether what has ``waited`` and has ``left`` seconds from now on would most likely be answered too late."""
         late = waited + self._expected
         self._soonest = min(self._soonest, late)
-        if self.is_overloaded and waited + self._next_takes > self._most_wait:
+        if self.is_overloaded and waited + self._next_takes > self._max_wait:
             return True
         return late > PRESSURE_SECONDS and self._expected > left
 
@@ -113,9 +113,9 @@ class Pace:
     def has_room(self) -> bool:
         """Whether one more may wait behind all who do, to be answered well within the longest wait."""
         if self.is_overloaded:
-            return (self.in_hand + self.waiting) * self.seconds_each <= self._most_wait * SHARE_OF_THE_WAIT
+            return (self.in_hand + self.waiting) * self.seconds_each <= self._max_wait * SHARE_OF_THE_WAIT
         # it may be one slow receiver that much in hand waits for, and few answers a moment's halt
-        most = max(LEAST_IN_HAND, self._best_rate * self._most_wait) if self._best_rate else float("inf")
+        most = max(MIN_IN_FLIGHT, self._best_rate * self._max_wait) if self._best_rate else float("inf")
         return self.waiting <= most
 
     def is_too_late_to_be_looked_at(self, waited: float | None) -> bool:
@@ -124,7 +124,7 @@ class Pace:
         ``waited`` is how long what comes from the waiting room has, None for what has not been in there.
         """
         if waited is not None:
-            return self.is_too_late_for(waited, float("inf")) or waited > self._most_wait
+            return self.is_too_late_for(waited, float("inf")) or waited > self._max_wait
         if self.has_room:
             return False
         self._soonest = min(self._soonest, (self.in_hand + self.waiting) * self.seconds_each)
@@ -132,7 +132,7 @@ class Pace:
 
     def waited(self, connection: socket.socket | None) -> float:
         """How many seconds what came last on a connection has waited to be read; 0 where nobody can tell."""
-        if self.in_hand < LEAST_IN_HAND or self._next_takes < RELAXED_SECONDS:
+        if self.in_hand < MIN_IN_FLIGHT or self._next_takes < RELAXED_SECONDS:
             return 0.0  # what was not read meanwhile has not waited for long either
         return waited_in(connection)
 
@@ -162,10 +162,10 @@ class Pace:
         elif not (self.is_overloaded and self.seconds_each):  # a crowd is answered by and by
             self._expected = 0.0
         soonest = 0.0 if self._soonest == float("inf") else self._soonest
-        relief = self._most_wait * SHARE_OF_RELIEF
+        relief = self._max_wait * SHARE_OF_RELIEF
         # where nobody was answered at all it may be one slow receiver, a moment's halt, or errors alone
         is_slow_and_busy = self.is_busy and relief < self._fastest < float("inf")
-        self._jammed = self._jammed + 1 if soonest > self._most_wait else 0
+        self._jammed = self._jammed + 1 if soonest > self._max_wait else 0
         if is_slow_and_busy or self._jammed >= WINDOWS_OF_JAM:
             self.is_overloaded = True
         elif soonest <= relief:

@@ -15,8 +15,8 @@ from multidict import CIMultiDict
 
 from chassis.messages import Headers
 
-MOST_HEAD_BYTES: Final = 4_096
-MOST_REMEMBERED: Final = 256
+MAX_HEAD_BYTES: Final = 4_096
+MAX_REMEMBERED: Final = 256
 
 _LINE: Final = re.compile(
     r"(GET|POST|PUT|DELETE) ((?:/[A-Za-z0-9_-]+)+)(?:\?([A-Za-z0-9._~%=&+:@/-]*))? HTTP/1\.1\Z"
@@ -106,7 +106,7 @@ class Plain(msgspec.Struct, frozen=True):
 def plain(data: bytes) -> Plain | None:
     """The request that ``data`` is, or begins; None where this is not plain."""
     end, begin = data.find(b"\r\n\r\n"), data.find(b"\r\n")
-    line = _line(data[:begin]) if 0 < end <= MOST_HEAD_BYTES else None
+    line = _line(data[:begin]) if 0 < end <= MAX_HEAD_BYTES else None
     if line is None:
         return None
     parts = _OWN(data[begin:end])
@@ -147,7 +147,7 @@ def _common(written: bytes) -> Common | None:
         return None
     common = Common(headers, names, int(length), connection == "close")
     if names <= _HARMLESS:
-        if len(_remembered) >= MOST_REMEMBERED:
+        if len(_remembered) >= MAX_REMEMBERED:
             _remembered.clear()
         _remembered[written] = common
     return common

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from chassis.errors import Fault, InvalidQueryParameterError
 from chassis.schemas import UNPRINTABLE
 
-MOST_QUERY_PARAMETERS: Final = 10
+MAX_QUERY_PARAMETERS: Final = 10
 
 
 def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
@@ -15,11 +15,11 @@ def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str]
         return ()
     try:
         pairs = parse_qsl(
-            raw, keep_blank_values=True, errors="surrogateescape", max_num_fields=MOST_QUERY_PARAMETERS
+            raw, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_QUERY_PARAMETERS
         )
     except ValueError:
         raise InvalidQueryParameterError(
-            faults=[Fault("query", f"must hold at most {MOST_QUERY_PARAMETERS} parameters")]
+            faults=[Fault("query", f"must hold at most {MAX_QUERY_PARAMETERS} parameters")]
         ) from None
     faults = []
     seen: set[str] = set()

@@ -22,9 +22,9 @@ from aiohttp import web
 
 from chassis.app import SERVICE, Service
 from chassis.auth import SampleCredentialsError
-from chassis.doors import Doors
+from chassis.http.acceptor import Doors
 from chassis.listener import Runner, Server
-from chassis.logfile import LogFile
+from chassis.log_file import LogFile
 from chassis.settings import Listening, Settings, SettingsError, load
 from chassis.telemetry import StandardLogging
 from chassis.tls import TlsError
@@ -74,7 +74,7 @@ def _log_file(settings: Settings) -> LogFile | None:
     """What stdout and stderr go to from now on, where the settings name it."""
     if settings.log_file is None:
         return None
-    file = LogFile(settings.log_file, settings.log_most_bytes)
+    file = LogFile(settings.log_file, settings.log_max_bytes)
     try:
         file.take_over()
     except OSError as error:

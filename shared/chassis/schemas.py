@@ -7,8 +7,8 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.exceptions import SCHEMA
 
-from chassis.body import Literal, Member, members
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError
+from chassis.json_object import Literal, Member, members
 
 UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 

@@ -132,10 +132,10 @@ class Settings(Listening):
         converter=number(0, 8),
         help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
     )
-    most_in_hand: int = environ.var(
+    max_in_flight: int = environ.var(
         2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
     )
-    most_wait_seconds: float = environ.var(
+    max_wait_seconds: float = environ.var(
         0.5,
         converter=number(0.1, 60),
         help="how long an answer may take under overload; what would take longer is then answered 503 at once",
@@ -143,7 +143,7 @@ class Settings(Listening):
     log_file: Path | None = environ.var(
         None, converter=optional_path, help="file that stdout and stderr go to, rotated by size"
     )
-    log_most_bytes: int = environ.var(
+    log_max_bytes: int = environ.var(
         67_108_864, converter=whole(65_536, 1 << 40), help="size at which the log file is rotated"
     )
 

@@ -26,14 +26,14 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from chassis.logfile import LogFile
+from chassis.log_file import LogFile
 
 TRACE_HEADER: Final = "L1p-Trace-Id"
 FLUSH_SECONDS: Final = 0.2
-LEAST_SECONDS_BETWEEN: Final = 0.01
+MIN_SECONDS_BETWEEN: Final = 0.01
 URGENT: Final = 500
 """The least status of what is written straight away."""
-MOST_LINES_HELD: Final = 1_000
+MAX_LINES_HELD: Final = 1_000
 
 _TRACE_IDS: Final = str(uuid4())[:-12]
 """Of this process; what follows is a number that comes once."""
@@ -94,12 +94,12 @@ class Lines:
         Of errors in their thousands, a bunch each hundredth of a second: they come when there is no time to spare.
         """
         self._held.extend(lines)
-        if len(self._held) >= MOST_LINES_HELD or (
-            now and time.monotonic() - self._flushed >= LEAST_SECONDS_BETWEEN
+        if len(self._held) >= MAX_LINES_HELD or (
+            now and time.monotonic() - self._flushed >= MIN_SECONDS_BETWEEN
         ):
             self.flush()
         elif self._timer is None or now:
-            self._flush_in(LEAST_SECONDS_BETWEEN if now else FLUSH_SECONDS)
+            self._flush_in(MIN_SECONDS_BETWEEN if now else FLUSH_SECONDS)
 
     def _flush_in(self, seconds: float) -> None:
         due = time.monotonic() + seconds

@@ -16,8 +16,8 @@ from argon2 import PasswordHasher
 
 # OWASP's second choice: 19 MiB, 2 passes, 1 lane
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-MOST_NAME_CHARACTERS: Final = 64
-MOST_PASSWORD_CHARACTERS: Final = 1_024
+MAX_NAME_CHARACTERS: Final = 64
+MAX_PASSWORD_CHARACTERS: Final = 1_024
 
 
 class UsersFileError(Exception):
@@ -45,11 +45,11 @@ def read(path: Path) -> dict[str, str]:
 
 def add(path: Path, name: str, password: str) -> None:
     """Adds a user or replaces the password; the file is replaced as a whole, readable by its owner alone."""
-    if not name or len(name) > MOST_NAME_CHARACTERS or not name.isprintable() or {":", " "} & set(name):
+    if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable() or {":", " "} & set(name):
         raise UsersFileError("a name is 1 to 64 printable characters without colon and space")
     if name.startswith("#"):
         raise UsersFileError("a name does not begin with #")
-    if not password or len(password) > MOST_PASSWORD_CHARACTERS:
+    if not password or len(password) > MAX_PASSWORD_CHARACTERS:
         raise UsersFileError("a password is 1 to 1,024 characters")
     users = read(path) if path.exists() else {}
     users[name] = HASHER.hash(password)

@@ -110,12 +110,12 @@ class Child:
         except FileNotFoundError:
             return []
 
-    def shorten_log(self, most_bytes: int) -> None:
+    def shorten_log(self, max_bytes: int) -> None:
         """Where the log is larger, make its content that of `<log>.1`: for what does not rotate its own.
 
         What is written between the end of the copy and the emptying, some microseconds, is lost.
         """
-        if not self.log.exists() or self.log.stat().st_size < most_bytes:
+        if not self.log.exists() or self.log.stat().st_size < max_bytes:
             return
         with self.log.open("rb") as file, self.log.with_name(f"{self.log.name}.1").open("wb") as older:
             shutil.copyfileobj(file, older)

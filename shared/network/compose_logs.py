@@ -18,7 +18,7 @@ from network.terminal import Terminal
 _COMPOSE = ("docker", "compose")
 _HISTORY_LINES = 200
 _LOOK_SECONDS = 0.1
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 # `spsp-server-2  | {"time": ...`
 _LINE = re.compile(r"(?P<service>\S+?)-(?P<replica>[0-9]+) +\| ?(?P<text>.*)")
 # compose clears its line before each, also where it is told to use no colours and writes to no terminal
@@ -59,7 +59,7 @@ def show(
 def _records(
     command: list[str], *, with_postgres: bool
 ) -> Iterator[tuple["queue.Queue[Record]", "subprocess.Popen[str]"]]:
-    came: queue.Queue[Record] = queue.Queue(_MOST_WAITING)
+    came: queue.Queue[Record] = queue.Queue(_MAX_WAITING)
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

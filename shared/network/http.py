@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-_MOST_BYTES = 1_048_576
+_MAX_BYTES = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def send(
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, dict(headers or {}))
         reply = connection.getresponse()
-        return Answer(reply.status, dict(reply.getheaders()), reply.read(_MOST_BYTES))
+        return Answer(reply.status, dict(reply.getheaders()), reply.read(_MAX_BYTES))
     except http.client.HTTPException as error:
         raise ConnectionError(f"no HTTP answer: {error!r}") from error
     finally:

@@ -18,7 +18,7 @@ __all__ = ["EmbeddedPostgres", "PostgresError"]
 _START_SECONDS = 60
 _FAST_SECONDS = 10
 _LEFTOVER_SECONDS = 15
-_MOST_LOG_BYTES = 16_777_216
+_MAX_LOG_BYTES = 16_777_216
 _PID_LINE, _STATUS_LINE = 0, 7
 
 
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
     def shorten_log(self) -> None:
         """To be called now and then: Postgres' own ways of rotating its log do not bound it."""
         if self._child is not None:
-            self._child.shorten_log(_MOST_LOG_BYTES)
+            self._child.shorten_log(_MAX_LOG_BYTES)
 
     def start(self) -> None:
         """Start, and return when connections are accepted; also after a crash, and beside what one left."""

@@ -16,7 +16,7 @@ _READY_SECONDS = 60
 _PROBE_SECONDS = 5
 # a service has ten seconds to finish what it has taken
 _STOP_SECONDS = 12
-_LEAST_STOP_SECONDS = 0.5
+_MIN_STOP_SECONDS = 0.5
 _SHOWN_BYTES = 300
 
 
@@ -113,7 +113,7 @@ class Network:
         for spec in sorted(self.services.values(), key=lambda spec: spec.stops_last):
             child = self.children[spec.name]
             child.terminate()
-            if not child.wait(max(deadline.left, _LEAST_STOP_SECONDS)):
+            if not child.wait(max(deadline.left, _MIN_STOP_SECONDS)):
                 child.kill()
                 killed.append(spec.name)
         return killed

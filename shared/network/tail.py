@@ -10,7 +10,7 @@ from typing import BinaryIO
 from network.records import Record, read
 
 _CHUNK_BYTES = 1_048_576
-_MOST_LINE_BYTES = 1_048_576
+_MAX_LINE_BYTES = 1_048_576
 _LOOK_FOR_FILES_SECONDS = 0.5
 # not the services' own, and not JSON
 POSTGRES = "postgres"
@@ -78,7 +78,7 @@ class LogFile:
     def _whole(self, new: bytes) -> bytes:
         written = self._rest + new
         end = written.rfind(b"\n") + 1
-        if len(written) - end > _MOST_LINE_BYTES:
+        if len(written) - end > _MAX_LINE_BYTES:
             end = len(written)
         self._rest = written[end:]
         return written[:end]

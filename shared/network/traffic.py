@@ -12,11 +12,11 @@ from network.terminal import Terminal
 
 _QUIET_SECONDS = 0.5
 _PERIOD_SECONDS = 1.0
-_MOST_LINES_A_PERIOD = 50
-_MOST_TRACES = 5_000
-_MOST_RECORDS_A_TRACE = 100
+_MAX_LINES_A_PERIOD = 50
+_MAX_TRACES = 5_000
+_MAX_RECORDS_A_TRACE = 100
 # of seven services, so many that their requests cannot all be told
-_MOST_LINES_AT_ONCE = 350
+_MAX_LINES_AT_ONCE = 350
 # two times in whole milliseconds may differ from the true ones by as much
 _GRAIN_SECONDS = 0.002
 
@@ -57,7 +57,7 @@ class Requests:
         taken: list[Record] = []
         for trace_id, trace in list(self._traces.items()):
             quiet = now - trace.latest >= _QUIET_SECONDS
-            crowded = len(self._traces) > _MOST_TRACES or len(trace.records) > _MOST_RECORDS_A_TRACE
+            crowded = len(self._traces) > _MAX_TRACES or len(trace.records) > _MAX_RECORDS_A_TRACE
             if quiet or crowded:
                 del self._traces[trace_id]
                 taken += self._entries(trace_id, trace.records)
@@ -78,7 +78,7 @@ class Requests:
         if known is not None and entered > known:
             return []
         self._entered[trace_id] = entered
-        while len(self._entered) > _MOST_TRACES:
+        while len(self._entered) > _MAX_TRACES:
             self._entered.popitem(last=False)
         return [record for record in records if plan.rank(record.service) == entered]
 
@@ -100,7 +100,7 @@ class Traffic:
 
     def show(self, chunks: Sequence[Chunk], now: float) -> None:
         """Take what is new in the logs, and say what is due."""
-        if self._crowd is None and sum(chunk.count for chunk in chunks) > _MOST_LINES_AT_ONCE:
+        if self._crowd is None and sum(chunk.count for chunk in chunks) > _MAX_LINES_AT_ONCE:
             self._begin_crowd([], now)
         if self._crowd is None:
             self._requests.add((record for chunk in chunks for record in _records(chunk)), now)
@@ -114,7 +114,7 @@ class Traffic:
     def _say_each(self, requests: Sequence[Record], now: float) -> None:
         while self._said and now - self._said[0] >= _PERIOD_SECONDS:
             self._said.popleft()
-        room = _MOST_LINES_A_PERIOD - len(self._said)
+        room = _MAX_LINES_A_PERIOD - len(self._said)
         for record in requests[:room]:
             self._said.append(now)
             self._terminal.say(f"{clock(record.began)}  {lines.request(record, self._terminal)}")
@@ -122,7 +122,7 @@ class Traffic:
             self._begin_crowd(requests[room:], now)
 
     def _begin_crowd(self, untold: Sequence[Record], now: float) -> None:
-        self._crowd = Crowd(now, _MOST_LINES_A_PERIOD)
+        self._crowd = Crowd(now, _MAX_LINES_A_PERIOD)
         self._crowd.add_records([*untold, *self._requests.take_all()])
 
     def _sum_up(self, crowd: Crowd, now: float) -> None:

@@ -21,7 +21,7 @@ IDENTIFIER_TYPE: Final = "identifierType"
 is_key: Final = re.compile(r"[!-~]{1,128}\Z").match
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
-MOST_TIMEOUT_MS: Final = 60_000
+MAX_TIMEOUT_MS: Final = 60_000
 
 
 class Operation(Enum):
@@ -101,7 +101,7 @@ class Call(msgspec.Struct, frozen=True):
 
     def headers(self, now: float) -> dict[str, str]:
         """What goes to the next hop: wire.md §3's headers, the time reduced to what is left at ``now``."""
-        left_ms = min(MOST_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
+        left_ms = min(MAX_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
         headers = {
             "Authorization": self.authorization,
             "L1p-Trace-Id": self.trace_id,

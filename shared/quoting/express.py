@@ -16,25 +16,25 @@ from aiohttp import hdrs
 from chassis.app import Service, as_error
 from chassis.asked import Here, Response
 from chassis.auth import Credentials
-from chassis.bodies import MOST_BODY_BYTES, require_json
+from chassis.batching import Item
+from chassis.content import MAX_BODY_BYTES, require_json
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.intake import Told, refusal, response, tell
 from chassis.messages import Reply
 from chassis.telemetry import TRACE_HEADER, new_trace_id
-from quoting.batches import TakeLine, plain_line_of
+from quoting.batch_endpoint import TakeLine, plain_line_of
+from quoting.batch_format import PlainHeaders, PlainLine
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
     IDEMPOTENCY_HEADER,
-    MOST_TIMEOUT_MS,
+    MAX_TIMEOUT_MS,
     TIMEOUT_HEADER,
     TRACEPARENT_HEADER,
     Call,
     is_traceparent,
     operation_of,
 )
-from quoting.coalescing import Item
-from quoting.lines import PlainHeaders, PlainLine
 
 _SAID: Final = re.compile(r"[A-Za-z0-9._-]{1,64} [1-9][0-9]{0,4} [!-~]{1,128}\Z")
 """Trace id, time-out and key, each as `quoting.server` takes it."""
@@ -261,14 +261,14 @@ class CallExpress:
         if traceparent and not (len(traceparent) <= _USUAL_TRACEPARENT and is_traceparent(traceparent)):
             return None
         caller = known(said.authorization)
-        if caller is None or len(body) > MOST_BODY_BYTES:
+        if caller is None or len(body) > MAX_BODY_BYTES:
             return None
         return Call(
             operation,
             caller,
             said.authorization,
             said.trace_id,
-            began + min(int(said.timeout_ms), MOST_TIMEOUT_MS) / 1_000,
+            began + min(int(said.timeout_ms), MAX_TIMEOUT_MS) / 1_000,
             uuid,
             (),
             body,

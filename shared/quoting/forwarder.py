@@ -9,7 +9,7 @@ from chassis.messages import Reply
 from chassis.settings import base_url
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
 from quoting.express import Passage
-from quoting.link import Link
+from quoting.next_hop import Link
 from quoting.server import PEERS, add_chain, create_chain_app
 from quoting.settings import ChainSettings
 

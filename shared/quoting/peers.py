@@ -14,17 +14,17 @@ import orjson
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from chassis.bodies import MOST_BODY_BYTES, is_of_type
+from chassis.batching import MAX_WAITING, Coalescer, Item, Items
+from chassis.content import MAX_BODY_BYTES, is_of_type
+from chassis.http.pool import NoAnswerError, Outbound, Received, Whole
 from chassis.messages import JSON, Headers
-from chassis.outbound import NoAnswerError, Outbound, Received, Whole
-from quoting.coalescing import MOST_WAITING, Coalescer, Item, Items
-from quoting.lines import (
+from quoting.batch_format import (
     BATCH_HEADER,
     BATCH_PATH,
     LINE_ERRORS,
+    MAX_BATCH_BYTES,
+    MAX_LINES,
     MEDIA_TYPE,
-    MOST_BATCH_BYTES,
-    MOST_LINES,
     AnswerLine,
     Splitter,
     read_answer,
@@ -66,10 +66,10 @@ Waiting = Item[Outgoing, Received]
 class Peers:
     """The services that one service calls, by their base URLs, which the configuration limits in number."""
 
-    def __init__(self, outbound: Outbound, most_lines: int = MOST_LINES) -> None:
-        """``most_lines`` of 0: batches are never sent, whatever a peer says."""
+    def __init__(self, outbound: Outbound, max_lines: int = MAX_LINES) -> None:
+        """``max_lines`` of 0: batches are never sent, whatever a peer says."""
         self._outbound = outbound
-        self._most_lines = most_lines
+        self._max_lines = max_lines
         self._peers: dict[str, _Peer] = {}
 
     def ask(self, base: str, outgoing: Outgoing) -> Awaitable[Received]:
@@ -94,7 +94,7 @@ class Peers:
     def _peer(self, base: str) -> "_Peer":
         peer = self._peers.get(base)
         if peer is None:
-            peer = self._peers[base] = _Peer(self._outbound, base, self._most_lines)
+            peer = self._peers[base] = _Peer(self._outbound, base, self._max_lines)
         return peer
 
     async def close(self) -> None:
@@ -105,10 +105,10 @@ class Peers:
 class _Peer:
     """One service called, all its replicas."""
 
-    def __init__(self, outbound: Outbound, base: str, most_lines: int) -> None:
+    def __init__(self, outbound: Outbound, base: str, max_lines: int) -> None:
         self._outbound = outbound
         self._base = base
-        self._most_lines = most_lines
+        self._max_lines = max_lines
         self._announced = 0
         self._coalescer: Coalescer[Outgoing, Received] = Coalescer(self._send_many)
 
@@ -131,9 +131,9 @@ class _Peer:
         """Takes notice of what a reply says of batches."""
         said = headers.get(BATCH_HEADER, "")
         announced = int(said) if said.isascii() and said.isdigit() and len(said) < 6 else 0  # noqa: PLR2004
-        self._announced = min(announced, self._most_lines)
+        self._announced = min(announced, self._max_lines)
         # what waits for a peer that takes none any more leaves at once, each alone
-        self._coalescer.most = self._announced or MOST_WAITING
+        self._coalescer.most = self._announced or MAX_WAITING
 
     async def _alone(self, outgoing: Outgoing) -> Received:
         headers = {hdrs.ACCEPT: JSON, **outgoing.headers(time.monotonic())}
@@ -238,7 +238,7 @@ class _Batch:
         self.others: list[Waiting] = []
         """Those that cannot be a line, or of which there is no more room."""
         self._items: list[Waiting] = []
-        left = MOST_BATCH_BYTES
+        left = MAX_BATCH_BYTES
         now = time.monotonic()
         for item in items:
             asked = item.value
@@ -276,7 +276,7 @@ class _Batch:
     def _give(self, number: int, status: int, headers: Headers, text: str | None) -> None:
         if 0 <= number < len(self._items):
             body = text.encode() if text is not None else None
-            if body is not None and len(body) > MOST_BODY_BYTES:
+            if body is not None and len(body) > MAX_BODY_BYTES:
                 body = None
             self._items[number].settle(Received(status, headers, body))
 

@@ -12,7 +12,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, vali
 
 from chassis.schemas import Text
 
-MOST_AMOUNT_DIGITS: Final = 18
+MAX_AMOUNT_DIGITS: Final = 18
 
 AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _IS_IDENTIFIER: Final = validate.Length(1, 128, error="must be 1 to 128 characters")
@@ -43,8 +43,8 @@ def is_amount(value: str) -> None:
     """Syntax of an amount, whatever the currency. Raises ValidationError."""
     if not AMOUNT.match(value):
         raise ValidationError("must be a plain decimal number such as 12.50")
-    if len(value.replace(".", "")) > MOST_AMOUNT_DIGITS:
-        raise ValidationError(f"must have at most {MOST_AMOUNT_DIGITS} digits")
+    if len(value.replace(".", "")) > MAX_AMOUNT_DIGITS:
+        raise ValidationError(f"must have at most {MAX_AMOUNT_DIGITS} digits")
     if not value.strip("0."):
         raise ValidationError("must be above zero")
 

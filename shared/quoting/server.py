@@ -19,13 +19,13 @@ from chassis.errors import InvalidHeaderError, InvalidUriParameterError, Upstrea
 from chassis.intake import Routes, serve_routes
 from chassis.messages import Message, Reply
 from chassis.queries import query_parameters
-from quoting.batches import Express, add_batches
+from quoting.batch_endpoint import Express, add_batches
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
     IDEMPOTENCY_HEADER,
     IDENTIFIER,
     IDENTIFIER_TYPE,
-    MOST_TIMEOUT_MS,
+    MAX_TIMEOUT_MS,
     TIMEOUT_HEADER,
     TRACEPARENT_HEADER,
     Call,
@@ -33,8 +33,8 @@ from quoting.call import (
     is_key,
     is_traceparent,
 )
-from quoting.documents import openapi
 from quoting.express import CallExpress, Start
+from quoting.openapi import openapi
 from quoting.peers import Peers
 from quoting.settings import ChainSettings
 from quoting.turned_away import TurnedAway
@@ -59,13 +59,13 @@ def create_chain_app(
     """
     app = create_app(name, settings, log_name=log_name, openapi=openapi(name, query))
     app[LOOK_UP_PARAMETERS] = frozenset(query)
-    app[MOST_LINES_OF_BATCH] = settings.batch_lines
+    app[MAX_LINES_OF_BATCH] = settings.batch_lines
     add_peers(app, settings.batch_lines)
     return app
 
 
 LOOK_UP_PARAMETERS: Final = web.AppKey("look_up_parameters", frozenset[str])
-MOST_LINES_OF_BATCH: Final = web.AppKey("most_lines_of_batch", int)
+MAX_LINES_OF_BATCH: Final = web.AppKey("max_lines_of_batch", int)
 PEERS: Final = web.AppKey("peers", Peers)
 
 
@@ -98,7 +98,7 @@ def add_chain(app: web.Application, answer: Answer, start: Start | None = None) 
     for operation in Operation:
         route = _ChainRoute(operation, answer, app[LOOK_UP_PARAMETERS], deadlines)
         routes.add(operation.method, route)
-    add_routes(app, routes, app[MOST_LINES_OF_BATCH], express)
+    add_routes(app, routes, app[MAX_LINES_OF_BATCH], express)
 
 
 class _ChainRoute:
@@ -183,6 +183,6 @@ def _timeout_ms(given: Sequence[str]) -> int:
         return DEFAULT_TIMEOUT_MS
     match = _MILLISECONDS.match(given[0])
     if len(given) > 1 or match is None:
-        raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MOST_TIMEOUT_MS}.")
+        raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}.")
     digits = match[1]
-    return MOST_TIMEOUT_MS if len(digits) > len(str(MOST_TIMEOUT_MS)) else min(int(digits), MOST_TIMEOUT_MS)
+    return MAX_TIMEOUT_MS if len(digits) > len(str(MAX_TIMEOUT_MS)) else min(int(digits), MAX_TIMEOUT_MS)

@@ -3,7 +3,7 @@
 import environ
 
 from chassis.settings import Settings, whole
-from quoting.lines import MOST_LINES
+from quoting.batch_format import MAX_LINES
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -11,7 +11,7 @@ class ChainSettings(Settings):
     """How requests travel between services of the chain."""
 
     batch_lines: int = environ.var(
-        MOST_LINES,
+        MAX_LINES,
         converter=whole(0, 1_000),
         help="requests in one batch between services of the chain at most; 0 takes and sends none",
     )

@@ -26,7 +26,7 @@ _TRACE_ID: Final = "~"
 """As often as the trace id is long; no header and no message of ours has one."""
 _KEY: Final = "|"
 """Likewise."""
-_MOST_PATTERNS: Final = 100
+_MAX_PATTERNS: Final = 100
 
 
 class Refused(msgspec.Struct, gc=False):
@@ -73,7 +73,7 @@ class TurnedAway:
 
     def _pattern(self, length: int, has_key: bool, is_last: bool) -> str:
         now = int(time.time())
-        if now != self._at or len(self._patterns) > _MOST_PATTERNS:
+        if now != self._at or len(self._patterns) > _MAX_PATTERNS:
             self._at = now
             self._patterns.clear()
         shape = length, has_key, is_last

@@ -166,7 +166,7 @@ def fragile(postgres_url, users_file, tmp_path_factory):
             tmp_path_factory.mktemp("fragile"),
             url,
             users_file,
-            {"spsp-server-backend": {"QUOTES_MOST_IN_HAND": "8"}},
+            {"spsp-server-backend": {"QUOTES_MAX_IN_FLIGHT": "8"}},
         ) as chain,
     ):
         yield chain

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from chassis import auth, users
-from quoting import coalescing, server
+from chassis import auth, batching, users
+from quoting import server
 from support.batches import peer
 from support.forwarders import FORWARDERS, Forwarder, Hop, hop_of
 from support.postgres import create_database, drop_database, with_database
@@ -99,7 +99,7 @@ async def reader(request, hop_to) -> Hop:
 @pytest.fixture
 def window(monkeypatch):
     """A slot is free at an answer alone, however long that takes: what leaves together is the test's to say."""
-    monkeypatch.setattr(coalescing, "RELEASE_SECONDS", 3_600)
+    monkeypatch.setattr(batching, "RELEASE_SECONDS", 3_600)
 
 
 @pytest.fixture

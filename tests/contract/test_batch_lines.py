@@ -190,7 +190,7 @@ async def test_the_same_header_in_two_spellings_is_there_twice(hop):
 
 async def test_one_place_in_hand_is_enough_for_a_batch_of_one(taker_with):
     """The envelope takes no place of its own."""
-    taker = await taker_with(most_in_hand="1")
+    taker = await taker_with(max_in_flight="1")
 
     assert {1: (200, None)} == {
         id_: (status, None) for id_, (status, _) in (await taker.batch(taker.line())).outcomes.items()
@@ -198,7 +198,7 @@ async def test_one_place_in_hand_is_enough_for_a_batch_of_one(taker_with):
 
 
 async def test_lines_beyond_what_a_service_holds_are_503_and_the_others_go_on(hop_to):
-    hop = await hop_to(FORWARDERS["spsp-server"], batch_lines="64", most_in_hand="4")
+    hop = await hop_to(FORWARDERS["spsp-server"], batch_lines="64", max_in_flight="4")
     taker = of_hop(hop)
     hop.next_hop.answer = _after(0.05)
     await taker.alone()

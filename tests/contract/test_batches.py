@@ -104,7 +104,7 @@ async def test_a_service_that_stops_refuses_the_whole(taker):
 
 
 async def test_a_service_with_its_hands_full_refuses_the_whole(taker):
-    taker.app[SERVICE].in_hand = taker.app[SERVICE].settings.most_in_hand
+    taker.app[SERVICE].in_hand = taker.app[SERVICE].settings.max_in_flight
     refused = await taker.batch(taker.line())
     taker.app[SERVICE].in_hand = 0
 

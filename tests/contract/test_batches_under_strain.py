@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from quoting import coalescing
+from chassis import batching
 from support.batches import Line, peer
 from support.forwarders import FORWARDERS, SOURCE, Ask
 from support.messages import TRACE
@@ -93,7 +93,7 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
 
 
 async def test_too_many_that_wait_are_503_and_the_others_go_on(sender, monkeypatch):
-    monkeypatch.setattr(coalescing, "MOST_WAITING", 5)
+    monkeypatch.setattr(batching, "MAX_WAITING", 5)
     tasks = await sender.waiting(*asks(5))
     refused = await sender.hop.send()
     sender.peer.let_go()
@@ -123,7 +123,7 @@ async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, hop_to):
         hop = await hop_to(FORWARDERS["spsp-client-proxy"], batch_lines="64", directory_url=directory.url)
         assert 200 == (await hop.send()).status
         held = []
-        for number in range(coalescing.WINDOW):
+        for number in range(batching.WINDOW):
             held.append(asyncio.create_task(hop.send(of(f"blocking-{number}"))))
             await directory.until_come(2 + number)
         slow = asyncio.create_task(hop.send(of("slow")))

@@ -8,7 +8,7 @@ import pytest
 
 from chassis import users
 from chassis.app import SERVICE
-from chassis.auth import MOST_WRONG_A_MINUTE, Credentials, SampleCredentialsError, UsersFile
+from chassis.auth import MAX_WRONG_A_MINUTE, Credentials, SampleCredentialsError, UsersFile
 from chassis.errors import TooManyRequestsError
 from support.forwarders import LOOK_UP, SOURCE, authorization, is_error_object
 from support.messages import OTHER, TEST
@@ -108,7 +108,7 @@ async def test_the_same_header_at_once_is_hashed_once(hop, monkeypatch):
 
 async def test_a_hundred_wrong_passwords_a_minute_are_enough(hop):
     assert 200 == (await hop.send()).status
-    for number in range(MOST_WRONG_A_MINUTE):
+    for number in range(MAX_WRONG_A_MINUTE):
         assert 401 == (await hop.send(Authorization=authorization(f"test:wrong{number}"))).status
 
     refused = await hop.send(Authorization=authorization("test:one more"))
@@ -124,7 +124,7 @@ async def test_a_hundred_wrong_passwords_a_minute_are_enough(hop):
 async def test_after_a_minute_a_name_may_try_again(users_file):
     now = 0.0
     credentials = Credentials(UsersFile(users_file, print, samples_allowed=True), clock=lambda: now)
-    for number in range(MOST_WRONG_A_MINUTE):
+    for number in range(MAX_WRONG_A_MINUTE):
         with pytest.raises(Exception, match="Valid credentials"):
             await credentials.check([authorization(f"test:{number}x")], "127.0.0.1")
     with pytest.raises(TooManyRequestsError):
@@ -137,7 +137,7 @@ async def test_after_a_minute_a_name_may_try_again(users_file):
 
 async def test_anothers_address_is_not_held_up(users_file):
     credentials = Credentials(UsersFile(users_file, print, samples_allowed=True))
-    for number in range(MOST_WRONG_A_MINUTE):
+    for number in range(MAX_WRONG_A_MINUTE):
         with pytest.raises(Exception, match="Valid credentials"):
             await credentials.check([authorization(f"test:{number}x")], "192.0.2.1")
 

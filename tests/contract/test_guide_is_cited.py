@@ -2,7 +2,7 @@
 
 from support.guide import GUIDE, citations, statements
 
-LEAST_CHARACTERS = 12
+MIN_CHARACTERS = 12
 """Of a citation: fewer could be of any sentence."""
 
 SAID = statements(GUIDE.read_text())
@@ -39,7 +39,7 @@ DESCRIBES = (
 
 
 def test_every_sentence_that_says_what_somebody_must_do_is_cited():
-    cited = [each for each in citations() if len(each) >= LEAST_CHARACTERS]
+    cited = [each for each in citations() if len(each) >= MIN_CHARACTERS]
     duties = [each for each in SAID if not each.startswith(DESCRIBES)]
 
     assert len(duties) > len(DESCRIBES)

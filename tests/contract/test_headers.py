@@ -205,7 +205,7 @@ async def test_the_time_left_is_ten_seconds_where_nobody_said(hop):
         ("0007000", 6_000, 6_999),
     ],
 )
-async def test_the_time_left_is_reduced_and_at_most_a_minute(hop, given, least, most):
+async def test_the_time_left_is_reduced_and_at_max_a_minute(hop, given, least, most):
     await hop.send(X_Request_Timeout_Ms=given)
 
     assert least <= int(hop.next_hop.seen[0].headers[TIMEOUT]) <= most

@@ -12,7 +12,7 @@ from support.forwarders import EXECUTE, LOOK_UP, SOURCE, Ask, is_error_object
 from support.messages import RESERVE, TEST
 from support.serving import raw
 
-MOST_LINE = 8_190
+MAX_LINE = 8_190
 
 GET = b"GET /v1/quote/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
 POST = (
@@ -132,7 +132,7 @@ def with_line(hop, line: bytes) -> bytes:
     ],
 )
 async def test_a_header_line_over_8_190_bytes_is_400(hop, name, begin):
-    [answer] = await hop.raw(with_line(hop, name + b": " + begin.ljust(MOST_LINE, b"x")))
+    [answer] = await hop.raw(with_line(hop, name + b": " + begin.ljust(MAX_LINE, b"x")))
 
     assert (400, "InvalidHeaderError") == (answer.status, answer.id)
     assert is_error_object(answer)
@@ -140,7 +140,7 @@ async def test_a_header_line_over_8_190_bytes_is_400(hop, name, begin):
 
 
 async def test_a_header_line_of_8_190_bytes_is_taken(hop):
-    [answer] = await hop.raw(with_line(hop, b"X-A: ".ljust(MOST_LINE, b"x")))
+    [answer] = await hop.raw(with_line(hop, b"X-A: ".ljust(MAX_LINE, b"x")))
 
     assert 200 == answer.status
 
@@ -148,7 +148,7 @@ async def test_a_header_line_of_8_190_bytes_is_taken(hop):
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 @pytest.mark.parametrize("begin", [b"/v1/", b"/v1/quoteSourceAmount?x=", b"http://a/"])
 async def test_a_url_over_8_190_bytes_is_400(hop, method, begin):
-    url = begin.ljust(MOST_LINE + 1, b"x")
+    url = begin.ljust(MAX_LINE + 1, b"x")
     [answer] = await hop.raw(method + b" " + url + b" HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert (400, "InvalidUriParameterError") == (answer.status, answer.id)
@@ -156,7 +156,7 @@ async def test_a_url_over_8_190_bytes_is_400(hop, method, begin):
 
 
 async def test_a_url_of_8_190_bytes_is_looked_at(hop):
-    [answer] = await hop.raw(hop.written(Ask("GET", "/".ljust(MOST_LINE, "x")), adapt=False))
+    [answer] = await hop.raw(hop.written(Ask("GET", "/".ljust(MAX_LINE, "x")), adapt=False))
 
     assert 404 == answer.status
 

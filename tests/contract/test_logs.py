@@ -125,7 +125,7 @@ async def test_no_kind_of_exception_is_a_bare_500(hop, monkeypatch, error):
     def broken(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr("quoting.link.Link._reply", broken)
+    monkeypatch.setattr("quoting.next_hop.Link._reply", broken)
 
     answer = await hop.send()
 

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from central_directory import app as central_directory
-from quoting.documents import openapi
+from quoting.openapi import openapi
 from support.forwarders import Ask
 from support.messages import QUOTE, TEST, UNKNOWN_UUID
 from support.serving import Seen, reply, served

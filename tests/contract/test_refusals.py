@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import bodies
+from chassis import content
 from chassis.app import SERVICE
 from support.forwarders import ASKS, EXECUTE, LOOK_UP, SOURCE, Ask, is_error_object
 from support.messages import TRACE
@@ -85,7 +85,7 @@ async def test_another_method_is_405_and_told_which_is_right(hop):
 
 async def test_each_fault_hides_all_that_come_after_it(hop_to, forwarder):
     """404, 405, 503, 401, 429, 415, 413, headers, uuid, then query or body."""
-    hop = await hop_to(forwarder, most_in_hand="1")
+    hop = await hop_to(forwarder, max_in_flight="1")
     too_large = b"x" * (MOST + 1)
     wrong: dict[str, str | None] = {
         "Authorization": None,
@@ -295,7 +295,7 @@ async def test_a_wrong_method_comes_before_expectations(hop):
 
 
 async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(content, "BODY_SECONDS", 0.05)
 
     answer = await hop.first(hop.written(SOURCE)[:-10])
 
@@ -306,7 +306,7 @@ async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
 
 async def test_a_body_that_comes_by_the_byte_is_408_too(hop, monkeypatch):
     """The time is for the whole body, not for the next byte."""
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(content, "BODY_SECONDS", 0.2)
     data = hop.written(SOURCE)
     begin = data.index(b"\r\n\r\n") + 4
 
@@ -316,7 +316,7 @@ async def test_a_body_that_comes_by_the_byte_is_408_too(hop, monkeypatch):
 
 
 async def test_what_is_too_much_at_once_is_503_and_comes_through_later(hop_to, forwarder):
-    hop = await hop_to(forwarder, most_in_hand="1")
+    hop = await hop_to(forwarder, max_in_flight="1")
     taken, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(seen):

@@ -116,13 +116,13 @@ async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_
 
 async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     del crowd
-    monkeypatch.setattr(connection, "waited_in", lambda _: hop.app[SERVICE].settings.most_wait_seconds)
+    monkeypatch.setattr(connection, "waited_in", lambda _: hop.app[SERVICE].settings.max_wait_seconds)
     [answer] = await hop.raw(hop.written(SOURCE, Idempotency_Key="key"))
 
     assert (503, "UnavailableError") == (answer.status, answer.id)
     assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
     [event] = hop.lines.events
-    assert event["duration_ms"] >= hop.app[SERVICE].settings.most_wait_seconds * 1_000
+    assert event["duration_ms"] >= hop.app[SERVICE].settings.max_wait_seconds * 1_000
 
 
 @pytest.mark.usefixtures("crowd")

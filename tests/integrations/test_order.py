@@ -221,8 +221,8 @@ async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
 
 
 async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, monkeypatch):
-    monkeypatch.setattr(delivery, "MOST_PER_INTEGRATION", 2)
-    monkeypatch.setattr(delivery, "MOST_CLAIMED", 2)
+    monkeypatch.setattr(delivery, "MAX_PER_INTEGRATION", 2)
+    monkeypatch.setattr(delivery, "MAX_CLAIMED", 2)
     provider = await start(deliveries_at_once=8)
     held = Held()
     async with stub(held) as dead:
@@ -284,7 +284,7 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
 
 
 async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
-    monkeypatch.setattr(delivery, "MOST_PER_INTEGRATION", 2)
+    monkeypatch.setattr(delivery, "MAX_PER_INTEGRATION", 2)
     deliverer = (await start(deliveries_at_once=3)).deliverer
     one, other = uuid4(), uuid4()
     found = deliverer.room_for([(1, one), (2, one), (3, one), (4, other), (5, other)])

@@ -141,7 +141,7 @@ async def test_express_is_as_all_else_is(name, more, users_file, client, monkeyp
             users_file,
             client,
             next_url=next_hop.url,
-            most_wait_seconds="60",
+            max_wait_seconds="60",
             batch_lines="64",
             **more,
         ) as hop,

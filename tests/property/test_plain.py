@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chassis import connection
-from chassis.plain import MOST_REMEMBERED, _remembered, plain
+from chassis.plain import MAX_REMEMBERED, _remembered, plain
 from support.forwarders import BODY, FORWARDERS, hop_of
 from support.messages import TEST, UNKNOWN_UUID
 
@@ -184,10 +184,10 @@ def test_no_secret_is_remembered(field):
 
 
 def test_not_too_many_heads_are_remembered():
-    for number in range(2 * MOST_REMEMBERED):
+    for number in range(2 * MAX_REMEMBERED):
         assert plain(f"GET /a HTTP/1.1\r\nHost: {number}\r\n\r\n".encode()) is not None
 
-    assert 0 < len(_remembered) <= MOST_REMEMBERED
+    assert 0 < len(_remembered) <= MAX_REMEMBERED
 
 
 @pytest.mark.parametrize("again", ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quoting.lines import MOST_ANSWER_BYTES, Splitter, split
+from quoting.batch_format import MAX_ANSWER_BYTES, Splitter, split
 
 TEXT = st.lists(st.sampled_from([b"a", b"\n", b"{}", b"\r", b"\xff", b"\n\n"]), max_size=40).map(b"".join)
 
@@ -35,8 +35,8 @@ def test_the_last_line_of_a_batch_may_lack_its_newline(lines):
 
 def test_a_line_of_an_answers_full_size_is_taken_and_one_without_end_is_not():
     splitter = Splitter()
-    assert [] == list(splitter.feed(b"x" * MOST_ANSWER_BYTES))
-    assert [b"x" * MOST_ANSWER_BYTES] == list(splitter.feed(b"\n"))
-    assert [] == list(splitter.feed(b"x" * MOST_ANSWER_BYTES))
+    assert [] == list(splitter.feed(b"x" * MAX_ANSWER_BYTES))
+    assert [b"x" * MAX_ANSWER_BYTES] == list(splitter.feed(b"\n"))
+    assert [] == list(splitter.feed(b"x" * MAX_ANSWER_BYTES))
     with pytest.raises(ValueError, match="without end"):
         splitter.feed(b"x")

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from chassis.outbound import NoAnswerError, Outbound
+from chassis.http.pool import NoAnswerError, Outbound
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 from support.load import Load

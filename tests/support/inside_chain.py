@@ -59,7 +59,7 @@ class _Starter:
             "QUOTES_USERS_FILE": str(users_file),
             "QUOTES_BATCH_LINES": str(batch_lines),
             # one loop for seven services: what takes long here says nothing
-            "QUOTES_MOST_WAIT_SECONDS": "60",
+            "QUOTES_MAX_WAIT_SECONDS": "60",
         }
 
     async def start(self, module: object, kind: type[Settings], **settings: str) -> str:

@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
+from chassis import batching
 from chassis.app import SERVICE
-from quoting import coalescing
 from support.batches import Line, Peer
 from support.forwarders import SOURCE, Answer, Ask, Hop
 from support.messages import KEY, TRACE
@@ -35,11 +35,11 @@ class Sender:
         """All of them on their way, with the peer holding what they wait for."""
         self.peer.hold()
         before, in_hand = self.peer.holding, self.hop.app[SERVICE].in_hand
-        for number in range(1, coalescing.WINDOW + 1):  # one by one: two at once would be a batch
+        for number in range(1, batching.WINDOW + 1):  # one by one: two at once would be a batch
             self._blocking.append(asyncio.create_task(self.hop.send()))
             await self.peer.until_holding(before + number)
         tasks = [asyncio.create_task(self.hop.send(ask, **more)) for ask, more in asks]
-        await are_in_hand(self.hop, in_hand + coalescing.WINDOW + len(tasks))
+        await are_in_hand(self.hop, in_hand + batching.WINDOW + len(tasks))
         self.peer.alone.clear()
         return tasks
 

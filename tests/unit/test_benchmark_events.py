@@ -19,7 +19,7 @@ def row(state="DELIVERED", log=(ENTRY,)):
 
 
 def lag(p99_ms=80.0):
-    return Lag(offered=100.0, p50_ms=10.0, p99_ms=p99_ms, most_late_ms=1.0)
+    return Lag(offered=100.0, p50_ms=10.0, p99_ms=p99_ms, max_late_ms=1.0)
 
 
 def measured(**changed):
@@ -53,7 +53,7 @@ def test_any_other_event_ends_the_run(found):
 def test_a_lag_counts_from_when_the_call_was_due_to_the_answers_end():
     due = {str(number): 100.0 for number in range(200)}
     attempts = [Attempt(str(number), 100.0, 100.0 + number / 1e3) for number in range(200)]
-    late = events.Late([events.late(due, attempts)], most_late_ms=3.0)
+    late = events.Late([events.late(due, attempts)], max_late_ms=3.0)
 
     assert Lag(50.0, 99.5, 198.0, 3.0) == late.lag(engine.Offer(50, 1.0))
 

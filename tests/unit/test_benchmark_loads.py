@@ -149,7 +149,7 @@ def test_only_what_is_answered_after_a_first_second_and_before_the_end_is_goodpu
     assert (counted, {"200": 1, "unanswered": 0}) == (generator.tally.good_in_time, generator.tally.counts)
 
 
-OVERLOADED = {"statuses": {"200": 10, "503": 5, "504": 1, "lost": 0}, "sent": 16, "most_late_ms": 3.0}
+OVERLOADED = {"statuses": {"200": 10, "503": 5, "504": 1, "lost": 0}, "sent": 16, "max_late_ms": 3.0}
 
 
 def test_an_overloaded_service_may_refuse():
@@ -162,7 +162,7 @@ def test_an_overloaded_service_may_refuse():
         ({"statuses": {"200": 10, "lost": 2}}, 10, "2 lost"),
         ({"statuses": {"200": 10, "500": 1}}, 10, "1 500"),
         ({}, 9, "the table grew by 9 for 10 answers of 200"),
-        ({"most_late_ms": 900.0}, 10, "the generator itself was 900 ms late"),
+        ({"max_late_ms": 900.0}, 10, "the generator itself was 900 ms late"),
     ],
 )
 def test_an_overloaded_service_may_do_nothing_else(changed, grown, fault):

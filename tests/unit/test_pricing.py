@@ -95,7 +95,7 @@ def test_a_fee_is_at_least_least():
     assert "5.51" == source(fees, "5.01")
 
 
-def test_a_fee_is_at_most_most():
+def test_a_fee_is_at_max_most():
     fees = schedule("0.01 1000.00 0 10", 'most = "2.00"')
 
     assert "21.99" == source(fees, "19.99")
@@ -103,7 +103,7 @@ def test_a_fee_is_at_most_most():
     assert "1002.00" == source(fees, "1000.00")
 
 
-def test_least_and_most_come_before_rounding():
+def test_least_and_max_come_before_rounding():
     """2.4 minor units are raised to 3, not rounded to 2 and left."""
     fees = schedule("0.01 10.00 0 10", 'least = "0.03"\nrounding = "down"')
 

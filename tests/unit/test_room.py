@@ -11,7 +11,7 @@ from chassis.room import WaitingRoom
 
 @pytest.fixture
 def pace():
-    return Pace(0.5, most_in_hand=1_000)
+    return Pace(0.5, max_in_flight=1_000)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from iso4217 import raw_table
 from chassis.errors import InvalidBodyError, InvalidQueryParameterError
 from chassis.schemas import check_query, parse
 from quoting.schemas import (
-    MOST_AMOUNT_DIGITS,
+    MAX_AMOUNT_DIGITS,
     PARAMETERS,
     PAYMENT,
     RECEIVER,
@@ -53,13 +53,13 @@ def test_these_are_amounts(amount):
 
 
 @given(
-    units=st.integers(1, 10**MOST_AMOUNT_DIGITS - 1),
+    units=st.integers(1, 10**MAX_AMOUNT_DIGITS - 1),
     code=st.sampled_from(["USD", "JPY", "KWD", "CLF"]),
 )
 def test_whatever_is_written_in_a_currencys_own_digits_is_an_amount(units, code):
     exponent = exponents()[code]
     amount = f"{Decimal(units).scaleb(-exponent):.{exponent}f}"
-    fits = len(amount.replace(".", "")) <= MOST_AMOUNT_DIGITS
+    fits = len(amount.replace(".", "")) <= MAX_AMOUNT_DIGITS
 
     assert fits
     assert amount == loaded(amount=amount, currencyCode=code)["amount"]

@@ -68,11 +68,11 @@ def test_every_variable_has_a_help_text(settings):
 
 def test_what_is_missing_and_what_is_wrong_is_said_at_once():
     with pytest.raises(SettingsError) as raised:
-        load(ForwarderSettings, {"QUOTES_PORT": "http", "QUOTES_MOST_IN_HAND": "0", "QUOTES_NEXT_HOP": "x"})
+        load(ForwarderSettings, {"QUOTES_PORT": "http", "QUOTES_MAX_IN_FLIGHT": "0", "QUOTES_NEXT_HOP": "x"})
 
     said = str(raised.value)
     assert "QUOTES_PORT must be a whole number from 0 to 65535" in said
-    assert "QUOTES_MOST_IN_HAND must be from 1 to 1000000" in said
+    assert "QUOTES_MAX_IN_FLIGHT must be from 1 to 1000000" in said
     assert "QUOTES_NEXT_HOP must be an absolute http or https URL" in said
 
 

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from chassis import outbound
-from chassis import replicas as replicas_
-from chassis.outgoing import BrokenReplyError, ClosedTooSoonError, NotConnectedError
+from chassis.http import pool, resolver
+from chassis.http.client import BrokenReplyError, ClosedTooSoonError, NotConnectedError
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 
@@ -33,13 +32,13 @@ async def names(monkeypatch):
 def clock(monkeypatch):
     """Moved by hand."""
     now = [1_000.0]
-    monkeypatch.setattr(replicas_, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(resolver, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
 @pytest.fixture
 async def outgoing(users_file):
-    made = outbound.Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": str(users_file)})))
+    made = pool.Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": str(users_file)})))
     yield made
     await made.close()
 
@@ -49,19 +48,19 @@ async def bases(replicas, count):
 
 
 async def test_replicas_take_turns(names):
-    used = await bases(replicas_.Replicas(), 100)
+    used = await bases(resolver.Replicas(), 100)
 
     assert {"http://10.0.0.1": 50, "http://10.0.0.2": 50} == {each: used.count(each) for each in used}
 
 
 async def test_a_place_is_an_address_and_the_host_header_the_name(names):
-    place = await replicas_.Replicas().next(BASE)
+    place = await resolver.Replicas().next(BASE)
 
     assert {"Host": "spsp-server"} == place.headers
 
 
 async def test_a_repetition_goes_elsewhere(names):
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     for _ in range(10):
         place = await replicas.next(BASE)
         other = await replicas.instead_of(place, BASE, is_away=False)
@@ -69,7 +68,7 @@ async def test_a_repetition_goes_elsewhere(names):
 
 
 async def test_what_cannot_be_reached_is_left_out_for_two_seconds(names, clock):
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     place = await replicas.next(BASE)
     await replicas.instead_of(place, BASE, is_away=True)
 
@@ -80,7 +79,7 @@ async def test_what_cannot_be_reached_is_left_out_for_two_seconds(names, clock):
 
 async def test_what_alone_is_there_is_never_left_out(names):
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     place = await replicas.next(BASE)
 
     assert place == await replicas.instead_of(place, BASE, is_away=True)
@@ -90,7 +89,7 @@ async def test_what_alone_is_there_is_never_left_out(names):
 async def test_where_there_is_nowhere_else_the_name_is_looked_up_again(names):
     """A service that was made anew has another address."""
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     place = await replicas.next(BASE)
     names["spsp-server"] = ["10.0.0.9"]
 
@@ -99,7 +98,7 @@ async def test_where_there_is_nowhere_else_the_name_is_looked_up_again(names):
 
 async def test_after_a_pause_no_old_address_is_used(names, clock):
     """It may be another service's by then: seen as an answer of spsp-client to what was meant for spsp-server."""
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     await replicas.next(BASE)
     names["spsp-server"] = ["10.0.0.8"]
     clock[0] += 60
@@ -108,7 +107,7 @@ async def test_after_a_pause_no_old_address_is_used(names, clock):
 
 
 async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock):
-    replicas = replicas_.Replicas()
+    replicas = resolver.Replicas()
     before = set(await bases(replicas, 4))
     names["spsp-server"] = []
     clock[0] += 60
@@ -134,7 +133,7 @@ async def test_whatever_closes_before_a_reply_is_repeated_elsewhere_once(names, 
 
     monkeypatch.setattr(outgoing, "_once", once)
 
-    with pytest.raises(outbound.NoAnswerError):
+    with pytest.raises(pool.NoAnswerError):
         await outgoing.send("GET", BASE, "/", {})
 
     assert ["http://10.0.0.1", "http://10.0.0.2"] == sorted(tried)
@@ -149,7 +148,7 @@ async def test_nothing_is_repeated_once_a_reply_has_begun(names, outgoing, monke
 
     monkeypatch.setattr(outgoing, "_once", once)
 
-    with pytest.raises(outbound.NoAnswerError):
+    with pytest.raises(pool.NoAnswerError):
         await outgoing.send("GET", BASE, "/", {})
 
     assert 1 == len(tried)

@@ -21,8 +21,8 @@ from chassis.errors import (
     UpstreamError,
     error_object,
 )
+from chassis.http.pool import NoAnswerError, Received
 from chassis.messages import JSON, Reply
-from chassis.outbound import NoAnswerError, Received
 from quoting.call import Call
 from quoting.express import Passage
 from quoting.peers import PLAIN_HEADERS, Peers

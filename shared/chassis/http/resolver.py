@@ -14,7 +14,7 @@ from aiohttp import hdrs
 CONNECT_SECONDS: Final = 5.0
 REPLICA_CONNECT_SECONDS: Final = 1.0
 RESOLVE_EVERY_SECONDS: Final = 1.0
-RESOLVE_MOST_SECONDS: Final = 1.0
+RESOLVE_MAX_SECONDS: Final = 1.0
 STALE_AFTER_SECONDS: Final = 2.0
 SHUN_SECONDS: Final = 2.0
 
@@ -77,7 +77,7 @@ class Replicas:
     async def _wait_for(self, resolving: asyncio.Task[None]) -> None:
         """No longer for a name than for a connection."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RESOLVE_MOST_SECONDS):
+            async with asyncio.timeout(RESOLVE_MAX_SECONDS):
                 await asyncio.shield(resolving)
 
     def close(self) -> None:

@@ -15,10 +15,10 @@ from typing import Final, Generic, TypeVar
 from chassis.errors import UnavailableError, UpstreamTimeoutError
 
 WINDOW: Final = 4
-MOST_ITEMS: Final = 64
+MAX_ITEMS: Final = 64
 CROWD: Final = 256
-MOST_WAITING: Final = 4_096
-MOST_OPEN: Final = 256
+MAX_WAITING: Final = 4_096
+MAX_OPEN: Final = 256
 RELEASE_SECONDS: Final = 0.05
 """A slot is free again at the first answer of its round trip, or after this: one slow item in 500 that held its
 slot to the end cut 4,888/s to 1,985/s (measured on a prototype)."""
@@ -87,18 +87,18 @@ class Coalescer(Generic[V, R]):
         send_many: "Callable[[Items[V, R], Callable[[], None]], Awaitable[None]]",
         *,
         window: int = WINDOW,
-        most: int = MOST_ITEMS,
-        most_open: int = MOST_OPEN,
+        most: int = MAX_ITEMS,
+        max_open: int = MAX_OPEN,
     ) -> None:
         """``send_many`` settles each of its items, and calls what it was given with them at the first answer.
 
         What it raises fails the items that it has not settled. ``most`` is how many it gets at once, and
-        ``most_open`` how many round trips there are at once at most, those included whose slot is free again.
+        ``max_open`` how many round trips there are at once at most, those included whose slot is free again.
         """
         self._send_many = send_many
         self._window = window
         self.most = most
-        self._most_open = most_open
+        self._max_open = max_open
         self._waiting: deque[Item[V, R]] = deque()
         self._slots_taken = 0
         self._is_starting = False
@@ -115,8 +115,8 @@ class Coalescer(Generic[V, R]):
 
         Raises UnavailableError where too many wait already.
         """
-        if len(self._waiting) >= MOST_WAITING:
-            raise UnavailableError(cause=f"{MOST_WAITING} wait already")
+        if len(self._waiting) >= MAX_WAITING:
+            raise UnavailableError(cause=f"{MAX_WAITING} wait already")
         self._waiting.append(item)
         if not self._is_starting and self._has_slot:
             self._is_starting = True
@@ -135,7 +135,7 @@ class Coalescer(Generic[V, R]):
 
     @property
     def _has_slot(self) -> bool:
-        return self._slots_taken < self._window + self._more_slots and len(self._open) < self._most_open
+        return self._slots_taken < self._window + self._more_slots and len(self._open) < self._max_open
 
     @property
     def _more_slots(self) -> int:

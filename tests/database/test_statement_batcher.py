@@ -14,7 +14,7 @@ from chassis.database import Database
 from chassis.errors import IdempotencyKeyReusedError, QuotingError, UnavailableError, UpstreamTimeoutError
 from dfsp_api.repository import NewQuote, Repository
 from dfsp_api.reservation import OPERATIONS, Quote, reserved
-from dfsp_api.together import Together
+from dfsp_api.statement_batcher import Together
 from quoting.call import Operation
 from support.payee import TTL, database, new, payment, rows, waiting_for_lock
 

@@ -1,4 +1,4 @@
-"""`python -m chassis.front`: holds a port for a service with several replicas, and passes bytes through.
+"""`python -m load_balancer`: holds a port for a service with several replicas, and passes bytes through.
 
 For where one machine publishes a port that one process alone can hold. A connection goes whole to one replica,
 in turn, so TLS, credentials and errors are the service's own, and nothing here knows what a request is. Used are
@@ -9,28 +9,27 @@ door. Where none says so any is tried, and where none takes the connection, the 
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
 import environ
 
-from chassis.passing import CallerEnd, Lines
-from chassis.replicas import Place, places_of
-from chassis.run import BACKLOG, GONE_AFTER_SECONDS, cannot_listen, run_listening, stop_signalled
+from chassis.http.resolver import Place, places_of
+from chassis.run import BACKLOG, GONE_AFTER_SECONDS, cannot_listen, stop_signalled
 from chassis.settings import PREFIX, Listening, base_url
 from chassis.telemetry import StandardLogging, Telemetry
 from chassis.tls import Tls
+from load_balancer.proxy import CallerEnd, Lines
 
-NAME: Final = "front"
-MOST_TRIES: Final = 3
+NAME: Final = "load-balancer"
+MAX_TRIES: Final = 3
 LOOK_EVERY_SECONDS: Final = 0.5
-LOOK_MOST_SECONDS: Final = 1.0
+LOOK_MAX_SECONDS: Final = 1.0
 
 
 @environ.config(prefix=PREFIX, frozen=True)
-class FrontSettings(Listening):
+class LoadBalancerSettings(Listening):
     """What a front can be told; the TLS files are for asking replicas whether they are ready."""
 
     next_hop: str = environ.var(converter=base_url, help="base URL of the service behind, by its name")
@@ -39,13 +38,13 @@ class FrontSettings(Listening):
 class Replicas:
     """What the service's name has for addresses, and who of them is ready."""
 
-    def __init__(self, settings: FrontSettings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: LoadBalancerSettings, telemetry: Telemetry) -> None:
         """Raises TlsError."""
         self._base = settings.next_hop
         self._log = telemetry.log
         self._tls = Tls(settings, telemetry.log.error)
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=LOOK_MOST_SECONDS), trust_env=False
+            timeout=aiohttp.ClientTimeout(total=LOOK_MAX_SECONDS), trust_env=False
         )
         self._known: list[Place] = []
         self._ready: list[Place] = []
@@ -55,7 +54,7 @@ class Replicas:
         """Where to try to connect, one after the other."""
         self._turn += 1
         others = [place for place in self._known if place not in self._ready]
-        return [*_rotated(self._ready, self._turn), *_rotated(others, self._turn)][:MOST_TRIES]
+        return [*_rotated(self._ready, self._turn), *_rotated(others, self._turn)][:MAX_TRIES]
 
     async def look(self) -> None:
         self._tls.changed()
@@ -104,7 +103,7 @@ def _rotated(places: list[Place], turn: int) -> list[Place]:
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: FrontSettings, telemetry: Telemetry) -> AsyncIterator[asyncio.Server]:
+async def listening(settings: LoadBalancerSettings, telemetry: Telemetry) -> AsyncIterator[asyncio.Server]:
     """Passes connections through while this is entered. Raises TlsError and StartError."""
     replicas = Replicas(settings, telemetry)
     lines = Lines(replicas.in_turn)
@@ -123,7 +122,7 @@ async def listening(settings: FrontSettings, telemetry: Telemetry) -> AsyncItera
         await lines.close(GONE_AFTER_SECONDS)
 
 
-async def serve(settings: FrontSettings) -> None:
+async def serve(settings: LoadBalancerSettings) -> None:
     """Passes connections through until a signal."""
     telemetry = Telemetry(NAME)
     logging.getLogger().addHandler(StandardLogging(telemetry))
@@ -134,7 +133,3 @@ async def serve(settings: FrontSettings) -> None:
         telemetry.log.info("stopping")
     telemetry.log.info("stopped")
     telemetry.lines.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(run_listening(FrontSettings, serve))

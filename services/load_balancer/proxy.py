@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from chassis.replicas import Place
+from chassis.http.resolver import Place
 
-MOST_LINES: Final = 1_024
+MAX_LINES: Final = 1_024
 IDLE_SECONDS: Final = 90.0
 """Longer than services keep a connection, and than any of them takes to answer."""
 SWEEP_EVERY_SECONDS: Final = 5.0
@@ -135,7 +135,7 @@ class Lines:
 
     def begun(self, line: CallerEnd) -> None:
         self._open.add(line)
-        if len(self._open) > MOST_LINES:
+        if len(self._open) > MAX_LINES:
             line.transport.abort()
 
     def ended(self, line: CallerEnd) -> None:
@@ -149,9 +149,9 @@ class Lines:
                 if time.monotonic() - line.last_moved > IDLE_SECONDS:
                     line.transport.abort()
 
-    async def close(self, most_seconds: float) -> None:
+    async def close(self, max_seconds: float) -> None:
         """Ends all, those that an answer is due on when it has come."""
-        await _until(lambda: not any(line.is_waiting for line in self._open), most_seconds)
+        await _until(lambda: not any(line.is_waiting for line in self._open), max_seconds)
         for line in self._open:
             line.transport.close()
         await _until(lambda: not self._open, FLUSH_SECONDS)
@@ -159,7 +159,7 @@ class Lines:
             line.transport.abort()
 
 
-async def _until(is_so: Callable[[], bool], most_seconds: float) -> None:
-    end = time.monotonic() + most_seconds
+async def _until(is_so: Callable[[], bool], max_seconds: float) -> None:
+    end = time.monotonic() + max_seconds
     while not is_so() and time.monotonic() < end:
         await asyncio.sleep(0.02)

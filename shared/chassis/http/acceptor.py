@@ -13,7 +13,7 @@ from typing import Final
 from chassis.tls import Tls
 
 LOOK_AT_FILES_SECONDS: Final = 1.0
-MOST_AT_ONCE: Final = 128
+MAX_AT_ONCE: Final = 128
 """The rest in the next turn: what is under way has its turn in between."""
 REST_SECONDS: Final = 0.1
 """After there was no file descriptor left for a further connection."""
@@ -57,7 +57,7 @@ class Doors:
             self._tls.changed()
 
     def _accept(self) -> None:
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_AT_ONCE):
             try:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError):

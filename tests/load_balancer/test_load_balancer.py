@@ -1,4 +1,4 @@
-"""A front holds a port and passes connections through to the replicas that are ready (chassis.front)."""
+"""A front holds a port and passes connections through to the replicas that are ready (load_balancer)."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from chassis import front, passing
-from chassis.replicas import Place
+from chassis.http.resolver import Place
 from chassis.settings import SettingsError, load
 from chassis.telemetry import Lines, Telemetry
+from load_balancer import app, proxy
 
 
 @dataclass
@@ -68,7 +68,7 @@ def names(monkeypatch, replicas):
     async def places_of(_base):
         return [Place(f"http://{each}:{replicas[0].port}") for each in found] or None
 
-    monkeypatch.setattr(front, "places_of", places_of)
+    monkeypatch.setattr(app, "places_of", places_of)
     return found
 
 
@@ -76,14 +76,14 @@ def names(monkeypatch, replicas):
 def looks(monkeypatch):
     """Replicas are looked at when the test says so, and not between."""
     made = []
-    monkeypatch.setattr(front, "LOOK_EVERY_SECONDS", 3600)
-    original = front.Replicas.look
+    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 3600)
+    original = app.Replicas.look
 
     async def look(self):
         made.append(self)
         await original(self)
 
-    monkeypatch.setattr(front.Replicas, "look", look)
+    monkeypatch.setattr(app.Replicas, "look", look)
 
     async def again():
         await original(made[0])
@@ -94,9 +94,9 @@ def looks(monkeypatch):
 @contextlib.asynccontextmanager
 async def running(next_hop):
     """A front; gives its URL."""
-    settings = load(front.FrontSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
+    settings = load(app.LoadBalancerSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
     with telemetry() as told:
-        async with front.listening(settings, told) as server:
+        async with app.listening(settings, told) as server:
             yield address(server)
 
 
@@ -295,7 +295,7 @@ async def until(is_so):
 
 
 async def test_more_connections_than_it_holds_are_closed(caller, url, monkeypatch):
-    monkeypatch.setattr(passing, "MOST_LINES", 2)
+    monkeypatch.setattr(proxy, "MAX_LINES", 2)
     async with contextlib.AsyncExitStack() as stack:
         keeping = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in range(2)]
         for each in keeping:
@@ -315,8 +315,8 @@ async def until_answered(caller, url):
 
 
 async def test_a_silent_connection_is_closed_after_its_time(next_hop, monkeypatch):
-    monkeypatch.setattr(passing, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(passing, "SWEEP_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(proxy, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(proxy, "SWEEP_EVERY_SECONDS", 0.01)
     async with running(next_hop) as url:
         reader, writer = await connect(url)
 
@@ -327,7 +327,7 @@ async def test_a_silent_connection_is_closed_after_its_time(next_hop, monkeypatc
 async def test_at_its_end_it_waits_for_answers_that_are_due_and_for_nothing_else(
     caller, next_hop, replicas, monkeypatch
 ):
-    monkeypatch.setattr(front, "GONE_AFTER_SECONDS", 3_600)
+    monkeypatch.setattr(app, "GONE_AFTER_SECONDS", 3_600)
     async with contextlib.AsyncExitStack() as stack, aiohttp.ClientSession() as keeping:
         url = await stack.enter_async_context(running(next_hop))
         await ask(keeping, url)
@@ -349,4 +349,4 @@ async def test_at_its_end_it_waits_for_answers_that_are_due_and_for_nothing_else
 
 def test_what_is_behind_has_to_be_named():
     with pytest.raises(SettingsError, match="QUOTES_NEXT_HOP is not set"):
-        load(front.FrontSettings, {})
+        load(app.LoadBalancerSettings, {})

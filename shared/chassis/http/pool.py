@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs
 
-from chassis.messages import Headers
-from chassis.outgoing import (
+from chassis.http.client import (
     BrokenReplyError,
     ClosedTooSoonError,
     Connection,
@@ -22,12 +21,13 @@ from chassis.outgoing import (
     Sink,
     head_of,
 )
-from chassis.replicas import Place, Replicas
+from chassis.http.resolver import Place, Replicas
+from chassis.messages import Headers
 from chassis.tls import Tls
 
-MOST_REPLY_BYTES: Final = 64 * 1024
-MOST_CONNECTIONS: Final = 1_024
-MOST_SECONDS: Final = 60.0
+MAX_REPLY_BYTES: Final = 64 * 1024
+MAX_CONNECTIONS: Final = 1_024
+MAX_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 15.0
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -53,7 +53,7 @@ class Outbound:
         self._replicas = Replicas()
         self._idle: dict[tuple[str, ssl.SSLContext | None], deque[Connection]] = {}
         self._open: set[Connection] = set()
-        self._room = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def close(self) -> None:
         self._replicas.close()
@@ -92,7 +92,7 @@ class Outbound:
         Repeated once, on another replica where there is one, where the connection was refused, or closed before
         a reply began. Raises NoAnswerError; TimeoutError after ``deadline``, on the monotonic clock, or a minute.
         """
-        seconds = MOST_SECONDS if deadline is None else deadline - time.monotonic()
+        seconds = MAX_SECONDS if deadline is None else deadline - time.monotonic()
         async with asyncio.timeout(seconds):
             try:
                 await self._twice(_Request(method, target, headers, body), base, sink)
@@ -180,7 +180,7 @@ class Whole:
 
     def feed(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
-        if self._bytes <= MOST_REPLY_BYTES:
+        if self._bytes <= MAX_REPLY_BYTES:
             self._chunks.append(chunk)
         else:
             raise EnoughError
@@ -188,7 +188,7 @@ class Whole:
     @property
     def received(self) -> Received:
         assert self._headers is not None  # noqa: S101 - a reply has come
-        body = None if self._bytes > MOST_REPLY_BYTES else b"".join(self._chunks)
+        body = None if self._bytes > MAX_REPLY_BYTES else b"".join(self._chunks)
         return Received(self._status, self._headers, body)
 
 

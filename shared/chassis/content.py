@@ -17,7 +17,7 @@ from chassis.errors import (
 )
 from chassis.messages import JSON, Headers
 
-MOST_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 
 _NO_TYPE: Final = [""]
@@ -64,26 +64,26 @@ def _media_type(content_type: str) -> tuple[str, str]:
 async def read_json(request: web.BaseRequest) -> bytes:
     """The whole body of a request that should bring JSON. Raises UnsupportedMediaTypeError, and as `read` does."""
     require_json(request.headers)
-    return await read(request, MOST_BODY_BYTES)
+    return await read(request, MAX_BODY_BYTES)
 
 
-async def read(request: web.BaseRequest, most_bytes: int) -> bytes:
+async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
     """The whole body.
 
     Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
     """
-    if (request.content_length or 0) > most_bytes:
+    if (request.content_length or 0) > max_bytes:
         raise PayloadTooLargeError
     await _expect_continue(request)
     content = request.content
     if content.is_eof() and content.exception() is None:  # it is all here: most are, and need no timer
         body = content.read_nowait()
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise PayloadTooLargeError
         return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read_on(request, most_bytes)
+            return await _read_on(request, max_bytes)
     except TimeoutError:
         raise RequestTimeoutError from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
@@ -94,9 +94,9 @@ async def read(request: web.BaseRequest, most_bytes: int) -> bytes:
         ) from None
 
 
-async def _read_on(request: web.BaseRequest, most_bytes: int) -> bytes:
+async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
-    left = most_bytes
+    left = max_bytes
     while chunk := await request.content.readany():
         left -= len(chunk)
         if left < 0:

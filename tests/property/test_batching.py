@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chassis import batching
+from chassis.batching import Coalescer, Items
 from chassis.errors import UnavailableError, UpstreamTimeoutError
-from quoting import coalescing
-from quoting.coalescing import Coalescer, Items
 
 FOR_EVER = time.monotonic() + 3_600
 TURNS = 200
@@ -21,7 +21,7 @@ TURNS = 200
 def _no_clock():
     """A slot is free when the round trip says so, not after a while: these tests go by turns of the loop."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coalescing, "RELEASE_SECONDS", 3_600)
+        patch.setattr(batching, "RELEASE_SECONDS", 3_600)
         yield
 
 
@@ -31,7 +31,7 @@ class Trips:
 
     window: int
     most: int
-    most_open: int
+    max_open: int
     turns: list[int]
     """How long each takes."""
     releases: list[bool]
@@ -72,7 +72,7 @@ class Trips:
     def _check(self, items: Items[int, str]) -> None:
         if not 0 < len(items) <= self.most:
             self.broken.append(f"{len(items)} at once")
-        if self.open > self.most_open:
+        if self.open > self.max_open:
             self.broken.append(f"{self.open} open")
         if self.slots > self.window:
             self.broken.append(f"{self.slots} slots taken")
@@ -87,15 +87,15 @@ ARRIVALS = st.lists(
 @given(
     window=st.integers(1, 3),
     most=st.integers(1, 5),
-    most_open=st.integers(3, 6),
+    max_open=st.integers(3, 6),
     turns=st.lists(st.integers(0, 9), min_size=1, max_size=5),
     releases=st.lists(st.booleans(), min_size=1, max_size=4),
     faults=st.lists(st.sampled_from(["well", "well", "raises", "half"]), min_size=1, max_size=4),
     arrivals=ARRIVALS,
 )
-async def test_every_item_has_its_own_end(window, most, most_open, turns, releases, faults, arrivals):
-    trips = Trips(window, most, most_open, turns, releases, faults)
-    coalescer = Coalescer(trips.send_many, window=window, most=most, most_open=most_open)
+async def test_every_item_has_its_own_end(window, most, max_open, turns, releases, faults, arrivals):
+    trips = Trips(window, most, max_open, turns, releases, faults)
+    coalescer = Coalescer(trips.send_many, window=window, most=most, max_open=max_open)
     asked: list[asyncio.Future[str]] = []
     for number, (pause, what) in enumerate(arrivals):
         for _ in range(pause):
@@ -131,7 +131,7 @@ async def test_every_item_has_its_own_end(window, most, most_open, turns, releas
 @given(st.integers(1, 40), st.integers(1, 8))
 async def test_what_comes_in_one_turn_leaves_together(number, most):
     trips = Trips(1, most, 1, [1], [False], ["well"])
-    coalescer = Coalescer(trips.send_many, window=1, most=most, most_open=1)
+    coalescer = Coalescer(trips.send_many, window=1, most=most, max_open=1)
     await asyncio.gather(*(coalescer.ask(each, FOR_EVER) for each in range(number)))
 
     assert [most] * (number // most) + [number % most] * (number % most > 0) == [
@@ -151,7 +151,7 @@ async def test_one_that_comes_when_nothing_is_under_way_leaves_in_the_next_turn(
 
 
 async def test_a_slot_is_free_again_after_a_while_though_nobody_has_answered(monkeypatch):
-    monkeypatch.setattr(coalescing, "RELEASE_SECONDS", 0.01)
+    monkeypatch.setattr(batching, "RELEASE_SECONDS", 0.01)
     never = asyncio.Event()
     sent: list[int] = []
 
@@ -182,7 +182,7 @@ async def test_no_more_round_trips_are_open_than_may_be_though_their_slots_are_f
         for item in items:
             item.settle("done")
 
-    coalescer = Coalescer(send_many, window=2, most=1, most_open=5)
+    coalescer = Coalescer(send_many, window=2, most=1, max_open=5)
     results = [coalescer.ask(each, FOR_EVER) for each in range(9)]
     for _ in range(TURNS):
         await asyncio.sleep(0)
@@ -203,7 +203,7 @@ async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
             item.settle("done")
 
     coalescer = Coalescer(send_many, window=2, most=10)
-    results = [coalescer.ask(each, FOR_EVER) for each in range(coalescing.CROWD + 30)]
+    results = [coalescer.ask(each, FOR_EVER) for each in range(batching.CROWD + 30)]
     for _ in range(TURNS):
         await asyncio.sleep(0)
     assert [10] * 3 == sent
@@ -213,9 +213,9 @@ async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
 
 
 async def test_too_many_that_wait_are_refused_and_the_others_are_not(monkeypatch):
-    monkeypatch.setattr(coalescing, "MOST_WAITING", 3)
+    monkeypatch.setattr(batching, "MAX_WAITING", 3)
     trips = Trips(1, 10, 1, [5], [False], ["well"])
-    coalescer = Coalescer(trips.send_many, window=1, most=10, most_open=1)
+    coalescer = Coalescer(trips.send_many, window=1, most=10, max_open=1)
     first = coalescer.ask(0, FOR_EVER)
     await asyncio.sleep(0)
     others = [coalescer.ask(each, FOR_EVER) for each in range(1, 4)]

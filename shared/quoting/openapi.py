@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields
 
-from chassis.documents import document, errors
+from chassis.openapi import document, errors
 from quoting import schemas
 from quoting.call import SUBMISSION_URL, Operation
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chassis.body import flat, members
 from chassis.errors import InvalidBodyError
+from chassis.json_object import flat, members
 from chassis.schemas import check, parse
-from quoting import accepting
-from quoting.accepting import is_receiver
+from quoting import validation
 from quoting.schemas import PARAMETERS, PAYMENT, RECEIVER, RESERVATION, exponents
+from quoting.validation import is_receiver
 from support.messages import QUOTE
 
-ENDS = {"reservation": (accepting.reservation, RESERVATION), "payment": (accepting.payment, PAYMENT)}
+ENDS = {"reservation": (validation.reservation, RESERVATION), "payment": (validation.payment, PAYMENT)}
 AMOUNTS = st.one_of(
     st.from_regex(r"[0-9]{0,20}\.?[0-9]{0,6}", fullmatch=True),
     st.decimals(min_value=0, max_value=10**12, places=3).map(str),
@@ -80,7 +80,7 @@ def test_both_ways_give_one_answer(end, message, escaped):
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_plain_message_needs_no_closer_look(end, monkeypatch):
-    monkeypatch.setattr(accepting, "parse", None)
+    monkeypatch.setattr(validation, "parse", None)
 
     assert QUOTE == ENDS[end][0](json.dumps(QUOTE).encode())
 

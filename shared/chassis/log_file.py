@@ -13,17 +13,17 @@ OUTPUT: Final = (1, 2)
 
 
 class LogFile:
-    """Stdout and stderr as a file. At ``most_bytes`` it becomes ``<path>.1``, what was that ``.2``, up to ``.3``."""
+    """Stdout and stderr as a file. At ``max_bytes`` it becomes ``<path>.1``, what was that ``.2``, up to ``.3``."""
 
     def __init__(
         self,
         path: Path,
-        most_bytes: int,
+        max_bytes: int,
         *,
         older_files: int = OLDER_FILES,
         descriptors: Sequence[int] = OUTPUT,
     ) -> None:
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._path = path
         self._new = path.with_name(f"{path.name}.new")
         self._older = [path.with_name(f"{path.name}.{number}") for number in range(1, older_files + 1)]
@@ -36,7 +36,7 @@ class LogFile:
 
     def rotate_if_full(self) -> None:
         """To be called between lines. Raises OSError where there can be no other file: output goes on all the same."""
-        if os.fstat(self._descriptors[0]).st_size >= self._most_bytes:
+        if os.fstat(self._descriptors[0]).st_size >= self._max_bytes:
             self._rotate()
 
     def _rotate(self) -> None:

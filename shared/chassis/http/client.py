@@ -14,8 +14,8 @@ from multidict import CIMultiDict
 
 from chassis.messages import Headers
 
-MOST_LINE_BYTES: Final = 8_190
-MOST_HEAD_BYTES: Final = 64 * 1024
+MAX_LINE_BYTES: Final = 8_190
+MAX_HEAD_BYTES: Final = 64 * 1024
 
 _LAST_INFORMATION: Final = 199
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         length = len(name) + len(value)
         self._head_bytes += length
-        if length > MOST_LINE_BYTES or self._head_bytes > MOST_HEAD_BYTES:
+        if length > MAX_LINE_BYTES or self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("headers without end")
         self._headers.add(name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
 

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis.batching import Coalescer, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
 from dfsp_api.repository import NewQuote, Payment, Repository
 from dfsp_api.reservation import Quote
-from quoting.coalescing import Coalescer, Item, Items
 
-MOST_OPEN: Final = 8
+MAX_OPEN: Final = 8
 """Statements of one kind under way at once, those included that wait for a connection."""
 
 
@@ -92,7 +92,7 @@ class Together:
                         if item.is_wanted(time.monotonic()):
                             await _alone(run, item)
 
-        return Coalescer(send_many, most_open=MOST_OPEN)
+        return Coalescer(send_many, max_open=MAX_OPEN)
 
 
 async def _alone(run: Callable[[Items[V, R]], Awaitable[None]], item: Item[V, R]) -> None:

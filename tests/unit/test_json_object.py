@@ -1,4 +1,4 @@
-"""A body is taken apart and put together without touching a value (chassis.body)."""
+"""A body is taken apart and put together without touching a value (chassis.json_object)."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.body import Literal, appended, flat, members, without_last, write
 from chassis.errors import InvalidBodyError
+from chassis.json_object import Literal, appended, flat, members, without_last, write
 
 TEXT = st.text(alphabet=st.characters())  # lone surrogates included
 VALUES = st.recursive(

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from chassis.app import SERVICE, Service, refused
 from chassis.asked import Asked, Response
-from chassis.bodies import MOST_BODY_BYTES, is_of_type, require_json
+from chassis.content import MAX_BODY_BYTES, is_of_type, require_json
 from chassis.errors import (
     InvalidBodyError,
     InvalidHeaderError,
@@ -26,16 +26,15 @@ from chassis.errors import (
     error_object,
 )
 from chassis.intake import Refusing, Route, Routes, take
-from chassis.listener import MOST_FIELD_BYTES, MOST_LINE_BYTES
+from chassis.listener import MAX_FIELD_BYTES, MAX_LINE_BYTES
 from chassis.messages import JSON, Message, Reply
 from chassis.telemetry import TRACE_HEADER, trace_id_from
-from quoting.call import IDEMPOTENCY_HEADER
-from quoting.lines import (
+from quoting.batch_format import (
     BATCH_HEADER,
     BATCH_PATH,
     LINE_ERRORS,
+    MAX_BATCH_BYTES,
     MEDIA_TYPE,
-    MOST_BATCH_BYTES,
     AnswerLine,
     PlainAnswer,
     PlainAnswerHeaders,
@@ -46,10 +45,11 @@ from quoting.lines import (
     read_request,
     split,
 )
+from quoting.call import IDEMPOTENCY_HEADER
 
 _UNKNOWN: Final = "none"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-MOST_ID_SHOWN: Final = 64
+MAX_ID_SHOWN: Final = 64
 
 
 TakeLine = Callable[[PlainLine, Callable[[bytes], None]], bool]
@@ -63,15 +63,13 @@ class Express(Protocol):
         """What takes the lines of one batch."""
 
 
-def add_batches(
-    app: web.Application, routes: Routes, most_lines: int, express: Express | None = None
-) -> None:
+def add_batches(app: web.Application, routes: Routes, max_lines: int, express: Express | None = None) -> None:
     """Takes batches of messages to ``routes``, and says so on every reply; 0 lines: takes none."""
-    if not most_lines:
+    if not max_lines:
         return
     service = app[SERVICE]
-    service.announces[BATCH_HEADER] = str(most_lines)
-    batches = _Batches(service, routes, most_lines, express)
+    service.announces[BATCH_HEADER] = str(max_lines)
+    batches = _Batches(service, routes, max_lines, express)
 
     def direct(asked: Asked) -> Awaitable[Response] | None:
         return batches.serve(asked) if asked.path == BATCH_PATH else None
@@ -101,17 +99,17 @@ class LineMessage(Message):
     async def body(self) -> bytes:
         require_json(self.headers)
         body = (self._body or "").encode("utf-8", "surrogateescape")
-        if len(body) > MOST_BODY_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             raise PayloadTooLargeError
         return body
 
 
 class _Batches:
-    def __init__(self, service: Service, routes: Routes, most_lines: int, express: Express | None) -> None:
+    def __init__(self, service: Service, routes: Routes, max_lines: int, express: Express | None) -> None:
         self._service = service
         self._express = express
         self._routes = routes
-        self._most_lines = most_lines
+        self._max_lines = max_lines
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def serve(self, asked: Asked) -> Response:
@@ -134,9 +132,9 @@ class _Batches:
         self._service.refuse_new()
         if not is_of_type(asked.headers, MEDIA_TYPE):
             raise UnsupportedMediaTypeError("A batch must be application/x-ndjson, in UTF-8.")
-        lines = split(await asked.read(MOST_BATCH_BYTES))
-        if len(lines) > self._most_lines:
-            raise PayloadTooLargeError(f"A batch may hold {self._most_lines} lines at most.")
+        lines = split(await asked.read(MAX_BATCH_BYTES))
+        if len(lines) > self._max_lines:
+            raise PayloadTooLargeError(f"A batch may hold {self._max_lines} lines at most.")
         return list(lines)
 
     async def _answered(self, asked: Asked, lines: list[bytes]) -> Response:
@@ -174,7 +172,7 @@ class _Batches:
                 answers.put(self._unreadable(number, str(error)))
                 continue
             if asked.id in seen:
-                answers.put(self._unreadable(number, f"id {str(asked.id)[:MOST_ID_SHOWN]} is there twice"))
+                answers.put(self._unreadable(number, f"id {str(asked.id)[:MAX_ID_SHOWN]} is there twice"))
                 continue
             seen.add(asked.id)
             task = loop.create_task(self._one(asked, address, answers))
@@ -206,13 +204,13 @@ class _Batches:
 
 def _misfit(asked: RequestLine) -> QuotingError | None:
     """What is wrong with a line that could not have come alone over HTTP."""
-    if len(asked.path) > MOST_LINE_BYTES:
+    if len(asked.path) > MAX_LINE_BYTES:
         return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
     together = "".join([*asked.headers, *asked.headers.values()])
-    if len(together) <= MOST_FIELD_BYTES and together.isprintable():
+    if len(together) <= MAX_FIELD_BYTES and together.isprintable():
         return None  # as nearly always
     for name, value in asked.headers.items():
-        if len(name) + len(value) > MOST_FIELD_BYTES:
+        if len(name) + len(value) > MAX_FIELD_BYTES:
             return InvalidHeaderError("A header line is longer than 8,190 bytes.")
         if not value.isprintable() and _CONTROL.search(value):
             return InvalidHeaderError("This is not well-formed HTTP/1.1.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.logfile import LogFile
+from chassis.log_file import LogFile
 from chassis.telemetry import Lines
 from network.deadline import Deadline
 from network.tail import LogFolder
@@ -17,7 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 WRITER = """
 import sys
 from pathlib import Path
-from chassis.logfile import LogFile
+from chassis.log_file import LogFile
 from chassis.telemetry import Lines
 file = LogFile(Path(sys.argv[1]), 2_000, older_files=1_000)
 file.take_over()

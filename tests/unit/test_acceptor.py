@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from chassis.doors import MOST_AT_ONCE, Doors
+from chassis.http.acceptor import MAX_AT_ONCE, Doors
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 
@@ -56,7 +56,7 @@ async def test_many_that_wait_are_accepted_in_one_turn_and_all_by_and_by(listene
     doors = Doors(Counted, listener, tls)
     doors._accept()
 
-    assert MOST_AT_ONCE == len(doors._accepting) + len(Counted.made)
+    assert MAX_AT_ONCE == len(doors._accepting) + len(Counted.made)
     doors.open()
     await settled(MANY)
     peers = {each.connection.getpeername() for each in Counted.made}

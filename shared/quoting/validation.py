@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from chassis.body import flat
+from chassis.json_object import flat
 from chassis.schemas import parse
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE
 from quoting.schemas import PARAMETERS, PAYMENT, RESERVATION, exponents
@@ -18,9 +18,9 @@ Match = Callable[[str], object]
 _PRINTABLE: Final = "[^\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
-def _amount(most_fraction_digits: int) -> Match:
+def _amount(max_fraction_digits: int) -> Match:
     """Above zero, and of fewer digits than the schema takes."""
-    fraction = rf"(\.[0-9]{{1,{most_fraction_digits}}})?" if most_fraction_digits else ""
+    fraction = rf"(\.[0-9]{{1,{max_fraction_digits}}})?" if max_fraction_digits else ""
     return re.compile(rf"(?=[0.]*[1-9])(0|[1-9][0-9]{{0,12}}){fraction}\Z").match
 
 

@@ -1,0 +1,1 @@
+"""load-balancer: one port for a service that has several replicas."""
