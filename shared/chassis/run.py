@@ -25,7 +25,7 @@ from chassis.auth import SampleCredentialsError
 from chassis.http.acceptor import Doors
 from chassis.listener import Runner, Server
 from chassis.log_file import LogFile
-from chassis.settings import Listening, Settings, SettingsError, load
+from chassis.settings import Listening, Settings, SettingsError, deprecations, load
 from chassis.telemetry import StandardLogging
 from chassis.tls import TlsError
 from chassis.users import UsersFileError
@@ -53,6 +53,8 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
         log_file = _log_file(settings)
         app = create_app(settings)
         app[SERVICE].telemetry.lines.file = log_file
+        for warning in deprecations(settings_class):
+            app[SERVICE].telemetry.log.warning(warning)
         return serve(app, settings)
 
     return run_listening(settings_class, start)

@@ -1,29 +1,30 @@
-"""Settings come from the environment, are checked at once and never change.
+"""Settings: read from the environment, checked at start, immutable.
 
-A service adds fields to :class:`Settings` with ``environ.var``; the README's table is checked against these
-classes.
+A service adds fields to :class:`Settings` with ``environ.var``. A class that renames an environment variable lists
+the old name in its ``aliases``. The README's table is checked against these classes.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
 import environ
 
 PREFIX: Final = "QUOTES"
+FILE_ENDING: Final = "_FILE"
 
 N = TypeVar("N", int, float)
 
 
 class SettingsError(Exception):
-    """What is missing or wrong in the environment, all of it at once."""
+    """The environment lacks settings or holds invalid ones; the message names all of them."""
 
 
 class Secret(str):
-    """Text that does not show in a repr: a log line with settings in it gives nothing away."""
+    """Text that its repr does not show, so that a log line with settings in it reveals no secret."""
 
     __slots__ = ()
 
@@ -31,31 +32,31 @@ class Secret(str):
         return "'***'"
 
 
-def whole(least: int, most: int) -> Callable[[str | int], int]:
-    """Converts to an integer from ``least`` to ``most``."""
-    return _between(int, "a whole number", least, most)
+def whole(minimum: int, maximum: int) -> Callable[[str | int], int]:
+    """Return a converter to an integer from ``minimum`` to ``maximum``."""
+    return _between(int, "a whole number", minimum, maximum)
 
 
-def number(least: float, most: float) -> Callable[[str | float], float]:
-    """Converts to a number from ``least`` to ``most``."""
-    return _between(float, "a number", least, most)
+def number(minimum: float, maximum: float) -> Callable[[str | float], float]:
+    """Return a converter to a number from ``minimum`` to ``maximum``."""
+    return _between(float, "a number", minimum, maximum)
 
 
-def _between(kind: Callable[[Any], N], what: str, least: N, most: N) -> Callable[[Any], N]:
+def _between(kind: Callable[[Any], N], name: str, minimum: N, maximum: N) -> Callable[[Any], N]:
     def convert(value: object) -> N:
         try:
             result = kind(value)
         except ValueError:
-            raise ValueError(f"must be {what} from {least} to {most}") from None
-        if not least <= result <= most:
-            raise ValueError(f"must be from {least} to {most}")
+            raise ValueError(f"must be {name} from {minimum} to {maximum}") from None
+        if not minimum <= result <= maximum:
+            raise ValueError(f"must be from {minimum} to {maximum}")
         return result
 
     return convert
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """Converts to one of the words given."""
+    """Return a converter that accepts these words alone."""
 
     def convert(value: str) -> str:
         if value not in allowed:
@@ -66,7 +67,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def yes_or_no(value: str | bool) -> bool:
-    """Converts true/false, yes/no, 1/0: a word that is neither is refused, never taken for no."""
+    """Convert true/false, yes/no and 1/0. Any other word is an error, since a typing error must not mean no."""
     if isinstance(value, bool):
         return value
     word = value.strip().lower()
@@ -76,30 +77,30 @@ def yes_or_no(value: str | bool) -> bool:
 
 
 def base_url(value: str) -> str:
-    """Converts to an absolute http(s) URL without user, query, fragment or trailing slash."""
+    """Convert to an absolute http(s) URL without user, query, fragment or trailing slash."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an absolute http or https URL")
     if "@" in parts.netloc or parts.query or parts.fragment or "?" in value or "#" in value:
         raise ValueError("must have no user, query or fragment")
-    _ = parts.port  # raises ValueError where it is none
+    _ = parts.port  # raises ValueError where it is invalid
     return value.rstrip("/")
 
 
 def base_urls(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Converts a list, separated by commas, of absolute http(s) URLs."""
+    """Convert a comma-separated list of absolute http(s) URLs."""
     items = value.split(",") if isinstance(value, str) else value
     return tuple(base_url(item.strip()) for item in items if item.strip())
 
 
 def optional_path(value: str | Path | None) -> Path | None:
-    """Converts to a path; nothing stays nothing."""
+    """Convert to a path; None and empty text become None."""
     return Path(value) if value else None
 
 
 @environ.config(prefix=PREFIX, frozen=True)
 class Listening:
-    """What everything that listens can be told."""
+    """Settings of every process that listens."""
 
     host: str = environ.var("127.0.0.1", help="address to listen on")
     port: int = environ.var(0, converter=whole(0, 65_535), help="port to listen on")
@@ -110,16 +111,26 @@ class Listening:
         None, converter=optional_path, help="PEM file of the certificate's key"
     )
     tls_client_ca: Path | None = environ.var(
-        None, converter=optional_path, help="PEM file of the CA whose client certificates alone are let in"
+        None,
+        converter=optional_path,
+        help="PEM file of the CA that must have signed each client's certificate",
     )
     tls_ca: Path | None = environ.var(
-        None, converter=optional_path, help="PEM file of the CA of the services called, else the system's"
+        None,
+        converter=optional_path,
+        help="PEM file of the CA that signed the certificates of called services; default: the system's CAs",
     )
 
 
 @environ.config(prefix=PREFIX, frozen=True)
 class Settings(Listening):
-    """What every service can be told."""
+    """Settings of every service."""
+
+    aliases: ClassVar[Mapping[str, str]] = {
+        "QUOTES_MOST_IN_HAND": "QUOTES_MAX_IN_FLIGHT",
+        "QUOTES_MOST_WAIT_SECONDS": "QUOTES_MAX_WAIT_SECONDS",
+        "QUOTES_LOG_MOST_BYTES": "QUOTES_LOG_MAX_BYTES",
+    }
 
     users_file: Path = environ.var(converter=Path, help="file of names and password hashes")
     allow_sample_credentials: bool = environ.var(
@@ -130,18 +141,20 @@ class Settings(Listening):
     stop_grace_seconds: float = environ.var(
         5.0,
         converter=number(0, 8),
-        help="how long to serve on after SIGTERM with readiness at 503, so that balancers notice",
+        help="how long to serve after SIGTERM with readiness at 503, so that load balancers notice",
     )
     max_in_flight: int = environ.var(
-        2_048, converter=whole(1, 1_000_000), help="requests in hand at once; more are answered 503"
+        2_048,
+        converter=whole(1, 1_000_000),
+        help="maximum number of requests in flight; further ones get 503",
     )
     max_wait_seconds: float = environ.var(
         0.5,
         converter=number(0.1, 60),
-        help="how long an answer may take under overload; what would take longer is then answered 503 at once",
+        help="maximum response time under overload; a request that would take longer gets 503 at once",
     )
     log_file: Path | None = environ.var(
-        None, converter=optional_path, help="file that stdout and stderr go to, rotated by size"
+        None, converter=optional_path, help="file to which stdout and stderr are written, rotated by size"
     )
     log_max_bytes: int = environ.var(
         67_108_864, converter=whole(65_536, 1 << 40), help="size at which the log file is rotated"
@@ -152,50 +165,73 @@ S = TypeVar("S", bound=Listening)
 
 
 def variables(settings: type[Listening]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
-    """Each environment variable of a settings class with its attrs field."""
+    """Return each environment variable of a settings class with its attrs field."""
     for field in attrs.fields(cast("type[attrs.AttrsInstance]", settings)):
         yield f"{PREFIX}_{field.name.upper()}", field
 
 
-def _with_files(
-    settings: type[Listening], environment: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """The environment with what files hold, and what was wrong with the files."""
-    known = dict(variables(settings))
-    filled, faults = dict(environment), []
-    for name in known:
-        file = environment.get(f"{name}_FILE")
-        if file is None or f"{name}_FILE" in known:
-            continue
-        if name in environment:
-            faults.append(f"{name} and {name}_FILE are both set")
-            continue
-        try:
-            filled[name] = Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(f"{name}_FILE cannot be read: {error}")
-    return filled, faults
+def old_names(settings: type[Listening]) -> dict[str, str]:
+    """Return the present name of each old name that a settings class and its bases list in ``aliases``."""
+    return {old: new for cls in settings.__mro__ for old, new in vars(cls).get("aliases", {}).items()}
+
+
+def deprecations(settings: type[Listening], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a warning for each environment variable that is set under its old name."""
+    return [
+        f"{old}{ending} is deprecated. Set {new}{ending} instead."
+        for old, new in old_names(settings).items()
+        for ending in ("", FILE_ENDING)
+        if f"{old}{ending}" in environment
+    ]
 
 
 def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
-    """The settings in the environment. Raises SettingsError that names every fault at once.
+    """Return the settings in the environment. Raises SettingsError that names every fault at once.
 
-    A setting may stand in a file that ``<variable>_FILE`` names, as secrets do in containers.
+    ``<variable>_FILE`` may name a file that holds the value, as secrets in containers do.
     """
-    environment, faults = _with_files(settings, environment)
+    aliases = old_names(settings)
+    values: dict[str, str] = {}
+    faults: list[str] = []
     for name, field in variables(settings):
-        if name in environment and field.converter is not None:
-            try:
-                field.converter(environment[name])  # type: ignore[operator]
-            except ValueError as error:
-                faults.append(f"{name} {error}")
+        names = [name, *(old for old, new in aliases.items() if new == name)]
+        sources = [
+            each + ending for each in names for ending in ("", FILE_ENDING) if each + ending in environment
+        ]
+        if not sources:
+            continue
+        values[name] = ""
+        if len(sources) > 1:
+            faults.append(f"{' and '.join(sources)} are both set: remove one of them")
+            continue
+        source = sources[0]
+        try:
+            values[name] = (
+                environment[source] if source in names else _file_content(Path(environment[source]))
+            )
+            if field.converter is not None:
+                field.converter(values[name])  # type: ignore[operator]
+        except ValueError as error:
+            faults.append(f"{source} {error}")
     try:
-        result = environ.to_config(settings, environment)
+        result = environ.to_config(settings, values)
     except environ.MissingEnvValueError as error:
         faults += [f"{name} is not set" for name in sorted(error.args)]
     except ValueError as error:
-        if not faults:  # what is wrong with two settings together has no converter of its own
+        if not faults:  # two settings that do not fit together: no single converter finds that
             faults.append(str(error))
     if faults:
         raise SettingsError("; ".join(faults))
     return result
+
+
+def _file_content(path: Path) -> str:
+    """Return the text of a file without byte-order mark and surrounding white space. Raises ValueError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.isprintable():
+            raise ValueError(f"names {path}, whose line {number} holds a control or invisible character")
+    return text

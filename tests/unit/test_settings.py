@@ -13,8 +13,10 @@ from chassis.settings import (
     SettingsError,
     base_url,
     base_urls,
+    deprecations,
     load,
     number,
+    old_names,
     one_of,
     variables,
     whole,
@@ -61,9 +63,77 @@ def test_each_service_has_its_port_on_loopback_alone(settings, port):
 
 @pytest.mark.parametrize("settings", PORTS)
 def test_every_variable_has_a_help_text(settings):
-    for name, field in variables(settings):
+    names = dict(variables(settings))
+    for name, field in names.items():
         assert name.startswith("QUOTES_")
+        assert f"{name}_FILE" not in names
         assert field.metadata["environ_config"].help
+
+
+@pytest.mark.parametrize("settings", PORTS)
+def test_an_old_name_stands_for_a_present_one(settings):
+    names = dict(variables(settings))
+    for old, new in old_names(settings).items():
+        assert old not in names
+        assert new in names
+
+
+def test_a_variable_is_read_under_its_old_name_with_a_warning(tmp_path):
+    file = tmp_path / "bytes"
+    file.write_text("70000\n")
+    environment = {
+        "QUOTES_USERS_FILE": "users",
+        "QUOTES_MOST_IN_HAND": "7",
+        "QUOTES_LOG_MOST_BYTES_FILE": str(file),
+    }
+
+    loaded = load(Settings, environment)
+
+    assert (7, 70_000) == (loaded.max_in_flight, loaded.log_max_bytes)
+    assert [
+        "QUOTES_MOST_IN_HAND is deprecated. Set QUOTES_MAX_IN_FLIGHT instead.",
+        "QUOTES_LOG_MOST_BYTES_FILE is deprecated. Set QUOTES_LOG_MAX_BYTES_FILE instead.",
+    ] == deprecations(Settings, environment)
+
+
+@pytest.mark.parametrize("ending", ["", "_FILE"])
+@pytest.mark.parametrize("other_ending", ["", "_FILE"])
+def test_a_variable_set_under_both_names_is_an_error(ending, other_ending):
+    old, new = f"QUOTES_MOST_IN_HAND{ending}", f"QUOTES_MAX_IN_FLIGHT{other_ending}"
+
+    with pytest.raises(SettingsError, match=f"^{new} and {old} are both set: remove one of them$"):
+        load(Settings, {"QUOTES_USERS_FILE": "users", old: "7", new: "7"})
+
+
+def test_a_fault_names_the_variable_as_it_is_set():
+    with pytest.raises(SettingsError, match=r"^QUOTES_MOST_IN_HAND must be from 1 to 1000000$"):
+        load(Settings, {"QUOTES_USERS_FILE": "users", "QUOTES_MOST_IN_HAND": "0"})
+
+
+@pytest.mark.parametrize("content", ["7", "\ufeff7\n", " 7\r\n"])
+def test_a_value_in_a_file_has_no_byte_order_mark_and_no_surrounding_space(tmp_path, content):
+    file = tmp_path / "value"
+    file.write_text(content, encoding="utf-8")
+
+    assert (
+        7 == load(Settings, {"QUOTES_USERS_FILE": "u", "QUOTES_MAX_IN_FLIGHT_FILE": str(file)}).max_in_flight
+    )
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f", "\u200b", "\ufeff", "\x85"])
+def test_a_value_in_a_file_holds_no_control_or_invisible_character(tmp_path, character):
+    file = tmp_path / "value"
+    file.write_text(f"user{character}s", encoding="utf-8")
+
+    with pytest.raises(
+        SettingsError, match=f"names {file}, whose line 1 holds a control or invisible character"
+    ):
+        load(Settings, {"QUOTES_USERS_FILE_FILE": str(file)})
+
+
+def test_a_file_that_cannot_be_read_is_the_only_fault(tmp_path):
+    with pytest.raises(SettingsError, match=r"^QUOTES_USERS_FILE_FILE cannot be read: [^;]*$"):
+        load(Settings, {"QUOTES_USERS_FILE_FILE": str(tmp_path / "missing")})
 
 
 def test_what_is_missing_and_what_is_wrong_is_said_at_once():
