@@ -7,12 +7,12 @@ compares it with what it wanted itself. One item's bad data fails alone.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from chassis.batching import Coalescer, Item, Items
+from chassis.batching import Batcher, FutureItem, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
 from dfsp_api.repository import NewQuote, Payment, Repository
@@ -40,13 +40,15 @@ class Together:
         self._database = database
         # who waits for a connection waits here, so that nothing is begun for those who have waited too long
         self._connections = asyncio.Semaphore(connections)
-        self._reserve = self._coalescer(quotes.reserve, _uuid)
-        self._execute = self._coalescer(quotes.execute, _uuid)
-        self._find = self._coalescer(quotes.find, lambda uuid: uuid)
+        self._reserve = self._batcher(quotes.reserve, _uuid)
+        self._execute = self._batcher(quotes.execute, _uuid)
+        self._find = self._batcher(quotes.find, lambda uuid: uuid)
 
     async def reserve(self, new: NewQuote, deadline: float) -> Quote | None:
         """The quote under ``new.uuid``, new or old; committed. Begun before ``deadline`` or never."""
-        return await self._reserve.ask(new, deadline)
+        item: FutureItem[Any, Quote | None] = FutureItem(new, deadline)
+        self._reserve.add(item)
+        return await item.result
 
     def start_reserving(self, item: Item[NewQuote, Quote | None]) -> None:
         """Likewise for an item, which gets its quote."""
@@ -58,20 +60,24 @@ class Together:
 
     async def execute(self, payment: Payment, deadline: float) -> Quote | None:
         """The quote under ``payment.uuid``, executed if it may be."""
-        return await self._execute.ask(payment, deadline)
+        item: FutureItem[Any, Quote | None] = FutureItem(payment, deadline)
+        self._execute.add(item)
+        return await item.result
 
     async def find(self, uuid: UUID, deadline: float) -> Quote | None:
-        return await self._find.ask(uuid, deadline)
+        item: FutureItem[Any, Quote | None] = FutureItem(uuid, deadline)
+        self._find.add(item)
+        return await item.result
 
     async def close(self) -> None:
-        for coalescer in (self._reserve, self._execute, self._find):
-            await coalescer.close()
+        for batcher in (self._reserve, self._execute, self._find):
+            await batcher.close()
 
-    def _coalescer(
+    def _batcher(
         self,
         statement: Callable[[Sequence[V]], Awaitable[Mapping[UUID, Quote]]],
         uuid_of: Callable[[V], UUID],
-    ) -> Coalescer[V, Quote | None]:
+    ) -> Batcher[V, Quote | None]:
         async def run(items: Items[V, Quote | None]) -> None:
             quotes = await statement([item.value for item in items])
             for item in items:
@@ -92,7 +98,7 @@ class Together:
                         if item.is_wanted(time.monotonic()):
                             await _alone(run, item)
 
-        return Coalescer(send_many, max_open=MAX_OPEN)
+        return Batcher(send_many, max_in_flight=MAX_OPEN)
 
 
 async def _alone(run: Callable[[Items[V, R]], Awaitable[None]], item: Item[V, R]) -> None:

@@ -1,44 +1,46 @@
 """Many waiting items, few round trips.
 
-An item that comes when fewer than ``window`` round trips are under way leaves at once, with what came in the same
-turn of the event loop and in the turns right after it. Items that come while the window is full wait, and leave
-together when a slot is free. There is no timer to wait for company: an idle chain adds no delay, and a busy one makes
-its batches as large as its load.
+An item that arrives while fewer than `window` batches hold a slot leaves at once, together with the items that arrive
+in the same event loop iteration and in the iterations right after it. Items that arrive while every slot is taken
+wait, and leave together when a slot is free. No timer waits for company: an idle service adds no delay, and a busy one
+makes its batches as large as its load.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from chassis.errors import UnavailableError, UpstreamTimeoutError
 
 WINDOW: Final = 4
 MAX_ITEMS: Final = 64
-CROWD: Final = 256
 MAX_WAITING: Final = 4_096
-MAX_OPEN: Final = 256
+MAX_IN_FLIGHT: Final = 256
+BACKLOG: Final = 256
+"""Waiting items from which the window is twice as wide."""
 RELEASE_SECONDS: Final = 0.05
-"""A slot is free again at the first answer of its round trip, or after this: one slow item in 500 that held its
-slot to the end cut 4,888/s to 1,985/s (measured on a prototype)."""
+"""A slot is free again at the first result of its batch, or after this time: one item of 1 s in 500 that held its slot
+to the end cut 4,888 requests/s to 1,985 (measured on a prototype)."""
 
 V = TypeVar("V")
 R = TypeVar("R")
 
 
 class Item(Generic[V, R]):
-    """One value that waits for its result; the first end that it is given counts."""
+    """One value that waits for its result. Only the first `settle` or `fail` counts."""
 
     __slots__ = ("deadline", "value")
 
     def __init__(self, value: V, deadline: float) -> None:
+        """`deadline` is a time on the monotonic clock."""
         self.value = value
         self.deadline = deadline
 
     @property
     def is_settled(self) -> bool:
-        """Answered, or nobody waits any more."""
+        """Whether the item has its result, or nothing waits for it any more."""
         raise NotImplementedError
 
     def settle(self, result: R) -> None:
@@ -48,18 +50,18 @@ class Item(Generic[V, R]):
         raise NotImplementedError
 
     def is_wanted(self, now: float) -> bool:
-        """Whether somebody waits for it who has time; one whose time has ended is told so."""
+        """Whether to send the item. An item whose deadline has passed fails here."""
         if self.deadline <= now:
             self.fail(UpstreamTimeoutError())
         return not self.is_settled
 
 
-class Awaited(Item[V, R]):
-    """One whose result is a future."""
+class FutureItem(Item[V, R]):
+    """An item for a coroutine: `await item.result`."""
 
     __slots__ = ("result",)
 
-    def __init__(self, value: V, deadline: float) -> None:
+    def __init__(self, value: V, deadline: float = float("inf")) -> None:
         super().__init__(value, deadline)
         self.result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
@@ -77,145 +79,156 @@ class Awaited(Item[V, R]):
 
 
 Items = list[Item[V, R]]
+Send = Callable[[Items[V, R], Callable[[], None]], Awaitable[None]]
+"""Settles each of its items, and may call the function it gets with them to free its slot before it returns.
+
+An exception fails the items that have no result yet.
+"""
 
 
-class Coalescer(Generic[V, R]):
-    """Sends values in as few round trips as their number asks for; each gets its own result or error."""
+class Batcher(Generic[V, R]):
+    """Sends items in as few batches as their number needs; each item gets its own result or error."""
 
     def __init__(
         self,
-        send_many: "Callable[[Items[V, R], Callable[[], None]], Awaitable[None]]",
+        send: Send[V, R],
         *,
         window: int = WINDOW,
-        most: int = MAX_ITEMS,
-        max_open: int = MAX_OPEN,
+        max_items: int = MAX_ITEMS,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        key: Callable[[V], Hashable] | None = None,
+        linger_seconds: float = 0.0,
     ) -> None:
-        """``send_many`` settles each of its items, and calls what it was given with them at the first answer.
+        """Limits: `max_items` in one batch, `max_in_flight` batches at once, with or without a slot.
 
-        What it raises fails the items that it has not settled. ``most`` is how many it gets at once, and
-        ``max_open`` how many round trips there are at once at most, those included whose slot is free again.
+        Items of which `key` returns the same value leave in their order and are never in two batches in flight. An
+        item that may linger waits up to `linger_seconds` for an item that may not.
         """
-        self._send_many = send_many
+        self.max_items = max_items
+        self._send = send
         self._window = window
-        self.most = most
-        self._max_open = max_open
+        self._max_in_flight = max_in_flight
+        self._key = key
+        self._linger_seconds = linger_seconds
         self._waiting: deque[Item[V, R]] = deque()
         self._slots_taken = 0
+        self._in_flight: dict[asyncio.Task[None], frozenset[Hashable]] = {}
+        self._is_due = False
         self._is_starting = False
-        self._open: set[asyncio.Task[None]] = set()
+        self._linger: asyncio.TimerHandle | None = None
 
-    def ask(self, value: V, deadline: float) -> asyncio.Future[R]:
-        """The result of one value, to be awaited. Raises what `send_many` failed the item with, and as `add`."""
-        item: Awaited[V, R] = Awaited(value, deadline)
-        self.add(item)
-        return item.result
+    def add(self, item: Item[V, R], *, may_linger: bool = False) -> None:
+        """Take an item. One that has not left by its deadline fails and never leaves.
 
-    def add(self, item: Item[V, R]) -> None:
-        """Takes an item; what has not left by its deadline, on the monotonic clock, never does.
-
-        Raises UnavailableError where too many wait already.
+        Raises UnavailableError when too many items wait.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise UnavailableError(cause=f"{MAX_WAITING} wait already")
+            raise UnavailableError(cause=f"{MAX_WAITING} items wait for a batch already")
         self._waiting.append(item)
+        if may_linger and not self._is_due:
+            if self._linger is None:
+                self._linger = asyncio.get_running_loop().call_later(self._linger_seconds, self._end_linger)
+            return
+        self._is_due = True
         if not self._is_starting and self._has_slot:
             self._is_starting = True
             asyncio.get_running_loop().call_soon(self._start_when_quiet, len(self._waiting))
 
-    def _start_when_quiet(self, before: int) -> None:
-        """Starts once a turn of the loop has brought nothing more, or enough for a whole batch.
+    def _end_linger(self) -> None:
+        self._is_due = True
+        self._start_waiting()
 
-        A batch costs each hop as much as a dozen lines do, so what comes in a burst leaves together.
+    def _start_when_quiet(self, before: int) -> None:
+        """Start when an event loop iteration has brought no further item, or enough for a whole batch.
+
+        A batch costs each hop as much as a dozen items do, so items that arrive in a burst leave together.
         """
         waiting = len(self._waiting)
-        if before < waiting < self.most:
+        if before < waiting < self.max_items:
             asyncio.get_running_loop().call_soon(self._start_when_quiet, waiting)
         else:
             self._start_waiting()
 
     @property
     def _has_slot(self) -> bool:
-        return self._slots_taken < self._window + self._more_slots and len(self._open) < self._max_open
+        # under overload an event loop iteration takes long: with the plain window the next hop would run dry meanwhile
+        window = 2 * self._window if len(self._waiting) > BACKLOG else self._window
+        return self._slots_taken < window and len(self._in_flight) < self._max_in_flight
 
-    @property
-    def _more_slots(self) -> int:
-        """As many again where a crowd waits.
+    def _start_waiting(self) -> None:
+        self._is_starting = False
+        while self._is_due and self._waiting and self._has_slot and (batch := self._next_batch()):
+            task = asyncio.create_task(self._round_trip(batch, _Slot(self)))
+            keys = frozenset(self._key(item.value) for item in batch) if self._key else frozenset[Hashable]()
+            self._in_flight[task] = keys
+            task.add_done_callback(self._ended)
+        if not self._waiting:
+            self._is_due = False
+            if self._linger is not None:
+                self._linger.cancel()
+                self._linger = None
 
-        Under overload a turn of the loop takes long, and where no more than the window left in each, the next hop
-        would have nothing to do meanwhile.
-        """
-        return self._window if len(self._waiting) > CROWD else 0
+    def _next_batch(self) -> Items[V, R]:
+        batch: Items[V, R] = []
+        blocked: Items[V, R] = []
+        busy = frozenset[Hashable]().union(*self._in_flight.values()) if self._key else ()
+        now = time.monotonic()
+        while self._waiting and len(batch) < self.max_items:
+            item = self._waiting.popleft()
+            if not item.is_wanted(now):
+                continue
+            (blocked if busy and self._key and self._key(item.value) in busy else batch).append(item)
+        self._waiting.extendleft(reversed(blocked))
+        return batch
 
-    def _start(self, items: "Items[V, R]") -> None:
-        task = asyncio.create_task(self._round_trip(items, _Slot(self)))
-        self._open.add(task)
-        task.add_done_callback(self._closed)
-
-    def _closed(self, task: "asyncio.Task[None]") -> None:
-        self._open.discard(task)
-        self._start_waiting()
-
-    async def _round_trip(self, items: "Items[V, R]", slot: "_Slot") -> None:
+    async def _round_trip(self, items: Items[V, R], slot: "_Slot") -> None:
         try:
-            await self._send_many(items, slot.release)
+            await self._send(items, slot.release)
         except Exception as error:  # noqa: BLE001 - each item's own caller gets it
             for item in items:
                 item.fail(error)
         finally:
             for item in items:
-                if not item.is_settled:  # nobody waits for ever, even where the process ends
-                    item.fail(UnavailableError(cause="it was left without a result"))
+                if not item.is_settled:  # every item gets an end, also when the process stops
+                    item.fail(UnavailableError(cause="the batch ended without a result for this item"))
             slot.release()
 
-    def release(self) -> None:
-        """One slot is free."""
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        del self._in_flight[task]
+        self._start_waiting()
+
+    def take_slot(self) -> None:
+        self._slots_taken += 1
+
+    def release_slot(self) -> None:
         self._slots_taken -= 1
         self._start_waiting()
 
-    def _start_waiting(self) -> None:
-        self._is_starting = False
-        while self._waiting and self._has_slot:
-            batch = self._next_batch()
-            if batch:
-                self._start(batch)
-
-    def take(self) -> None:
-        self._slots_taken += 1
-
-    def _next_batch(self) -> "Items[V, R]":
-        batch: Items[V, R] = []
-        now = time.monotonic()
-        while self._waiting and len(batch) < self.most:
-            item = self._waiting.popleft()
-            if item.is_wanted(now):
-                batch.append(item)
-        return batch
-
     async def close(self) -> None:
-        """Ends the round trips under way, and what waits for one."""
+        """Cancel the batches in flight and fail the waiting items."""
         while self._waiting:
-            self._waiting.popleft().fail(UnavailableError(cause="the service stops"))
-        await asyncio.sleep(0)  # a round trip that never began would settle nothing
-        for task in self._open:
+            self._waiting.popleft().fail(UnavailableError(cause="the service is shutting down"))
+        await asyncio.sleep(0)  # a batch that has not begun would settle nothing
+        tasks = list(self._in_flight)
+        for task in tasks:
             task.cancel()
-        if self._open:
-            await asyncio.wait(self._open)
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 class _Slot:
-    """One of the window's; free again once, whoever says so first."""
+    """One slot of the window; the first `release` counts."""
 
-    __slots__ = ("_coalescer", "_timer")
+    __slots__ = ("_batcher", "_timer")
 
-    def __init__(self, coalescer: Coalescer[V, R]) -> None:
-        self._coalescer = coalescer
-        coalescer.take()
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            RELEASE_SECONDS, self.release
-        )
+    def __init__(self, batcher: Batcher[V, R]) -> None:
+        self._batcher = batcher
+        batcher.take_slot()
+        loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = loop.call_later(RELEASE_SECONDS, self.release)
 
     def release(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._coalescer.release()
+            self._batcher.release_slot()

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from chassis.batching import MAX_WAITING, Coalescer, Item, Items
+from chassis.batching import MAX_WAITING, Batcher, FutureItem, Item, Items
 from chassis.content import MAX_BODY_BYTES, is_of_type
 from chassis.http.pool import NoAnswerError, Outbound, Received, Whole
 from chassis.messages import JSON, Headers
@@ -110,22 +110,24 @@ class _Peer:
         self._base = base
         self._max_lines = max_lines
         self._announced = 0
-        self._coalescer: Coalescer[Outgoing, Received] = Coalescer(self._send_many)
+        self._batcher: Batcher[Outgoing, Received] = Batcher(self._send_many)
 
     def ask(self, outgoing: Outgoing) -> Awaitable[Received]:
         if not self._announced:
             return self._alone(outgoing)
-        return self._coalescer.ask(outgoing, outgoing.deadline)
+        item: FutureItem[Outgoing, Received] = FutureItem(outgoing, outgoing.deadline)
+        self._batcher.add(item)
+        return item.result
 
     @property
     def takes_batches(self) -> bool:
         return self._announced > 0
 
     def add(self, item: "Waiting") -> None:
-        self._coalescer.add(item)
+        self._batcher.add(item)
 
     async def close(self) -> None:
-        await self._coalescer.close()
+        await self._batcher.close()
 
     def _heed(self, headers: Headers) -> None:
         """Takes notice of what a reply says of batches."""
@@ -133,7 +135,7 @@ class _Peer:
         announced = int(said) if said.isascii() and said.isdigit() and len(said) < 6 else 0  # noqa: PLR2004
         self._announced = min(announced, self._max_lines)
         # what waits for a peer that takes none any more leaves at once, each alone
-        self._coalescer.most = self._announced or MAX_WAITING
+        self._batcher.max_items = self._announced or MAX_WAITING
 
     async def _alone(self, outgoing: Outgoing) -> Received:
         headers = {hdrs.ACCEPT: JSON, **outgoing.headers(time.monotonic())}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis import batching
-from chassis.batching import Coalescer, Items
+from chassis.batching import Batcher, FutureItem, Items
 from chassis.errors import UnavailableError, UpstreamTimeoutError
 
 FOR_EVER = time.monotonic() + 3_600
@@ -23,6 +23,12 @@ def _no_clock():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "RELEASE_SECONDS", 3_600)
         yield
+
+
+def result_of(batcher, value, deadline):
+    item = FutureItem(value, deadline)
+    batcher.add(item)
+    return item.result
 
 
 @dataclass
@@ -95,12 +101,12 @@ ARRIVALS = st.lists(
 )
 async def test_every_item_has_its_own_end(window, most, max_open, turns, releases, faults, arrivals):
     trips = Trips(window, most, max_open, turns, releases, faults)
-    coalescer = Coalescer(trips.send_many, window=window, most=most, max_open=max_open)
+    batcher = Batcher(trips.send_many, window=window, max_items=most, max_in_flight=max_open)
     asked: list[asyncio.Future[str]] = []
     for number, (pause, what) in enumerate(arrivals):
         for _ in range(pause):
             await asyncio.sleep(0)
-        result = coalescer.ask(number, 0.0 if what == "late" else FOR_EVER)
+        result = result_of(batcher, number, 0.0 if what == "late" else FOR_EVER)
         asked.append(result)
         if what == "leaves":
             result.cancel()
@@ -123,7 +129,7 @@ async def test_every_item_has_its_own_end(window, most, max_open, turns, release
     assert not {number for number, (_, what) in enumerate(arrivals) if what != "waits"} & set(order)
     if set(faults) == {"well"}:
         assert [] == [each for each in results if isinstance(each, OSError | UnavailableError)]
-    await coalescer.close()
+    await batcher.close()
     assert 0 == trips.open
 
 
@@ -131,8 +137,8 @@ async def test_every_item_has_its_own_end(window, most, max_open, turns, release
 @given(st.integers(1, 40), st.integers(1, 8))
 async def test_what_comes_in_one_turn_leaves_together(number, most):
     trips = Trips(1, most, 1, [1], [False], ["well"])
-    coalescer = Coalescer(trips.send_many, window=1, most=most, max_open=1)
-    await asyncio.gather(*(coalescer.ask(each, FOR_EVER) for each in range(number)))
+    batcher = Batcher(trips.send_many, window=1, max_items=most, max_in_flight=1)
+    await asyncio.gather(*(result_of(batcher, each, FOR_EVER) for each in range(number)))
 
     assert [most] * (number // most) + [number % most] * (number % most > 0) == [
         len(each) for each in trips.sent
@@ -141,8 +147,8 @@ async def test_what_comes_in_one_turn_leaves_together(number, most):
 
 async def test_one_that_comes_when_nothing_is_under_way_leaves_in_the_next_turn():
     trips = Trips(2, 64, 4, [0], [False], ["well"])
-    coalescer = Coalescer(trips.send_many)
-    result = coalescer.ask(1, FOR_EVER)
+    batcher = Batcher(trips.send_many)
+    result = result_of(batcher, 1, FOR_EVER)
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -162,9 +168,9 @@ async def test_a_slot_is_free_again_after_a_while_though_nobody_has_answered(mon
         for item in items:
             item.settle("done")
 
-    coalescer = Coalescer(send_many, window=2, most=1)
-    slow = [coalescer.ask(each, FOR_EVER) for each in range(2)]
-    await asyncio.wait_for(coalescer.ask(2, FOR_EVER), 5)
+    batcher = Batcher(send_many, window=2, max_items=1)
+    slow = [result_of(batcher, each, FOR_EVER) for each in range(2)]
+    await asyncio.wait_for(result_of(batcher, 2, FOR_EVER), 5)
 
     assert [0, 1, 2] == sent
     never.set()
@@ -182,8 +188,8 @@ async def test_no_more_round_trips_are_open_than_may_be_though_their_slots_are_f
         for item in items:
             item.settle("done")
 
-    coalescer = Coalescer(send_many, window=2, most=1, max_open=5)
-    results = [coalescer.ask(each, FOR_EVER) for each in range(9)]
+    batcher = Batcher(send_many, window=2, max_items=1, max_in_flight=5)
+    results = [result_of(batcher, each, FOR_EVER) for each in range(9)]
     for _ in range(TURNS):
         await asyncio.sleep(0)
     assert [0, 1, 2, 3, 4] == sent
@@ -202,8 +208,8 @@ async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
         for item in items:
             item.settle("done")
 
-    coalescer = Coalescer(send_many, window=2, most=10)
-    results = [coalescer.ask(each, FOR_EVER) for each in range(batching.CROWD + 30)]
+    batcher = Batcher(send_many, window=2, max_items=10)
+    results = [result_of(batcher, each, FOR_EVER) for each in range(batching.BACKLOG + 30)]
     for _ in range(TURNS):
         await asyncio.sleep(0)
     assert [10] * 3 == sent
@@ -215,12 +221,12 @@ async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
 async def test_too_many_that_wait_are_refused_and_the_others_are_not(monkeypatch):
     monkeypatch.setattr(batching, "MAX_WAITING", 3)
     trips = Trips(1, 10, 1, [5], [False], ["well"])
-    coalescer = Coalescer(trips.send_many, window=1, most=10, max_open=1)
-    first = coalescer.ask(0, FOR_EVER)
+    batcher = Batcher(trips.send_many, window=1, max_items=10, max_in_flight=1)
+    first = result_of(batcher, 0, FOR_EVER)
     await asyncio.sleep(0)
-    others = [coalescer.ask(each, FOR_EVER) for each in range(1, 4)]
+    others = [result_of(batcher, each, FOR_EVER) for each in range(1, 4)]
     with pytest.raises(UnavailableError):
-        coalescer.ask(4, FOR_EVER)
+        result_of(batcher, 4, FOR_EVER)
 
     assert ["result of 0", "result of 1", "result of 2", "result of 3"] == await asyncio.gather(
         first, *others
@@ -236,11 +242,11 @@ async def test_at_the_end_nobody_is_left_waiting():
         sent.append(len(items))
         await never.wait()
 
-    coalescer = Coalescer(send_many, window=1, most=1)
-    results = [coalescer.ask(each, FOR_EVER) for each in range(4)]
+    batcher = Batcher(send_many, window=1, max_items=1)
+    results = [result_of(batcher, each, FOR_EVER) for each in range(4)]
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await coalescer.close()
+        await batcher.close()
         ends = await asyncio.gather(*results, return_exceptions=True)
 
     assert [UnavailableError] * 4 == [type(end) for end in ends]
