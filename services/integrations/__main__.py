@@ -8,9 +8,9 @@ from chassis.run import run
 def main() -> int:
     """The kit loads its own modules alone: whoever checks a webhook needs no database."""
     if sys.argv[1:2] == ["check"]:
-        from integrations import check
+        from integrations.conformance import command
 
-        return check.main(sys.argv[2:])
+        return command.main(sys.argv[2:])
     from integrations.app import IntegrationsSettings, create_app
 
     return run(IntegrationsSettings, create_app)

@@ -20,26 +20,28 @@ from chassis.database import Database
 from chassis.errors import QuotingError
 from chassis.settings import Secret, Settings, number, optional_path, whole, yes_or_no
 from chassis.telemetry import Telemetry
-from integrations import guard, page, vault
-from integrations.api import Engine, Partners, Users
-from integrations.delivery import Deliverer
-from integrations.destinations import Destinations
-from integrations.documents import openapi
-from integrations.guard import Guard
-from integrations.health import Health
-from integrations.lanes import LOCK, MIGRATIONS, Lanes
-from integrations.limits import Limit
-from integrations.listening import Listener
-from integrations.metrics import Metrics
-from integrations.notices import CHANNEL, TOLD
-from integrations.notifications import Notifications
+from integrations import encryption
+from integrations.api.handlers import EngineApi, PartnerApi, UserApi
+from integrations.api.openapi import openapi
+from integrations.api.rate_limit import RateLimit
+from integrations.delivery.circuit_breaker import CircuitBreaker
+from integrations.delivery.dispatcher import Dispatcher
+from integrations.delivery.endpoint_cache import EndpointCache
+from integrations.delivery.metrics import DeliveryMetrics
+from integrations.delivery.outbox import READY
+from integrations.delivery.pg_notify import PgNotifyListener
+from integrations.delivery.queue import LOCK, MIGRATIONS, LaneQueue
+from integrations.encryption import Encryption
+from integrations.notification_texts import CHANNEL, TOLD
+from integrations.notifications import NotificationFeed
 from integrations.operations import Operations
-from integrations.outbox import READY
+from integrations.page import views
+from integrations.page.form_tokens import FormTokens
 from integrations.retention import sweep
-from integrations.sender import Sender
-from integrations.signals import Signals
-from integrations.tokens import Tokens
-from integrations.vault import Vault
+from integrations.signals import SignalPublisher
+from integrations.webhook import ssrf_guard
+from integrations.webhook.client import WebhookClient
+from integrations.webhook.ssrf_guard import SsrfGuard
 
 NAME: Final = "integrations"
 RETENTION_SECONDS: Final = 60.0
@@ -57,16 +59,16 @@ class IntegrationsSettings(Settings):
         16, converter=whole(2, 1_000), help="connections to Postgres at most"
     )
     encryption_keys: tuple[Secret, ...] = environ.var(
-        converter=vault.keys,
+        converter=encryption.keys,
         help="Fernet keys for header values and secrets, separated by commas; the first encrypts, all decrypt",
     )
     engine: str = environ.var("engine", help="user who gives strategies and their signals")
     allow_http: bool = environ.var(
         default=False, converter=yes_or_no, help="webhooks may be http, not https alone"
     )
-    allow_networks: tuple[guard.Network, ...] = environ.var(
+    allow_networks: tuple[ssrf_guard.Network, ...] = environ.var(
         (),
-        converter=guard.networks,
+        converter=ssrf_guard.networks,
         help="networks, such as 127.0.0.0/8, that webhooks may be in although they are not public",
     )
     webhook_ca: Path | None = environ.var(
@@ -91,53 +93,61 @@ class IntegrationsSettings(Settings):
 
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
-NOTIFICATIONS: Final = web.AppKey("notifications", Notifications)
-DELIVERER: Final = web.AppKey("deliverer", Deliverer)
-SENDER: Final = web.AppKey("sender", Sender)
+NOTIFICATIONS: Final = web.AppKey("notifications", NotificationFeed)
+DISPATCHER: Final = web.AppKey("deliverer", Dispatcher)
+WEBHOOK_CLIENT: Final = web.AppKey("sender", WebhookClient)
 
 
 def create_app(settings: IntegrationsSettings) -> web.Application:
-    app = create_service(NAME, settings, middlewares=[page.guarded, own_pages_only], openapi=openapi(NAME))
+    app = create_service(NAME, settings, middlewares=[views.guarded, own_pages_only], openapi=openapi(NAME))
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK)
     service.checks.append(database.missing)
-    vault_ = Vault(settings.encryption_keys)
-    guard_ = Guard(settings.allow_networks, http=settings.allow_http)
-    app[SENDER] = Sender(guard_, settings.webhook_ca)
-    app[DELIVERER] = deliverer = _deliverer(settings, database, vault_, app[SENDER], service.telemetry)
+    vault_ = Encryption(settings.encryption_keys)
+    guard_ = SsrfGuard(settings.allow_networks, http=settings.allow_http)
+    app[WEBHOOK_CLIENT] = WebhookClient(guard_, settings.webhook_ca)
+    app[DISPATCHER] = deliverer = _deliverer(
+        settings, database, vault_, app[WEBHOOK_CLIENT], service.telemetry
+    )
     service.checks.append(deliverer.missing)
     app[OPERATIONS] = Operations(database, vault_, guard_, deliverer)
-    app[NOTIFICATIONS] = Notifications(database)
-    _add_routes(app, settings, Signals(database, deliverer))
-    app.add_routes(page.routes(app[OPERATIONS], app[NOTIFICATIONS], Tokens(settings.encryption_keys)))
+    app[NOTIFICATIONS] = NotificationFeed(database)
+    _add_routes(app, settings, SignalPublisher(database, deliverer))
+    app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], FormTokens(settings.encryption_keys)))
     app.cleanup_ctx.append(_running(settings, database))
     return app
 
 
 def _deliverer(
-    settings: IntegrationsSettings, database: Database, vault_: Vault, sender: Sender, telemetry: Telemetry
-) -> Deliverer:
+    settings: IntegrationsSettings,
+    database: Database,
+    vault_: Encryption,
+    sender: WebhookClient,
+    telemetry: Telemetry,
+) -> Dispatcher:
     def on_pause(id_: UUID) -> None:
         deliverer.changed(id_)
         deliverer.wake()
 
-    deliverer = Deliverer(
-        Lanes(database),
+    deliverer = Dispatcher(
+        LaneQueue(database),
         sender,
-        Destinations(database, vault_, telemetry.log.error),
-        Health(database, telemetry.log.error, on_pause),
+        EndpointCache(database, vault_, telemetry.log.error),
+        CircuitBreaker(database, telemetry.log.error, on_pause),
         telemetry,
-        Metrics(telemetry.registry),
+        DeliveryMetrics(telemetry.registry),
         settings.deliveries_at_once,
     )
     return deliverer
 
 
-def _add_routes(app: web.Application, settings: IntegrationsSettings, signals: Signals) -> None:
+def _add_routes(app: web.Application, settings: IntegrationsSettings, signals: SignalPublisher) -> None:
     operations = app[OPERATIONS]
-    partners = Partners(operations, Limit(settings.requests_per_address), Limit(settings.requests_per_email))
-    engine = Engine(signals, settings.engine)
-    users = Users(operations, app[NOTIFICATIONS])
+    partners = PartnerApi(
+        operations, RateLimit(settings.requests_per_address), RateLimit(settings.requests_per_email)
+    )
+    engine = EngineApi(signals, settings.engine)
+    users = UserApi(operations, app[NOTIFICATIONS])
     mine, one = "/v1/me", "/v1/me/integrations/{id}"
     switch = f"{mine}/strategies/{{strategyId}}/integrations/{{id}}"
     for method, path, handler in (
@@ -165,10 +175,10 @@ def _running(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
         log = app[SERVICE].telemetry.log
-        deliverer, notifications = app[DELIVERER], app[NOTIFICATIONS]
+        deliverer, notifications = app[DISPATCHER], app[NOTIFICATIONS]
         await database.open(lambda cause: log.error("database", cause=cause))
-        app[SENDER].open()
-        listener = Listener(
+        app[WEBHOOK_CLIENT].open()
+        listener = PgNotifyListener(
             settings.database_url, CHANNEL, _heard(deliverer, notifications), _gap(deliverer, notifications)
         )
         listener.open()
@@ -178,13 +188,13 @@ def _running(
         sweeping.cancel()
         await deliverer.close()
         await listener.close()
-        await app[SENDER].close()
+        await app[WEBHOOK_CLIENT].close()
         await database.close()
 
     return run
 
 
-def _heard(deliverer: Deliverer, notifications: Notifications) -> Callable[[str], None]:
+def _heard(deliverer: Dispatcher, notifications: NotificationFeed) -> Callable[[str], None]:
     def heard(word: str) -> None:
         if word == TOLD:
             notifications.pulse()
@@ -197,7 +207,7 @@ def _heard(deliverer: Deliverer, notifications: Notifications) -> Callable[[str]
     return heard
 
 
-def _gap(deliverer: Deliverer, notifications: Notifications) -> Callable[[], None]:
+def _gap(deliverer: Dispatcher, notifications: NotificationFeed) -> Callable[[], None]:
     def gap() -> None:
         deliverer.changed()
         deliverer.wake()

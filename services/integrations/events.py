@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from integrations.iso import iso
+from integrations.timestamps import iso
 
 HOURS: Final = 3_600.0
 CLOSE_EVERY_SECONDS: Final = 60.0
@@ -16,7 +16,7 @@ CLOSE_EVERY_SECONDS: Final = 60.0
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Type(StrEnum):
+class EventType(StrEnum):
     """The guide's eight event types."""
 
     INTEGRATION_APPROVED = "INTEGRATION_APPROVED"
@@ -29,14 +29,14 @@ class Type(StrEnum):
     SIGNAL_REOPEN = "SIGNAL_REOPEN"
 
 
-OPENING: Final = (Type.SIGNAL_OPEN, Type.SIGNAL_REOPEN)
-SIGNALS: Final = (*OPENING, Type.SIGNAL_CLOSE)
+OPENING: Final = (EventType.SIGNAL_OPEN, EventType.SIGNAL_REOPEN)
+SIGNALS: Final = (*OPENING, EventType.SIGNAL_CLOSE)
 
 # a late OPEN is a new and wrong trade; INTEGRATION_* live as long as their retries, and a little longer
 LIVES_SECONDS: Final[Mapping[str, float]] = {
-    **dict.fromkeys((str(each) for each in Type), 600.0),
+    **dict.fromkeys((str(each) for each in EventType), 600.0),
     **dict.fromkeys((str(each) for each in OPENING), 60.0),
-    **dict.fromkeys((str(each) for each in Type if each.startswith("INTEGRATION_")), 28 * HOURS),
+    **dict.fromkeys((str(each) for each in EventType if each.startswith("INTEGRATION_")), 28 * HOURS),
 }
 
 _SIGNAL_SECONDS: Final = (1.0, 3.0, 8.0, 20.0, 45.0)
@@ -59,32 +59,32 @@ def next_try(type_: str, since_first_seconds: float) -> float | None:
     return last + CLOSE_EVERY_SECONDS * ((since_first_seconds - last) // CLOSE_EVERY_SECONDS + 1)
 
 
-class Strategy(msgspec.Struct):
+class StrategyData(msgspec.Struct):
     """The guide's Strategy Event Data."""
 
     id: str
     name: str
 
 
-class Signal(msgspec.Struct):
+class SignalData(msgspec.Struct):
     """The guide's Signal Event Data. `quantity` is a JSON number as the engine wrote it."""
 
     direction: str
     ticker: str
     quantity: msgspec.Raw
-    strategy: Strategy
+    strategy: StrategyData
     proquantPositionId: str  # noqa: N815 - the guide's name
 
 
 def opposite(data: str) -> str:
     """A signal's data with the other direction: what a REOPEN closes."""
-    signal = msgspec.json.decode(data, type=Signal)
+    signal = msgspec.json.decode(data, type=SignalData)
     signal.direction = "SELL" if signal.direction == "BUY" else "BUY"
     return _encode(signal).decode()
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class CanonicalEvent:
     """The canonical form; `data` is JSON text, None where the guide's data is null."""
 
     id: str
@@ -98,7 +98,7 @@ class Webhook(msgspec.Struct, frozen=True):
     headers: dict[str, str]
 
 
-class Integration(msgspec.Struct, frozen=True):
+class IntegrationData(msgspec.Struct, frozen=True):
     """An integration as the guide's example event shows it."""
 
     name: str
@@ -107,14 +107,14 @@ class Integration(msgspec.Struct, frozen=True):
     webhook: Webhook
 
 
-class _V1(msgspec.Struct):
+class _V1Event(msgspec.Struct):
     timestamp: int
     type: str
-    integration: Integration
+    integration: IntegrationData
     data: msgspec.Raw
 
 
-class _Version(msgspec.Struct):
+class _RenderedVersion(msgspec.Struct):
     deprecation: str | None
     event: object
 
@@ -122,32 +122,34 @@ class _Version(msgspec.Struct):
 _NULL: Final = msgspec.Raw(b"null")
 
 
-def v1(event: Event, integration: Integration) -> object:
+def v1(event: CanonicalEvent, integration: IntegrationData) -> object:
     data = _NULL if event.data is None else msgspec.Raw(event.data.encode())
-    return _V1(event.timestamp_ms, event.type, integration, data)
+    return _V1Event(event.timestamp_ms, event.type, integration, data)
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class EventVersion:
     """A version format; with a deprecation date it is included until that date (guide, Versioning)."""
 
     name: str
     deprecation: datetime | None
-    render: Callable[[Event, Integration], object]
+    render: Callable[[CanonicalEvent, IntegrationData], object]
 
 
-VERSIONS: Final = (Version("v1", None, v1),)
+VERSIONS: Final = (EventVersion("v1", None, v1),)
 
 
 def _date(deprecation: datetime | None) -> str | None:
     return None if deprecation is None else iso(deprecation)
 
 
-def render(versions: Sequence[Version], event: Event, integration: Integration, now: datetime) -> bytes:
+def render(
+    versions: Sequence[EventVersion], event: CanonicalEvent, integration: IntegrationData, now: datetime
+) -> bytes:
     """A request's body: the event in every version that is included at `now`."""
     return _encode(
         {
-            each.name: _Version(_date(each.deprecation), each.render(event, integration))
+            each.name: _RenderedVersion(_date(each.deprecation), each.render(event, integration))
             for each in versions
             if each.deprecation is None or now < each.deprecation.astimezone(UTC)
         }

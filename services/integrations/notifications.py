@@ -9,7 +9,7 @@ import asyncpg
 
 from chassis.database import Database
 from chassis.errors import TooManyRequestsError
-from integrations.iso import iso
+from integrations.timestamps import iso
 
 MAX_AT_ONCE: Final = 100
 MAX_STREAMS: Final = 500
@@ -32,7 +32,7 @@ NEWEST: Final = "SELECT coalesce(max(id), 0) AS id FROM notification WHERE lower
 HasGone = Callable[[], bool]
 
 
-class Notifications:
+class NotificationFeed:
     """The table ``notification``, and who waits for more of it."""
 
     def __init__(self, database: Database) -> None:

@@ -11,13 +11,13 @@ import orjson
 
 from chassis.database import Connection, Database
 from chassis.errors import ConflictError, Fault, InvalidBodyError, NotFoundError, TooManyRequestsError
-from integrations import outbox
-from integrations.delivery import Deliverer
-from integrations.events import LIVES_SECONDS, SIGNALS, Strategy, Type
-from integrations.guard import Guard
-from integrations.iso import iso
-from integrations.notices import Notice, may_stay_open, tell
-from integrations.vault import Vault, new_secret
+from integrations.delivery import outbox
+from integrations.delivery.dispatcher import Dispatcher
+from integrations.encryption import Encryption, new_secret
+from integrations.events import LIVES_SECONDS, SIGNALS, EventType, StrategyData
+from integrations.notification_texts import Notification, may_stay_open, tell
+from integrations.timestamps import iso
+from integrations.webhook.ssrf_guard import SsrfGuard
 
 MAX_PENDING: Final = 20
 MAX_LIVE: Final = 100
@@ -112,7 +112,7 @@ FROM l WHERE id = $1
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedIntegration:
     """A new request, and the secret its events will be signed with, which is told this once."""
 
     id: UUID
@@ -138,11 +138,11 @@ class Operations:
     """
 
     database: Database
-    vault: Vault
-    guard: Guard
-    deliverer: Deliverer
+    vault: Encryption
+    guard: SsrfGuard
+    deliverer: Dispatcher
 
-    async def request(self, body: Mapping[str, Any]) -> Created:
+    async def request(self, body: Mapping[str, Any]) -> CreatedIntegration:
         """A partner's request, which the user has to approve (guide, Creating an Integration).
 
         Raises InvalidBodyError for a webhook that may not be, TooManyRequestsError where too many requests
@@ -152,7 +152,7 @@ class Operations:
         fault = self.guard.fault(url)
         if fault is not None:
             raise InvalidBodyError(faults=[Fault("webhook.url", fault, url)])
-        created = Created(uuid4(), new_secret())
+        created = CreatedIntegration(uuid4(), new_secret())
         email = body["userEmail"]
 
         async def work(connection: Connection) -> None:
@@ -208,7 +208,7 @@ class Operations:
             if await connection.fetchval(COUNT, user, LIVE) >= MAX_LIVE:
                 raise ConflictError(f"There are {MAX_LIVE} integrations already.")
             await _change(connection, user, id_, ("PENDING",), "APPROVED")
-            await outbox.append(connection, id_, Type.INTEGRATION_APPROVED)
+            await outbox.append(connection, id_, EventType.INTEGRATION_APPROVED)
 
         await self._change(id_, work)
 
@@ -217,7 +217,7 @@ class Operations:
 
         async def work(connection: Connection) -> None:
             await _change(connection, user, id_, ("PENDING",), "REJECTED")
-            await outbox.append(connection, id_, Type.INTEGRATION_REJECTED)
+            await outbox.append(connection, id_, EventType.INTEGRATION_REJECTED)
 
         await self._change(id_, work)
 
@@ -240,7 +240,7 @@ class Operations:
             open_ones = await outbox.end(connection, id_)
             if open_ones:
                 text = may_stay_open(row["name"], row["description"], open_ones)
-                await tell(connection, [Notice(id_, None, "Deleted", text)])
+                await tell(connection, [Notification(id_, None, "Deleted", text)])
 
         await self._change(id_, work)
 
@@ -378,11 +378,11 @@ async def _change(
     return row
 
 
-async def _strategy(connection: Connection, user: str, strategy_id: str) -> Strategy:
+async def _strategy(connection: Connection, user: str, strategy_id: str) -> StrategyData:
     row = await connection.fetchrow(STRATEGY, strategy_id, user)
     if row is None:
         raise NotFoundError("There is no such strategy.")
-    return Strategy(row["id"], row["name"])
+    return StrategyData(row["id"], row["name"])
 
 
 def _delivery(row: asyncpg.Record) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import msgspec
 
 from chassis.database import Connection, Database
 from chassis.errors import ConflictError, NotFoundError, QuotingError
-from integrations import outbox
-from integrations.batches import Batches
-from integrations.delivery import Deliverer
-from integrations.events import LIVES_SECONDS, Signal, Strategy
-from integrations.lanes import LEASE_SECONDS, Claimed, claimed, new_token, reads
+from integrations.delivery import outbox
+from integrations.delivery.batches import Batches
+from integrations.delivery.dispatcher import Dispatcher
+from integrations.delivery.queue import LEASE_SECONDS, ClaimedLane, claimed, new_token, reads
+from integrations.events import LIVES_SECONDS, SignalData, StrategyData
 
 MAX_SIGNALS: Final = 256
 
@@ -91,7 +91,7 @@ WHERE l.is_free ORDER BY l.id, e.seq
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class EngineSignal:
     """A signal as the engine gave it."""
 
     strategy_id: str
@@ -112,11 +112,11 @@ class Given:
         return hashlib.sha256("".join(f"{len(each)}:{each}" for each in parts).encode()).digest()
 
     def data(self, name: str) -> str:
-        signal = Signal(
+        signal = SignalData(
             self.direction,
             self.ticker,
             msgspec.Raw(self.quantity.encode()),
-            Strategy(self.strategy_id, name),
+            StrategyData(self.strategy_id, name),
             self.position_id,
         )
         return msgspec.json.encode(signal).decode()
@@ -126,8 +126,8 @@ def _canonical(quantity: str) -> str:
     return f"{Decimal(quantity).normalize():f}"
 
 
-def given(strategy_id: str, body: Mapping[str, Any]) -> Given:
-    return Given(
+def given(strategy_id: str, body: Mapping[str, Any]) -> EngineSignal:
+    return EngineSignal(
         strategy_id,
         body["signalId"],
         body["type"],
@@ -138,20 +138,20 @@ def given(strategy_id: str, body: Mapping[str, Any]) -> Given:
     )
 
 
-class Signals:
+class SignalPublisher:
     """Strategies and their signals."""
 
-    def __init__(self, database: Database, deliverer: Deliverer) -> None:
+    def __init__(self, database: Database, deliverer: Dispatcher) -> None:
         self._database = database
         self._deliverer = deliverer
-        self._batches: Batches[Given, int | QuotingError] = Batches(self._send, MAX_SIGNALS)
+        self._batches: Batches[EngineSignal, int | QuotingError] = Batches(self._send, MAX_SIGNALS)
 
     async def put_strategy(self, id_: str, name: str, user_email: str) -> None:
         """Makes a strategy, or renames it. Raises ConflictError where it is another user's."""
         if not await self._database.fetch(PUT, id_, name, user_email):
             raise ConflictError("The strategy is another user's.")
 
-    async def send(self, signal: Given) -> int:
+    async def send(self, signal: EngineSignal) -> int:
         """How many events it has become; the same again becomes none, and has the same answer.
 
         Raises NotFoundError for a strategy that is not known, ConflictError where the signalId is that of
@@ -162,11 +162,11 @@ class Signals:
             raise result
         return result
 
-    async def _send(self, signals: Sequence[Given]) -> list[int | QuotingError]:
+    async def _send(self, signals: Sequence[EngineSignal]) -> list[int | QuotingError]:
         has_room = self._deliverer.has_room
         before = self._deliverer.now()
 
-        async def work(connection: Connection) -> Sent:
+        async def work(connection: Connection) -> PublishedBatch:
             sent = await _send(connection, signals, self._deliverer.room_for)
             if not has_room:
                 await outbox.ready(connection)
@@ -183,20 +183,20 @@ class Signals:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PublishedBatch:
     """What became of a batch: the lanes that have got events, and those that were taken up, with their events."""
 
     results: list[int | QuotingError]
     lanes: int
-    taken: Sequence[Claimed]
+    taken: Sequence[ClaimedLane]
     rows: Sequence[asyncpg.Record]
 
 
 async def _send(
     connection: Connection,
-    signals: Sequence[Given],
+    signals: Sequence[EngineSignal],
     room_for: Callable[[Sequence[tuple[int, UUID]]], Sequence[int]],
-) -> Sent:
+) -> PublishedBatch:
     ids = list({each.strategy_id for each in signals})
     names = {row["id"]: row["name"] for row in await connection.fetch(NAMES, ids)}
     lanes: dict[str, list[tuple[int, UUID]]] = {each: [] for each in names}
@@ -237,10 +237,10 @@ async def _send(
             (row["strategy_id"], row["signal_id"]): (row["fingerprint"], row["events"]) for row in found
         }
     taken = {row["lane_id"]: claimed(row["lane_id"], token, row) for row in rows}
-    return Sent([_result(each, written) for each in signals], len(into), list(taken.values()), rows)
+    return PublishedBatch([_result(each, written) for each in signals], len(into), list(taken.values()), rows)
 
 
-def _result(signal: Given, written: Mapping[tuple[str, str], tuple[bytes, int]]) -> int | QuotingError:
+def _result(signal: EngineSignal, written: Mapping[tuple[str, str], tuple[bytes, int]]) -> int | QuotingError:
     if signal.key not in written:
         return NotFoundError("There is no such strategy.")
     fingerprint, events = written[signal.key]

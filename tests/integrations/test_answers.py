@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from integrations.answers import TYPES, Answer, Meaning, read, retry_after
+from integrations.webhook.webhook_response import TYPES, AttemptOutcome, WebhookResponse, read, retry_after
 from support.provider import Script, typed, until
 from support.serving import reply, stub
 from support.sockets import HANG, Reset, http, sockets
@@ -28,7 +28,7 @@ def test_all_four_requirements_make_a_typed_error_which_is_final(type_):
     """Guide: Here are the requirements for an error response to be correctly parsed by us..."""
     body = f'{{"type":"{type_}","message":"m"}}'.encode()
 
-    assert (Meaning.REFUSED, type_) == meaning(422, GOOD, body)
+    assert (AttemptOutcome.REFUSED, type_) == meaning(422, GOOD, body)
 
 
 def test_there_are_the_guides_nine_types():
@@ -48,12 +48,12 @@ def test_there_are_the_guides_nine_types():
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 410, 422, 429, 499, 500, 503, 599])
 def test_a_typed_error_is_one_whatever_the_status_from_400_on(status):
     """Guide: Status code must be >= 400."""
-    assert (Meaning.REFUSED, "MarketClosed") == meaning(status, GOOD, BODY)
+    assert (AttemptOutcome.REFUSED, "MarketClosed") == meaning(status, GOOD, BODY)
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"), [(200, Meaning.DELIVERED), (204, Meaning.DELIVERED), (299, Meaning.DELIVERED),
-                             (300, Meaning.FAILED), (302, Meaning.FAILED), (399, Meaning.FAILED)],
+    ("status", "expected"), [(200, AttemptOutcome.DELIVERED), (204, AttemptOutcome.DELIVERED), (299, AttemptOutcome.DELIVERED),
+                             (300, AttemptOutcome.FAILED), (302, AttemptOutcome.FAILED), (399, AttemptOutcome.FAILED)],
 )  # fmt: skip
 def test_below_400_nothing_is_a_typed_error(status, expected):
     assert expected == meaning(status, GOOD, BODY)[0]
@@ -70,7 +70,9 @@ def test_below_400_nothing_is_a_typed_error(status, expected):
 )
 def test_the_media_type_is_json_with_any_parameters(content_type):
     """Guide: Content type must be application/json."""
-    assert (Meaning.REFUSED, "MarketClosed") == meaning(422, {**GOOD, "Content-Type": content_type}, BODY)
+    assert (AttemptOutcome.REFUSED, "MarketClosed") == meaning(
+        422, {**GOOD, "Content-Type": content_type}, BODY
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_the_media_type_is_json_with_any_parameters(content_type):
 )
 def test_a_wrong_header_makes_it_generic(headers):
     """Guide: The response headers must include the header x-proquant-error: 1."""
-    assert (Meaning.FAILED, "Generic") == meaning(422, headers, BODY)
+    assert (AttemptOutcome.FAILED, "Generic") == meaning(422, headers, BODY)
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "x-proquant-error"])
@@ -106,7 +108,7 @@ def test_a_header_that_is_there_twice_makes_it_generic(name):
 def test_names_of_headers_have_no_case():
     headers = {"CONTENT-TYPE": "application/json", "X-ProQuant-Error": "1"}
 
-    assert (Meaning.REFUSED, "MarketClosed") == meaning(422, headers, BODY)
+    assert (AttemptOutcome.REFUSED, "MarketClosed") == meaning(422, headers, BODY)
 
 
 @pytest.mark.parametrize(
@@ -139,17 +141,17 @@ def test_names_of_headers_have_no_case():
 )
 def test_a_body_without_one_of_the_nine_exactly_makes_it_generic(body):
     """Guide: The response body must include a key type with one of the following values..."""
-    assert (Meaning.FAILED, "Generic") == meaning(422, GOOD, body)
+    assert (AttemptOutcome.FAILED, "Generic") == meaning(422, GOOD, body)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
 def test_what_may_get_better_without_a_type_is_tried_again(status):
-    assert (Meaning.RETRY, "Generic") == meaning(status, {}, b"")
+    assert (AttemptOutcome.RETRY, "Generic") == meaning(status, {}, b"")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 499])
 def test_another_error_without_a_type_is_final(status):
-    assert (Meaning.FAILED, "Generic") == meaning(status, {}, b"")
+    assert (AttemptOutcome.FAILED, "Generic") == meaning(status, {}, b"")
 
 
 @pytest.mark.parametrize(
@@ -339,8 +341,8 @@ async def test_a_typed_error_is_not_tried_again_whatever_its_status(provider, st
 
 
 def test_health_is_an_answer_that_was_understood():
-    assert Answer(Meaning.REFUSED, 422).is_healthy
-    assert not Answer(Meaning.FAILED, 404).is_healthy
+    assert WebhookResponse(AttemptOutcome.REFUSED, 422).is_healthy
+    assert not WebhookResponse(AttemptOutcome.FAILED, 404).is_healthy
 
 
 class raw_stub:  # noqa: N801 - used as a function

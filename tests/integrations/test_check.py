@@ -7,9 +7,9 @@ import sys
 import pytest
 from aiohttp import web
 
-from integrations.answers import TYPES
-from integrations.check import report
-from integrations.verdicts import Reply, Verdict, judge
+from integrations.conformance.command import report
+from integrations.conformance.findings import CheckedResponse, Verdict, judge
+from integrations.webhook.webhook_response import TYPES
 from support.provider import event, typed
 from support.serving import Seen, reply, stub
 
@@ -103,9 +103,9 @@ async def test_all_eight_types_are_sent_and_some_of_them_twice():
     sent = [event(seen)["type"] for seen in hook.seen if "v1" in seen.json]
     ids = [seen.headers["webhook-id"] for seen in hook.seen]
 
-    from integrations.events import Type
+    from integrations.events import EventType
 
-    assert set(Type) < set(sent)
+    assert set(EventType) < set(sent)
     assert 3 == len(ids) - len(set(ids))
 
 
@@ -152,7 +152,7 @@ async def test_a_wrong_receivers_faults_are_all_found():
 async def test_what_is_signed_can_be_verified():
     from standardwebhooks import Webhook
 
-    from integrations.vault import new_secret
+    from integrations.encryption import new_secret
 
     secret = new_secret()
     async with stub(Receiver()) as hook:
@@ -175,7 +175,7 @@ async def test_a_webhook_that_is_not_there_is_a_fault():
                                        ["http://x/", "--secret", "whsec_!"],
                                        ["http://x/", "--header", "Host: y"]])  # fmt: skip
 def test_arguments_that_make_no_sense_are_refused(arguments, capsys):
-    from integrations.check import main
+    from integrations.conformance.command import main
 
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -188,7 +188,7 @@ def test_a_typed_error_that_fits_is_in_order(type_):
     from multidict import CIMultiDict
 
     headers = CIMultiDict({"Content-Type": "application/json", "x-proquant-error": "1"})
-    found = judge("s", "c", Reply(422, headers, f'{{"type":"{type_}"}}'.encode()), wants=[type_])
+    found = judge("s", "c", CheckedResponse(422, headers, f'{{"type":"{type_}"}}'.encode()), wants=[type_])
 
     assert Verdict.OK is found.verdict
     assert "0 faults, 0 notes, 1 in order" in report([found])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.provider import OK, STRATEGY, Held, Script, event, typed, types, until
+from support.provider import OK, STRATEGY, HeldAnswer, Script, event, typed, types, until
 from support.serving import reply, stub
 
 
@@ -13,7 +13,7 @@ class Stop:
 
     def __init__(self, type_: str, then=None) -> None:
         self.type = type_
-        self.held = Held(then or reply(200))
+        self.held = HeldAnswer(then or reply(200))
         self.has_held = False
 
     async def __call__(self, seen):
@@ -155,7 +155,7 @@ async def test_deleting_tells_the_user_what_may_stay_open(provider, hook):
 
 async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
     """Its answer may still be a yes; what waits behind it will not be sent."""
-    held = Held()
+    held = HeldAnswer()
     async with stub(Script([OK, OK, held, OK])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.signal("OPEN", ticker="EURUSD")

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from integrations.guard import NOT_ALLOWED, Guard
+from integrations.webhook.ssrf_guard import NOT_ALLOWED, SsrfGuard
 from support.provider import REQUEST, until
 
 REFUSED_ADDRESSES = [
@@ -70,12 +70,12 @@ def info(address: str):
 @pytest.mark.parametrize("address", REFUSED_ADDRESSES)
 def test_no_socket_is_made_for_an_address_that_is_not_public(address):
     with pytest.raises(PermissionError):
-        Guard().socket(info(address))
+        SsrfGuard().socket(info(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
 def test_a_socket_is_made_for_a_public_address(address):
-    with Guard().socket(info(address)) as made:
+    with SsrfGuard().socket(info(address)) as made:
         assert socket.SOCK_STREAM == made.type
 
 
@@ -83,7 +83,7 @@ def test_a_socket_is_made_for_a_public_address(address):
 def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
     literal = f"[{address}]" if ":" in address else address
 
-    assert Guard().fault(f"https://{literal}/hook") == NOT_ALLOWED
+    assert SsrfGuard().fault(f"https://{literal}/hook") == NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
     ],
 )
 def test_a_url_that_is_not_plainly_an_https_url_is_refused(url):
-    assert Guard().fault(url) is not None
+    assert SsrfGuard().fault(url) is not None
 
 
 async def test_the_url_is_said_to_be_what_is_wrong(provider):
@@ -146,16 +146,16 @@ async def test_the_url_is_said_to_be_what_is_wrong(provider):
     ],
 )
 def test_an_https_url_of_a_public_place_is_taken(url):
-    assert Guard().fault(url) is None
+    assert SsrfGuard().fault(url) is None
 
 
 def test_http_and_private_networks_are_taken_by_configuration_alone():
-    allowing = Guard((ip_network("127.0.0.0/8"),), http=True)
+    allowing = SsrfGuard((ip_network("127.0.0.0/8"),), http=True)
 
     assert allowing.fault("http://127.0.0.1:8018/webhook/token") is None
     assert allowing.fault("http://10.0.0.1/") == NOT_ALLOWED
-    assert Guard((ip_network("fd00:1::/64"),)).fault("https://[fd00:1::5]/") is None
-    assert Guard((ip_network("fd00:1::/64"),)).fault("https://[fd00:2::5]/") == NOT_ALLOWED
+    assert SsrfGuard((ip_network("fd00:1::/64"),)).fault("https://[fd00:1::5]/") is None
+    assert SsrfGuard((ip_network("fd00:1::/64"),)).fault("https://[fd00:2::5]/") == NOT_ALLOWED
 
 
 async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start, hook, monkeypatch):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from integrations import events
-from integrations.answers import TYPES
-from integrations.events import Event, Integration, Type, Version, Webhook, render, v1
+from integrations.events import CanonicalEvent, EventType, EventVersion, IntegrationData, Webhook, render, v1
+from integrations.webhook.webhook_response import TYPES
 from support.provider import (
     CREATE,
     OTHER,
@@ -260,7 +260,7 @@ async def test_each_of_the_eight_types_is_sent_with_its_data_when_that_happens(p
         "SIGNAL_REOPEN": sell,
     }
     assert expected == data
-    assert set(Type) == set(expected)
+    assert set(EventType) == set(expected)
 
 
 async def test_after_disabling_no_signals_of_the_strategy_come_any_more(provider, hook):
@@ -342,10 +342,10 @@ async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type
 
 async def test_the_texts_of_all_types_differ(provider):
     """Guide: ...it would give clients a better overview of what happened..."""
-    from integrations.notices import text
+    from integrations.notification_texts import text
 
-    integration = Integration("n", "d", "i", Webhook("u", {}))
-    happened = Event("id", "SIGNAL_OPEN", 1, json.dumps(SIGNAL_DATA))
+    integration = IntegrationData("n", "d", "i", Webhook("u", {}))
+    happened = CanonicalEvent("id", "SIGNAL_OPEN", 1, json.dumps(SIGNAL_DATA))
     texts = {text(each, happened, integration) for each in [*TYPES, "Generic"]}
 
     assert len(TYPES) + 1 == len(texts)
@@ -389,9 +389,12 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
     Guide: ...support for old versions will be continued long enough to allow you to upgrade without rush.
     """
     date = datetime(2020, 1, 1, tzinfo=UTC)
-    versions = (Version("v1", date, v1), Version("v2", None, lambda happened, _: {"kind": happened.type}))
-    happened = Event("id", "INTEGRATION_APPROVED", 1549623690730, None)
-    integration = Integration("n", "d", "i", Webhook("u", {}))
+    versions = (
+        EventVersion("v1", date, v1),
+        EventVersion("v2", None, lambda happened, _: {"kind": happened.type}),
+    )
+    happened = CanonicalEvent("id", "INTEGRATION_APPROVED", 1549623690730, None)
+    integration = IntegrationData("n", "d", "i", Webhook("u", {}))
 
     before = json.loads(render(versions, happened, integration, datetime(2019, 12, 31, tzinfo=UTC)))
     from_then_on = json.loads(render(versions, happened, integration, date))
@@ -409,7 +412,7 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
 async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_version_away(provider):
     """Guide: ...from the specified date onwards, data for this version will no longer be included..."""
     date = datetime(2030, 1, 1, tzinfo=UTC)
-    provider.sender.versions = (Version("v1", date, v1), Version("v2", None, v1))
+    provider.sender.versions = (EventVersion("v1", date, v1), EventVersion("v2", None, v1))
     provider.sender.now = lambda: datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
     async with stub(Script([reply(500), reply(200)])) as hook:
         id_ = await provider.approved(hook.url)

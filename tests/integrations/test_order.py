@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from integrations import delivery, lanes
-from integrations.answers import Answer, Meaning
-from integrations.judging import judge
-from integrations.lanes import LEASE_SECONDS, Lanes, Report
-from support.provider import STRATEGY, Held, Script, event, types, until
+from integrations.delivery import dispatcher, queue
+from integrations.delivery.attempt_outcome import judge
+from integrations.delivery.queue import LEASE_SECONDS, LaneQueue, LaneReport
+from integrations.webhook.webhook_response import AttemptOutcome, WebhookResponse
+from support.provider import STRATEGY, HeldAnswer, Script, event, types, until
 from support.serving import reply, stub
 
 
@@ -34,15 +34,15 @@ async def read(worker, lane):
     return (await worker.read([(lane.id, lane.done)]))[lane.id]
 
 
-async def report(worker, idle, lane, queued, answer: Answer, *, is_given_up: bool = False):
+async def report(worker, idle, lane, queued, answer: WebhookResponse, *, is_given_up: bool = False):
     """What came of an attempt, told as a worker would."""
     to = (await idle.deliverer.destinations.of({lane.integration_id: 0}))[lane.integration_id].integration
     attempt = judge(lane, queued, to, answer, at="2026-11-21T00:00:00.000Z", seconds=0.01)
-    news = Report(lane, attempt, queued.place, queued.place, 0, is_low=True, is_given_up=is_given_up)
+    news = LaneReport(lane, attempt, queued.place, queued.place, 0, is_low=True, is_given_up=is_given_up)
     return (await worker.report([news]))[0]
 
 
-DELIVERED = Answer(Meaning.DELIVERED, 200)
+DELIVERED = WebhookResponse(AttemptOutcome.DELIVERED, 200)
 
 
 async def one_lane(idle, worker, signals: int):
@@ -97,7 +97,7 @@ async def test_a_stale_holders_failure_tells_nobody_and_delays_nobody(idle, work
     stale, before = await one_lane(idle, worker, 1)
     await idle.pass_time(LEASE_SECONDS + 1)
     await claim(worker)
-    await report(worker, idle, stale, before.events[0], Answer(Meaning.RETRY, 500, "Generic"))
+    await report(worker, idle, stale, before.events[0], WebhookResponse(AttemptOutcome.RETRY, 500, "Generic"))
 
     assert [] == await idle.notifications()
     assert await idle.sql.fetchval("SELECT is_held FROM lane WHERE id = $1", stale.id)
@@ -169,7 +169,7 @@ async def test_what_was_committed_but_not_answered_is_not_counted_twice(idle, wo
     """The server commits and goes away: the batch is told once more."""
     lane, found = await one_lane(idle, worker, 1)
     await report(worker, idle, lane, found.events[0], DELIVERED)
-    failed = Answer(Meaning.RETRY, 500, "Generic")
+    failed = WebhookResponse(AttemptOutcome.RETRY, 500, "Generic")
     first = await report(worker, idle, lane, found.events[1], failed)
     again = await report(worker, idle, lane, found.events[1], failed)
     row = await idle.sql.fetchrow(
@@ -191,7 +191,7 @@ async def test_a_lane_given_up_is_anybodys_at_once(idle, worker):
 
 
 async def test_a_lane_sends_its_next_event_only_after_the_answer_to_the_one_before(provider):
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as hook:
         await provider.enabled(hook.url)
         await held.arrived.wait()
@@ -206,7 +206,7 @@ async def test_a_lane_sends_its_next_event_only_after_the_answer_to_the_one_befo
 
 
 async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as dead:
         await provider.enabled(dead.url, "dead")
         await held.arrived.wait()
@@ -221,10 +221,10 @@ async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
 
 
 async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, monkeypatch):
-    monkeypatch.setattr(delivery, "MAX_PER_INTEGRATION", 2)
-    monkeypatch.setattr(delivery, "MAX_CLAIMED", 2)
+    monkeypatch.setattr(dispatcher, "MAX_PER_INTEGRATION", 2)
+    monkeypatch.setattr(dispatcher, "MAX_CLAIMED", 2)
     provider = await start(deliveries_at_once=8)
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as dead:
         id_ = await provider.approved(dead.url)
         for number in range(12):
@@ -245,7 +245,7 @@ async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook
     async def nothing(*_):
         return []
 
-    monkeypatch.setattr(lanes.Lanes, "claim", nothing)
+    monkeypatch.setattr(queue.LaneQueue, "claim", nothing)
     for number in range(3):
         await provider.signal(proquantPositionId=str(number))
     await provider.done(id_)
@@ -256,8 +256,8 @@ async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook
 
 async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhile(provider, monkeypatch):
     """The report before is still on its way when the event expires, and brings what comes behind all that."""
-    honest = lanes.Lanes.report
-    held = Held()
+    honest = queue.LaneQueue.report
+    held = HeldAnswer()
     script = Script([reply(200), reply(200), held, reply(200), reply(500), reply(200)])
     async with stub(script) as hook:
         id_ = await provider.enabled(hook.url)
@@ -275,7 +275,7 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
                 await provider.signal("CLOSE", proquantPositionId="fourth")
             return await honest(self, reports)
 
-        monkeypatch.setattr(lanes.Lanes, "report", slow)
+        monkeypatch.setattr(queue.LaneQueue, "report", slow)
         held.let_go.set()
         await provider.done(id_)
         sent = [event(seen)["data"]["proquantPositionId"] for seen in hook.seen[2:]]
@@ -284,7 +284,7 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
 
 
 async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
-    monkeypatch.setattr(delivery, "MAX_PER_INTEGRATION", 2)
+    monkeypatch.setattr(dispatcher, "MAX_PER_INTEGRATION", 2)
     deliverer = (await start(deliveries_at_once=3)).deliverer
     one, other = uuid4(), uuid4()
     found = deliverer.room_for([(1, one), (2, one), (3, one), (4, other), (5, other)])
@@ -296,14 +296,14 @@ async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(st
 async def test_what_is_cancelled_while_its_lane_is_being_taken_up_is_not_sent(provider, hook, monkeypatch):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
-    begin = delivery.Deliverer.begin
+    begin = dispatcher.Dispatcher.begin
 
     async def late(self, *arguments):
-        monkeypatch.setattr(delivery.Deliverer, "begin", begin)
+        monkeypatch.setattr(dispatcher.Dispatcher, "begin", begin)
         await provider.switch("DELETE", id_)
         await begin(self, *arguments)
 
-    monkeypatch.setattr(delivery.Deliverer, "begin", late)
+    monkeypatch.setattr(dispatcher.Dispatcher, "begin", late)
     await provider.signal()
     await provider.done(id_)
 
@@ -354,30 +354,30 @@ async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_fi
     provider = await start()
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
-    now = delivery.time.monotonic
+    now = dispatcher.time.monotonic
     skipped = 0.0
 
     class Clock:
         monotonic = staticmethod(lambda: now() + skipped)
 
-    monkeypatch.setattr(delivery, "time", Clock)
+    monkeypatch.setattr(dispatcher, "time", Clock)
     asked = []
-    honest = lanes.Lanes.report
+    honest = queue.LaneQueue.report
 
     async def watched(self, reports):
         asked.extend(each.attempt is None for each in reports)
         return await honest(self, reports)
 
-    monkeypatch.setattr(lanes.Lanes, "report", watched)
-    begin = delivery.Deliverer.begin
+    monkeypatch.setattr(queue.LaneQueue, "report", watched)
+    begin = dispatcher.Dispatcher.begin
 
     async def slowly(self, *arguments):
         nonlocal skipped
         found = await begin(self, *arguments)
-        skipped += LEASE_SECONDS - provider.sender.timeout_seconds - delivery.MARGIN_SECONDS + 0.1
+        skipped += LEASE_SECONDS - provider.sender.timeout_seconds - dispatcher.MARGIN_SECONDS + 0.1
         return found
 
-    monkeypatch.setattr(delivery.Deliverer, "begin", slowly)
+    monkeypatch.setattr(dispatcher.Dispatcher, "begin", slowly)
     await provider.signal()
     log = await provider.done(id_)
 
@@ -403,9 +403,9 @@ async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provid
 async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start, hook, monkeypatch):
     first = await start()
     taken_up = asyncio.Event()
-    claim = Lanes.claim
+    claim = LaneQueue.claim
 
-    async def claim_slowly(self: Lanes, *arguments: Any) -> Any:
+    async def claim_slowly(self: LaneQueue, *arguments: Any) -> Any:
         """The database has done it before this process knows."""
         found = await claim(self, *arguments)
         if found:
@@ -413,7 +413,7 @@ async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start
             await asyncio.sleep(0.1)
         return found
 
-    monkeypatch.setattr(Lanes, "claim", claim_slowly)
+    monkeypatch.setattr(LaneQueue, "claim", claim_slowly)
     await first.enabled(hook.url)
     async with asyncio.timeout(10):
         await taken_up.wait()
@@ -423,7 +423,7 @@ async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start
 
 
 async def test_stopping_gives_lanes_back_and_lets_an_attempt_under_way_end(start):
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as slow:
         first = await start()
         id_ = await first.enabled(slow.url)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from standardwebhooks import Webhook
 
-from integrations.tokens import Tokens
+from integrations.page.form_tokens import FormTokens
 from support.provider import KEY, OTHER, REQUEST, STRATEGY, USER, Script, basic, typed, types, until
 from support.serving import reply, stub
 
@@ -40,7 +40,7 @@ async def post(
 ):
     """What a form's post is answered with, itself."""
     made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
-    body = f"token={Tokens([KEY]).of(as_) if token is None else token}{more}"
+    body = f"token={FormTokens([KEY]).of(as_) if token is None else token}{more}"
     async with provider.client.post(
         provider.url + path, data=body, headers=made, allow_redirects=False
     ) as answer:
@@ -221,7 +221,9 @@ async def test_a_browser_is_asked_for_credentials(provider, path):
     assert (401, True) == (got.status, got.headers["WWW-Authenticate"].startswith("Basic "))
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "%C3%A4", Tokens([KEY]).of(OTHER), Tokens(["k"]).of(USER)])
+@pytest.mark.parametrize(
+    "token", ["", "nonsense", "%C3%A4", FormTokens([KEY]).of(OTHER), FormTokens(["k"]).of(USER)]
+)
 async def test_a_form_without_the_users_token_changes_nothing(start, token):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]

@@ -6,8 +6,8 @@ import pytest
 
 from chassis.errors import InvalidBodyError
 from chassis.schemas import parse
-from integrations.limits import place_of
-from integrations.messages import NEW_INTEGRATION
+from integrations.api.rate_limit import place_of
+from integrations.api.schemas import NEW_INTEGRATION
 from support.provider import OTHER, REQUEST, USER, basic
 
 

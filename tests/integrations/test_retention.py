@@ -2,7 +2,7 @@
 
 from integrations import retention
 from integrations.retention import ROWS, STATEMENTS, sweep
-from support.provider import Held, until
+from support.provider import HeldAnswer, until
 from support.serving import stub
 
 
@@ -91,7 +91,7 @@ async def test_a_close_is_not_forgotten_before_what_it_closed(provider, hook, mo
 
 
 async def test_what_waits_is_not_forgotten(provider):
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as hook:
         id_ = await provider.approved(hook.url)
         await held.arrived.wait()

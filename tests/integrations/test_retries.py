@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from integrations.events import LIVES_SECONDS, Type, next_try
+from integrations.events import LIVES_SECONDS, EventType, next_try
 from support.provider import STRATEGY, Script, until
 from support.serving import reply, stub
 
@@ -31,7 +31,7 @@ def test_a_close_goes_on_every_minute_for_ten(type_):
     assert [1, 3, 8, 20, 45, 105, 165, 225, 285, 345, 405, 465, 525, 585] == all_tries(type_)
 
 
-@pytest.mark.parametrize("type_", [each for each in Type if each.startswith("INTEGRATION")])
+@pytest.mark.parametrize("type_", [each for each in EventType if each.startswith("INTEGRATION")])
 def test_what_happens_to_an_integration_is_tried_for_more_than_a_day(type_):
     """After 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h more."""
     gaps = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import InvalidBodyError
 from chassis.schemas import parse
-from integrations.messages import NEW_SIGNAL
+from integrations.api.schemas import NEW_SIGNAL
 from support.provider import ENGINE, OPEN, OTHER, STRATEGY, USER, until
 
 SIGNAL = {"signalId": "s-1", **OPEN}

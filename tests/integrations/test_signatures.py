@@ -78,9 +78,9 @@ async def test_for_a_day_after_a_rotation_both_secrets_verify_and_then_the_new_o
 
 
 async def test_a_lane_under_way_takes_the_new_secret_over(provider):
-    from support.provider import Held
+    from support.provider import HeldAnswer
 
-    held = Held()
+    held = HeldAnswer()
     async with stub(held) as hook:
         created = await provider.requested(hook.url)
         await provider.do("approve", created["id"])

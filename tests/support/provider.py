@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from cryptography.fernet import Fernet
 
 from chassis.settings import load
-from integrations.app import DELIVERER, SENDER, IntegrationsSettings, create_app
+from integrations.app import DISPATCHER, WEBHOOK_CLIENT, IntegrationsSettings, create_app
 from support.answers import Whole
 from support.serving import Answer, Seen, Stub, reply, served
 
@@ -82,7 +82,7 @@ class Script:
 
 
 @dataclass
-class Held:
+class HeldAnswer:
     """An answer that waits until the test lets it go."""
 
     answer: Answer = OK
@@ -129,11 +129,11 @@ class Provider:
 
     @property
     def deliverer(self) -> Any:
-        return self.app[DELIVERER]
+        return self.app[DISPATCHER]
 
     @property
     def sender(self) -> Any:
-        return self.app[SENDER]
+        return self.app[WEBHOOK_CLIENT]
 
     async def send(
         self, method: str, path: str, body: Any = None, *, as_: str | None = USER, **headers: str

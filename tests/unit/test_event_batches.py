@@ -2,7 +2,7 @@
 
 import asyncio
 
-from integrations.batches import Batches as Outcomes
+from integrations.delivery.batches import Batches as Outcomes
 from signal_receiver.batches import Batches as Events
 
 

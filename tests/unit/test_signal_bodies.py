@@ -6,7 +6,7 @@ import pytest
 
 from chassis.errors import InvalidBodyError
 from chassis.schemas import parse
-from integrations import messages
+from integrations.api import schemas
 
 PLAIN = {
     "signalId": "one",
@@ -24,14 +24,14 @@ def written(text=None, **changed):
 
 def by_schema(body):
     try:
-        return parse(messages.NEW_SIGNAL, body)
+        return parse(schemas.NEW_SIGNAL, body)
     except InvalidBodyError as error:
         return [(fault.key, fault.message) for fault in error.faults]
 
 
 def by_either(body):
     try:
-        return messages.signal(body)
+        return schemas.signal(body)
     except InvalidBodyError as error:
         return [(fault.key, fault.message) for fault in error.faults]
 
@@ -72,6 +72,6 @@ def test_the_short_cut_says_what_the_schema_says(body):
 
 @pytest.mark.parametrize("name", ["plain", "a number as it was written", "no ASCII", "as long as may be"])
 def test_a_plain_body_is_not_looked_at_any_closer(name, monkeypatch):
-    monkeypatch.setattr(messages, "parse", None)
+    monkeypatch.setattr(schemas, "parse", None)
 
-    assert "one" == messages.signal(BODIES[name])["signalId"]
+    assert "one" == schemas.signal(BODIES[name])["signalId"]

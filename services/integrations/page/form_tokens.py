@@ -7,7 +7,7 @@ from typing import Final
 _PURPOSE: Final = b"integrations: form of the page\0"
 
 
-class Tokens:
+class FormTokens:
     """Bound to the user by the service's own keys, so that every process of it, and the next, knows them."""
 
     def __init__(self, keys: Sequence[str]) -> None:

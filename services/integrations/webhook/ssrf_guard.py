@@ -40,7 +40,7 @@ def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
     return found
 
 
-class Guard:
+class SsrfGuard:
     """What may be connected to: public addresses, and those of `allowed`."""
 
     def __init__(self, allowed: tuple[Network, ...] = (), *, http: bool = False) -> None:

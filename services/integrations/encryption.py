@@ -19,7 +19,7 @@ SECRET_BYTES: Final = 32
 PREFIX: Final = "whsec_"
 
 
-class VaultError(Exception):
+class DecryptionError(Exception):
     """What the database holds was encrypted with a key that this service does not have."""
 
 
@@ -38,7 +38,7 @@ def keys(value: str | Sequence[Secret]) -> tuple[Secret, ...]:
     return tuple(found)
 
 
-class Vault:
+class Encryption:
     """Encrypts what goes into the database."""
 
     def __init__(self, keys_: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class Vault:
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
-            raise VaultError from None
+            raise DecryptionError from None
 
     def seal_headers(self, headers: Mapping[str, str]) -> bytes:
         return self.seal(orjson.dumps(dict(headers)).decode())

@@ -15,12 +15,12 @@ from multidict import CIMultiDict
 from standardwebhooks import Webhook
 from yarl import URL
 
-from integrations import answers
-from integrations.answers import Answer
-from integrations.connections import Connector
-from integrations.events import VERSIONS, Event, Integration, Version, render
-from integrations.guard import NOT_ALLOWED, Guard
-from integrations.vault import signature
+from integrations.encryption import signature
+from integrations.events import VERSIONS, CanonicalEvent, EventVersion, IntegrationData, render
+from integrations.webhook import webhook_response
+from integrations.webhook.http_connection import WebhookConnector
+from integrations.webhook.ssrf_guard import NOT_ALLOWED, SsrfGuard
+from integrations.webhook.webhook_response import WebhookResponse
 
 TIMEOUT_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 5.0
@@ -33,10 +33,10 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class Endpoint:
     """Where an integration's events go, ready to send to."""
 
-    integration: Integration
+    integration: IntegrationData
     revision: int
     url: URL
     signer: Webhook
@@ -51,19 +51,19 @@ class Destination:
 
 
 @dataclass(slots=True)
-class Sender:
+class WebhookClient:
     """Sends. `now` is the wall clock, which the signature and the versions' deprecation go by, and no more."""
 
-    guard: Guard
+    guard: SsrfGuard
     ca: Path | None = None
-    versions: Sequence[Version] = VERSIONS
+    versions: Sequence[EventVersion] = VERSIONS
     now: Callable[[], datetime] = _now
     timeout_seconds: float = TIMEOUT_SECONDS
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
 
     def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=Connector(
+            connector=WebhookConnector(
                 limit=0,  # the lanes under way are what is limited
                 keepalive_timeout=30,
                 ssl=ssl.create_default_context(cafile=self.ca),
@@ -80,7 +80,7 @@ class Sender:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, event: Event, to: Destination) -> Answer:
+    async def send(self, event: CanonicalEvent, to: Endpoint) -> WebhookResponse:
         """What came of it. Never raises for what the other side does."""
         at = self.now()
         body = render(self.versions, event, to.integration, at)
@@ -90,14 +90,14 @@ class Sender:
         try:
             return await self._ask(to.url, headers, body)
         except TimeoutError:
-            return answers.no_answer("no answer in time")
+            return webhook_response.no_answer("no answer in time")
         except aiohttp.ClientConnectorError as error:
             is_refused = isinstance(error.os_error, PermissionError) and error.strerror == NOT_ALLOWED
-            return answers.no_answer(NOT_ALLOWED if is_refused else "no connection")
+            return webhook_response.no_answer(NOT_ALLOWED if is_refused else "no connection")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return answers.no_answer(f"no answer that could be read ({type(error).__name__})")
+            return webhook_response.no_answer(f"no answer that could be read ({type(error).__name__})")
 
-    async def _ask(self, url: URL, headers: CIMultiDict[str], body: bytes) -> Answer:
+    async def _ask(self, url: URL, headers: CIMultiDict[str], body: bytes) -> WebhookResponse:
         until = time.monotonic() + self.timeout_seconds
         try:
             return await self._post(url, headers, body, self.timeout_seconds)
@@ -107,7 +107,9 @@ class Sender:
             # a kept connection that the other side has just closed says nothing of it; the webhook-id is the same
             return await self._post(url, headers, body, max(until - time.monotonic(), 0.001))
 
-    async def _post(self, url: URL, headers: CIMultiDict[str], body: bytes, seconds: float) -> Answer:
+    async def _post(
+        self, url: URL, headers: CIMultiDict[str], body: bytes, seconds: float
+    ) -> WebhookResponse:
         assert self._session is not None  # noqa: S101 - opened with the app
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS, ceil_threshold=math.inf)
         async with self._session.post(
@@ -118,9 +120,9 @@ class Sender:
             except (TimeoutError, aiohttp.ClientError):
                 # of a success the status says all; what is wrong, only a whole answer says
                 if response.status < 300:  # noqa: PLR2004
-                    return Answer(answers.Meaning.DELIVERED, response.status)
-                return answers.no_answer("the answer broke off", response.status)
-            return answers.read(response.status, response.headers, content, self.now())
+                    return WebhookResponse(webhook_response.AttemptOutcome.DELIVERED, response.status)
+                return webhook_response.no_answer("the answer broke off", response.status)
+            return webhook_response.read(response.status, response.headers, content, self.now())
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes | None:

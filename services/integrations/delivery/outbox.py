@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 
 from chassis.database import Connection
-from integrations.events import LIVES_SECONDS, OPENING, Signal, Strategy, Type
-from integrations.lanes import replace
-from integrations.notices import CHANNEL, NOTIFY
+from integrations.delivery.queue import replace
+from integrations.events import LIVES_SECONDS, OPENING, EventType, SignalData, StrategyData
+from integrations.notification_texts import CHANNEL, NOTIFY
 
 READY: Final = "ready"
 
@@ -84,14 +84,14 @@ ORDER BY e.lane_id, e.seq DESC, e.take DESC
 """
 
 
-async def append(connection: Connection, integration_id: UUID, type_: Type) -> None:
+async def append(connection: Connection, integration_id: UUID, type_: EventType) -> None:
     """An INTEGRATION_* event."""
     await connection.execute(APPEND, integration_id, "", False, type_, None, LIVES_SECONDS[type_])
 
 
-async def enable(connection: Connection, integration_id: UUID, strategy: Strategy) -> bool:
+async def enable(connection: Connection, integration_id: UUID, strategy: StrategyData) -> bool:
     """Signals of the strategy go to the integration from now on; whether they did not do so before."""
-    type_ = Type.STRATEGY_ENABLED
+    type_ = EventType.STRATEGY_ENABLED
     data = msgspec.json.encode(strategy).decode()
     rows = await connection.fetch(
         APPEND, integration_id, strategy.id, True, type_, data, LIVES_SECONDS[type_]
@@ -113,28 +113,28 @@ async def disable(connection: Connection, integration_id: UUID, strategy_id: str
         [
             (row["lane_id"], row["seq"], row["timestamp_ms"], row["data"])
             for row in cancelled
-            if row["type"] == Type.SIGNAL_REOPEN
+            if row["type"] == EventType.SIGNAL_REOPEN
         ],
     )
     heads = {(row["id"], row["done_seq"] + 1) for row in lanes}
     free = [row["lane_id"] for row in cancelled if (row["lane_id"], row["seq"]) in heads]
     await connection.execute(CHANGE, [row["id"] for row in lanes], free)
-    datas = [msgspec.json.encode(Strategy(row["strategy_id"], row["name"])).decode() for row in lanes]
-    type_ = Type.STRATEGY_DISABLED
+    datas = [msgspec.json.encode(StrategyData(row["strategy_id"], row["name"])).decode() for row in lanes]
+    type_ = EventType.STRATEGY_DISABLED
     await connection.execute(APPEND_TO, [row["id"] for row in lanes], datas, type_, LIVES_SECONDS[type_])
     await alarm(connection, integration_id)
     return True
 
 
-async def end(connection: Connection, integration_id: UUID) -> list[Signal]:
+async def end(connection: Connection, integration_id: UUID) -> list[SignalData]:
     """Cancels all that waits, and sends INTEGRATION_DELETED; the positions that may stay open."""
     lanes = [row["id"] for row in await connection.fetch(LOCK_ALL, integration_id)]
     open_ones = await connection.fetch(MAY_BE_OPEN, integration_id)
     await connection.execute(CANCEL, lanes, None)
     await connection.execute(CHANGE, lanes, lanes)
-    await append(connection, integration_id, Type.INTEGRATION_DELETED)
+    await append(connection, integration_id, EventType.INTEGRATION_DELETED)
     await alarm(connection, integration_id)
-    return [msgspec.json.decode(row["data"], type=Signal) for row in open_ones]
+    return [msgspec.json.decode(row["data"], type=SignalData) for row in open_ones]
 
 
 async def alarm(connection: Connection, integration_id: UUID) -> None:

@@ -17,8 +17,8 @@ import asyncpg
 import orjson
 
 from chassis.database import Connection, Database
-from integrations.events import LIVES_SECONDS, Event, Type, opposite
-from integrations.notices import Notice, tell
+from integrations.events import LIVES_SECONDS, CanonicalEvent, EventType, opposite
+from integrations.notification_texts import Notification, tell
 
 MIGRATIONS: Final = files("integrations") / "migrations"
 LOCK: Final = "integrations"
@@ -116,7 +116,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedLane:
     """A lane that is this process's until its lease ends."""
 
     id: int
@@ -127,14 +127,14 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueuedEvent:
     """An event to be sent, with what the attempt must know of it.
 
     Seconds count from `read_at` on the monotonic clock: from before the statement that said so.
     """
 
     place: Place
-    event: Event
+    event: CanonicalEvent
     tries: int
     is_told: bool
     lives_seconds: float
@@ -147,40 +147,40 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class LaneContents:
     """What a lane holds beyond the place that was asked for."""
 
     changes: int
     revision: int
-    events: tuple[Queued, ...]
+    events: tuple[QueuedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptResult:
     """What came of one event: `state` WAITING where it is to be tried again, after `wait_seconds`."""
 
-    queued: Queued
+    queued: QueuedEvent
     state: str
     log: dict[str, object] | None
     """None where nothing was sent."""
     seconds: float = 0.0
     wait_seconds: float | None = None
-    notice: Notice | None = None
+    notice: Notification | None = None
     is_told: bool = False
     is_healthy: bool = True
     is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LaneReport:
     """One lane's news.
 
     What comes after the place `last` is read if `is_low`; all that comes after `begun`, if what waits has
     changed since the lane's `changes` were what they are here.
     """
 
-    lane: Claimed
-    attempt: Attempt | None
+    lane: ClaimedLane
+    attempt: AttemptResult | None
     begun: Place
     last: Place
     changes: int
@@ -189,24 +189,24 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LaneStatus:
     """What became of a lane: whether it is still this holder's, and what more it has, where that was read."""
 
     is_held: bool
     is_failing: bool
-    read: Read | None
+    read: LaneContents | None
 
 
 def new_token() -> int:
     return secrets.randbits(63)
 
 
-def claimed(id_: int, token: int, row: asyncpg.Record) -> Claimed:
+def claimed(id_: int, token: int, row: asyncpg.Record) -> ClaimedLane:
     """The lane of a row that says what it is a lane of, and what of it is done."""
-    return Claimed(id_, token, row["integration_id"], row["strategy_id"], (row["done_seq"], 1))
+    return ClaimedLane(id_, token, row["integration_id"], row["strategy_id"], (row["done_seq"], 1))
 
 
-class Lanes:
+class LaneQueue:
     """The tables ``lane`` and ``event`` as workers see them."""
 
     def __init__(self, database: Database) -> None:
@@ -216,27 +216,27 @@ class Lanes:
         """What the database lacks."""
         return await self._database.missing()
 
-    async def claim(self, most: int, without: Sequence[UUID]) -> list[Claimed]:
+    async def claim(self, most: int, without: Sequence[UUID]) -> list[ClaimedLane]:
         """Takes up lanes that have work and are nobody's, none of the integrations `without`."""
         token = new_token()
         rows = await self._database.fetch(CLAIM, most, token, list(without), LEASE_SECONDS)
         return [claimed(row["id"], token, row) for row in rows]
 
-    async def read(self, lanes: Sequence[tuple[int, Place]]) -> dict[int, Read]:
+    async def read(self, lanes: Sequence[tuple[int, Place]]) -> dict[int, LaneContents]:
         """What is to be sent in each lane after each place, as much as is good to know in advance."""
         began = time.monotonic()
         return reads(await self._database.fetch(READ, *_places(lanes), MAX_READ), began)
 
-    async def report(self, reports: Sequence[Report]) -> list[Held]:
+    async def report(self, reports: Sequence[LaneReport]) -> list[LaneStatus]:
         """Commits what came of a batch of attempts; says for each report how its lane stands."""
 
-        async def work(connection: Connection) -> list[Held]:
+        async def work(connection: Connection) -> list[LaneStatus]:
             return await _report(connection, reports)
 
         return await self._database.transaction(work)
 
 
-async def _report(connection: Connection, reports: Sequence[Report]) -> list[Held]:
+async def _report(connection: Connection, reports: Sequence[LaneReport]) -> list[LaneStatus]:
     began = time.monotonic()
     last = {each.lane.id: each for each in reports}
     rows = await connection.fetch(LOCK_HELD, list(last), [each.lane.token for each in last.values()])
@@ -262,12 +262,14 @@ async def _report(connection: Connection, reports: Sequence[Report]) -> list[Hel
     if notices:
         await tell(connection, notices)
     return [
-        Held(each.lane.id in held, failing.get(each.lane.id, False), more.get(each.lane.id))
+        LaneStatus(each.lane.id in held, failing.get(each.lane.id, False), more.get(each.lane.id))
         for each in reports
     ]
 
 
-async def _record(connection: Connection, reports: Sequence[Report], current: Container[int]) -> list[Notice]:
+async def _record(
+    connection: Connection, reports: Sequence[LaneReport], current: Container[int]
+) -> list[Notification]:
     """Writes the attempts down, and a CLOSE in the place of each REOPEN that expired; what is to be told."""
     tried = [(each.lane.id, each.attempt) for each in reports if each.attempt is not None]
     if not tried:
@@ -296,7 +298,7 @@ async def _record(connection: Connection, reports: Sequence[Report], current: Co
                 attempt.queued.event.data or "",
             )
             for lane, attempt in news
-            if attempt.queued.event.type == Type.SIGNAL_REOPEN
+            if attempt.queued.event.type == EventType.SIGNAL_REOPEN
             and attempt.state == states[attempt.queued.event.id] == "EXPIRED"
         ],
     )
@@ -312,7 +314,7 @@ async def replace(connection: Connection, reopens: Sequence[tuple[int, int, int,
             [seq for _, seq, _, _ in reopens],
             [timestamp_ms for _, _, timestamp_ms, _ in reopens],
             [opposite(data) for _, _, _, data in reopens],
-            LIVES_SECONDS[Type.SIGNAL_CLOSE],
+            LIVES_SECONDS[EventType.SIGNAL_CLOSE],
         )
 
 
@@ -320,22 +322,22 @@ def _places(lanes: Sequence[tuple[int, Place]]) -> tuple[list[int], list[int], l
     return [lane for lane, _ in lanes], [seq for _, (seq, _) in lanes], [take for _, (_, take) in lanes]
 
 
-def reads(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, Read]:
+def reads(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, LaneContents]:
     """By lane, what rows with the columns of READ say: as of then, or later."""
-    events: dict[int, list[Queued]] = {}
+    events: dict[int, list[QueuedEvent]] = {}
     heads: dict[int, tuple[int, int]] = {}
     for row in rows:
         heads[row["lane_id"]] = row["changes"], row["revision"]
         found = events.setdefault(row["lane_id"], [])
         if row["id"] is not None:
             found.append(_queued(row, read_at))
-    return {lane: Read(*heads[lane], tuple(events[lane])) for lane in heads}
+    return {lane: LaneContents(*heads[lane], tuple(events[lane])) for lane in heads}
 
 
-def _queued(row: asyncpg.Record, read_at: float) -> Queued:
-    return Queued(
+def _queued(row: asyncpg.Record, read_at: float) -> QueuedEvent:
+    return QueuedEvent(
         (row["seq"], row["take"]),
-        Event(str(row["id"]), row["type"], row["timestamp_ms"], row["data"]),
+        CanonicalEvent(str(row["id"]), row["type"], row["timestamp_ms"], row["data"]),
         row["tries"],
         row["is_told"],
         row["lives_seconds"],

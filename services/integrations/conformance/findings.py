@@ -7,7 +7,7 @@ from enum import StrEnum
 import orjson
 from aiohttp import hdrs
 
-from integrations.answers import ERROR_HEADER, TYPES, Headers, typed
+from integrations.webhook.webhook_response import ERROR_HEADER, TYPES, Headers, typed
 
 RESPONDING = "Responding to Events"
 
@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CheckedResponse:
     """What a webhook answered; `status` is None where nothing came, and `body` where it was too long."""
 
     status: int | None
@@ -44,13 +44,13 @@ class Finding:
     text: str
 
 
-def judge(section: str, case: str, reply: Reply, *, wants: Iterable[str] = ()) -> Finding:
+def judge(section: str, case: str, reply: CheckedResponse, *, wants: Iterable[str] = ()) -> Finding:
     """What an answer means; `wants` are the guide's types that fit the case, where success does not."""
     verdict, text = _judge(reply, frozenset(wants))
     return Finding(section, case, verdict, text)
 
 
-def _judge(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
+def _judge(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
     if reply.status is None:
         return Verdict.FAULT, f"no answer: {reply.cause}; it would be sent again, and the user told"
     if reply.status >= 400:  # noqa: PLR2004
@@ -60,7 +60,7 @@ def _judge(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
     return _success(reply, wants)
 
 
-def _success(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
+def _success(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
     if _means_error(reply):
         return (
             Verdict.FAULT,
@@ -76,7 +76,7 @@ def _success(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
     return Verdict.OK, "200, handled"
 
 
-def _error(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
+def _error(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
     found = reply.type
     if found is None:
         problems = why_generic(reply)
@@ -89,11 +89,11 @@ def _error(reply: Reply, wants: frozenset[str]) -> tuple[Verdict, str]:
     return Verdict.OK if wants else Verdict.NOTE, f"{reply.status} {found}: the user is told so"
 
 
-def _means_error(reply: Reply) -> bool:
+def _means_error(reply: CheckedResponse) -> bool:
     return ERROR_HEADER in reply.headers or _type_in(reply.body) in TYPES
 
 
-def why_generic(reply: Reply) -> list[str]:
+def why_generic(reply: CheckedResponse) -> list[str]:
     """Which of the guide's requirements an answer misses that was meant to be typed; none if it was not."""
     in_body = _type_in(reply.body)
     if ERROR_HEADER not in reply.headers and in_body is None:
@@ -122,7 +122,7 @@ def _listed(types: Iterable[str]) -> str:
     return " or ".join(sorted(types))
 
 
-def judge_repeat(section: str, case: str, first: Reply, again: Reply) -> Finding:
+def judge_repeat(section: str, case: str, first: CheckedResponse, again: CheckedResponse) -> Finding:
     """The same event with the same webhook-id has to be answered in the same way: it was handled once."""
     if (first.status, first.type) == (again.status, again.type):
         return Finding(section, case, Verdict.OK, "answered as the first time")
@@ -130,11 +130,11 @@ def judge_repeat(section: str, case: str, first: Reply, again: Reply) -> Finding
     return Finding(section, case, Verdict.FAULT, text)
 
 
-def _told(reply: Reply) -> str:
+def _told(reply: CheckedResponse) -> str:
     return "no answer" if reply.status is None else f"{reply.status} {reply.type or ''}".strip()
 
 
-def judge_unknown_version(section: str, case: str, reply: Reply) -> Finding:
+def judge_unknown_version(section: str, case: str, reply: CheckedResponse) -> Finding:
     """An event in no version that the webhook knows: it cannot have been handled."""
     if reply.status is None or reply.status >= 500:  # noqa: PLR2004
         return Finding(section, case, Verdict.FAULT, f"{_told(reply)}: a plain 4xx would say what is wrong")

@@ -11,7 +11,7 @@ AGAIN_SECONDS: Final = 1.0
 ALIVE_SECONDS: Final = 10.0
 
 
-class Listener:
+class PgNotifyListener:
     """A connection of its own that listens on one channel, for as long as the app lives.
 
     Whatever was said while it was away is lost: `on_gap` is called whenever it is (again) there.

@@ -29,7 +29,7 @@ def place_of(address: str) -> str:
     return str(IPv6Network((found, IPV6_BITS), strict=False))
 
 
-class Limit:
+class RateLimit:
     """So many a minute for one key; counts are kept for a minute from the first."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:

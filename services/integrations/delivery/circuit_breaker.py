@@ -7,10 +7,10 @@ from typing import Final
 from uuid import UUID
 
 from chassis.database import Connection, Database
-from integrations.batches import Batches
-from integrations.lanes import Held, Report
-from integrations.notices import Notice, paused, tell
-from integrations.outbox import disable
+from integrations.delivery.batches import Batches
+from integrations.delivery.outbox import disable
+from integrations.delivery.queue import LaneReport, LaneStatus
+from integrations.notification_texts import Notification, paused, tell
 
 MAX_FAILURES: Final = 20
 FAILING_SECONDS: Final = 600.0
@@ -40,7 +40,7 @@ PAUSE: Final = "UPDATE integration SET state = 'PAUSED', changed = clock_timesta
 
 
 @dataclass(slots=True)
-class Run:
+class FailureStreak:
     """What came of an integration's attempts, in a row: failures at the end, and whether there was an answer."""
 
     failures: int = 0
@@ -49,13 +49,13 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class AttemptHealth:
     integration_id: UUID
     is_healthy: bool
     is_gone: bool
 
 
-class Health:
+class CircuitBreaker:
     """Counts failures beside the deliveries: a count that is lost with a process is no harm."""
 
     def __init__(
@@ -64,9 +64,9 @@ class Health:
         self._database = database
         self._on_fault = on_fault
         self._on_pause = on_pause
-        self._beats: Batches[Beat, None] = Batches(self._count, MAX_BEATS)
+        self._beats: Batches[AttemptHealth, None] = Batches(self._count, MAX_BEATS)
 
-    def note(self, news: Iterable[tuple[Report, Held]]) -> None:
+    def note(self, news: Iterable[tuple[LaneReport, LaneStatus]]) -> None:
         """Takes in what was reported; success is of interest only after a failure."""
         for report, held in news:
             attempt = report.attempt
@@ -75,17 +75,17 @@ class Health:
                 and attempt.log is not None
                 and (held.is_failing or not attempt.is_healthy)
             ):
-                beat = Beat(report.lane.integration_id, attempt.is_healthy, attempt.is_gone)
+                beat = AttemptHealth(report.lane.integration_id, attempt.is_healthy, attempt.is_gone)
                 self._beats.add(beat).add_done_callback(self._counted)
 
     def _counted(self, done: "asyncio.Future[None]") -> None:
         if not done.cancelled() and (error := done.exception()) is not None:
             self._on_fault("failures are not counted", cause=str(getattr(error, "cause", None) or error))
 
-    async def _count(self, beats: Sequence[Beat]) -> Sequence[None]:
-        runs: dict[UUID, Run] = {}
+    async def _count(self, beats: Sequence[AttemptHealth]) -> Sequence[None]:
+        runs: dict[UUID, FailureStreak] = {}
         for beat in beats:
-            run = runs.setdefault(beat.integration_id, Run())
+            run = runs.setdefault(beat.integration_id, FailureStreak())
             if beat.is_healthy:
                 run.failures, run.is_reset = 0, True
             else:
@@ -100,7 +100,7 @@ class Health:
         return [None] * len(beats)
 
 
-async def _write(connection: Connection, runs: dict[UUID, Run]) -> list[UUID]:
+async def _write(connection: Connection, runs: dict[UUID, FailureStreak]) -> list[UUID]:
     """The integrations that are paused by this."""
     ids = sorted(runs)
     await connection.execute(LOCK, ids)
@@ -121,7 +121,7 @@ async def _write(connection: Connection, runs: dict[UUID, Run]) -> list[UUID]:
         await tell(
             connection,
             [
-                Notice(
+                Notification(
                     row["id"], None, "Paused", paused(row["name"], row["description"], is_gone=row["is_gone"])
                 )
                 for row in over

@@ -36,7 +36,7 @@ _AGAIN: Final = frozenset({408, 429})
 _SERVER_ERROR_FROM: Final = 500
 
 
-class Meaning(StrEnum):
+class AttemptOutcome(StrEnum):
     """What comes of an attempt. All but RETRY are final."""
 
     DELIVERED = "DELIVERED"
@@ -48,10 +48,10 @@ class Meaning(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WebhookResponse:
     """One attempt's result. `status` is None where no whole answer came; `cause` says why, for the user."""
 
-    meaning: Meaning
+    meaning: AttemptOutcome
     status: int | None
     error_type: str | None = None
     retry_after_seconds: float | None = None
@@ -60,23 +60,25 @@ class Answer:
 
     @property
     def is_healthy(self) -> bool:
-        return self.meaning in {Meaning.DELIVERED, Meaning.REFUSED}
+        return self.meaning in {AttemptOutcome.DELIVERED, AttemptOutcome.REFUSED}
 
 
-def no_answer(cause: str, status: int | None = None) -> Answer:
-    return Answer(Meaning.RETRY, status, GENERIC, cause=cause)
+def no_answer(cause: str, status: int | None = None) -> WebhookResponse:
+    return WebhookResponse(AttemptOutcome.RETRY, status, GENERIC, cause=cause)
 
 
-def read(status: int, headers: Headers, body: bytes | None, now: datetime) -> Answer:
+def read(status: int, headers: Headers, body: bytes | None, now: datetime) -> WebhookResponse:
     """The answer's meaning; `body` is None where it was longer than anybody reads."""
     if status < _SUCCESS_BELOW:
-        return Answer(Meaning.DELIVERED, status)
+        return WebhookResponse(AttemptOutcome.DELIVERED, status)
     error_type = typed(status, headers, body)
     if error_type is not None:
-        return Answer(Meaning.REFUSED, status, error_type)
+        return WebhookResponse(AttemptOutcome.REFUSED, status, error_type)
     if status in _AGAIN or status >= _SERVER_ERROR_FROM:
-        return Answer(Meaning.RETRY, status, GENERIC, retry_after_seconds=retry_after(headers, now))
-    return Answer(Meaning.FAILED, status, GENERIC, is_gone=status == _GONE)
+        return WebhookResponse(
+            AttemptOutcome.RETRY, status, GENERIC, retry_after_seconds=retry_after(headers, now)
+        )
+    return WebhookResponse(AttemptOutcome.FAILED, status, GENERIC, is_gone=status == _GONE)
 
 
 def typed(status: int, headers: Headers, body: bytes | None) -> str | None:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from chassis.openapi import document, errors
-from integrations import messages
+from integrations.api import schemas
 
 _SECURED: Final[dict[str, Any]] = {"security": [{"basic": []}]}
 _FOREIGN: Final = "Not allowed with these credentials, or from this page"
@@ -14,22 +14,22 @@ def openapi(name: str) -> dict[str, Any]:
     spec = document(name)
     body = {
         kind: {"requestBody": {"required": True, "content": {"application/json": {"schema": kind}}}}
-        for kind in (messages.NewIntegration, messages.NewStrategy, messages.NewSignal)
+        for kind in (schemas.NewIntegration, schemas.NewStrategy, schemas.NewSignal)
     }
     spec.path(
         "/api/integrations/v1/integrations",
         operations={
             "post": {
                 "summary": "A partner asks to be integrated (guide, Creating an Integration)",
-                **body[messages.NewIntegration],
+                **body[schemas.NewIntegration],
                 "responses": _responses("201", "403"),
             }
         },
     )
     strategy, signals = "/v1/strategies/{strategyId}", "/v1/strategies/{strategyId}/signals"
-    put = {"summary": "The engine names a strategy", **body[messages.NewStrategy]}
+    put = {"summary": "The engine names a strategy", **body[schemas.NewStrategy]}
     _add(spec, strategy, "put", put, "200", "403", "404", "409")
-    post = {"summary": "A strategy's signal", **body[messages.NewSignal]}
+    post = {"summary": "A strategy's signal", **body[schemas.NewSignal]}
     _add(spec, signals, "post", post, "202", "403", "404", "409")
     mine, one = "/v1/me", "/v1/me/integrations/{id}"
     _add(spec, f"{mine}/integrations", "get", {"summary": "The user's integrations"}, "200")

@@ -24,11 +24,18 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
 from integrations import events
-from integrations.events import Event, Signal, Strategy, Type, Version, render, v1
-from integrations.messages import header_fault
-from integrations.sender import MAX_REPLY_BYTES, TIMEOUT_SECONDS
-from integrations.vault import signature
-from integrations.verdicts import Finding, Reply, Verdict, judge, judge_repeat, judge_unknown_version
+from integrations.api.schemas import header_fault
+from integrations.conformance.findings import (
+    CheckedResponse,
+    Finding,
+    Verdict,
+    judge,
+    judge_repeat,
+    judge_unknown_version,
+)
+from integrations.encryption import signature
+from integrations.events import CanonicalEvent, EventType, EventVersion, SignalData, StrategyData, render, v1
+from integrations.webhook.client import MAX_REPLY_BYTES, TIMEOUT_SECONDS
 
 EVENTS: Final = "Handling Events, v1 Event types and data"
 VERSIONING: Final = "Handling Events, Versioning"
@@ -37,17 +44,17 @@ FUTURE: Final = "v9999"
 
 
 @dataclass(slots=True)
-class Webhooks:
+class WebhookUnderTest:
     """The webhook under test."""
 
     session: aiohttp.ClientSession
-    integration: events.Integration
+    integration: events.IntegrationData
     signer: Webhook | None
     ticker: str
     quantity: str
-    strategy: Strategy
+    strategy: StrategyData
 
-    def event(self, type_: str, **changed: str) -> Event:
+    def event(self, type_: str, **changed: str) -> CanonicalEvent:
         """A new event; `changed` are ticker, quantity, direction or position of a signal."""
         data: object = None
         if type_.startswith("STRATEGY_"):
@@ -56,11 +63,13 @@ class Webhooks:
             given = {"direction": "BUY", "ticker": self.ticker, "quantity": self.quantity, **changed}
             quantity = msgspec.Raw(given["quantity"].encode())
             position = changed.get("position", uuid4().hex)
-            data = Signal(given["direction"], given["ticker"], quantity, self.strategy, position)
+            data = SignalData(given["direction"], given["ticker"], quantity, self.strategy, position)
         text = None if data is None else msgspec.json.encode(data).decode()
-        return Event(str(uuid4()), type_, time.time_ns() // 1_000_000, text)
+        return CanonicalEvent(str(uuid4()), type_, time.time_ns() // 1_000_000, text)
 
-    async def send(self, event: Event, versions: Sequence[Version] = events.VERSIONS) -> Reply:
+    async def send(
+        self, event: CanonicalEvent, versions: Sequence[EventVersion] = events.VERSIONS
+    ) -> CheckedResponse:
         now = datetime.now(UTC)
         body = render(versions, event, self.integration, now)
         headers = CIMultiDict(self.integration.webhook.headers)
@@ -74,39 +83,44 @@ class Webhooks:
             async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as reply:
                 content = await reply.content.read(MAX_REPLY_BYTES + 1)
                 is_whole = len(content) <= MAX_REPLY_BYTES
-                return Reply(reply.status, reply.headers, content if is_whole else None)
+                return CheckedResponse(reply.status, reply.headers, content if is_whole else None)
         except TimeoutError:
-            return Reply(None, CIMultiDict(), None, f"within {TIMEOUT_SECONDS:g} seconds")
+            return CheckedResponse(None, CIMultiDict(), None, f"within {TIMEOUT_SECONDS:g} seconds")
         except aiohttp.ClientError as error:
-            return Reply(None, CIMultiDict(), None, type(error).__name__)
+            return CheckedResponse(None, CIMultiDict(), None, type(error).__name__)
 
 
-async def check(webhook: Webhooks) -> list[Finding]:
+async def check(webhook: WebhookUnderTest) -> list[Finding]:
     """All that is found, in the order of the guide."""
     return [*await _life(webhook), *await _versions(webhook), *await _oddities(webhook)]
 
 
-async def _life(webhook: Webhooks) -> list[Finding]:
+async def _life(webhook: WebhookUnderTest) -> list[Finding]:
     """An integration's life with all eight types, and repetitions on the way."""
-    opened = webhook.event(Type.SIGNAL_OPEN)
-    turned = webhook.event(Type.SIGNAL_REOPEN, direction="SELL")
-    closed = webhook.event(Type.SIGNAL_CLOSE, direction="SELL")
+    opened = webhook.event(EventType.SIGNAL_OPEN)
+    turned = webhook.event(EventType.SIGNAL_REOPEN, direction="SELL")
+    closed = webhook.event(EventType.SIGNAL_CLOSE, direction="SELL")
     return [
-        *await _told(webhook, Type.INTEGRATION_APPROVED, Type.STRATEGY_ENABLED),
+        *await _told(webhook, EventType.INTEGRATION_APPROVED, EventType.STRATEGY_ENABLED),
         *await _twice(webhook, opened),
-        *await _other(webhook, "a second SIGNAL_OPEN", Type.SIGNAL_OPEN, "PositionAlreadyExists"),
+        *await _other(webhook, "a second SIGNAL_OPEN", EventType.SIGNAL_OPEN, "PositionAlreadyExists"),
         *await _twice(webhook, turned),
         *await _twice(webhook, closed),
-        *await _other(webhook, "SIGNAL_CLOSE of nothing", Type.SIGNAL_CLOSE, "PositionNotFound"),
-        *await _told(webhook, Type.STRATEGY_DISABLED, Type.INTEGRATION_REJECTED, Type.INTEGRATION_DELETED),
+        *await _other(webhook, "SIGNAL_CLOSE of nothing", EventType.SIGNAL_CLOSE, "PositionNotFound"),
+        *await _told(
+            webhook,
+            EventType.STRATEGY_DISABLED,
+            EventType.INTEGRATION_REJECTED,
+            EventType.INTEGRATION_DELETED,
+        ),
     ]
 
 
-async def _told(webhook: Webhooks, *types: Type) -> list[Finding]:
+async def _told(webhook: WebhookUnderTest, *types: EventType) -> list[Finding]:
     return [judge(EVENTS, each, await webhook.send(webhook.event(each))) for each in types]
 
 
-async def _twice(webhook: Webhooks, event: Event) -> list[Finding]:
+async def _twice(webhook: WebhookUnderTest, event: CanonicalEvent) -> list[Finding]:
     first, again = await webhook.send(event), await webhook.send(event)
     return [
         judge(EVENTS, event.type, first),
@@ -114,24 +128,24 @@ async def _twice(webhook: Webhooks, event: Event) -> list[Finding]:
     ]
 
 
-async def _other(webhook: Webhooks, case: str, type_: Type, wants: str) -> list[Finding]:
+async def _other(webhook: WebhookUnderTest, case: str, type_: EventType, wants: str) -> list[Finding]:
     return [judge(RESPONDING, case, await webhook.send(webhook.event(type_)), wants=[wants])]
 
 
-async def _versions(webhook: Webhooks) -> list[Finding]:
+async def _versions(webhook: WebhookUnderTest) -> list[Finding]:
     """A version that does not exist yet, beside v1 and alone."""
-    future = Version(FUTURE, None, lambda _event, _integration: {"kind": "unheard of"})
-    ending = Version("v1", datetime(2100, 1, 1, tzinfo=UTC), v1)
-    enabled = webhook.event(Type.STRATEGY_ENABLED)
+    future = EventVersion(FUTURE, None, lambda _event, _integration: {"kind": "unheard of"})
+    ending = EventVersion("v1", datetime(2100, 1, 1, tzinfo=UTC), v1)
+    enabled = webhook.event(EventType.STRATEGY_ENABLED)
     beside = await webhook.send(enabled, (ending, future))
-    alone = await webhook.send(webhook.event(Type.STRATEGY_ENABLED), (future,))
+    alone = await webhook.send(webhook.event(EventType.STRATEGY_ENABLED), (future,))
     return [
         judge(VERSIONING, f"v1, which is to end, and {FUTURE}", beside),
         judge_unknown_version(VERSIONING, f"{FUTURE} alone", alone),
     ]
 
 
-async def _oddities(webhook: Webhooks) -> list[Finding]:
+async def _oddities(webhook: WebhookUnderTest) -> list[Finding]:
     """Types that do not exist yet, and trades that make no sense."""
     found = [
         judge(RESPONDING, f"the type {each}: irrelevant", await webhook.send(webhook.event(each)))
@@ -143,10 +157,10 @@ async def _oddities(webhook: Webhooks) -> list[Finding]:
         "a huge quantity": ({"quantity": "100000000000000"}, ["QuantityTooHigh", "InsufficientFunds"]),
     }
     for case, (changed, wants) in trades.items():
-        reply = await webhook.send(webhook.event(Type.SIGNAL_OPEN, **changed))
+        reply = await webhook.send(webhook.event(EventType.SIGNAL_OPEN, **changed))
         found.append(judge(RESPONDING, f"SIGNAL_OPEN of {case}", reply, wants=[*wants, "MarketClosed"]))
         if reply.status is not None and reply.status < 300:  # noqa: PLR2004
-            await webhook.send(webhook.event(Type.SIGNAL_CLOSE, **changed))
+            await webhook.send(webhook.event(EventType.SIGNAL_CLOSE, **changed))
     return found
 
 
@@ -168,10 +182,14 @@ async def run(options: argparse.Namespace) -> list[Finding]:
     webhook = events.Webhook(options.url, headers)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False, trust_env=False) as session:
-        strategy = Strategy(uuid4().hex, "Conformance check")
-        integration = events.Integration("check@example.com", "Check", "https://example.com/i.png", webhook)
+        strategy = StrategyData(uuid4().hex, "Conformance check")
+        integration = events.IntegrationData(
+            "check@example.com", "Check", "https://example.com/i.png", webhook
+        )
         signer = Webhook(options.secret) if options.secret else None
-        return await check(Webhooks(session, integration, signer, options.ticker, options.quantity, strategy))
+        return await check(
+            WebhookUnderTest(session, integration, signer, options.ticker, options.quantity, strategy)
+        )
 
 
 def main(arguments: list[str]) -> int:

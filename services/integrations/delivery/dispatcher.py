@@ -21,13 +21,23 @@ import asyncpg
 
 from chassis.errors import QuotingError, UnavailableError
 from chassis.telemetry import Telemetry, iso_time
-from integrations.batches import Batches
-from integrations.destinations import Destinations
-from integrations.health import Health
-from integrations.judging import expired, judge
-from integrations.lanes import LEASE_SECONDS, Attempt, Claimed, Held, Lanes, Place, Queued, Read, Report
-from integrations.metrics import Metrics
-from integrations.sender import Destination, Sender
+from integrations.delivery.attempt_outcome import expired, judge
+from integrations.delivery.batches import Batches
+from integrations.delivery.circuit_breaker import CircuitBreaker
+from integrations.delivery.endpoint_cache import EndpointCache
+from integrations.delivery.metrics import DeliveryMetrics
+from integrations.delivery.queue import (
+    LEASE_SECONDS,
+    AttemptResult,
+    ClaimedLane,
+    LaneContents,
+    LaneQueue,
+    LaneReport,
+    LaneStatus,
+    Place,
+    QueuedEvent,
+)
+from integrations.webhook.client import Endpoint, WebhookClient
 
 POLL_SECONDS: Final = 1.0
 MARGIN_SECONDS: Final = 5.0
@@ -47,7 +57,7 @@ CLAIM_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ReadPoint:
     """What was before lanes were taken up and read: the monotonic clock, and how many alarms had been heard."""
 
     at: float
@@ -55,14 +65,14 @@ class Moment:
 
 
 @dataclass(slots=True)
-class Work:
+class LaneWorker:
     """A lane under way."""
 
-    lane: Claimed
-    to: Destination
+    lane: ClaimedLane
+    to: Endpoint
     revision: int
     changes: int
-    queue: list[Queued]
+    queue: list[QueuedEvent]
     lease_until: float
     begun: Place
     is_held: bool = True
@@ -74,7 +84,7 @@ class Work:
     """How often the queue has been dropped: what was asked for before that comes after what is missing now."""
     is_reading: bool = False
     """Whether a report is under way that brings what else is in the lane."""
-    reported: "asyncio.Future[Held] | None" = None
+    reported: "asyncio.Future[LaneStatus] | None" = None
 
     @property
     def last(self) -> Place:
@@ -82,34 +92,34 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingReport:
     """A report, and how its lane's work stood when it was made; `began` is on the monotonic clock."""
 
-    report: Report
+    report: LaneReport
     alarms: int
     drops: int
     began: float
 
 
 @dataclass(slots=True)
-class Deliverer:
+class Dispatcher:
     """Takes up lanes as there is room, and works on them."""
 
-    lanes: Lanes
-    sender: Sender
-    destinations: Destinations
-    health: Health
+    lanes: LaneQueue
+    sender: WebhookClient
+    destinations: EndpointCache
+    health: CircuitBreaker
     telemetry: Telemetry
-    metrics: Metrics
+    metrics: DeliveryMetrics
     at_once: int
     promised: int = field(default=0, init=False)
     """Lanes that are being taken up elsewhere, and come to :meth:`begin`."""
-    _working: dict[int, Work] = field(default_factory=dict, init=False)
+    _working: dict[int, LaneWorker] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict, init=False)
     _heard: int = field(default=0, init=False)
     _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _reports: Batches[Report, Held] = field(init=False)
+    _reports: Batches[LaneReport, LaneStatus] = field(init=False)
     _claiming: asyncio.Task[None] | None = field(default=None, init=False)
     _is_full: bool = field(default=False, init=False)
     _is_closing: bool = field(default=False, init=False)
@@ -206,7 +216,7 @@ class Deliverer:
             most = min(room, MAX_CLAIMED)
             claimed = await self.lanes.claim(most, full)
             if claimed:
-                before = Moment(began, self._heard)
+                before = ReadPoint(began, self._heard)
                 found = await self.lanes.read([(each.id, each.done) for each in claimed])
                 await self.begin(claimed, found, before)
             if len(claimed) < most:
@@ -216,10 +226,12 @@ class Deliverer:
     def _under_way(self) -> Counter[UUID]:
         return Counter(work.lane.integration_id for work in self._working.values())
 
-    def now(self) -> Moment:
-        return Moment(time.monotonic(), self._heard)
+    def now(self) -> ReadPoint:
+        return ReadPoint(time.monotonic(), self._heard)
 
-    async def begin(self, claimed: Sequence[Claimed], found: Mapping[int, Read], before: Moment) -> None:
+    async def begin(
+        self, claimed: Sequence[ClaimedLane], found: Mapping[int, LaneContents], before: ReadPoint
+    ) -> None:
         """Works on lanes that have been taken up and read since then, where their integrations are still there."""
         revisions = {each.integration_id: found[each.id].revision for each in claimed if each.id in found}
         destinations = await self.destinations.of(revisions)
@@ -229,13 +241,13 @@ class Deliverer:
                 continue  # deleted meanwhile, or not to be decrypted, which has been logged
             read = found[lane.id]
             until = before.at + LEASE_SECONDS
-            work = Work(lane, to, read.revision, read.changes, list(read.events), until, lane.done)
+            work = LaneWorker(lane, to, read.revision, read.changes, list(read.events), until, lane.done)
             work.alarms = (
                 self._heard - before.heard
             )  # who knows whose they were, and what was read before them
             self._start(work)
 
-    def _start(self, work: Work) -> None:
+    def _start(self, work: LaneWorker) -> None:
         timer = self._timers.pop(work.lane.id, None)
         if timer is not None:
             timer.cancel()
@@ -250,7 +262,7 @@ class Deliverer:
             cause = "".join(traceback.format_exception(error))
             self.telemetry.log.error("deliveries have failed", cause=cause)
 
-    async def _work(self, work: Work) -> None:
+    async def _work(self, work: LaneWorker) -> None:
         try:
             while (queued := await self._next(work)) is not None:
                 await self._attempt(work, queued)
@@ -260,7 +272,7 @@ class Deliverer:
             if self._is_full:
                 self.wake()
 
-    async def _next(self, work: Work) -> Queued | None:
+    async def _next(self, work: LaneWorker) -> QueuedEvent | None:
         """The event to be sent now; None where the lane is this process's no more, or has none."""
         has_asked = False
         while work.is_held:
@@ -274,7 +286,7 @@ class Deliverer:
             await self._catch_up(work)
         return None
 
-    def _may_go_on(self, work: Work) -> bool:
+    def _may_go_on(self, work: LaneWorker) -> bool:
         return (
             bool(work.queue)
             and not self._is_closing
@@ -283,7 +295,7 @@ class Deliverer:
             and work.lease_until - time.monotonic() > self.sender.timeout_seconds + MARGIN_SECONDS
         )
 
-    async def _attempt(self, work: Work, queued: Queued) -> None:
+    async def _attempt(self, work: LaneWorker, queued: QueuedEvent) -> None:
         work.begun = queued.place
         if queued.age_seconds >= queued.lives_seconds:
             self._report(work, expired(work.lane, queued, work.to.integration))
@@ -299,14 +311,14 @@ class Deliverer:
         if attempt.state in {"WAITING", "EXPIRED"}:
             await self._catch_up(work)
 
-    def _report(self, work: Work, attempt: Attempt | None) -> None:
+    def _report(self, work: LaneWorker, attempt: AttemptResult | None) -> None:
         if attempt is not None and attempt.state == "EXPIRED":
             work.queue.clear()  # something else may stand in its place now, before all that
             work.drops += 1
             work.is_reading = False
         is_stale = work.alarms != work.heeded
         is_low = len(work.queue) < LOW and not work.is_reading
-        report = Report(
+        report = LaneReport(
             work.lane,
             attempt,
             work.begun,
@@ -320,16 +332,16 @@ class Deliverer:
         is_final = attempt is not None and attempt.state != "WAITING"
         may_wait = is_final and not is_low and self._may_go_on(work) and work.uncommitted < MAX_WAITING
         work.reported = self._reports.add(report, may_wait=may_wait)
-        asked = Asked(report, work.alarms, work.drops, time.monotonic())
+        asked = PendingReport(report, work.alarms, work.drops, time.monotonic())
         work.reported.add_done_callback(partial(self._apply, work, asked))
 
-    async def _catch_up(self, work: Work) -> None:
+    async def _catch_up(self, work: LaneWorker) -> None:
         """Returns when all that was reported of this lane is committed and has been applied."""
         if work.reported is not None:
             await asyncio.wait([work.reported])
             await self._refresh(work)
 
-    async def _refresh(self, work: Work) -> None:
+    async def _refresh(self, work: LaneWorker) -> None:
         """The integration's newer secret, where its lane has been read since it was changed."""
         if work.is_held and work.revision != work.to.revision:
             found = await self.destinations.of({work.lane.integration_id: work.revision})
@@ -338,7 +350,7 @@ class Deliverer:
             else:
                 work.to = found[work.lane.integration_id]
 
-    def _apply(self, work: Work, asked: Asked, done: "asyncio.Future[Held]") -> None:
+    def _apply(self, work: LaneWorker, asked: PendingReport, done: "asyncio.Future[LaneStatus]") -> None:
         """Takes over what the database said: whose the lane is, until when, and what else is in it."""
         report = asked.report
         work.uncommitted -= 1
@@ -372,7 +384,7 @@ class Deliverer:
         if not self._is_closing:
             self._timers[lane_id] = asyncio.get_running_loop().call_later(seconds, wake)
 
-    async def _commit(self, reports: Sequence[Report]) -> Sequence[Held]:
+    async def _commit(self, reports: Sequence[LaneReport]) -> Sequence[LaneStatus]:
         """One batch of reports, as long as a lease may last where the database is away."""
         until = time.monotonic() + LEASE_SECONDS
         while True:

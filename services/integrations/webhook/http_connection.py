@@ -29,7 +29,7 @@ class Connection(ResponseHandler):
         super().set_exception(exc, *cause)
 
 
-class Connector(aiohttp.TCPConnector):
+class WebhookConnector(aiohttp.TCPConnector):
     """Makes our connections instead of aiohttp's."""
 
     def __init__(self, **options: object) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from chassis.database import Connection
-from integrations.events import Event, Integration, Signal, Strategy
+from integrations.events import CanonicalEvent, IntegrationData, SignalData, StrategyData
 
 CHANNEL: Final = "integrations"
 TOLD: Final = "told"
@@ -30,7 +30,7 @@ NOTIFY: Final = "SELECT pg_notify($1, $2)"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """A notification for the integration's user."""
 
     integration_id: UUID
@@ -39,7 +39,7 @@ class Notice:
     text: str
 
 
-async def tell(connection: Connection, notices: Sequence[Notice]) -> None:
+async def tell(connection: Connection, notices: Sequence[Notification]) -> None:
     """The last thing a transaction does, as what it locks is one for all."""
     await connection.execute(SERIALISE)
     await connection.execute(
@@ -80,20 +80,20 @@ _VERBS: Final = {
 }
 
 
-def text(kind: str, event: Event, integration: Integration) -> str:
+def text(kind: str, event: CanonicalEvent, integration: IntegrationData) -> str:
     """One or two sentences for the user: who, why, and what did not happen."""
     sentence = _TEXTS[kind].format(verb=_VERBS[event.type], what=_what(event))
     return f"{integration.name} ({integration.description}): {sentence}"
 
 
-def _what(event: Event) -> str:
+def _what(event: CanonicalEvent) -> str:
     if event.data is None:
         return ""
     if event.type.startswith("SIGNAL_"):
-        signal = msgspec.json.decode(event.data, type=Signal)
+        signal = msgspec.json.decode(event.data, type=SignalData)
         quantity = bytes(signal.quantity).decode()
         return f" {signal.direction} {quantity} {signal.ticker} for your strategy {signal.strategy.name}"
-    return f" your strategy {msgspec.json.decode(event.data, type=Strategy).name}"
+    return f" your strategy {msgspec.json.decode(event.data, type=StrategyData).name}"
 
 
 PAUSED: Final = "{name} ({description}) has been paused, as it {why}. Strategies that were enabled for it are disabled now."
@@ -104,7 +104,7 @@ def paused(name: str, description: str, *, is_gone: bool) -> str:
     return PAUSED.format(name=name, description=description, why=why)
 
 
-def may_stay_open(name: str, description: str, positions: Sequence[Signal]) -> str:
+def may_stay_open(name: str, description: str, positions: Sequence[SignalData]) -> str:
     """What deleting leaves behind: nothing closes these positions any more."""
     listed = "; ".join(
         f"{each.direction} {bytes(each.quantity).decode()} {each.ticker} of {each.strategy.name}"

@@ -12,8 +12,8 @@ from yarl import URL
 
 from chassis.database import Database
 from integrations import events
-from integrations.sender import Destination
-from integrations.vault import Vault, VaultError
+from integrations.encryption import DecryptionError, Encryption
+from integrations.webhook.client import Endpoint
 
 MAX_REMEMBERED: Final = 10_000
 
@@ -24,16 +24,16 @@ FROM integration WHERE id = ANY($1::uuid[])
 """
 
 
-class Destinations:
+class EndpointCache:
     """Destinations by integration, of the revision that is asked for or a newer one."""
 
-    def __init__(self, database: Database, vault: Vault, on_fault: Callable[..., object]) -> None:
+    def __init__(self, database: Database, vault: Encryption, on_fault: Callable[..., object]) -> None:
         self._database = database
         self._vault = vault
         self._on_fault = on_fault
-        self._known: LRUCache[UUID, Destination] = LRUCache(MAX_REMEMBERED)
+        self._known: LRUCache[UUID, Endpoint] = LRUCache(MAX_REMEMBERED)
 
-    async def of(self, revisions: Mapping[UUID, int]) -> dict[UUID, Destination]:
+    async def of(self, revisions: Mapping[UUID, int]) -> dict[UUID, Endpoint]:
         """Less those that are gone, and those that cannot be decrypted, which is logged."""
         found = {
             each: self._known[each]
@@ -46,16 +46,16 @@ class Destinations:
             for row in await self._database.fetch(SELECT, missing):
                 try:
                     found[row["id"]] = self._known[row["id"]] = self._destination(row, began)
-                except VaultError:
+                except DecryptionError:
                     self._on_fault("no key opens an integration's secrets", integration=str(row["id"]))
         return found
 
-    def _destination(self, row: asyncpg.Record, began: float) -> Destination:
+    def _destination(self, row: asyncpg.Record, began: float) -> Endpoint:
         """Raises VaultError."""
         webhook = events.Webhook(row["url"], self._vault.open_headers(row["headers"]))
         previous = row["previous_secret"]
-        return Destination(
-            events.Integration(row["name"], row["description"], row["image_url"], webhook),
+        return Endpoint(
+            events.IntegrationData(row["name"], row["description"], row["image_url"], webhook),
             row["revision"],
             URL(row["url"], encoded=True),
             Webhook(self._vault.open(row["secret"])),

@@ -19,10 +19,10 @@ from chassis.auth import CALLER
 from chassis.content import MAX_BODY_BYTES, is_of_type, read
 from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
 from chassis.queries import query_parameters
-from integrations.api import STATES, asked_deliveries, event_id_of, id_of, strategy_id
-from integrations.notifications import Notifications
+from integrations.api.handlers import STATES, asked_deliveries, event_id_of, id_of, strategy_id
+from integrations.notifications import NotificationFeed
 from integrations.operations import LIVE, Operations
-from integrations.tokens import Tokens
+from integrations.page.form_tokens import FormTokens
 
 REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
 FORM: Final = "application/x-www-form-urlencoded"
@@ -65,7 +65,7 @@ async def guarded(
     return await handler(request)
 
 
-def routes(operations: Operations, notifications: Notifications, tokens: Tokens) -> list[web.RouteDef]:
+def routes(operations: Operations, notifications: NotificationFeed, tokens: FormTokens) -> list[web.RouteDef]:
     """The page's routes: its views, its forms, and the two files it needs."""
     page = Page(operations, notifications, tokens)
     one = "/integrations/{id}"
@@ -88,12 +88,12 @@ def routes(operations: Operations, notifications: Notifications, tokens: Tokens)
 class Page:
     """What a user sees and posts."""
 
-    def __init__(self, operations: Operations, notifications: Notifications, tokens: Tokens) -> None:
+    def __init__(self, operations: Operations, notifications: NotificationFeed, tokens: FormTokens) -> None:
         self._operations = operations
         self._notifications = notifications
         self._tokens = tokens
         self._templates = Environment(
-            loader=PackageLoader("integrations"),
+            loader=PackageLoader("integrations.page"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -219,7 +219,7 @@ def _see(path: str) -> web.Response:
 
 
 def _file(name: str, type_: str) -> Handler:
-    body = (files("integrations") / "static" / name).read_bytes()
+    body = (files("integrations.page") / "static" / name).read_bytes()
 
     async def file(_request: web.Request) -> web.Response:
         return web.Response(

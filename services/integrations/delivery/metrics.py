@@ -2,14 +2,14 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from integrations.answers import Answer
+from integrations.delivery.queue import QueuedEvent
 from integrations.events import LIVES_SECONDS
-from integrations.lanes import Queued
+from integrations.webhook.webhook_response import WebhookResponse
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
 
-class Metrics:
+class DeliveryMetrics:
     """Counts of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -23,7 +23,7 @@ class Metrics:
             registry=registry,
         )
 
-    def attempted(self, queued: Queued, answer: Answer, seconds: float) -> None:
+    def attempted(self, queued: QueuedEvent, answer: WebhookResponse, seconds: float) -> None:
         self._attempts.labels(str(answer.meaning)).inc()
         self._took.observe(seconds)
         if not queued.tries:

@@ -21,12 +21,12 @@ from chassis.listener import Handler
 from chassis.queries import query_parameters
 from chassis.schemas import parse
 from chassis.telemetry import TRACE_HEADER
-from integrations import messages
-from integrations.events import Type
-from integrations.limits import Limit, place_of
-from integrations.notifications import Notifications
+from integrations.api import schemas
+from integrations.api.rate_limit import RateLimit, place_of
+from integrations.events import EventType
+from integrations.notifications import NotificationFeed
 from integrations.operations import DeliveryQuery, Operations
-from integrations.signals import Signals, given
+from integrations.signals import SignalPublisher, given
 
 MAX_LISTED: Final = 100
 MAX_BY_DEFAULT: Final = 50
@@ -41,17 +41,17 @@ def reply(content: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(content), content_type="application/json")
 
 
-class Partners:
+class PartnerApi:
     """Anybody's: the guide's one call. It answers the same whether the e-mail is known or not."""
 
-    def __init__(self, operations: Operations, per_address: Limit, per_email: Limit) -> None:
+    def __init__(self, operations: Operations, per_address: RateLimit, per_email: RateLimit) -> None:
         self._operations = operations
         self._per_address = per_address
         self._per_email = per_email
 
     async def request(self, request: web.Request) -> web.Response:
         self._per_address.take(place_of(request.remote or ""))
-        body = parse(messages.NEW_INTEGRATION, await read_json(request))
+        body = parse(schemas.NEW_INTEGRATION, await read_json(request))
         self._per_email.take(body["userEmail"].lower())
         created = await self._operations.request(body)
         webhook = body.pop("webhook")
@@ -73,22 +73,22 @@ class Partners:
         return without_credentials(handler)
 
 
-class Engine:
+class EngineApi:
     """The strategy engine's calls, under its own name."""
 
-    def __init__(self, signals: Signals, name: str) -> None:
+    def __init__(self, signals: SignalPublisher, name: str) -> None:
         self._signals = signals
         self._name = name
 
     async def put_strategy(self, request: web.Request) -> web.Response:
         id_ = self._strategy(request)
-        body = parse(messages.NEW_STRATEGY, await read_json(request))
+        body = parse(schemas.NEW_STRATEGY, await read_json(request))
         await self._signals.put_strategy(id_, body["name"], body["userEmail"])
         return reply({"id": id_, **body})
 
     async def send(self, request: web.Request) -> web.Response:
         id_ = self._strategy(request)
-        body = messages.signal(await read_json(request))
+        body = schemas.signal(await read_json(request))
         return reply({"events": await self._signals.send(given(id_, body))}, status=202)
 
     def _strategy(self, request: web.Request) -> str:
@@ -97,10 +97,10 @@ class Engine:
         return strategy_id(request)
 
 
-class Users:
+class UserApi:
     """A user's calls, about what is that user's."""
 
-    def __init__(self, operations: Operations, notifications: Notifications) -> None:
+    def __init__(self, operations: Operations, notifications: NotificationFeed) -> None:
         self._operations = operations
         self._notifications = notifications
 
@@ -211,7 +211,7 @@ def event_id_of(request: web.Request) -> UUID:
 def strategy_id(request: web.Request) -> str:
     """Raises NotFoundError."""
     id_ = request.match_info["strategyId"]
-    if not messages.ID.match(id_):
+    if not schemas.ID.match(id_):
         raise NotFoundError("A strategy's id is 1 to 128 of A-Z, a-z, 0-9, '.', '_', ':' and '-'.")
     return id_
 
@@ -233,7 +233,7 @@ def asked_deliveries(query: dict[str, str]) -> DeliveryQuery:
     before = query.get("before")
     if before is not None and not _UUID.match(before):
         raise _query_fault("before", "must be an eventId", before)
-    for name, known in (("state", STATES), ("type", tuple(Type))):
+    for name, known in (("state", STATES), ("type", tuple(EventType))):
         if name in query and query[name] not in known:
             raise _query_fault(name, f"must be one of {', '.join(known)}", query[name])
     return DeliveryQuery(
