@@ -1,1 +1,1 @@
-"""load-balancer: one port for a service that has several replicas."""
+"""load-balancer: listens on one port and passes each connection to a ready replica of a service."""

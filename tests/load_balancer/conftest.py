@@ -1,4 +1,4 @@
-"""On both event loops: they differ in when a connection begins to be read, and in what a closed one allows."""
+"""Runs each test on both event loops: they differ in when reading starts and in the use of closed transports."""
 
 import asyncio
 

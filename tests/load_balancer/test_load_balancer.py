@@ -1,4 +1,4 @@
-"""A front holds a port and passes connections through to the replicas that are ready (load_balancer)."""
+"""The load balancer passes each connection to a ready replica."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from aiohttp import web
 from chassis.http.resolver import Place
 from chassis.settings import SettingsError, load
 from chassis.telemetry import Lines, Telemetry
-from load_balancer import app, proxy
+from load_balancer import app, connections, health_check
 
 
 @dataclass
 class Replica:
-    """A service on an address of its own."""
+    """A service on its own loopback address."""
 
     address: str
     port: int
@@ -49,7 +49,7 @@ class Replica:
 
 @pytest.fixture
 async def replicas():
-    """Two of a service, on two addresses of loopback."""
+    """Two replicas of one service, on two loopback addresses and the same port."""
     with socket.create_server(("127.0.0.2", 0)) as probe:
         port = probe.getsockname()[1]
     made = [Replica("127.0.0.2", port), Replica("127.0.0.3", port)]
@@ -62,48 +62,48 @@ async def replicas():
 
 @pytest.fixture
 def names(monkeypatch, replicas):
-    """What the service's name resolves to; a test changes it as it goes."""
+    """The addresses that the service's name resolves to; a test may change the list."""
     found = [each.address for each in replicas]
 
     async def places_of(_base):
         return [Place(f"http://{each}:{replicas[0].port}") for each in found] or None
 
-    monkeypatch.setattr(app, "places_of", places_of)
+    monkeypatch.setattr(health_check, "places_of", places_of)
     return found
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """Replicas are looked at when the test says so, and not between."""
+def check(monkeypatch):
+    """Checks the replicas' readiness now; there is no check between the first one and the test's own."""
     made = []
-    monkeypatch.setattr(app, "LOOK_EVERY_SECONDS", 3600)
-    original = app.Replicas.look
+    monkeypatch.setattr(health_check, "CHECK_INTERVAL_SECONDS", 3600)
+    original = health_check.HealthCheck.check
 
-    async def look(self):
+    async def recorded(self):
         made.append(self)
         await original(self)
 
-    monkeypatch.setattr(app.Replicas, "look", look)
+    monkeypatch.setattr(health_check.HealthCheck, "check", recorded)
 
-    async def again():
+    async def now():
         await original(made[0])
 
-    return again
+    return now
 
 
 @contextlib.asynccontextmanager
 async def running(next_hop):
-    """A front; gives its URL."""
+    """A load balancer; yields its URL."""
     settings = load(app.LoadBalancerSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
-    with telemetry() as told:
-        async with app.listening(settings, told) as server:
+    with silent_telemetry() as telemetry:
+        async with app.listening(settings, telemetry) as server:
             yield address(server)
 
 
 @contextlib.contextmanager
-def telemetry():
+def silent_telemetry():
     with Path(os.devnull).open("wb") as log:
-        made = Telemetry("front", Lines(log.fileno()), human=False)
+        made = Telemetry("load-balancer", Lines(log.fileno()), human=False)
         yield made
         made.lines.flush()
 
@@ -113,7 +113,7 @@ def address(server):
 
 
 @pytest.fixture
-def next_hop(names, looks, replicas):
+def next_hop(names, check, replicas):
     return f"http://service.test:{replicas[0].port}"
 
 
@@ -124,102 +124,102 @@ async def url(next_hop):
 
 
 @pytest.fixture
-async def caller():
-    """With a connection for each request."""
+async def client():
+    """Opens a new connection for each request."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=10)
+        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=60)
     ) as session:
         yield session
 
 
-async def ask(caller, url, body=b"x"):
-    async with caller.post(url, data=body) as reply:
-        return reply.status, reply.headers["Server"], await reply.read()
+async def post(client, url, body=b"x"):
+    async with client.post(url, data=body) as response:
+        return response.status, response.headers["Server"], await response.read()
 
 
-async def served_by(caller, url, count=6):
-    return sorted([(await ask(caller, url))[1] for _ in range(count)])
+async def servers(client, url, count=6):
+    return sorted([(await post(client, url))[1] for _ in range(count)])
 
 
-async def test_bytes_pass_through_both_ways_however_many(caller, url):
+async def test_bytes_pass_through_unchanged_in_both_directions(client, url):
     body = bytes(range(256)) * 2_000
 
-    status, _, back = await ask(caller, url, body)
+    status, _, back = await post(client, url, body)
 
     assert (200, body) == (status, back)
 
 
-async def test_connections_go_to_the_replicas_in_turn(caller, url):
-    assert ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3 == await served_by(caller, url)
+async def test_connections_are_distributed_round_robin(client, url):
+    assert ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3 == await servers(client, url)
 
 
-async def test_a_connection_that_is_kept_stays_at_its_replica(url):
-    async with aiohttp.ClientSession() as keeping:
-        used = {(await ask(keeping, url))[1] for _ in range(5)}
+async def test_a_kept_connection_stays_at_its_replica(url):
+    async with aiohttp.ClientSession() as keeping_client:
+        used = {(await post(keeping_client, url))[1] for _ in range(5)}
 
     assert 1 == len(used)
 
 
-async def test_a_replica_that_is_not_ready_gets_nothing_new(caller, url, replicas, looks):
+async def test_a_replica_that_is_not_ready_gets_no_new_connection(client, url, replicas, check):
     replicas[0].is_ready = False
-    await looks()
+    await check()
 
-    assert ["127.0.0.3"] * 6 == await served_by(caller, url)
+    assert ["127.0.0.3"] * 6 == await servers(client, url)
 
 
-async def test_a_replica_that_has_gone_since_the_last_look_costs_no_request(caller, url, replicas):
+async def test_a_replica_that_stopped_after_the_last_check_fails_no_request(client, url, replicas):
     await replicas[0].runner.cleanup()
 
-    assert ["127.0.0.3"] * 6 == await served_by(caller, url)
+    assert ["127.0.0.3"] * 6 == await servers(client, url)
 
 
-async def test_replicas_that_come_are_used_and_those_that_go_are_not(caller, url, names, looks):
+async def test_replicas_are_added_and_removed_as_the_name_resolves(client, url, names, check):
     names.remove("127.0.0.2")
-    await looks()
-    assert ["127.0.0.3"] * 6 == await served_by(caller, url)
+    await check()
+    assert ["127.0.0.3"] * 6 == await servers(client, url)
 
     names.append("127.0.0.2")
-    await looks()
-    assert ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3 == await served_by(caller, url)
+    await check()
+    assert ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3 == await servers(client, url)
 
 
-async def test_where_none_is_ready_any_is_tried(caller, url, replicas, looks):
+async def test_all_replicas_are_tried_when_none_is_ready(client, url, replicas, check):
     for each in replicas:
         each.is_ready = False
-    await looks()
+    await check()
 
-    assert {"127.0.0.2", "127.0.0.3"} == set(await served_by(caller, url))
+    assert {"127.0.0.2", "127.0.0.3"} == set(await servers(client, url))
 
 
-async def test_a_name_that_is_not_to_be_resolved_now_stays_what_it_was(caller, url, names, looks):
+async def test_the_last_known_addresses_are_kept_when_the_name_cannot_be_resolved(client, url, names, check):
     names.clear()
-    await looks()
+    await check()
 
-    assert {"127.0.0.2", "127.0.0.3"} == set(await served_by(caller, url))
+    assert {"127.0.0.2", "127.0.0.3"} == set(await servers(client, url))
 
 
-async def test_where_there_is_nobody_the_connection_is_closed(caller, names, next_hop):
+async def test_the_connection_is_closed_when_there_is_no_replica(client, names, next_hop):
     names.clear()
     async with running(next_hop) as url:
         with pytest.raises(aiohttp.ClientConnectionError):
-            await ask(caller, url)
+            await post(client, url)
 
 
-async def test_what_is_said_before_a_replica_is_reached_is_not_lost(caller, next_hop, names, replicas):
-    """A third address refuses: its turn comes first for one in three."""
+async def test_bytes_sent_before_a_replica_is_connected_are_not_lost(client, next_hop, names, replicas):
+    """A third address refuses connections, and every third connection tries it first."""
     names.append("127.0.0.9")
     replicas[0].is_ready = replicas[1].is_ready = False
-    said = b"x" * 300_000
+    body = b"x" * 300_000
     async with running(next_hop) as url:
-        answers = [await ask(caller, url, said) for _ in range(6)]
+        responses = [await post(client, url, body) for _ in range(6)]
 
-    assert [(200, said)] * 6 == [(status, body) for status, _, body in answers]
+    assert [(200, body)] * 6 == [(status, echoed) for status, _, echoed in responses]
 
 
-async def test_a_caller_that_has_said_all_still_gets_its_answer():
+async def test_a_client_that_half_closes_still_gets_its_response():
     async def answer(reader, writer):
-        said = await reader.read(5)
-        writer.write(said + await reader.read() if said == b"hello" else b"")
+        first = await reader.read(5)
+        writer.write(first + await reader.read() if first == b"hello" else b"")
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, running(address(server)) as url:
@@ -231,7 +231,7 @@ async def test_a_caller_that_has_said_all_still_gets_its_answer():
         writer.close()
 
 
-async def test_a_caller_that_says_nothing_and_ends_is_let_go(url):
+async def test_a_client_that_half_closes_without_a_byte_is_disconnected(url):
     reader, writer = await connect(url)
     writer.write_eof()
 
@@ -239,16 +239,16 @@ async def test_a_caller_that_says_nothing_and_ends_is_let_go(url):
     writer.close()
 
 
-async def test_what_is_not_taken_at_the_one_end_is_not_read_at_the_other():
+async def test_a_slow_replica_slows_the_client_down():
     released = asyncio.Event()
 
-    async def take_nothing(reader, writer):
+    async def read_only_five_bytes(reader, writer):
         if await reader.read(5) == b"hello":
             await released.wait()
         writer.close()
 
     async with (
-        await asyncio.start_server(take_nothing, "127.0.0.1", 0) as server,
+        await asyncio.start_server(read_only_five_bytes, "127.0.0.1", 0) as server,
         running(address(server)) as url,
     ):
         _, writer = await connect(url)
@@ -263,7 +263,7 @@ async def connect(url):
     return await asyncio.open_connection(*url.removeprefix("http://").split(":"))
 
 
-async def test_when_a_replica_closes_so_is_the_callers_connection(url, replicas):
+async def test_the_client_is_disconnected_when_the_replica_closes(url, replicas):
     reader, writer = await connect(url)
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
@@ -274,49 +274,49 @@ async def test_when_a_replica_closes_so_is_the_callers_connection(url, replicas)
     writer.close()
 
 
-async def test_a_caller_that_goes_takes_its_connection_to_the_replica_along(url, replicas):
+async def test_the_replica_connection_is_closed_when_the_client_leaves(url, replicas):
     _, writer = await connect(url)
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
     await until(lambda: sum(each.served for each in replicas) == 1)
     writer.transport.abort()
 
-    await until(lambda: connections(replicas) == len(replicas))
+    await until(lambda: connection_count(replicas) == len(replicas))
 
 
-def connections(replicas):
-    """Those that readiness is asked over are kept, one for each."""
+def connection_count(replicas):
+    """Counts one kept connection per replica for the health checks."""
     return sum(len(each.runner.server.connections) for each in replicas)
 
 
-async def until(is_so):
-    async with asyncio.timeout(10):
-        while not is_so():
+async def until(is_met):
+    async with asyncio.timeout(60):
+        while not is_met():
             await asyncio.sleep(0.01)
 
 
-async def test_more_connections_than_it_holds_are_closed(caller, url, monkeypatch):
-    monkeypatch.setattr(proxy, "MAX_LINES", 2)
+async def test_connections_above_the_maximum_are_closed(client, url, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
     async with contextlib.AsyncExitStack() as stack:
-        keeping = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in range(2)]
-        for each in keeping:
-            await ask(each, url)
+        clients = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in range(2)]
+        for each in clients:
+            await post(each, url)
 
         with pytest.raises(aiohttp.ClientConnectionError):
-            await ask(caller, url)
-    await until_answered(caller, url)
+            await post(client, url)
+    await until_accepted(client, url)
 
 
-async def until_answered(caller, url):
+async def until_accepted(client, url):
     for _ in itertools.count():
         with contextlib.suppress(aiohttp.ClientConnectionError):
-            return await ask(caller, url)
+            return await post(client, url)
         await asyncio.sleep(0.01)
     return None
 
 
-async def test_a_silent_connection_is_closed_after_its_time(next_hop, monkeypatch):
-    monkeypatch.setattr(proxy, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(proxy, "SWEEP_EVERY_SECONDS", 0.01)
+async def test_an_idle_connection_is_closed(next_hop, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "IDLE_CHECK_SECONDS", 0.01)
     async with running(next_hop) as url:
         reader, writer = await connect(url)
 
@@ -324,29 +324,29 @@ async def test_a_silent_connection_is_closed_after_its_time(next_hop, monkeypatc
         writer.close()
 
 
-async def test_at_its_end_it_waits_for_answers_that_are_due_and_for_nothing_else(
-    caller, next_hop, replicas, monkeypatch
+async def test_shutdown_waits_for_pending_responses_and_closes_idle_connections(
+    client, next_hop, replicas, monkeypatch
 ):
     monkeypatch.setattr(app, "GONE_AFTER_SECONDS", 3_600)
-    async with contextlib.AsyncExitStack() as stack, aiohttp.ClientSession() as keeping:
+    async with contextlib.AsyncExitStack() as stack, aiohttp.ClientSession() as keeping_client:
         url = await stack.enter_async_context(running(next_hop))
-        await ask(keeping, url)
-        silent, writer = await connect(url)
-        answering = replicas[0].held = replicas[1].held = asyncio.Event()
-        asking = asyncio.create_task(ask(caller, url))
+        await post(keeping_client, url)
+        idle, writer = await connect(url)
+        released = replicas[0].held = replicas[1].held = asyncio.Event()
+        pending = asyncio.create_task(post(client, url))
         await until(lambda: sum(each.served for each in replicas) == 2)
-        ending = asyncio.create_task(stack.aclose())
+        stopping = asyncio.create_task(stack.aclose())
         await asyncio.sleep(0.1)
-        assert not ending.done()
-        answering.set()
-        async with asyncio.timeout(10):
-            await ending
+        assert not stopping.done()
+        released.set()
+        async with asyncio.timeout(60):
+            await stopping
 
-    assert 200 == (await asking)[0]
-    assert b"" == await silent.read()
+    assert 200 == (await pending)[0]
+    assert b"" == await idle.read()
     writer.close()
 
 
-def test_what_is_behind_has_to_be_named():
+def test_the_next_hop_is_required():
     with pytest.raises(SettingsError, match="QUOTES_NEXT_HOP is not set"):
         load(app.LoadBalancerSettings, {})

@@ -1,0 +1,166 @@
+"""Connections that are passed through byte for byte: each has a client side and a replica side."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from chassis.http.resolver import Place
+
+MAX_CONNECTIONS: Final = 1_024
+IDLE_SECONDS: Final = 90.0
+"""Longer than a service keeps an idle connection open, and longer than any response takes."""
+IDLE_CHECK_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 0.5
+
+
+class ConnectionSide(asyncio.Protocol):
+    """Writes the bytes it receives to the other side, and reads no faster than the other side writes."""
+
+    transport: asyncio.Transport
+    other: "ConnectionSide"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Close the other side; bytes that it has not sent yet are sent first."""
+        self.other.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        # uvloop raises when a closed transport is used
+        if not self.other.transport.is_closing():
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if not self.other.transport.is_closing():
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+
+class ReplicaSide(ConnectionSide):
+    """When a replica sends EOF, asyncio closes this side, and with it the client side."""
+
+    def __init__(self, client: "ClientSide") -> None:
+        self.other = self._client = client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._client.replica_connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._client.bytes_passed(awaits_response=False)
+        super().data_received(data)
+
+
+class ClientSide(ConnectionSide):
+    """Created for each accepted connection. Bytes that arrive before a replica is connected are kept for it."""
+
+    awaits_response: bool
+    """No byte has come from the replica since the client's last bytes."""
+    last_activity: float
+    """On the monotonic clock."""
+
+    def __init__(self, connections: "OpenConnections") -> None:
+        self._connections = connections
+        self._early_bytes = b""
+        self._has_sent_eof = False
+        self.other = self  # until a replica is connected
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.bytes_passed(awaits_response=True)
+        self._connecting = asyncio.create_task(self._connect(self._connections.candidates()))
+        self._connections.opened(self)
+
+    async def _connect(self, candidates: Sequence[Place]) -> None:
+        loop = asyncio.get_running_loop()
+        for replica in candidates:
+            parts = urlsplit(replica.base)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await loop.create_connection(lambda: ReplicaSide(self), parts.hostname or "", port)
+                return
+        self.transport.abort()
+
+    def replica_connected(self, replica: ReplicaSide) -> None:
+        self.other = replica
+        self.bytes_passed(awaits_response=bool(self._early_bytes))
+        if self.transport.is_closing():
+            replica.transport.abort()
+            return
+        replica.transport.write(self._early_bytes)
+        if self._has_sent_eof:
+            replica.transport.write_eof()
+        else:
+            self.transport.resume_reading()
+
+    def bytes_passed(self, *, awaits_response: bool) -> None:
+        self.awaits_response = awaits_response
+        self.last_activity = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_passed(awaits_response=True)
+        if self.other is self:
+            self._early_bytes += data
+            self.transport.pause_reading()  # uvloop cannot pause reading before the first bytes arrive
+        else:
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Pass EOF on and keep the connection: a client that has sent everything still reads the response."""
+        self._has_sent_eof = True
+        if self.other is not self and not self.other.transport.is_closing():
+            self.other.transport.write_eof()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connecting.cancel()
+        self._connections.closed(self)
+        super().connection_lost(error)
+
+
+class OpenConnections:
+    """All open connections. ``candidates`` returns the replicas to try for the next one, in order."""
+
+    def __init__(self, candidates: Callable[[], Sequence[Place]]) -> None:
+        self.candidates = candidates
+        self._open: set[ClientSide] = set()
+
+    def opened(self, client: ClientSide) -> None:
+        self._open.add(client)
+        if len(self._open) > MAX_CONNECTIONS:
+            client.transport.abort()
+
+    def closed(self, client: ClientSide) -> None:
+        self._open.discard(client)
+
+    async def close_idle(self) -> None:
+        """Close idle connections, every few seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(IDLE_CHECK_SECONDS)
+            for client in self._open:
+                if time.monotonic() - client.last_activity > IDLE_SECONDS:
+                    client.transport.abort()
+
+    async def drain(self, max_seconds: float) -> None:
+        """Close all connections; those that await a response stay open until it has come, or for ``max_seconds``."""
+        await _wait_until(lambda: not any(client.awaits_response for client in self._open), max_seconds)
+        for client in self._open:
+            client.transport.close()
+        await _wait_until(lambda: not self._open, FLUSH_SECONDS)
+        for client in self._open:
+            client.transport.abort()
+
+
+async def _wait_until(is_met: Callable[[], bool], max_seconds: float) -> None:
+    end = time.monotonic() + max_seconds
+    while not is_met() and time.monotonic() < end:
+        await asyncio.sleep(0.02)

@@ -1,0 +1,93 @@
+"""The addresses of the service's replicas, and which of them are ready.
+
+A replica that shuts down reports "not ready" for its grace period before it stops listening (wire.md §6), so a check
+each half second notices in time.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import aiohttp
+
+from chassis.http.resolver import Place, places_of
+from chassis.settings import Listening
+from chassis.telemetry import Telemetry
+from chassis.tls import Tls
+
+MAX_ATTEMPTS: Final = 3
+"""Replicas that are tried for one connection."""
+CHECK_INTERVAL_SECONDS: Final = 0.5
+CHECK_TIMEOUT_SECONDS: Final = 1.0
+
+
+class HealthCheck:
+    """Resolves the service's name and asks each replica for its readiness, every half second."""
+
+    def __init__(self, base_url: str, tls_settings: Listening, telemetry: Telemetry) -> None:
+        """Raises TlsError."""
+        self._base_url = base_url
+        self._log = telemetry.log
+        self._tls = Tls(tls_settings, telemetry.log.error)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS), trust_env=False
+        )
+        self._replicas: list[Place] = []
+        self._ready: list[Place] = []
+        self._turn = 0
+
+    def candidates(self) -> list[Place]:
+        """Return the replicas to try for the next connection: ready ones first, round robin.
+
+        The others follow, because a replica may have become ready since the last check.
+        """
+        self._turn += 1
+        others = [replica for replica in self._replicas if replica not in self._ready]
+        return [*_rotated(self._ready, self._turn), *_rotated(others, self._turn)][:MAX_ATTEMPTS]
+
+    async def check(self) -> None:
+        """Resolve the name and check each replica once."""
+        self._tls.changed()
+        # when the name cannot be resolved, its last known addresses may still work
+        self._replicas = await places_of(self._base_url) or self._replicas
+        results = await asyncio.gather(*(self._is_ready(replica) for replica in self._replicas))
+        ready = [replica for replica, is_ready in zip(self._replicas, results, strict=True) if is_ready]
+        if ready != self._ready:
+            log = self._log.info if ready else self._log.warning
+            log("ready replicas changed", ready=[replica.base for replica in ready])
+        self._ready = ready
+
+    async def _is_ready(self, replica: Place) -> bool:
+        try:
+            async with self._session.get(
+                f"{replica.base}/health/ready",
+                headers=replica.headers,
+                ssl=self._tls.client,
+                server_hostname=replica.server_hostname,
+                allow_redirects=False,
+            ) as response:
+                return response.ok
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Check once before the body, then every half second while it runs."""
+        await self.check()
+        checking = asyncio.create_task(self._check_forever())
+        try:
+            yield
+        finally:
+            checking.cancel()
+            await self._session.close()
+
+    async def _check_forever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+            await self.check()
+
+
+def _rotated(replicas: list[Place], turn: int) -> list[Place]:
+    first = turn % len(replicas) if replicas else 0
+    return replicas[first:] + replicas[:first]
