@@ -18,7 +18,7 @@ export SECRETS ?= $(DATA)/compose
 COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-alone test-faults test-faults-alone test-containers test-deploy test-browser lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-alone test-faults test-faults-alone test-containers test-deploy test-browser lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -87,6 +87,10 @@ ASKED = --workloads=$(WORKLOADS) --connections=$(CONNECTIONS) --rounds=$(ROUNDS)
 # needs wrk
 bench: $(DRAWS)
 	@$(BENCH) run $(ASKED)
+
+# BASE=folder: another checkout, in which `make` has built .venv; OVERLOAD=also or only: goodput under overload
+bench-compare: $(READY)
+	@$(BENCH) compare $(ASKED) --base="$(BASE)" --overload=$(OVERLOAD)
 
 # ROWS=0,100000000: other sizes of the tables
 bench-growth: $(READY)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from benchmarks import events, growth, memory, overload
+from benchmarks import compare, events, growth, memory, overload
 from benchmarks.errors import BenchmarkError
 from benchmarks.options import Options, parse
 from network.postgres import PostgresError
@@ -19,6 +19,7 @@ def _run(options: Options) -> None:
 
 COMMANDS: Final[Mapping[str, Callable[[Options], None]]] = {
     "run": _run,
+    "compare": compare.run,
     "growth": growth.run,
     "overload": overload.run,
     "memory": memory.run,

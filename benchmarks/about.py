@@ -16,7 +16,7 @@ def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
     """The head of each result; `load` is what the load came from, with its version."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(Path.cwd()),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "processor": _processor(),
@@ -37,9 +37,13 @@ def _settings() -> dict[str, str]:
     return {name: os.environ[name] for name in own}
 
 
-def _commit() -> str:
+def commit(checkout: Path) -> str:
+    """Return the abbreviated commit of a folder, with "-dirty" if it has changes."""
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ["git", "-C", str(checkout), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip() or "unknown"
 

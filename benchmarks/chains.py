@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from benchmarks import bare
 from benchmarks.database import Database
@@ -40,6 +41,33 @@ class Chain:
     origin: str
     table: str
     pids: Mapping[str, int]
+    database: Database
+
+    def rows(self) -> int:
+        """Return how many quotes the chain has stored."""
+        return int(self.database.value(f"SELECT count(*) FROM {self.table}"))
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with this project at any commit, and the Python of its own environment."""
+
+    folder: Path
+    python: str
+
+    @classmethod
+    def at(cls, folder: Path) -> "Checkout":
+        """Raise BenchmarkError unless `make` has built an environment in the folder."""
+        python = folder.absolute() / ".venv" / "bin" / "python"
+        if not (python.exists() and (folder / "shared" / "network").is_dir()):
+            raise BenchmarkError(
+                f"{folder} is not a checkout of this project with an environment: {python} or shared/network "
+                f"is missing. Create one: git worktree add {folder} COMMIT && make -C {folder} .venv/.installed"
+            )
+        return cls(folder.absolute(), str(python))
+
+
+THIS_CHECKOUT: Final = Checkout(Path.cwd(), sys.executable)
 
 
 class Machine:
@@ -84,41 +112,64 @@ class Machine:
             child = Child(name, command, log=self._logs / f"{name}.log", env=_without_settings())
             self._start(child, functools.partial(_answers, port))
             children.append(child)
-        return Chain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children))
+        return Chain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children), self.database)
 
-    def mesh(self, name: str, people: int, *, takes_batches: bool = True) -> Chain:
-        """Start what `make run` starts, with so many people in the directory, and wait for its demonstration.
+    def mesh(
+        self,
+        name: str,
+        people: int,
+        *,
+        takes_batches: bool = True,
+        checkout: Checkout = THIS_CHECKOUT,
+        database: Database | None = None,
+    ) -> Chain:
+        """Start the network of a checkout as its `make run` does, and wait until its demonstration has ended.
 
-        QUOTES_… variables of the caller reach the services, as there. Where the directory shall not say that
-        it takes batches, as none but ours does, one of its own is asked.
+        The directory holds `people` more than the sample's. QUOTES_… variables of the caller reach the services,
+        as with `make run`. If `takes_batches` is False the network uses a directory that does not announce
+        batches, as directories of other projects do not. `database` is by default the machine's own.
         """
+        database = database or self.database
         data = self._data / name
         data.mkdir()
         specs = {
             spec.name: spec
             for spec in plan.services(
-                ports.find_first_port(), data=data, database_url=self.postgres.dsn, environment=os.environ
+                ports.find_first_port(), data=data, database_url=database.dsn, environment=os.environ
             )
         }
         write_directory(data / "directory.json", specs[plan.RECEIVER].origin, people)
-        own = {plan.DATABASE_URL: self.postgres.dsn}
-        alone = None if takes_batches else self._directory_alone(specs[DIRECTORY])
+        own = {plan.DATABASE_URL: database.dsn}
+        alone = None if takes_batches else self._directory_alone(specs[DIRECTORY], checkout)
         if alone:
             own["QUOTES_DIRECTORY_URL"] = alone.origin
         first = specs[plan.ENTRY]
-        command = [sys.executable, "-m", "network", "run", "--port", str(first.port), "--data", str(data)]
-        run = Child(MAKE_RUN, command, log=self._logs / f"{name}.log", env={**os.environ, **own})
+        command = [checkout.python, "-m", "network", "run", "--port", str(first.port), "--data", str(data)]
+        run = Child(
+            MAKE_RUN,
+            command,
+            log=self._logs / f"{name}.log",
+            env={**os.environ, **own},
+            cwd=checkout.folder,
+        )
         self._start(run, lambda: UP in run.log.read_text())
         pids = {**_services_of(run, specs.values()), **_pids([run])}
-        return Chain(name, first.origin, "quote", {**pids, **({DIRECTORY: alone.pid} if alone else {})})
+        pids.update({DIRECTORY: alone.pid} if alone else {})
+        return Chain(name, first.origin, "quote", pids, database)
 
-    def _directory_alone(self, spec: ServiceSpec) -> "_Started":
+    def create_database(self, name: str) -> Database:
+        """Create an empty database beside the machine's own."""
+        self.database.execute(f"CREATE DATABASE {name}")
+        dsn = urlsplit(self.postgres.dsn)._replace(path=f"/{name}").geturl()
+        return self._stack.enter_context(Database(dsn))
+
+    def _directory_alone(self, spec: ServiceSpec, checkout: Checkout) -> "_Started":
         port = ports.find_first_port(1)
         samples.ensure_users(Path(spec.env["QUOTES_USERS_FILE"]))
         env = {**_without_settings(), **spec.env, "QUOTES_PORT": str(port), "QUOTES_BATCH_LINES": "0"}
-        child = Child(
-            DIRECTORY, [sys.executable, "-m", spec.module], log=self._logs / "directory-alone.log", env=env
-        )
+        log = self._logs / f"directory-alone-{port}.log"
+        command = [checkout.python, "-m", spec.module]
+        child = Child(DIRECTORY, command, log=log, env=env, cwd=checkout.folder)
         self._start(child, lambda: _answers(port))
         return _Started(f"http://{HOST}:{port}", _pid(child))
 
@@ -131,10 +182,6 @@ class Machine:
             if is_up():
                 return
         raise BenchmarkError("\n".join([f"{child.name} does not start:", *child.last_lines()]))
-
-    def rows(self, table: str) -> int:
-        """How many quotes a chain has kept."""
-        return int(self.database.value(f"SELECT count(*) FROM {table}"))
 
     def empty_logs(self) -> None:
         """What services have said so far is no longer of interest, and much."""
@@ -166,7 +213,7 @@ class _Started:
 
 
 def _services_of(run: Child, specs: Iterable[ServiceSpec]) -> dict[str, int]:
-    """The processes that `make run` has started, by their ports."""
+    """Return the process ids of the services that `make run` has started, found by their ports."""
     names = {f"QUOTES_PORT={spec.port}": spec.name for spec in specs}
     found = {
         names[setting]: pid
@@ -174,7 +221,9 @@ def _services_of(run: Child, specs: Iterable[ServiceSpec]) -> dict[str, int]:
         for setting in environment_of(pid)
         if setting in names
     }
-    return {name: found[name] for name in names.values()}
+    if missing := [name for name in plan.CHAIN if name not in found]:
+        raise BenchmarkError(f"{run.name} has not started {', '.join(missing)} on the expected ports")
+    return {name: found[name] for name in names.values() if name in found}
 
 
 def _pid(child: Child) -> int:

@@ -34,5 +34,5 @@ def run(options: Options) -> None:
         "targets": [asdict(one) for one in targets.outcomes(found)],
         "rounds": [asdict(one) for one in measured],
     }
-    report.write(options.out, "results", content, report.comparison(on, measured, found))
-    chart.draw(found, options.out / "chart.svg")
+    report.write(options, "results", content, report.comparison(on, measured, found))
+    chart.draw(found, options.text_folder / "chart.svg")

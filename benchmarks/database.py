@@ -1,4 +1,4 @@
-"""Statements to the Postgres that both chains use."""
+"""SQL statements to the Postgres that all measured chains use."""
 
 import asyncio
 from typing import Any, Self
@@ -7,9 +7,10 @@ import asyncpg
 
 
 class Database:
-    """One connection, used from code that waits."""
+    """One connection to Postgres; each method returns when the statement has been executed."""
 
     def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
         self._runner = asyncio.Runner()
         self._connection = self._runner.run(asyncpg.connect(dsn))
 

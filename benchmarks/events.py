@@ -73,7 +73,7 @@ def run(options: Options) -> None:
             rounds = [_round(machine, provider, outside, options, n) for n in range(options.rounds)]
             counted = provider.check_inbox()
     content = {"about": on, "rounds": [asdict(one) for one in rounds], "counted": counted}
-    report.write(options.out, "events", content, described(on, rounds, counted))
+    report.write(options, "events", content, described(on, rounds, counted))
 
 
 def _round(machine: Machine, provider: Provider, outside: Outside, options: Options, number: int) -> Round:

@@ -10,11 +10,16 @@ from benchmarks.names import BARE, WARM
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two sides in the same round: the median over the rounds, the least and the most."""
+    """A value of one side divided by that of another in the same round: median, minimum and maximum of the rounds."""
 
     median: float
-    least: float
-    most: float
+    min: float
+    max: float
+
+
+def ratio_of(rounds: Sequence[float]) -> Ratio:
+    """Summarise the ratios of single rounds, of which there is at least one."""
+    return Ratio(median(rounds), min(rounds), max(rounds))
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,10 @@ def _row(side: str, connections: int, measured: Sequence[Measured]) -> Row:
 def by_pairs(
     ours: Sequence[Measured], others: Sequence[Measured], value: Callable[[Measured], float]
 ) -> Ratio | None:
-    """Each round's own ratio first: what slows a machine for a while slows both of a pair."""
+    """Divide round by round, since a slow moment of the machine slows both sides; None without a common round."""
     other = {one.round: value(one) for one in others}
     ratios = [value(one) / other[one.round] for one in ours if one.round in other]
-    return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
+    return ratio_of(ratios) if ratios else None
 
 
 def _by_name(each: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -35,14 +35,14 @@ def run(options: Options) -> None:
             for connections in options.connections or CONNECTIONS
         }
     content = {"about": on, "resident_mib": {str(connections): each for connections, each in found.items()}}
-    report.write(options.out, "memory", content, described(on, found))
+    report.write(options, "memory", content, described(on, found))
 
 
 def _under_load(
     machine: Machine, side: Side, connections: int, minutes: int, minute_seconds: int
 ) -> list[dict[str, float]]:
     """Resident MiB by process at the end of each minute."""
-    rows = machine.rows(side.chain.table)
+    rows = side.chain.rows()
     samples = []
     with ThreadPoolExecutor(1) as pool:
         # a little longer, so that the last look is under load, too
@@ -57,7 +57,7 @@ def _under_load(
             machine.empty_logs()
             print(f"minute {minute}: {sum(samples[-1].values()):.0f} MiB in all")
         seen = load.result()
-    check(side, seen, connections, machine.rows(side.chain.table) - rows)
+    check(side, seen, connections, side.chain.rows() - rows)
     if len(samples) < minutes:
         raise BenchmarkError(f"wrk ended after minute {len(samples)} of {minutes}")
     return samples

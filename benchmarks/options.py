@@ -1,4 +1,4 @@
-"""What a run is asked for: `make bench WORKLOADS=warm CONNECTIONS=1,128 ROUNDS=3 SECONDS=5`."""
+"""Command-line options: `make bench WORKLOADS=warm CONNECTIONS=1,128 ROUNDS=3 SECONDS=5`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.names import WORKLOADS
+from benchmarks.names import COLD, LOOK_UP, PAY, REFUSE, WARM, WORKLOADS
 
 ROUNDS, SECONDS = 3, 5
-OWN_ROUNDS: Final = {"overload": 5}
-"""Of a command whose rounds differ more."""
+COMMAND_ROUNDS: Final = {"overload": 5}
+"""Default rounds of commands whose rounds differ more from each other."""
+COMMAND_WORKLOADS: Final = {"compare": (WARM, COLD, PAY, LOOK_UP, REFUSE)}
 QUICK_ROUNDS, QUICK_SECONDS = 1, 2
 MINUTE_SECONDS, QUICK_MINUTE_SECONDS = 60, 3
 MAX_CONNECTIONS: Final = 10_000
-OUT: Final = Path("docs/performance")
+PUBLISHED: Final = Path("docs/performance")
+OVERLOAD: Final = ("also", "only")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Empty `connections` and `rows` and a zero in `minutes` leave it to the command."""
+    """Options of one command. Where `connections`, `rows` or `minutes` is empty or zero, the command's default holds.
+
+    `text_folder` gets the results as Markdown and as a chart, `json_folder` gets them as JSON.
+    """
 
     command: str
     workloads: tuple[str, ...]
@@ -29,12 +34,18 @@ class Options:
     rows: tuple[int, ...]
     minutes: int
     minute_seconds: int
+    base: Path | None
+    overload: str
     data: Path
-    out: Path
+    text_folder: Path
+    json_folder: Path
 
 
 def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
-    """An empty value is as good as none, so that make can pass its variables on. Exits where one is wrong."""
+    """Parse the command line. `--name=` counts as not given, so that make can pass on its empty variables.
+
+    Exits with a usage message if a value is wrong.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("command", choices=commands)
     parser.add_argument("--workloads", type=_words, default=())
@@ -43,23 +54,34 @@ def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
     parser.add_argument("--seconds", type=_number(1, 3_600), default=0)
     parser.add_argument("--rows", type=_numbers(0, 1_000_000_000), default=(), help="growth: table sizes")
     parser.add_argument("--minutes", type=_number(3, 1_440), default=0, help="memory: how long")
-    parser.add_argument("--quick", default="", help="anything: short rounds, for development")
-    parser.add_argument("--data", type=Path, default=Path(".data"), help="folder for what is thrown away")
+    parser.add_argument("--base", type=Path, help="compare: folder of another checkout, with its own .venv")
+    parser.add_argument(
+        "--overload",
+        choices=OVERLOAD,
+        default="",
+        help="compare: goodput under overload, too, or nothing else",
+    )
+    parser.add_argument("--quick", default="", help="any value: short rounds, for development")
+    parser.add_argument("--data", type=Path, default=Path(".data"), help="folder for temporary data and JSON")
     given = parser.parse_args([text for text in arguments if not text.endswith("=")])
-    asked = (given.workloads, given.connections, given.rounds, given.seconds, given.rows, given.minutes)
-    is_whole = not any([*asked, given.quick])
+    limits = (given.workloads, given.connections, given.rounds, given.seconds, given.rows, given.minutes)
+    is_whole = not any([*limits, given.quick]) and given.command != "compare"
+    results = (given.data / "bench-results").resolve()
     return Options(
         given.command,
-        workloads=given.workloads or WORKLOADS,
+        workloads=given.workloads or COMMAND_WORKLOADS.get(given.command, WORKLOADS),
         connections=given.connections,
-        rounds=given.rounds or (QUICK_ROUNDS if given.quick else OWN_ROUNDS.get(given.command, ROUNDS)),
+        rounds=given.rounds or (QUICK_ROUNDS if given.quick else COMMAND_ROUNDS.get(given.command, ROUNDS)),
         seconds=given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
         rows=given.rows,
         minutes=given.minutes,
         minute_seconds=QUICK_MINUTE_SECONDS if given.quick else MINUTE_SECONDS,
+        base=given.base,
+        overload=given.overload,
         data=(given.data / "bench").resolve(),
-        # what is published is a whole run's
-        out=(OUT if is_whole else given.data / "bench-results").resolve(),
+        # only the results of a whole run are published
+        text_folder=PUBLISHED.resolve() if is_whole else results,
+        json_folder=results,
     )
 
 
@@ -67,21 +89,21 @@ def _words(text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(text.split(",")))
     for word in words:
         if word not in WORKLOADS:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(WORKLOADS)}")
+            raise argparse.ArgumentTypeError(f"unknown workload {word!r}: use one of {', '.join(WORKLOADS)}")
     return words
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
+def _number(minimum: int, maximum: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
         return int(text)
 
     return convert
 
 
-def _numbers(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
-    one = _number(least, most)
+def _numbers(minimum: int, maximum: int) -> Callable[[str], tuple[int, ...]]:
+    one = _number(minimum, maximum)
 
     def convert(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(one(each) for each in text.split(",")))

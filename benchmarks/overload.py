@@ -1,6 +1,6 @@
-"""`make bench-overload`: three times what the mesh can do at best, offered without waiting for answers.
+"""`make bench-overload`: three times the mesh's best rate, sent without waiting for responses.
 
-The generator has one processor, all services and Postgres another, so that neither takes the other's.
+The load generator has one processor, all services and Postgres share another, so that neither slows the other.
 """
 
 import json
@@ -27,17 +27,17 @@ TIMES: Final = 3
 CONNECTIONS: Final = (32, 128, 512)
 LATE_SECONDS: Final = 120
 EXPECTED: Final = {"200", "503", "504"}
-"""What a service may answer that has too much to do; everything else, a closed connection too, is a fault."""
-KEPT_UP: Final = 0.25
-"""Seconds: a generator that is later than that offers less than it says."""
+"""Statuses that an overloaded service may answer; anything else, a closed connection too, is a fault."""
+MAX_LATE_SECONDS: Final = 0.25
+"""Seconds: a generator that is later than this sends less than the rate it was started with."""
 
 
 @dataclass(frozen=True)
 class Overloaded:
-    """One round; rates are a second."""
+    """One round. Rates are per second."""
 
     best: float
-    """The mean of just before and just after."""
+    """Mean of `before` and `after`."""
     before: float
     after: float
     offered: float
@@ -51,90 +51,105 @@ class Overloaded:
 
 
 GOODPUT: Final = least("goodput to the best rate", 0.8)
-SLOWEST: Final = most("p99 of what is answered 200", 1_000, " ms")
+SLOWEST: Final = most("p99 of responses with status 200", 1_000, " ms")
 
 
 def run(options: Options) -> None:
+    """Measure, print and write. Raises BenchmarkError if a round does not count."""
     wrk.require()
-    generator, services = _two_processors()
-    # whatever is started from here on inherits it
-    os.sched_setaffinity(0, {services})
+    on_own_processor = pin_services()
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())
         mesh = machine.mesh("mesh", WARM_IDENTIFIERS)
-        rounds = [_round(machine, mesh, options, generator) for _ in range(options.rounds)]
+        rounds = [_round(machine, mesh, options, on_own_processor) for _ in range(options.rounds)]
     content = {"about": on, "rounds": [asdict(one) for one in rounds]}
-    report.write(options.out, "overload", content, described(on, rounds))
+    report.write(options, "overload", content, described(on, rounds))
 
 
-def _two_processors() -> tuple[int, int]:
-    ours = sorted(os.sched_getaffinity(0))
-    if len(ours) < 2:  # noqa: PLR2004
-        raise BenchmarkError("overload needs two processors: one for the generator, one for the services")
-    return ours[0], ours[1]
+def pin_services() -> tuple[str, ...]:
+    """Pin this process and all that it starts to one processor; return the command prefix for the generator's."""
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:  # noqa: PLR2004
+        raise BenchmarkError(
+            "overload needs two processors: one for the load generator, one for the services"
+        )
+    generator, services = processors[:2]
+    os.sched_setaffinity(0, {services})
+    return ("taskset", "--cpu-list", str(generator))
 
 
-def _round(machine: Machine, mesh: Chain, options: Options, generator: int) -> Overloaded:
-    pinned = ("taskset", "--cpu-list", str(generator))
-    rates = {
-        connections: _closed_loop(mesh, connections, options, pinned)
-        for connections in options.connections or CONNECTIONS
-    }
-    connections, before = max(rates.items(), key=itemgetter(1))
-    settle(machine, mesh)
-    machine.empty_logs()
-    rows = machine.rows(mesh.table)
-    machine.database.execute("CHECKPOINT")
-    rate = before * TIMES
-    seen = _open_loop(mesh.origin, rate, options.seconds, pinned)
-    check(seen, machine.rows(mesh.table) - rows)
-    settle(machine, mesh)
-    # the machine's own speed is not the same from one moment to the next
-    after = _closed_loop(mesh, connections, options, pinned)
-    one = Overloaded(best=(before + after) / 2, before=before, after=after, offered=rate, **seen)
+def _round(machine: Machine, mesh: Chain, options: Options, pinned: tuple[str, ...]) -> Overloaded:
+    connections, before = best_rate(mesh, options, pinned)
+    offered = before * TIMES
+    result = offer(machine, mesh, offered, options, pinned)
+    # the machine's own speed changes from one moment to the next
+    after = closed_loop(mesh, connections, options, pinned)
+    one = Overloaded(best=(before + after) / 2, before=before, after=after, offered=offered, **result)
     print(
-        f"best {before:.0f}/s before and {after:.0f}/s after, offered {rate:.0f}/s, "
+        f"best {before:.0f}/s before and {after:.0f}/s after, offered {offered:.0f}/s, "
         f"goodput {one.goodput:.0f}/s, p99 {one.p99_ms:.0f} ms"
     )
     return one
 
 
-def _closed_loop(mesh: Chain, connections: int, options: Options, pinned: tuple[str, ...]) -> float:
+def best_rate(mesh: Chain, options: Options, pinned: tuple[str, ...]) -> tuple[int, float]:
+    """Return the number of connections at which most reservations a second are answered, and that rate."""
+    rates = {
+        connections: closed_loop(mesh, connections, options, pinned)
+        for connections in options.connections or CONNECTIONS
+    }
+    return max(rates.items(), key=itemgetter(1))
+
+
+def closed_loop(mesh: Chain, connections: int, options: Options, pinned: tuple[str, ...]) -> float:
+    """Return the rate of reservations when each connection waits for its response."""
     load = Load(WARM, WARM_IDENTIFIERS)
-    seen = wrk.run(mesh.origin, load, connections=connections, seconds=options.seconds, before=pinned)
-    if faults := wrk.faults(seen, WARM, connections):
-        raise BenchmarkError("\n".join([f"{connections} connections: this run does not count", *faults]))
-    print(f"{GENERATOR} with {connections} connections: {seen.per_second:.0f}/s")
-    return seen.per_second
+    result = wrk.run(mesh.origin, load, connections=connections, seconds=options.seconds, prefix=pinned)
+    if faults := wrk.faults(result, WARM, connections):
+        raise BenchmarkError(
+            "\n".join([f"{mesh.name}, {connections} connections: this run does not count", *faults])
+        )
+    print(f"{mesh.name}: {GENERATOR} with {connections} connections: {result.per_second:.0f}/s")
+    return result.per_second
 
 
-def _open_loop(origin: str, rate: float, seconds: int, pinned: tuple[str, ...]) -> dict[str, Any]:
-    command = [*pinned, sys.executable, "-m", "benchmarks.openloop", origin, str(rate), str(seconds)]
+def offer(
+    machine: Machine, mesh: Chain, rate: float, options: Options, pinned: tuple[str, ...]
+) -> dict[str, Any]:
+    """Send reservations at a fixed rate; return what the generator counted."""
+    settle(machine, mesh)
+    machine.empty_logs()
+    rows = mesh.rows()
+    machine.database.execute("CHECKPOINT")
+    command = [*pinned, sys.executable, "-m", "benchmarks.openloop"]
+    command += [mesh.origin, str(rate), str(options.seconds)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=seconds + LATE_SECONDS
+        command, capture_output=True, text=True, check=False, timeout=options.seconds + LATE_SECONDS
     )
     if done.returncode:
-        raise BenchmarkError(f"the generator ended with {done.returncode}: {done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+        raise BenchmarkError(f"the load generator ended with {done.returncode}: {done.stderr.strip()}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    check(result, mesh.rows() - rows)
+    settle(machine, mesh)
+    return result
 
 
-def check(seen: dict[str, Any], grown: int) -> None:
-    """Raise BenchmarkError where this says nothing about the services, or something bad."""
-    statuses: dict[str, int] = seen["statuses"]
-    faults = [f"{count} {what}" for what, count in statuses.items() if count and what not in EXPECTED]
+def check(result: dict[str, Any], new_rows: int) -> None:
+    """Raise BenchmarkError if a response was unexpected or the generator was too slow."""
+    statuses: dict[str, int] = result["statuses"]
+    faults = [f"{count} {status}" for status, count in statuses.items() if count and status not in EXPECTED]
     good = statuses.get("200", 0)
-    # what was given up on may have been committed all the same
-    if not good <= grown <= seen["sent"]:
-        faults.append(f"the table grew by {grown} for {good} answers of 200")
-    if seen["max_late_ms"] > KEPT_UP * 1e3:
-        faults.append(f"the generator itself was {seen['max_late_ms']:.0f} ms late")
+    # a reservation may be committed although its caller got 503 or 504
+    if not good <= new_rows <= result["sent"]:
+        faults.append(f"the table grew by {new_rows} for {good} responses with status 200")
+    if result["max_late_ms"] > MAX_LATE_SECONDS * 1e3:
+        faults.append(f"the load generator itself was {result['max_late_ms']:.0f} ms late")
     if faults:
         raise BenchmarkError("\n".join(["overload: this run does not count", *faults]))
 
 
 def described(on: dict[str, Any], rounds: list[Overloaded]) -> str:
-    """Each round, and the targets beside their medians."""
+    """Return the results as Markdown: one line for each round, and the targets beside the medians."""
     head = (
         "round",
         "best before/s",

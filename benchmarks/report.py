@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks import tables, targets
 from benchmarks.measured import Measured
 from benchmarks.medians import Row
+from benchmarks.options import Options
 
 
 def comparison(about: dict[str, Any], measured: Sequence[Measured], found: Sequence[Row]) -> str:
@@ -46,10 +46,14 @@ def joined(parts: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(out: Path, name: str, content: dict[str, Any], text: str) -> None:
-    """`<name>.json` and `<name>.md` into the folder; what people read is printed too."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    (out / f"{name}.md").write_text(text)
+def write(options: Options, name: str, content: dict[str, Any], text: str) -> None:
+    """Print `text`; write it to `<name>.md` and `content` to `<name>.json`, each into its folder."""
+    files = {
+        options.text_folder / f"{name}.md": text,
+        options.json_folder / f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+    }
     print(text)
-    print(f"written to {out}")
+    for file, written in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(written)
+        print(f"written: {file}")

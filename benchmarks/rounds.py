@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from benchmarks import wrk
 from benchmarks.chains import Chain, Machine
@@ -24,6 +24,9 @@ IDLE_SHARE: Final = 0.04
 SETTLE_SECONDS: Final = 60
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Side:
     """One of those compared: `name` is the chain's for bare, the workload's for the mesh."""
@@ -33,8 +36,8 @@ class Side:
     load: Load
 
 
-def order(sides: Sequence[Side], number: int) -> Sequence[Side]:
-    """First to last, then last to first: none always comes after the same other."""
+def order(sides: Sequence[T], number: int) -> Sequence[T]:
+    """Return the sides forwards in even rounds and backwards in odd ones, so that neither always runs first."""
     return sides if number % 2 == 0 else sides[::-1]
 
 
@@ -70,7 +73,7 @@ class Rounds:
         self._load(side, max(connections, WARM_UP_CONNECTIONS), WARM_UP_SECONDS)
         settle(self._machine, chain)
         self._machine.empty_logs()
-        rows = self._machine.rows(chain.table)
+        rows = chain.rows()
         self._machine.database.execute("CHECKPOINT")
         before = snapshot(self._machine, chain)
         began = time.monotonic()
@@ -78,7 +81,7 @@ class Rounds:
         elapsed = time.monotonic() - began
         after = snapshot(self._machine, chain)
         memory = resident(chain.pids)
-        grown = self._machine.rows(chain.table) - rows
+        grown = chain.rows() - rows
         check(side, seen, connections, grown)
         return Measured(
             round=number,

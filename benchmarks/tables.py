@@ -36,16 +36,17 @@ def rates(rows: Sequence[Row]) -> str:
                 f"{row.per_second:,.0f}",
                 f"{row.p50_ms:.1f}",
                 f"{row.p99_ms:.1f}",
-                _ratio(row.to_bare),
-                _ratio(row.to_warm),
+                ratio_text(row.to_bare) if row.to_bare else "",
+                ratio_text(row.to_warm) if row.to_warm else "",
             )
             for row in rows
         ),
     )
 
 
-def _ratio(ratio: Ratio | None) -> str:
-    return f"{ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})" if ratio else ""
+def ratio_text(ratio: Ratio) -> str:
+    """Return the median with the least and the greatest value of all rounds."""
+    return f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})"
 
 
 def processor_times(rows: Sequence[Row]) -> str:

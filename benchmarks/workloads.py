@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import orjson
 
-from benchmarks.chains import FIRST_IDENTIFIER, Chain, Machine
+from benchmarks.chains import FIRST_IDENTIFIER, THIS_CHECKOUT, Chain, Checkout, Machine
+from benchmarks.database import Database
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import BARE, COLD, COLD_ALONE, LOOK_UP, WARM
 from benchmarks.rounds import Side
@@ -25,20 +26,39 @@ OK: Final = 200
 
 
 def sides(machine: Machine, workloads: Sequence[str], data: Path) -> list[Side]:
-    """The bare chain, and the mesh under each of the workloads."""
+    """Start the bare chain and the mesh; return the sides to compare: bare, and the mesh under each workload."""
+    bare = Side(BARE, machine.bare(), Load(WARM, WARM_IDENTIFIERS))
+    return [bare, *mesh_sides(machine, workloads, data).values()]
+
+
+def mesh_sides(
+    machine: Machine,
+    workloads: Sequence[str],
+    data: Path,
+    *,
+    name: str = "mesh",
+    checkout: Checkout = THIS_CHECKOUT,
+    database: Database | None = None,
+) -> dict[str, Side]:
+    """Start the mesh of a checkout and return one side for each workload.
+
+    `cold-alone` gets a second mesh of the same checkout, whose directory announces no batches.
+    """
     people = COLD_IDENTIFIERS if {COLD, COLD_ALONE} & {*workloads} else WARM_IDENTIFIERS
-    found = [Side(BARE, machine.bare(), Load(WARM, WARM_IDENTIFIERS))]
-    mesh = machine.mesh("mesh", people)
+    mesh = machine.mesh(name, people, checkout=checkout, database=database)
+    found = {}
     for workload in workloads:
         if workload == COLD_ALONE:
-            alone = machine.mesh("mesh-alone", people, takes_batches=False)
-            found.append(Side(workload, alone, Load(COLD, COLD_IDENTIFIERS)))
+            alone = machine.mesh(
+                f"{name}-alone", people, takes_batches=False, checkout=checkout, database=database
+            )
+            found[workload] = Side(workload, alone, Load(COLD, COLD_IDENTIFIERS))
         elif workload == LOOK_UP:
-            quotes = _reserve(mesh, data / "quotes")
-            found.append(Side(workload, mesh, Load(workload, WARM_IDENTIFIERS, quotes=quotes)))
+            quotes = _reserve(mesh, data / f"{name}-quotes")
+            found[workload] = Side(workload, mesh, Load(workload, WARM_IDENTIFIERS, quotes=quotes))
         else:
             identifiers = COLD_IDENTIFIERS if workload == COLD else WARM_IDENTIFIERS
-            found.append(Side(workload, mesh, Load(workload, identifiers)))
+            found[workload] = Side(workload, mesh, Load(workload, identifiers))
     return found
 
 

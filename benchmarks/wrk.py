@@ -68,10 +68,13 @@ def version() -> str:
     return " ".join(told.stdout.split()[:2])
 
 
-def run(origin: str, load: Load, *, connections: int, seconds: int, before: Sequence[str] = ()) -> Seen:
-    """`before` is a command that runs the command after it. Raises BenchmarkError where wrk fails."""
+def run(origin: str, load: Load, *, connections: int, seconds: int, prefix: Sequence[str] = ()) -> Seen:
+    """Run wrk and return its counts. `prefix` is a command that runs the command after it, such as taskset.
+
+    Raises BenchmarkError if wrk fails.
+    """
     command = [
-        *before,
+        *prefix,
         *("wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"),
         *("--timeout", f"{ANSWER_SECONDS}s", "--script", str(SCRIPT), origin, "--"),
         *(load.workload, uuid4().hex, AUTHORIZATION, str(load.identifiers), str(load.offset)),

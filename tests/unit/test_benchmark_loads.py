@@ -161,8 +161,8 @@ def test_an_overloaded_service_may_refuse():
     [
         ({"statuses": {"200": 10, "lost": 2}}, 10, "2 lost"),
         ({"statuses": {"200": 10, "500": 1}}, 10, "1 500"),
-        ({}, 9, "the table grew by 9 for 10 answers of 200"),
-        ({"max_late_ms": 900.0}, 10, "the generator itself was 900 ms late"),
+        ({}, 9, "the table grew by 9 for 10 responses with status 200"),
+        ({"max_late_ms": 900.0}, 10, "the load generator itself was 900 ms late"),
     ],
 )
 def test_an_overloaded_service_may_do_nothing_else(changed, grown, fault):
@@ -181,7 +181,7 @@ def test_what_make_leaves_empty_is_as_good_as_not_said(tmp_path):
         asked.rounds,
         asked.seconds,
     )
-    assert options.OUT.resolve() == asked.out
+    assert options.PUBLISHED.resolve() == asked.text_folder
     assert 5 == options.parse(["overload", f"--data={tmp_path}"], COMMANDS).rounds
 
 
@@ -191,7 +191,7 @@ def test_what_make_leaves_empty_is_as_good_as_not_said(tmp_path):
 def test_less_than_the_whole_is_not_published(less, tmp_path):
     asked = options.parse(["run", less, f"--data={tmp_path}"], COMMANDS)
 
-    assert tmp_path / "bench-results" == asked.out
+    assert tmp_path / "bench-results" == asked.text_folder == asked.json_folder
 
 
 def test_a_quick_run_is_short_but_for_what_is_said():

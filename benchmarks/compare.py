@@ -1,0 +1,241 @@
+"""`make bench-compare BASE=folder`: this checkout and another one under the same load, alternating in one run."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
+from statistics import median
+from typing import Any, Final
+
+from benchmarks import about, overload, report, tables, wrk
+from benchmarks.chains import THIS_CHECKOUT, Chain, Checkout, Machine
+from benchmarks.errors import BenchmarkError
+from benchmarks.measured import Measured
+from benchmarks.medians import Ratio, by_pairs, ratio_of
+from benchmarks.names import WARM
+from benchmarks.options import Options
+from benchmarks.rounds import Rounds, Side, order
+from benchmarks.targets import six
+from benchmarks.workloads import WARM_IDENTIFIERS, mesh_sides
+
+BASE, NEW = "base", "new"
+WARM_CONNECTIONS: Final = (1, 8, 32, 128, 512)
+OTHER_CONNECTIONS: Final = (128,)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value of a round, and how its median is printed."""
+
+    title: str
+    value: Callable[[Measured], float]
+    format: str = ",.0f"
+
+
+FIGURES: Final = (
+    Figure("operations/s", lambda one: one.per_second),
+    Figure("p50 ms", lambda one: one.p50_ms, ".1f"),
+    Figure("p99 ms", lambda one: one.p99_ms, ".1f"),
+    Figure("Python µs", lambda one: sum(six(one.cpu_us))),
+    Figure("largest MiB", lambda one: max(six(one.resident_mib)), ".1f"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One workload at one number of connections: the rounds of both checkouts."""
+
+    workload: str
+    connections: int
+    base: Sequence[Measured]
+    new: Sequence[Measured]
+
+    def ratio(self, figure: Figure) -> Ratio:
+        """Return new to base, round by round."""
+        found = by_pairs(self.new, self.base, figure.value)
+        assert found is not None  # noqa: S101 - both ran in each round
+        return found
+
+
+@dataclass(frozen=True)
+class OverloadedPair:
+    """One round of both checkouts under the same offered load; keys are "base" and "new"."""
+
+    offered: float
+    best: Mapping[str, float]
+    """Mean of the best rate before and after, per second."""
+    results: Mapping[str, Mapping[str, Any]]
+    """Counts of the load generator."""
+
+
+def run(options: Options) -> None:
+    """Measure, print and write. Raises BenchmarkError if a round does not count."""
+    if options.base is None:
+        raise BenchmarkError("compare needs another checkout with an environment: BASE=folder")
+    wrk.require()
+    checkouts = {BASE: Checkout.at(options.base), NEW: THIS_CHECKOUT}
+    on: dict[str, Any] = {}
+    cells: list[Cell] = []
+    pairs: list[OverloadedPair] = []
+    if options.overload != "only":
+        with Machine(options.data) as machine:
+            on = _about(machine, options)
+            cells = _compare(machine, checkouts, options)
+    if options.overload:
+        # pins this process for good, so it comes last
+        pinned = overload.pin_services()
+        with Machine(options.data) as machine:
+            on = on or _about(machine, options)
+            pairs = _compare_overloaded(machine, checkouts, options, pinned)
+    content = {
+        "about": on,
+        "ratios": [
+            {
+                "workload": cell.workload,
+                "connections": cell.connections,
+                **{figure.title: asdict(cell.ratio(figure)) for figure in FIGURES},
+            }
+            for cell in cells
+        ],
+        "rounds": [asdict(one) for cell in cells for one in (*cell.base, *cell.new)],
+        "overload": [asdict(pair) for pair in pairs],
+    }
+    report.write(options, "compare", content, described(on, cells, pairs))
+
+
+def _about(machine: Machine, options: Options) -> dict[str, Any]:
+    assert options.base is not None  # noqa: S101 - looked at before
+    return {
+        **about.about(machine, options, wrk.version()),
+        "base_commit": about.commit(options.base),
+    }
+
+
+def _start(
+    machine: Machine, checkouts: Mapping[str, Checkout], options: Options
+) -> dict[str, dict[str, Side]]:
+    """Start both meshes, each with a database of its own; return their sides by checkout and workload."""
+    return {
+        name: {
+            workload: replace(side, name=f"{name} {workload}")
+            for workload, side in mesh_sides(
+                machine,
+                options.workloads,
+                options.data,
+                name=name,
+                checkout=checkout,
+                database=machine.create_database(name),
+            ).items()
+        }
+        for name, checkout in checkouts.items()
+    }
+
+
+def _compare(machine: Machine, checkouts: Mapping[str, Checkout], options: Options) -> list[Cell]:
+    sides = _start(machine, checkouts, options)
+    rounds = Rounds(machine)
+    measured: dict[tuple[str, int], dict[str, list[Measured]]] = {
+        place: {BASE: [], NEW: []} for place in places(options)
+    }
+    for number in range(options.rounds):
+        for position, ((workload, connections), found) in enumerate(measured.items()):
+            for name in order((BASE, NEW), number + position):
+                side = sides[name][workload]
+                one = rounds.measure(side, connections=connections, seconds=options.seconds, number=number)
+                found[name].append(one)
+                print(one)
+    return [Cell(*place, found[BASE], found[NEW]) for place, found in measured.items()]
+
+
+def places(options: Options) -> Iterator[tuple[str, int]]:
+    """Return each workload with each number of connections that is measured."""
+    for workload in options.workloads:
+        defaults = WARM_CONNECTIONS if workload == WARM else OTHER_CONNECTIONS
+        for connections in options.connections or defaults:
+            yield workload, connections
+
+
+def _compare_overloaded(
+    machine: Machine, checkouts: Mapping[str, Checkout], options: Options, pinned: tuple[str, ...]
+) -> list[OverloadedPair]:
+    meshes = {
+        name: machine.mesh(name, WARM_IDENTIFIERS, checkout=checkout, database=machine.create_database(name))
+        for name, checkout in checkouts.items()
+    }
+    return [_overload_both(machine, meshes, options, pinned, number) for number in range(options.rounds)]
+
+
+def _overload_both(
+    machine: Machine, meshes: Mapping[str, Chain], options: Options, pinned: tuple[str, ...], number: int
+) -> OverloadedPair:
+    names = order((BASE, NEW), number)
+    before = {name: overload.best_rate(meshes[name], options, pinned) for name in names}
+    # the same for both, and at least three times the rate of each
+    offered = max(map(itemgetter(1), before.values())) * overload.TIMES
+    results = {}
+    for name in names:
+        results[name] = overload.offer(machine, meshes[name], offered, options, pinned)
+        print(f"{name}: {offered:.0f}/s offered, goodput {results[name]['goodput']:.0f}/s")
+    after = {name: overload.closed_loop(meshes[name], before[name][0], options, pinned) for name in names}
+    best = {name: (before[name][1] + after[name]) / 2 for name in names}
+    return OverloadedPair(offered, best, results)
+
+
+def described(on: dict[str, Any], cells: Sequence[Cell], pairs: Sequence[OverloadedPair]) -> str:
+    """Return the results as Markdown."""
+    parts = [f"# {on['commit']} compared with {on['base_commit']}", report.described(on)]
+    if cells:
+        measured = [one for cell in cells for one in (*cell.base, *cell.new)]
+        parts += [report.noise(measured), "## New to base", _ratios(cells), "## Medians", _medians(cells)]
+    if pairs:
+        parts += ["## Overload", _overloaded(pairs)]
+    return report.joined(parts)
+
+
+def _ratios(cells: Sequence[Cell]) -> str:
+    return tables.table(
+        ("workload", "connections", *(figure.title for figure in FIGURES)),
+        (
+            (
+                cell.workload,
+                str(cell.connections),
+                *(tables.ratio_text(cell.ratio(figure)) for figure in FIGURES),
+            )
+            for cell in cells
+        ),
+    )
+
+
+def _medians(cells: Sequence[Cell]) -> str:
+    def text(cell: Cell, figure: Figure) -> str:
+        base, new = (median(map(figure.value, rounds)) for rounds in (cell.base, cell.new))
+        return f"{base:{figure.format}} → {new:{figure.format}}"
+
+    return tables.table(
+        ("base → new", "connections", *(figure.title for figure in FIGURES)),
+        (
+            (cell.workload, str(cell.connections), *(text(cell, figure) for figure in FIGURES))
+            for cell in cells
+        ),
+    )
+
+
+def _overloaded(pairs: Sequence[OverloadedPair]) -> str:
+    """Return one line for each value, medians and the ratio of new to base."""
+    values: Mapping[str, Callable[[OverloadedPair, str], float]] = {
+        "best rate/s": lambda pair, name: pair.best[name],
+        "goodput/s": lambda pair, name: pair.results[name]["goodput"],
+        "p50 ms of 200s": lambda pair, name: pair.results[name]["p50_ms"],
+        "p99 ms of 200s": lambda pair, name: pair.results[name]["p99_ms"],
+    }
+    lines = [
+        (
+            title,
+            f"{median(value(pair, BASE) for pair in pairs):,.0f}",
+            f"{median(value(pair, NEW) for pair in pairs):,.0f}",
+            tables.ratio_text(ratio_of([value(pair, NEW) / value(pair, BASE) for pair in pairs])),
+        )
+        for title, value in values.items()
+    ]
+    offered = median(pair.offered for pair in pairs)
+    head = (f"median of {len(pairs)} rounds, {offered:,.0f}/s offered", BASE, NEW, "new to base")
+    return tables.table(head, lines)
