@@ -75,9 +75,9 @@ def create_app(settings: PayeeSettings) -> web.Application:
     )
 
     async def database(app: web.Application) -> AsyncIterator[None]:
-        log = app[SERVICE].telemetry.log
-        await payee.database.open(lambda cause: log.error("the database is away", cause=cause))
-        sweeping = asyncio.create_task(payee.keep_swept(settings, log.error))
+        logs = app[SERVICE].logs
+        await payee.database.open(lambda cause: logs.error("the database is away", cause=cause))
+        sweeping = asyncio.create_task(payee.keep_swept(settings, logs.error))
         yield
         sweeping.cancel()
         await asyncio.wait([sweeping])

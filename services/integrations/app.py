@@ -12,14 +12,15 @@ from uuid import UUID
 import asyncpg
 import environ
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from chassis.app import SERVICE, accept_any_expectation
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.errors import QuotingError
+from chassis.logs import Logs
 from chassis.settings import Secret, Settings, number, optional_path, whole, yes_or_no
-from chassis.telemetry import Telemetry
 from integrations import encryption
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
@@ -107,7 +108,7 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     guard_ = SsrfGuard(settings.allow_networks, http=settings.allow_http)
     app[WEBHOOK_CLIENT] = WebhookClient(guard_, settings.webhook_ca)
     app[DISPATCHER] = deliverer = _deliverer(
-        settings, database, vault_, app[WEBHOOK_CLIENT], service.telemetry
+        settings, database, vault_, app[WEBHOOK_CLIENT], service.logs, service.metrics.registry
     )
     service.checks.append(deliverer.missing)
     app[OPERATIONS] = Operations(database, vault_, guard_, deliverer)
@@ -123,7 +124,8 @@ def _deliverer(
     database: Database,
     vault_: Encryption,
     sender: WebhookClient,
-    telemetry: Telemetry,
+    logs: Logs,
+    registry: CollectorRegistry,
 ) -> Dispatcher:
     def on_pause(id_: UUID) -> None:
         deliverer.changed(id_)
@@ -132,10 +134,10 @@ def _deliverer(
     deliverer = Dispatcher(
         LaneQueue(database),
         sender,
-        EndpointCache(database, vault_, telemetry.log.error),
-        CircuitBreaker(database, telemetry.log.error, on_pause),
-        telemetry,
-        DeliveryMetrics(telemetry.registry),
+        EndpointCache(database, vault_, logs.error),
+        CircuitBreaker(database, logs.error, on_pause),
+        logs,
+        DeliveryMetrics(registry),
         settings.deliveries_at_once,
     )
     return deliverer
@@ -174,16 +176,16 @@ def _running(
     settings: IntegrationsSettings, database: Database
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
-        log = app[SERVICE].telemetry.log
+        logs = app[SERVICE].logs
         deliverer, notifications = app[DISPATCHER], app[NOTIFICATIONS]
-        await database.open(lambda cause: log.error("database", cause=cause))
+        await database.open(lambda cause: logs.error("database", cause=cause))
         app[WEBHOOK_CLIENT].open()
         listener = PgNotifyListener(
             settings.database_url, CHANNEL, _heard(deliverer, notifications), _gap(deliverer, notifications)
         )
         listener.open()
         deliverer.open()
-        sweeping = asyncio.create_task(_keep_swept(settings, database, log.error))
+        sweeping = asyncio.create_task(_keep_swept(settings, database, logs.error))
         yield
         sweeping.cancel()
         await deliverer.close()

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from chassis.telemetry import iso_time
+from chassis.logs import iso_time
 
 
 def iso(at: datetime) -> str:

@@ -12,9 +12,9 @@ from typing import Final
 
 import environ
 
+from chassis.logs import Logs, StandardLogging
 from chassis.run import BACKLOG, GONE_AFTER_SECONDS, cannot_listen, stop_signalled
 from chassis.settings import PREFIX, Listening, base_url
-from chassis.telemetry import StandardLogging, Telemetry
 from load_balancer.connections import ClientSide, OpenConnections
 from load_balancer.health_check import HealthCheck
 
@@ -31,9 +31,9 @@ class LoadBalancerSettings(Listening):
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: LoadBalancerSettings, telemetry: Telemetry) -> AsyncIterator[asyncio.Server]:
+async def listening(settings: LoadBalancerSettings, logs: Logs) -> AsyncIterator[asyncio.Server]:
     """Accept connections and pass them through. Raises TlsError and StartError."""
-    health_check = HealthCheck(settings.next_hop, settings, telemetry)
+    health_check = HealthCheck(settings.next_hop, settings, logs)
     connections = OpenConnections(health_check.candidates)
     async with health_check.running():
         loop = asyncio.get_running_loop()
@@ -52,12 +52,12 @@ async def listening(settings: LoadBalancerSettings, telemetry: Telemetry) -> Asy
 
 async def serve(settings: LoadBalancerSettings) -> None:
     """Run until SIGTERM or SIGINT."""
-    telemetry = Telemetry(NAME)
-    logging.getLogger().addHandler(StandardLogging(telemetry))
+    logs = Logs(NAME)
+    logging.getLogger().addHandler(StandardLogging(logs))
     stop = stop_signalled()
-    async with listening(settings, telemetry):
-        telemetry.log.info("started", host=settings.host, port=settings.port)
+    async with listening(settings, logs):
+        logs.info("started", host=settings.host, port=settings.port)
         await stop.wait()
-        telemetry.log.info("stopping")
-    telemetry.log.info("stopped")
-    telemetry.lines.flush()
+        logs.info("stopping")
+    logs.info("stopped")
+    logs.writer.flush()

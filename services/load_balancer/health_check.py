@@ -12,8 +12,8 @@ from typing import Final
 import aiohttp
 
 from chassis.http.resolver import Place, places_of
+from chassis.logs import Logs
 from chassis.settings import Listening
-from chassis.telemetry import Telemetry
 from chassis.tls import Tls
 
 MAX_ATTEMPTS: Final = 3
@@ -25,11 +25,11 @@ CHECK_TIMEOUT_SECONDS: Final = 1.0
 class HealthCheck:
     """Resolves the service's name and asks each replica for its readiness, every half second."""
 
-    def __init__(self, base_url: str, tls_settings: Listening, telemetry: Telemetry) -> None:
+    def __init__(self, base_url: str, tls_settings: Listening, logs: Logs) -> None:
         """Raises TlsError."""
         self._base_url = base_url
-        self._log = telemetry.log
-        self._tls = Tls(tls_settings, telemetry.log.error)
+        self._logs = logs
+        self._tls = Tls(tls_settings, logs.error)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS), trust_env=False
         )
@@ -54,7 +54,7 @@ class HealthCheck:
         results = await asyncio.gather(*(self._is_ready(replica) for replica in self._replicas))
         ready = [replica for replica, is_ready in zip(self._replicas, results, strict=True) if is_ready]
         if ready != self._ready:
-            log = self._log.info if ready else self._log.warning
+            log = self._logs.info if ready else self._logs.warning
             log("ready replicas changed", ready=[replica.base for replica in ready])
         self._ready = ready
 

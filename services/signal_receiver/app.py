@@ -88,7 +88,7 @@ def create_app(settings: ReceiverSettings) -> web.Application:
 
 def _add_routes(app: web.Application, desk: Desk, views: Views) -> None:
     routes = Routes()
-    routes.add("POST", Webhook(desk, app[SERVICE].telemetry))
+    routes.add("POST", Webhook(desk, app[SERVICE].logs, app[SERVICE].metrics.registry))
     serve_routes(app, routes)
     for method, path, handler in (
         ("GET", "/v1/accounts/{id}/positions", views.positions),
@@ -116,9 +116,9 @@ def _running(
     database: Database, store: Store, every_seconds: float
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def running(app: web.Application) -> AsyncIterator[None]:
-        log = app[SERVICE].telemetry.log
-        await database.open(lambda cause: log.error("the database is away", cause=cause))
-        sweeping = asyncio.create_task(_keep_swept(store.sweep, every_seconds, log.error))
+        logs = app[SERVICE].logs
+        await database.open(lambda cause: logs.error("the database is away", cause=cause))
+        sweeping = asyncio.create_task(_keep_swept(store.sweep, every_seconds, logs.error))
         yield
         sweeping.cancel()
         await asyncio.wait([sweeping])

@@ -13,9 +13,9 @@ from aiohttp import web
 from chassis.auth import CALLER
 from chassis.content import read_json
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, NotFoundError
+from chassis.logs import iso_time
 from chassis.queries import query_parameters
 from chassis.schemas import parse
-from chassis.telemetry import iso_time
 from signal_receiver.accounts import ID
 from signal_receiver.documents import NEW_PRICE, NEW_SECRET
 from signal_receiver.instruments import Catalogue

@@ -4,12 +4,12 @@ import asyncio
 from typing import Final
 from urllib.parse import unquote
 
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
 from chassis.csrf import refuse_foreign
 from chassis.errors import InvalidBodyError, UnavailableError
+from chassis.logs import Logs
 from chassis.messages import Message, Reply
-from chassis.telemetry import Telemetry
 from signal_receiver.desk import Answer, Delivery, Desk, digest
 from signal_receiver.events import OTHER_TYPES, SIGNALS, Event, read
 from signal_receiver.refusals import ERROR_HEADER, Refusal
@@ -37,10 +37,10 @@ class Webhook:
     pattern = "/webhook/{accountToken}"
     is_open = True
 
-    def __init__(self, desk: Desk, telemetry: Telemetry) -> None:
+    def __init__(self, desk: Desk, logs: Logs, registry: CollectorRegistry) -> None:
         self._desk = desk
-        self._counter = Counter("events", "Events answered", ["type", "outcome"], registry=telemetry.registry)
-        self._deprecations = _Deprecations(telemetry)
+        self._counter = Counter("events", "Events answered", ["type", "outcome"], registry=registry)
+        self._deprecations = _Deprecations(logs)
 
     def begin(self, message: Message) -> None:
         refuse_foreign(message.method, message.headers)
@@ -82,8 +82,8 @@ def _read(body: bytes) -> tuple[Event | None, InvalidBodyError | None]:
 class _Deprecations:
     """Says once in the log when the version that is read here has got a date from which it is not sent."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._log = telemetry.log
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
         self._said: set[tuple[str, str]] = set()
 
     def look_at(self, event: Event) -> None:
@@ -91,4 +91,4 @@ class _Deprecations:
             return
         if len(self._said) < MAX_DEPRECATIONS:
             self._said.add((event.version, event.deprecation))
-            self._log.warning("deprecated", version=event.version, deprecation=event.deprecation[:64])
+            self._logs.warning("deprecated", version=event.version, deprecation=event.deprecation[:64])

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
 from chassis.json_object import flat, members, without_last, write
+from chassis.logs import url_for_log
 from chassis.settings import base_urls, whole
-from chassis.telemetry import url_for_log
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.forwarder import forwarder
 from quoting.settings import ChainSettings

@@ -125,7 +125,7 @@ def _find(passage: Passage, look_up: LookUp, go_on: Callable[[Passage, str], Non
 
 def _forget(app: web.Application) -> None:
     app[DIRECTORY].forget()
-    app[SERVICE].telemetry.log.info("directory answers forgotten")
+    app[SERVICE].logs.info("directory answers forgotten")
 
 
 def receiver(call: Call) -> tuple[str, str]:

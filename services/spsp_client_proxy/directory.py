@@ -20,8 +20,9 @@ from cachetools import TTLCache
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
 from chassis.http.pool import MAX_SECONDS, NoAnswerError
+from chassis.logs import url_for_log
 from chassis.settings import base_url
-from chassis.telemetry import TRACE_HEADER, url_for_log
+from chassis.tracing import TRACE_HEADER
 from quoting.call import TRACEPARENT_HEADER, Call
 from quoting.peers import Peers
 

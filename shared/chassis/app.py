@@ -31,13 +31,15 @@ from chassis.errors import (
     error_object,
 )
 from chassis.http.pool import Outbound
+from chassis.logs import URGENT_STATUS, Logs, iso_time
 from chassis.messages import JSON
+from chassis.metrics import RequestMetrics
 from chassis.pace import Pace
 from chassis.plain import Plain
 from chassis.room import WaitingRoom
 from chassis.settings import Settings
-from chassis.telemetry import TRACE_HEADER, Telemetry, trace_id_from
 from chassis.tls import Tls
+from chassis.tracing import TRACE_HEADER, trace_id_from
 
 KEEPALIVE_SECONDS: Final = 75.0
 
@@ -79,7 +81,8 @@ class Service:
 
     name: str
     settings: Settings
-    telemetry: Telemetry
+    logs: Logs
+    metrics: RequestMetrics
     credentials: Credentials
     checks: list[Check]
     tls: Tls
@@ -152,20 +155,21 @@ def create_app(
     of one service. ``also`` knows password hashes that are not in the users file. ``middlewares`` come
     between boundary and gate. ``shown_path`` keeps what is secret in paths out of the log.
     """
-    telemetry = Telemetry(log_name or name)
+    logs = Logs(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
-    users = UsersFile(settings.users_file, telemetry.log.error, samples_allowed=samples_allowed)
+    users = UsersFile(settings.users_file, logs.error, samples_allowed=samples_allowed)
     credentials = Credentials(users, also)
     app = web.Application(
         middlewares=[boundary, *middlewares, gate, BasicAuth(credentials)],
         client_max_size=MAX_BODY_BYTES,
     )
-    tls = Tls(settings, telemetry.log.error)
+    tls = Tls(settings, logs.error)
     pace = Pace(settings.max_wait_seconds, settings.max_in_flight)
     app[SERVICE] = Service(
         name,
         settings,
-        telemetry,
+        logs,
+        RequestMetrics(),
         credentials,
         checks=[],
         tls=tls,
@@ -231,7 +235,8 @@ async def boundary(
     if not hasattr(handler, _IS_ASIDE):
         resource = request.match_info.route.resource
         pattern = resource.canonical if resource is not None else None
-        service.telemetry.request(
+        log_request(
+            service,
             trace_id=exchange.trace_id,
             caller=request.get(CALLER),
             method=request.method if request.method in hdrs.METH_ALL else "OTHER",
@@ -239,9 +244,30 @@ async def boundary(
             route=pattern or "none",
             status=response.status,
             seconds=time.monotonic() - exchange.began,
-            error=(error.id, error.cause or error.message) if error is not None else None,
+            error=error,
         )
     return response
+
+
+def log_request(
+    service: Service,
+    *,
+    trace_id: str,
+    caller: str | None,
+    method: str,
+    path: str,
+    route: str,
+    status: int,
+    seconds: float,
+    error: QuotingError | None,
+) -> None:
+    """Count one answered request and log it."""
+    service.metrics.count(method, route, status, seconds)
+    about_error = None if error is None else (error.id, error.cause or error.message)
+    line = service.logs.request_line(
+        iso_time(time.time()), trace_id, caller, method, path, status, seconds, about_error
+    )
+    service.logs.write([line], now=status >= URGENT_STATUS)
 
 
 @web.middleware
@@ -268,7 +294,8 @@ def finish(response: web.StreamResponse, service: Service, exchange: Exchange) -
 def refused(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()) -> Response:
     """The response to what never became a request of the app, with its log line."""
     trace_id = trace_id_from(trace_ids)
-    service.telemetry.request(
+    log_request(
+        service,
         trace_id=trace_id,
         caller=None,
         method="OTHER",
@@ -276,7 +303,7 @@ def refused(error: QuotingError, service: Service, trace_ids: Sequence[str] = ()
         route="none",
         status=error.status,
         seconds=0.0,
-        error=(error.id, error.cause or error.message),
+        error=error,
     )
     headers = {
         hdrs.CONTENT_TYPE: JSON,
@@ -351,7 +378,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    service.telemetry.in_hand.set(service.in_hand)
+    service.metrics.in_flight.set(service.in_hand)
     return web.Response(
-        body=generate_latest(service.telemetry.registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST}
+        body=generate_latest(service.metrics.registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST}
     )

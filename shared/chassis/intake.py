@@ -15,8 +15,8 @@ from chassis.app import SERVICE, Service, as_error, error_headers
 from chassis.asked import Asked, Response
 from chassis.content import MAX_BODY_BYTES, require_json
 from chassis.errors import MethodNotAllowedError, QuotingError, error_object
+from chassis.logs import URGENT_STATUS, iso_time
 from chassis.messages import Message, Reply
-from chassis.telemetry import URGENT, iso_time
 
 
 class Route(Protocol):
@@ -139,26 +139,27 @@ def tell(service: Service, answered: Iterable[tuple[Told, str, Reply, float]]) -
 
     Of each message: the pattern of its route, its reply, and when it was answered, on the monotonic clock.
     """
-    pace, telemetry, shown_path = service.pace, service.telemetry, service.shown_path
+    pace, logs, shown_path = service.pace, service.logs, service.shown_path
     lines, is_urgent, told_at = [], False, iso_time(time.time())
     for message, pattern, reply, at in answered:
         seconds, status = at - message.began, reply.status
         if status == 200:  # noqa: PLR2004 - what is refused may be so at once
             pace.answered(seconds - message.waited)
-        line = telemetry.answered(
+        method = message.method if message.method in hdrs.METH_ALL else "OTHER"
+        service.metrics.count(method, pattern, status, seconds)
+        line = logs.request_line(
             told_at,
             message.trace_id,
             message.caller,
-            message.method if message.method in hdrs.METH_ALL else "OTHER",
+            method,
             shown_path(message.path, pattern),
-            pattern,
             status,
             seconds,
             (reply.error_id, reply.cause) if reply.error_id is not None else None,
         )
         lines.append(line)
-        is_urgent = is_urgent or status >= URGENT
-    telemetry.write(lines, now=is_urgent)
+        is_urgent = is_urgent or status >= URGENT_STATUS
+    logs.write(lines, now=is_urgent)
 
 
 def refusal(error: QuotingError, service: Service, trace_id: str) -> Reply:

@@ -24,7 +24,7 @@ from chassis.errors import (
     QuotingError,
     UnavailableError,
 )
-from chassis.telemetry import TRACE_HEADER
+from chassis.tracing import TRACE_HEADER
 from chassis.written import whole, written
 
 MAX_LINE_BYTES: Final = 8_190

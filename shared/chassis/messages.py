@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.tracing import TRACE_HEADER, trace_id_from
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 

@@ -25,8 +25,8 @@ from chassis.auth import SampleCredentialsError
 from chassis.http.acceptor import Doors
 from chassis.listener import Runner, Server
 from chassis.log_file import LogFile
+from chassis.logs import StandardLogging
 from chassis.settings import Listening, Settings, SettingsError, deprecations, load
-from chassis.telemetry import StandardLogging
 from chassis.tls import TlsError
 from chassis.users import UsersFileError
 
@@ -52,9 +52,9 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
     def start(settings: S) -> Coroutine[Any, Any, None]:
         log_file = _log_file(settings)
         app = create_app(settings)
-        app[SERVICE].telemetry.lines.file = log_file
+        app[SERVICE].logs.writer.file = log_file
         for warning in deprecations(settings_class):
-            app[SERVICE].telemetry.log.warning(warning)
+            app[SERVICE].logs.warning(warning)
         return serve(app, settings)
 
     return run_listening(settings_class, start)
@@ -95,18 +95,18 @@ def _runner() -> asyncio.Runner:
 async def serve(app: web.Application, settings: Settings) -> None:
     """Listens, waits for a signal, drains."""
     service = app[SERVICE]
-    logging.getLogger().addHandler(StandardLogging(service.telemetry))
+    logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()
     async with listening(app, settings):
-        service.telemetry.log.info("started", host=settings.host, port=settings.port, pid=os.getpid())
-        service.telemetry.lines.flush()
+        service.logs.info("started", host=settings.host, port=settings.port, pid=os.getpid())
+        service.logs.writer.flush()
         # what lives as long as the process need not be looked at again and again
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, COLLECTIONS, COLLECTIONS)
         await stop.wait()
         began = time.monotonic()
-        service.telemetry.log.info("stopping", in_hand=service.in_hand)
+        service.logs.info("stopping", in_hand=service.in_hand)
         service.is_leaving = True
         if settings.stop_grace_seconds:
             await asyncio.sleep(settings.stop_grace_seconds)
@@ -114,8 +114,8 @@ async def serve(app: web.Application, settings: Settings) -> None:
             service.is_closed = True
             await _finished(service, began)
     await _close(app, began)
-    service.telemetry.log.info("stopped", in_hand=service.in_hand)
-    service.telemetry.lines.flush()
+    service.logs.info("stopped", in_hand=service.in_hand)
+    service.logs.writer.flush()
 
 
 def stop_signalled() -> asyncio.Event:

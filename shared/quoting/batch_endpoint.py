@@ -28,7 +28,7 @@ from chassis.errors import (
 from chassis.intake import Refusing, Route, Routes, take
 from chassis.listener import MAX_FIELD_BYTES, MAX_LINE_BYTES
 from chassis.messages import JSON, Message, Reply
-from chassis.telemetry import TRACE_HEADER, trace_id_from
+from chassis.tracing import TRACE_HEADER, trace_id_from
 from quoting.batch_format import (
     BATCH_HEADER,
     BATCH_PATH,
@@ -143,7 +143,7 @@ class _Batches:
         Where all answers are there by then, they are one reply and one write.
         """
         service = self._service
-        service.telemetry.batch_lines.observe(len(lines))
+        service.metrics.batch_lines.observe(len(lines))
         service.envelopes += 1
         answers = _Answers(len(lines), self._ended)
         self._begin(lines, asked.address, answers)

@@ -22,7 +22,7 @@ from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.intake import Told, refusal, response, tell
 from chassis.messages import Reply
-from chassis.telemetry import TRACE_HEADER, new_trace_id
+from chassis.tracing import TRACE_HEADER, new_trace_id
 from quoting.batch_endpoint import TakeLine, plain_line_of
 from quoting.batch_format import PlainHeaders, PlainLine
 from quoting.call import (

@@ -14,7 +14,7 @@ from chassis.app import Service, overloaded
 from chassis.intake import Told, refusal, response
 from chassis.messages import Reply
 from chassis.plain import Plain
-from chassis.telemetry import TRACE_HEADER, new_trace_id, trace_id_from
+from chassis.tracing import TRACE_HEADER, new_trace_id, trace_id_from
 from chassis.written import begun
 from quoting.call import IDEMPOTENCY_HEADER, is_key, operation_of
 

@@ -92,7 +92,7 @@ def test_what_a_service_is_told_is_enough_for_it_to_start(path):
     assert load(SETTINGS[path.stem], told)
 
 
-def test_every_service_but_the_directory_is_scaled_by_requests_in_hand():
+def test_every_service_but_the_directory_is_scaled_by_requests_in_flight():
     scaled = {
         path.stem for path, documents in OF_SERVICES.items() if "HorizontalPodAutoscaler" in str(documents)
     }
@@ -101,7 +101,9 @@ def test_every_service_but_the_directory_is_scaled_by_requests_in_hand():
     ]
 
     assert set(SETTINGS) - {"central-directory"} == scaled
-    assert "requests_in_hand" in [metric.get("pods", {}).get("metric", {}).get("name") for metric in metrics]
+    assert "requests_in_flight" in [
+        metric.get("pods", {}).get("metric", {}).get("name") for metric in metrics
+    ]
 
 
 async def test_the_metric_that_scales_is_one_that_services_have(users_file, client):
@@ -113,9 +115,9 @@ async def test_the_metric_that_scales_is_one_that_services_have(users_file, clie
         metrics = await reply.text()
     rule = yaml.safe_load((KUBERNETES / "prometheus-adapter-values.yaml").read_text())["rules"]["custom"][0]
 
-    assert "\nrequests_in_hand " in metrics
-    assert rule["seriesQuery"].startswith("requests_in_hand{")
-    assert "requests_in_hand" == rule["name"]["as"]
+    assert "\nrequests_in_flight " in metrics
+    assert rule["seriesQuery"].startswith("requests_in_flight{")
+    assert "requests_in_flight" == rule["name"]["as"]
 
 
 def test_the_directory_has_one_process_that_writes_its_file():

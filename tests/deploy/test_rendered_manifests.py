@@ -147,11 +147,11 @@ def test_autoscalers_and_budgets_are_those_of_deployments_there_are(objects):
         assert key(each) == key(selected)
 
 
-def test_every_autoscaler_looks_at_requests_in_hand_and_keeps_two_at_least(objects):
+def test_every_autoscaler_looks_at_requests_in_flight_and_keeps_two_at_least(objects):
     for each in of_kind(objects, "HorizontalPodAutoscaler"):
         names = [metric.get("pods", {}).get("metric", {}).get("name") for metric in each["spec"]["metrics"]]
 
-        assert "requests_in_hand" in names
+        assert "requests_in_flight" in names
         assert 2 <= each["spec"]["minReplicas"] < each["spec"]["maxReplicas"]
 
 

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from chassis.http.resolver import Place
+from chassis.logs import Logs, LogWriter
 from chassis.settings import SettingsError, load
-from chassis.telemetry import Lines, Telemetry
 from load_balancer import app, connections, health_check
 
 
@@ -95,17 +95,17 @@ def check(monkeypatch):
 async def running(next_hop):
     """A load balancer; yields its URL."""
     settings = load(app.LoadBalancerSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
-    with silent_telemetry() as telemetry:
-        async with app.listening(settings, telemetry) as server:
+    with silent_logs() as logs:
+        async with app.listening(settings, logs) as server:
             yield address(server)
 
 
 @contextlib.contextmanager
-def silent_telemetry():
+def silent_logs():
     with Path(os.devnull).open("wb") as log:
-        made = Telemetry("load-balancer", Lines(log.fileno()), human=False)
+        made = Logs("load-balancer", LogWriter(log.fileno()), human=False)
         yield made
-        made.lines.flush()
+        made.writer.flush()
 
 
 def address(server):

@@ -8,9 +8,9 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chassis.app import SERVICE
+from chassis.logs import LogWriter
 from chassis.run import StartError
 from chassis.settings import load
-from chassis.telemetry import Lines
 from signal_receiver import accounts
 from signal_receiver.accounts import AccountsError
 from signal_receiver.app import ReceiverSettings, create_app
@@ -24,7 +24,7 @@ UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 async def logged(database_url, users_file, client, tmp_path, monkeypatch):
     """A receiver whose log lines are kept: the sender, and the lines so far."""
     lines: list[dict] = []
-    monkeypatch.setattr(Lines, "write", lambda _self, new, *, now: lines.extend(map(json.loads, new)))
+    monkeypatch.setattr(LogWriter, "write", lambda _self, new, *, now: lines.extend(map(json.loads, new)))
     async with served(create_app(settings_of(database_url, users_file, tmp_path))) as url:
         sender = Sender(client, url)
         while (await sender.call("GET", "/health/ready")).status != 200:

@@ -17,8 +17,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from chassis.app import SERVICE
+from chassis.logs import LogWriter
 from chassis.settings import Settings
-from chassis.telemetry import Lines
 from dfsp_api import payer
 from spsp_client import app as spsp_client
 from spsp_client_proxy import app as spsp_client_proxy
@@ -111,7 +111,7 @@ class Answer:
         return self.json["id"]
 
 
-class Collected(Lines):
+class Collected(LogWriter):
     """Log lines, kept instead of written."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Collected(Lines):
 def collect_lines(app: web.Application) -> Collected:
     """From now on an app's log goes to the test."""
     lines = Collected()
-    app[SERVICE].telemetry.lines = lines
+    app[SERVICE].logs.writer = lines
     return lines
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chassis.log_file import LogFile
-from chassis.telemetry import Lines
+from chassis.logs import LogWriter
 from network.deadline import Deadline
 from network.tail import LogFolder
 
@@ -18,10 +18,10 @@ WRITER = """
 import sys
 from pathlib import Path
 from chassis.log_file import LogFile
-from chassis.telemetry import Lines
+from chassis.logs import LogWriter
 file = LogFile(Path(sys.argv[1]), 2_000, older_files=1_000)
 file.take_over()
-lines = Lines(1, file)
+lines = LogWriter(1, file)
 for number in range(20_000):
     lines.write([b'{"number": %d}' % number], now=number % 7 == 0)
     if number % 1_000 == 0:
@@ -39,7 +39,7 @@ def path(tmp_path):
 def lines(path):
     """Lines into the file `path`, which is rotated at ten bytes."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    yield Lines(descriptor, LogFile(path, 10, older_files=2, descriptors=[descriptor]))
+    yield LogWriter(descriptor, LogFile(path, 10, older_files=2, descriptors=[descriptor]))
     os.close(descriptor)
 
 
@@ -61,7 +61,7 @@ def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
 def test_what_an_earlier_process_has_left_counts(path):
     path.write_text("earlier\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    Lines(descriptor, LogFile(path, 10, descriptors=[descriptor])).write([b"later"], now=True)
+    LogWriter(descriptor, LogFile(path, 10, descriptors=[descriptor])).write([b"later"], now=True)
     os.close(descriptor)
 
     assert {"service.log": "", "service.log.1": "earlier\nlater\n"} == contents(path)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from chassis.telemetry import Lines, Telemetry
+from chassis.logs import Logs, LogWriter, iso_time
 from network.crowd import Crowd, Period
 from network.plan import CHAIN
 from network.tail import Chunk
@@ -151,15 +151,14 @@ def test_nothing_of_a_crowd_is_kept(window):
 def test_what_a_service_writes_itself_is_counted_and_nothing_that_looks_like_it(tmp_path):
     path = tmp_path / "log"
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
-    service = Telemetry("spsp-server", Lines(descriptor), human=False)
+    logs = Logs("spsp-server", LogWriter(descriptor), human=False)
     looks_like = '"level":"info","service":"spsp-server","event":"request"'
     for status in (200, 400, 204, 503):
-        service.request(
-            trace_id=f"t{status}", caller=looks_like, method="GET", path=looks_like, route="/", status=status,
-            seconds=0.1, error=("E", looks_like) if status >= 400 else None,
-        )  # fmt: skip
-    service.log.info(looks_like)
-    service.log.error("request of another kind", cause=looks_like)
+        error = ("E", looks_like) if status >= 400 else None
+        line = logs.request_line(iso_time(0), f"t{status}", looks_like, "GET", looks_like, status, 0.1, error)
+        logs.write([line], now=True)
+    logs.info(looks_like)
+    logs.error("request of another kind", cause=looks_like)
     os.close(descriptor)
     crowd = Crowd(0.0, few=4)
     crowd.add(Chunk("spsp-server", path.read_bytes()))

@@ -20,7 +20,7 @@ from chassis.errors import (
 from chassis.listener import Handler
 from chassis.queries import query_parameters
 from chassis.schemas import parse
-from chassis.telemetry import TRACE_HEADER
+from chassis.tracing import TRACE_HEADER
 from integrations.api import schemas
 from integrations.api.rate_limit import RateLimit, place_of
 from integrations.events import EventType

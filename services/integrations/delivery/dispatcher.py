@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.errors import QuotingError, UnavailableError
-from chassis.telemetry import Telemetry, iso_time
+from chassis.logs import Logs, iso_time
 from integrations.delivery.attempt_outcome import expired, judge
 from integrations.delivery.batches import Batches
 from integrations.delivery.circuit_breaker import CircuitBreaker
@@ -109,7 +109,7 @@ class Dispatcher:
     sender: WebhookClient
     destinations: EndpointCache
     health: CircuitBreaker
-    telemetry: Telemetry
+    logs: Logs
     metrics: DeliveryMetrics
     at_once: int
     promised: int = field(default=0, init=False)
@@ -260,7 +260,7 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             cause = "".join(traceback.format_exception(error))
-            self.telemetry.log.error("deliveries have failed", cause=cause)
+            self.logs.error("deliveries have failed", cause=cause)
 
     async def _work(self, work: LaneWorker) -> None:
         try:
@@ -405,4 +405,4 @@ class Dispatcher:
         cause = str(getattr(error, "cause", None) or error)
         if cause != self._said:
             self._said = cause
-            self.telemetry.log.error(what, cause=cause)
+            self.logs.error(what, cause=cause)

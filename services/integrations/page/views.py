@@ -202,7 +202,7 @@ class Page:
         return fields
 
     def _error(self, request: web.Request, error: QuotingError) -> web.Response:
-        request.app[SERVICE].telemetry.log.info("page", error=error.id, cause=error.cause or error.message)
+        request.app[SERVICE].logs.info("page", error=error.id, cause=error.cause or error.message)
         response = self._render(request, "error.html", message=error.message)
         response.set_status(error.status)
         response.headers.update(error.headers)

@@ -1,0 +1,215 @@
+"""The log of a service: one line of JSON for each request and event, in a readable form on a terminal.
+
+Lines are buffered for a fifth of a second and written together. A line about an error is written at once, with all
+lines before it. Text that a peer controls is cut and its invisible characters are escaped before it is cached or logged.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from chassis.log_file import LogFile
+
+FLUSH_SECONDS: Final = 0.2
+MIN_FLUSH_INTERVAL_SECONDS: Final = 0.01
+MAX_BUFFERED_LINES: Final = 1_000
+URGENT_STATUS: Final = 500
+"""A response with this status or a higher one is logged at once."""
+MAX_PATH_CHARACTERS: Final = 256
+MAX_VALUE_CHARACTERS: Final = 4_096
+
+
+def url_for_log(url: object) -> str:
+    """Return a peer's URL without user and password, cut to 200 characters."""
+    return repr(str(url).rpartition("@")[2])[:200]
+
+
+def iso_time(seconds: float) -> str:
+    """Return Unix time as ISO 8601 in UTC with milliseconds and Z."""
+    whole, rest = divmod(int(seconds * 1_000), 1_000)
+    return f"{_iso_second(whole)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+class LogWriter:
+    """Writes log lines to a file descriptor, many in one call; rotates ``file`` if it is one."""
+
+    def __init__(self, descriptor: int | None = None, file: LogFile | None = None) -> None:
+        self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
+        self.file = file
+        self._buffer: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._flushed = 0.0
+
+    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+        """Write lines, which have no newlines yet. With ``now`` the buffer is flushed within a hundredth of a second.
+
+        It is not flushed for each line: under overload there are thousands of errors and no time to spare.
+        """
+        self._buffer.extend(lines)
+        if len(self._buffer) >= MAX_BUFFERED_LINES or (
+            now and time.monotonic() - self._flushed >= MIN_FLUSH_INTERVAL_SECONDS
+        ):
+            self.flush()
+        elif self._timer is None or now:
+            self._flush_in(MIN_FLUSH_INTERVAL_SECONDS if now else FLUSH_SECONDS)
+
+    def _flush_in(self, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        if self._timer is not None and self._due <= due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        try:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.flush)
+        except RuntimeError:  # before the event loop starts and after it ends
+            self.flush()
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flushed = time.monotonic()
+        if not self._buffer:
+            return
+        data = memoryview(b"\n".join(self._buffer) + b"\n")
+        self._buffer.clear()
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            if self.file is not None:
+                self.file.rotate_if_full()
+        except OSError:  # a full disk or a closed pipe must not stop payments
+            return
+
+
+class Logs:
+    """The log of one service."""
+
+    def __init__(self, service: str, writer: LogWriter | None = None, *, human: bool | None = None) -> None:
+        self.writer = writer or LogWriter()
+        self._service = service
+        is_human = sys.stdout.isatty() if human is None else human
+        self._console = structlog.dev.ConsoleRenderer(repr_native_str=True) if is_human else None
+
+    def info(self, event: str, **fields: object) -> None:
+        self._log("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._log("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._log("error", event, fields)
+
+    def _log(self, level: str, event: str, fields: Mapping[str, object]) -> None:
+        members = {"level": level, "service": self._service, "event": event, **fields}
+        members = {name: _cut(value) for name, value in members.items()}
+        self.write([_json({"time": iso_time(time.time()), **members})], now=level != "info")
+
+    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+        """Write lines of JSON, such as :meth:`request_line` returns; ``now`` as for `LogWriter.write`."""
+        self.writer.write(lines if self._console is None else map(self._for_terminal, lines), now=now)
+
+    def _for_terminal(self, line: bytes) -> bytes:
+        assert self._console is not None  # noqa: S101 - checked by the caller
+        event: dict[str, Any] = json.loads(line)
+        event["timestamp"] = event.pop("time")
+        if not event["event"].isprintable():  # the renderer escapes the other fields
+            event["event"] = ascii(event["event"])
+        return self._console(None, event["level"], event).encode("utf-8", "replace")
+
+    def request_line(
+        self,
+        at: str,
+        trace_id: str,
+        caller: str | None,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        error: tuple[str, str | None] | None,
+    ) -> bytes:
+        """Return the line about one answered request.
+
+        ``at`` comes from `iso_time` and ``trace_id`` from `trace_id_from`. ``caller`` and ``method`` must come from
+        small fixed sets: they are cached. ``error`` is the id and the cause of an error.
+        """
+        # nearly every line shares this part with others; to serialise each whole line took three times as long
+        pattern = _request_pattern(self._service, caller, method, status, error and error[0])
+        cause = b"" if error is None else b',"cause":%s}' % _json(_cut(error[1]))
+        path_json = _path_json(path[:MAX_PATH_CHARACTERS])
+        return (pattern % (at, trace_id, path_json, seconds * 1_000)).encode() + cause
+
+
+@lru_cache(maxsize=256)
+def _path_json(path: str) -> str:
+    return _json(path).decode()
+
+
+@lru_cache(maxsize=256)
+def _request_pattern(service: str, caller: str | None, method: str, status: int, error_id: str | None) -> str:
+    """The line of a request, except for its time, trace id, path, milliseconds and cause."""
+    level = "info" if status < 400 else "warning" if status < 500 else "error"  # noqa: PLR2004
+    first = _members({"level": level, "service": service, "event": "request"})
+    second = _members({"caller": caller, "method": method})
+    end = "}" if error_id is None else "," + _members({"id": error_id})
+    first, second, end = (part.replace("%", "%%") for part in (first, second, end))
+    return (
+        f'{{"time":"%s",{first},"traceId":"%s",{second},"path":%s,"status":{status},"duration_ms":%.3f{end}'
+    )
+
+
+def _members(event: dict[str, Any]) -> str:
+    """The JSON of an object, without its braces."""
+    return _json(event)[1:-1].decode()
+
+
+def _json(event: object) -> bytes:
+    """Return JSON. If there are characters that cannot be seen, or lone surrogates, all but ASCII is escaped."""
+    try:
+        line = orjson.dumps(event, default=str)
+    except orjson.JSONEncodeError:
+        pass
+    else:
+        if (line.isascii() and b"\x7f" not in line) or line.decode().isprintable():
+            return line
+    return json.dumps(event, default=str, separators=(",", ":")).encode()
+
+
+def _cut(value: object) -> object:
+    """Cut long text in its middle: the end of a traceback names the error."""
+    if not isinstance(value, str) or len(value) <= MAX_VALUE_CHARACTERS:
+        return value
+    half = MAX_VALUE_CHARACTERS // 2
+    return f"{value[:half]} … {value[-half:]}"
+
+
+class StandardLogging(logging.Handler):
+    """Sends warnings and errors that libraries log through ``logging`` to a service's log."""
+
+    def __init__(self, logs: Logs) -> None:
+        super().__init__(logging.WARNING)
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            fields["cause"] = logging.Formatter().formatException(record.exc_info)
+        log = self._logs.warning if record.levelno < logging.ERROR else self._logs.error
+        log(record.getMessage(), **fields)
