@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from chassis.http.resolver import Place
+from chassis.http.resolver import ReplicaAddress
 
 MAX_CONNECTIONS: Final = 1_024
 IDLE_SECONDS: Final = 90.0
@@ -79,7 +79,7 @@ class ClientSide(ConnectionSide):
         self._connecting = asyncio.create_task(self._connect(self._connections.candidates()))
         self._connections.opened(self)
 
-    async def _connect(self, candidates: Sequence[Place]) -> None:
+    async def _connect(self, candidates: Sequence[ReplicaAddress]) -> None:
         loop = asyncio.get_running_loop()
         for replica in candidates:
             parts = urlsplit(replica.base)
@@ -130,7 +130,7 @@ class ClientSide(ConnectionSide):
 class OpenConnections:
     """All open connections. ``candidates`` returns the replicas to try for the next one, in order."""
 
-    def __init__(self, candidates: Callable[[], Sequence[Place]]) -> None:
+    def __init__(self, candidates: Callable[[], Sequence[ReplicaAddress]]) -> None:
         self.candidates = candidates
         self._open: set[ClientSide] = set()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from chassis.http.resolver import Place, places_of
+from chassis.http.resolver import ReplicaAddress, resolve
 from chassis.logs import Logs
 from chassis.settings import Listening
 from chassis.tls import Tls
@@ -33,11 +33,11 @@ class HealthCheck:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS), trust_env=False
         )
-        self._replicas: list[Place] = []
-        self._ready: list[Place] = []
+        self._replicas: list[ReplicaAddress] = []
+        self._ready: list[ReplicaAddress] = []
         self._turn = 0
 
-    def candidates(self) -> list[Place]:
+    def candidates(self) -> list[ReplicaAddress]:
         """Return the replicas to try for the next connection: ready ones first, round robin.
 
         The others follow, because a replica may have become ready since the last check.
@@ -50,7 +50,7 @@ class HealthCheck:
         """Resolve the name and check each replica once."""
         self._tls.changed()
         # when the name cannot be resolved, its last known addresses may still work
-        self._replicas = await places_of(self._base_url) or self._replicas
+        self._replicas = await resolve(self._base_url) or self._replicas
         results = await asyncio.gather(*(self._is_ready(replica) for replica in self._replicas))
         ready = [replica for replica, is_ready in zip(self._replicas, results, strict=True) if is_ready]
         if ready != self._ready:
@@ -58,7 +58,7 @@ class HealthCheck:
             log("ready replicas changed", ready=[replica.base for replica in ready])
         self._ready = ready
 
-    async def _is_ready(self, replica: Place) -> bool:
+    async def _is_ready(self, replica: ReplicaAddress) -> bool:
         try:
             async with self._session.get(
                 f"{replica.base}/health/ready",
@@ -88,6 +88,6 @@ class HealthCheck:
             await self.check()
 
 
-def _rotated(replicas: list[Place], turn: int) -> list[Place]:
+def _rotated(replicas: list[ReplicaAddress], turn: int) -> list[ReplicaAddress]:
     first = turn % len(replicas) if replicas else 0
     return replicas[first:] + replicas[:first]

@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from cachetools import TTLCache
 
 from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
-from chassis.http.pool import MAX_SECONDS, NoAnswerError
+from chassis.http.pool import MAX_SECONDS, NoResponseError
 from chassis.logs import url_for_log
 from chassis.settings import base_url
 from chassis.tracing import TRACE_HEADER
@@ -117,7 +117,7 @@ class Directory:
     async def _ask(self, call: Call, query: str) -> str:
         try:
             received = await self._peers.ask(self._url, _Question(call, f"/resources?{query}"))
-        except NoAnswerError as error:
+        except NoResponseError as error:
             raise UpstreamError(_NO_ANSWER, cause=str(error)) from error
         except TimeoutError as error:
             raise UpstreamTimeoutError("The central directory did not answer in time.") from error

@@ -30,7 +30,7 @@ from chassis.errors import (
     UnavailableError,
     error_object,
 )
-from chassis.http.pool import Outbound
+from chassis.http.pool import ConnectionPool
 from chassis.logs import URGENT_STATUS, Logs, iso_time
 from chassis.messages import JSON
 from chassis.metrics import RequestMetrics
@@ -135,7 +135,7 @@ def overloaded() -> UnavailableError:
 
 
 SERVICE: Final = web.AppKey("service", Service)
-OUTBOUND: Final = web.AppKey("outbound", Outbound)
+CONNECTION_POOL: Final = web.AppKey("connection_pool", ConnectionPool)
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 
 
@@ -177,7 +177,7 @@ def create_app(
         pace=pace,
         room=WaitingRoom(pace),
     )
-    app.cleanup_ctx.append(_outbound)
+    app.cleanup_ctx.append(_connection_pool)
     document = orjson.dumps(openapi)
 
     async def openapi_json(_request: web.Request) -> web.Response:
@@ -204,13 +204,13 @@ async def accept_any_expectation(_request: web.Request) -> None:
     """Leaves ``Expect`` to who reads the body: aiohttp would look at it before path and credentials."""
 
 
-async def _outbound(app: web.Application) -> AsyncIterator[None]:
+async def _connection_pool(app: web.Application) -> AsyncIterator[None]:
     """Opens and closes what the app calls others with."""
-    app[OUTBOUND] = Outbound(app[SERVICE].tls)
+    app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app[SERVICE].pace.start()
     yield
     app[SERVICE].pace.stop()
-    await app[OUTBOUND].close()
+    await app[CONNECTION_POOL].close()
     app[SERVICE].credentials.close()
 
 

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from chassis.app import SERVICE, Service
 from chassis.auth import SampleCredentialsError
-from chassis.http.acceptor import Doors
+from chassis.http.acceptor import Acceptor
 from chassis.listener import Runner, Server
 from chassis.log_file import LogFile
 from chassis.logs import StandardLogging
@@ -147,12 +147,12 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         server = runner.server
         assert isinstance(server, Server)  # noqa: S101 - set up above
         service = app[SERVICE]
-        doors = Doors(server, listener, service.tls)
-        doors.open()
-        watching = asyncio.create_task(doors.keep_current())
+        acceptor = Acceptor(server, listener, service.tls)
+        acceptor.open()
+        watching = asyncio.create_task(acceptor.keep_current())
         yield
         watching.cancel()
-        doors.close()
+        acceptor.close()
 
 
 def cannot_listen(settings: Listening, error: OSError) -> StartError:

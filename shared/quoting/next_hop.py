@@ -21,7 +21,7 @@ from chassis.errors import (
     UpstreamError,
     error_object,
 )
-from chassis.http.pool import NoAnswerError, Received
+from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.messages import JSON, Reply
 from quoting.call import Call
 from quoting.express import Passage
@@ -63,7 +63,7 @@ class Link:
         """
         try:
             received = await self._peers().ask(to, call)
-        except NoAnswerError as error:
+        except NoResponseError as error:
             raise self._told(error) from error
         return self._reply(call, received)
 
@@ -80,11 +80,11 @@ class Link:
 
     def _told(self, error: Exception) -> Exception:
         """What a caller is told for an error of the round trip."""
-        if not isinstance(error, NoAnswerError):
+        if not isinstance(error, NoResponseError):
             return error
         return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=str(error))
 
-    def _reply(self, call: Call, received: Received) -> Reply:
+    def _reply(self, call: Call, received: PeerResponse) -> Reply:
         """What passes on and how (wire.md §4, "Passing on"). Raises UpstreamError."""
         status, body = received.status, received.body
         content = _json_object(body)
@@ -105,7 +105,7 @@ class Link:
             return self._told_in_our_words(call, received)
         raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
 
-    def _told_in_our_words(self, call: Call, received: Received) -> Reply:
+    def _told_in_our_words(self, call: Call, received: PeerResponse) -> Reply:
         """A 4xx without an error object keeps its status."""
         error = _OWN_BY_STATUS.get(received.status, UpstreamError)(
             f"{self._next} refused this with status {received.status}."
@@ -121,17 +121,17 @@ def _passes(status: int, content: dict[str, Any]) -> bool:
     return 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
 
 
-def _passed(received: Received) -> tuple[tuple[str, str], ...]:
+def _passed(received: PeerResponse) -> tuple[tuple[str, str], ...]:
     if hdrs.RETRY_AFTER not in received.headers and hdrs.WWW_AUTHENTICATE not in received.headers:
         return ()
     return tuple((name, value) for name in PASSED_HEADERS if (value := _header(received, name)) is not None)
 
 
-def _content_type(received: Received) -> str:
+def _content_type(received: PeerResponse) -> str:
     return _header(received, hdrs.CONTENT_TYPE) or JSON
 
 
-def _header(received: Received, name: str) -> str | None:
+def _header(received: PeerResponse, name: str) -> str | None:
     """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
     value = received.headers.get(name)
     return value if value is not None and value.isprintable() else None

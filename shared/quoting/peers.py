@@ -16,7 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from chassis.batching import MAX_WAITING, Batcher, FutureItem, Item, Items
 from chassis.content import MAX_BODY_BYTES, is_of_type
-from chassis.http.pool import NoAnswerError, Outbound, Received, Whole
+from chassis.http.pool import BufferedResponse, ConnectionPool, NoResponseError, PeerResponse
 from chassis.messages import JSON, Headers
 from quoting.batch_format import (
     BATCH_HEADER,
@@ -60,22 +60,22 @@ class Outgoing(Protocol):
         """Those of wire.md §3, as they are at ``now`` on the monotonic clock."""
 
 
-Waiting = Item[Outgoing, Received]
+Waiting = Item[Outgoing, PeerResponse]
 
 
 class Peers:
     """The services that one service calls, by their base URLs, which the configuration limits in number."""
 
-    def __init__(self, outbound: Outbound, max_lines: int = MAX_LINES) -> None:
+    def __init__(self, pool: ConnectionPool, max_lines: int = MAX_LINES) -> None:
         """``max_lines`` of 0: batches are never sent, whatever a peer says."""
-        self._outbound = outbound
+        self._pool = pool
         self._max_lines = max_lines
         self._peers: dict[str, _Peer] = {}
 
-    def ask(self, base: str, outgoing: Outgoing) -> Awaitable[Received]:
+    def ask(self, base: str, outgoing: Outgoing) -> Awaitable[PeerResponse]:
         """The answer of the service at ``base``, to be awaited.
 
-        Raises NoAnswerError; TimeoutError after the deadline.
+        Raises NoResponseError; TimeoutError after the deadline.
         """
         return self._peer(base).ask(outgoing)
 
@@ -87,14 +87,14 @@ class Peers:
     def add(self, base: str, item: "Waiting") -> None:
         """Sends ``item`` with the next batch to the service at ``base``.
 
-        It is failed with NoAnswerError where none comes. Raises UnavailableError where too many wait already.
+        It is failed with NoResponseError where none comes. Raises UnavailableError where too many wait already.
         """
         self._peer(base).add(item)
 
     def _peer(self, base: str) -> "_Peer":
         peer = self._peers.get(base)
         if peer is None:
-            peer = self._peers[base] = _Peer(self._outbound, base, self._max_lines)
+            peer = self._peers[base] = _Peer(self._pool, base, self._max_lines)
         return peer
 
     async def close(self) -> None:
@@ -105,17 +105,17 @@ class Peers:
 class _Peer:
     """One service called, all its replicas."""
 
-    def __init__(self, outbound: Outbound, base: str, max_lines: int) -> None:
-        self._outbound = outbound
+    def __init__(self, pool: ConnectionPool, base: str, max_lines: int) -> None:
+        self._pool = pool
         self._base = base
         self._max_lines = max_lines
         self._announced = 0
-        self._batcher: Batcher[Outgoing, Received] = Batcher(self._send_many)
+        self._batcher: Batcher[Outgoing, PeerResponse] = Batcher(self._send_many)
 
-    def ask(self, outgoing: Outgoing) -> Awaitable[Received]:
+    def ask(self, outgoing: Outgoing) -> Awaitable[PeerResponse]:
         if not self._announced:
             return self._alone(outgoing)
-        item: FutureItem[Outgoing, Received] = FutureItem(outgoing, outgoing.deadline)
+        item: FutureItem[Outgoing, PeerResponse] = FutureItem(outgoing, outgoing.deadline)
         self._batcher.add(item)
         return item.result
 
@@ -137,17 +137,17 @@ class _Peer:
         # what waits for a peer that takes none any more leaves at once, each alone
         self._batcher.max_items = self._announced or MAX_WAITING
 
-    async def _alone(self, outgoing: Outgoing) -> Received:
+    async def _alone(self, outgoing: Outgoing) -> PeerResponse:
         headers = {hdrs.ACCEPT: JSON, **outgoing.headers(time.monotonic())}
         if outgoing.body is not None:
             headers[hdrs.CONTENT_TYPE] = JSON
-        received = await self._outbound.send(
+        received = await self._pool.request(
             outgoing.method, self._base, outgoing.target, headers, outgoing.body, outgoing.deadline
         )
         self._heed(received.headers)
         return received
 
-    async def _send_many(self, items: Items[Outgoing, Received], release: Callable[[], None]) -> None:
+    async def _send_many(self, items: Items[Outgoing, PeerResponse], release: Callable[[], None]) -> None:
         if len(items) == 1:
             await self._one_alone(items[0])
         elif not self._announced:
@@ -155,16 +155,16 @@ class _Peer:
         else:
             await self._together(items, release)
 
-    async def _each_alone(self, items: Items[Outgoing, Received]) -> None:
+    async def _each_alone(self, items: Items[Outgoing, PeerResponse]) -> None:
         await asyncio.gather(*map(self._one_alone, items))
 
     async def _one_alone(self, item: Waiting) -> None:
         try:
             item.settle(await self._alone(item.value))
-        except (NoAnswerError, TimeoutError) as error:
+        except (NoResponseError, TimeoutError) as error:
             item.fail(error)
 
-    async def _together(self, items: Items[Outgoing, Received], release: Callable[[], None]) -> None:
+    async def _together(self, items: Items[Outgoing, PeerResponse], release: Callable[[], None]) -> None:
         batch = _Batch(items)
         if not batch.others:
             await self._batch(batch, release)
@@ -180,18 +180,18 @@ class _Peer:
             return
         sink = _Answers(batch, self._heed, release)
         try:
-            await self._outbound.exchange(
+            await self._pool.stream(
                 "POST", self._base, BATCH_PATH, _BATCH_HEADERS, b"".join(batch.lines), sink, batch.deadline
             )
-        except (NoAnswerError, TimeoutError) as error:
+        except (NoResponseError, TimeoutError) as error:
             batch.fail(error)
         else:
             await self._after(sink.refused, batch)
 
-    async def _after(self, refused: Received | None, batch: "_Batch") -> None:
+    async def _after(self, refused: PeerResponse | None, batch: "_Batch") -> None:
         """What becomes of the items that have no answer when the reply has ended."""
         if refused is None:
-            batch.fail(NoAnswerError("the answers ended without this one's"))
+            batch.fail(NoResponseError("the answers ended without this one's"))
         elif refused.status in ALONE_AFTER:
             if refused.status in FORGET_AFTER:
                 self._announced = 0
@@ -199,7 +199,7 @@ class _Peer:
         elif refused.status == 503:  # noqa: PLR2004
             batch.refuse(refused)
         else:
-            batch.fail(NoAnswerError(f"status {refused.status} to a batch"))
+            batch.fail(NoResponseError(f"status {refused.status} to a batch"))
 
 
 class _Answers:
@@ -210,17 +210,17 @@ class _Answers:
         self._heed = heed
         self._release = release
         self._splitter = Splitter()
-        self._refusal: Whole | None = None
+        self._refusal: BufferedResponse | None = None
 
     @property
-    def refused(self) -> Received | None:
+    def refused(self) -> PeerResponse | None:
         """What refused the whole batch, if anything did."""
         return None if self._refusal is None else self._refusal.received
 
     def begin(self, status: int, headers: Headers) -> None:
         self._heed(headers)
         if status != 200 or not is_of_type(headers, MEDIA_TYPE):  # noqa: PLR2004
-            self._refusal = Whole()
+            self._refusal = BufferedResponse()
             self._refusal.begin(status, headers)
 
     def feed(self, chunk: bytes) -> None:
@@ -235,7 +235,7 @@ class _Answers:
 class _Batch:
     """Items on one round trip."""
 
-    def __init__(self, items: Items[Outgoing, Received]) -> None:
+    def __init__(self, items: Items[Outgoing, PeerResponse]) -> None:
         self.lines: list[bytes] = []
         self.others: list[Waiting] = []
         """Those that cannot be a line, or of which there is no more room."""
@@ -280,17 +280,17 @@ class _Batch:
             body = text.encode() if text is not None else None
             if body is not None and len(body) > MAX_BODY_BYTES:
                 body = None
-            self._items[number].settle(Received(status, headers, body))
+            self._items[number].settle(PeerResponse(status, headers, body))
 
     def fail(self, error: Exception) -> None:
         for item in self.unsettled:
             item.fail(error)
 
-    def refuse(self, refused: Received) -> None:
+    def refuse(self, refused: PeerResponse) -> None:
         """Gives each item the refusal of the whole, as it would have had it alone: with its own trace id."""
         for item in self.unsettled:
             trace_id = item.value.headers(0).get("L1p-Trace-Id")
-            item.settle(Received(refused.status, refused.headers, _retold(refused.body, trace_id)))
+            item.settle(PeerResponse(refused.status, refused.headers, _retold(refused.body, trace_id)))
 
 
 def _number(answer: AnswerLine) -> int | None:

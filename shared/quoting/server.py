@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
-from chassis.app import OUTBOUND, SERVICE, create_app
+from chassis.app import CONNECTION_POOL, SERVICE, create_app
 from chassis.deadlines import Deadlines
 from chassis.errors import InvalidHeaderError, InvalidUriParameterError, UpstreamTimeoutError
 from chassis.intake import Routes, serve_routes
@@ -73,7 +73,7 @@ def add_peers(app: web.Application, batch_lines: int) -> None:
     """Opens and closes what the app calls others of the chain with."""
 
     async def peers(app: web.Application) -> AsyncIterator[None]:
-        app[PEERS] = Peers(app[OUTBOUND], batch_lines)
+        app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
         yield
         await app[PEERS].close()
 

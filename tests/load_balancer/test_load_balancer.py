@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from chassis.http.resolver import Place
+from chassis.http.resolver import ReplicaAddress
 from chassis.logs import Logs, LogWriter
 from chassis.settings import SettingsError, load
 from load_balancer import app, connections, health_check
@@ -65,10 +65,10 @@ def names(monkeypatch, replicas):
     """The addresses that the service's name resolves to; a test may change the list."""
     found = [each.address for each in replicas]
 
-    async def places_of(_base):
-        return [Place(f"http://{each}:{replicas[0].port}") for each in found] or None
+    async def resolve(_base):
+        return [ReplicaAddress(f"http://{each}:{replicas[0].port}") for each in found] or None
 
-    monkeypatch.setattr(health_check, "places_of", places_of)
+    monkeypatch.setattr(health_check, "resolve", resolve)
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from chassis.http.pool import NoAnswerError, Outbound
+from chassis.http.pool import ConnectionPool, NoResponseError
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 from support.load import Load
@@ -37,8 +37,8 @@ class _Reply:
 class Caller:
     """As much of a client session as the load uses."""
 
-    def __init__(self, outbound: Outbound, base: str) -> None:
-        self._outbound = outbound
+    def __init__(self, pool: ConnectionPool, base: str) -> None:
+        self._pool = pool
         self._base = base
 
     @contextlib.asynccontextmanager
@@ -48,10 +48,10 @@ class Caller:
         body = None if json is None else orjson.dumps(json)
         try:
             async with asyncio.timeout(15):
-                received = await self._outbound.send(
+                received = await self._pool.request(
                     method, self._base, url.removeprefix(self._base), headers, body
                 )
-        except NoAnswerError as error:
+        except NoResponseError as error:
             raise aiohttp.ClientError(str(error)) from error
         yield _Reply(received.status, received.headers, received.body or b"")
 
@@ -64,17 +64,17 @@ def _say(line: str) -> None:
 async def main(base: str, identifier: str, workers: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    outbound = Outbound(Tls(load(Settings, {"QUOTES_USERS_FILE": os.devnull, **os.environ})))
+    pool = ConnectionPool(Tls(load(Settings, {"QUOTES_USERS_FILE": os.devnull, **os.environ})))
     made = Load(
         [base], workers=workers, identifier=identifier, most=100_000, timeout_ms=10_000, rest_seconds=0.1
     )
-    async with made.running(Caller(outbound, base)):  # type: ignore[arg-type]
+    async with made.running(Caller(pool, base)):  # type: ignore[arg-type]
         _say("running")
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
             _say(f"answered {len(made.outcomes)}")
-    await outbound.close()
+    await pool.close()
     _say("done " + base64.b64encode(pickle.dumps((made.payments, made.outcomes))).decode())
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from chassis.http.acceptor import MAX_AT_ONCE, Doors
+from chassis.http.acceptor import MAX_AT_ONCE, Acceptor
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 
@@ -53,37 +53,37 @@ async def settled(number):
 
 async def test_many_that_wait_are_accepted_in_one_turn_and_all_by_and_by(listener, tls):
     waiting = callers(listener, MANY)
-    doors = Doors(Counted, listener, tls)
-    doors._accept()
+    acceptor = Acceptor(Counted, listener, tls)
+    acceptor._accept()
 
-    assert MAX_AT_ONCE == len(doors._accepting) + len(Counted.made)
-    doors.open()
+    assert MAX_AT_ONCE == len(acceptor._accepting) + len(Counted.made)
+    acceptor.open()
     await settled(MANY)
     peers = {each.connection.getpeername() for each in Counted.made}
     assert all(each.connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in Counted.made)
     assert {each.getsockname() for each in waiting} == peers
-    doors.close()
+    acceptor.close()
     for each in waiting:
         each.close()
 
 
 async def test_what_is_written_goes_out_at_once_on_any_loop(listener, tls):
-    doors = Doors(Counted, listener, tls)
-    doors.open()
+    acceptor = Acceptor(Counted, listener, tls)
+    acceptor.open()
     [caller] = callers(listener, 1)
     await settled(1)
 
     assert Counted.made[0].connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    doors.close()
+    acceptor.close()
     caller.close()
 
 
 async def test_closed_doors_accept_nobody_and_keep_who_is_in(listener, tls):
-    doors = Doors(Counted, listener, tls)
-    doors.open()
+    acceptor = Acceptor(Counted, listener, tls)
+    acceptor.open()
     first = callers(listener, 1)
     await settled(1)
-    doors.close()
+    acceptor.close()
     second = callers(listener, 1)
     await asyncio.sleep(0.05)
 
@@ -115,12 +115,12 @@ class Exhausted:
 
 async def test_without_file_descriptors_it_rests_and_goes_on(listener, tls):
     exhausted = Exhausted(listener)
-    doors = Doors(Counted, exhausted, tls)
-    doors.open()
+    acceptor = Acceptor(Counted, exhausted, tls)
+    acceptor.open()
     waiting = callers(listener, 3)
     await settled(3)
 
     assert 0 == exhausted.refusals
-    doors.close()
+    acceptor.close()
     for each in waiting:
         each.close()

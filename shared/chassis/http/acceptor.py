@@ -20,7 +20,7 @@ REST_SECONDS: Final = 0.1
 HANDSHAKE_SECONDS: Final = 10.0
 
 
-class Doors:
+class Acceptor:
     """What accepts on a listening socket."""
 
     def __init__(

@@ -25,20 +25,20 @@ class NotConnectedError(Exception):
     """No connection came about: nothing was sent."""
 
 
-class ClosedTooSoonError(Exception):
+class ConnectionClosedError(Exception):
     """The connection closed before a reply began."""
 
 
-class BrokenReplyError(Exception):
+class BrokenResponseError(Exception):
     """A reply began, and it is none that can be read to its end."""
 
 
-class EnoughError(Exception):
+class StopReadingError(Exception):
     """Raised by a sink that wants no more of a reply."""
 
 
 class Sink(Protocol):
-    """What becomes of a reply, as it comes. ValueError from it breaks the reply off, EnoughError ends it."""
+    """What becomes of a reply, as it comes. ValueError from it breaks the reply off, StopReadingError ends it."""
 
     def begin(self, status: int, headers: Headers) -> None:
         """Status and headers."""
@@ -59,10 +59,10 @@ def head_of(method: str, target: str, headers: Mapping[str, str], length: int | 
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n"
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, all_open: "set[Connection]") -> None:
+    def __init__(self, all_open: "set[ClientConnection]") -> None:
         """It is in ``all_open`` for as long as it is open."""
         self._all_open = all_open
         self._transport: asyncio.WriteTransport | None = None
@@ -77,13 +77,13 @@ class Connection(asyncio.Protocol):
         """Whether it takes another request."""
         self.idle_since = 0.0
 
-    async def exchange(self, request: bytes, sink: Sink) -> None:
+    async def send(self, request: bytes, sink: Sink) -> None:
         """Sends a request and returns when its reply has gone to ``sink``.
 
-        Raises ClosedTooSoonError, BrokenReplyError. Cancelled, it closes the connection.
+        Raises ConnectionClosedError, BrokenResponseError. Cancelled, it closes the connection.
         """
         if self._transport is None or self._transport.is_closing():
-            raise ClosedTooSoonError("the connection was closed")
+            raise ConnectionClosedError("the connection was closed")
         self._reply = asyncio.get_running_loop().create_future()
         self._sink = sink
         self._has_begun = False
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
-            self._fail(BrokenReplyError(f"{type(cause).__name__}: {str(cause)[:100]}"))
+            self._fail(BrokenResponseError(f"{type(cause).__name__}: {str(cause)[:100]}"))
 
     def eof_received(self) -> bool:
         return False
@@ -130,9 +130,9 @@ class Connection(asyncio.Protocol):
         if self._has_begun and self._ends_with_connection and exc is None:
             self._done()
         elif self._has_begun:
-            self._fail(BrokenReplyError(f"the reply broke off: {exc or 'end of stream'}"))
+            self._fail(BrokenResponseError(f"the reply broke off: {exc or 'end of stream'}"))
         else:
-            self._fail(ClosedTooSoonError(f"closed before a reply began: {exc or 'end of stream'}"))
+            self._fail(ConnectionClosedError(f"closed before a reply began: {exc or 'end of stream'}"))
 
     # what the parser calls
 
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._sink.feed(chunk)
-        except EnoughError:
+        except StopReadingError:
             self._sink = None
             self.is_usable = False
             self._done()

@@ -20,7 +20,7 @@ SHUN_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplicaAddress:
     """Where one request goes."""
 
     base: str
@@ -33,12 +33,12 @@ class Place:
 class _Host:
     """One host's places, as its name was resolved last."""
 
-    places: list[Place]
+    places: list[ReplicaAddress]
     resolved: float
     turn: int = 0
 
 
-class Replicas:
+class Resolver:
     """A service's replicas, in turn.
 
     A name with several addresses is a service with several replicas (as in compose, or a headless service of
@@ -53,7 +53,7 @@ class Replicas:
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._shunned: dict[str, float] = {}
 
-    async def next(self, base: str) -> Place:
+    async def next(self, base: str) -> ReplicaAddress:
         host = self._hosts.get(base)
         if host is None:
             await asyncio.shield(self._resolve(base))
@@ -65,14 +65,14 @@ class Replicas:
                 host = self._hosts[base]
         return self._choose(host)
 
-    async def instead_of(self, place: Place, base: str, *, is_away: bool) -> Place:
-        """Where to repeat what ``place`` did not answer: elsewhere, if there is anywhere else."""
+    async def instead_of(self, replica: ReplicaAddress, base: str, *, is_away: bool) -> ReplicaAddress:
+        """Where to repeat what ``replica`` did not answer: elsewhere, if there is anywhere else."""
         if is_away:
-            self._shunned[place.base] = time.monotonic() + SHUN_SECONDS
-        if not self._others(place, base):
+            self._shunned[replica.base] = time.monotonic() + SHUN_SECONDS
+        if not self._others(replica, base):
             await self._wait_for(self._resolve(base))
-        others = self._others(place, base)
-        return self._choose(self._hosts[base], others) if others else place
+        others = self._others(replica, base)
+        return self._choose(self._hosts[base], others) if others else replica
 
     async def _wait_for(self, resolving: asyncio.Task[None]) -> None:
         """No longer for a name than for a connection."""
@@ -84,17 +84,17 @@ class Replicas:
         for task in self._resolving.values():
             task.cancel()
 
-    def _others(self, place: Place, base: str) -> list[Place]:
-        return [other for other in self._hosts[base].places if other.base != place.base]
+    def _others(self, replica: ReplicaAddress, base: str) -> list[ReplicaAddress]:
+        return [other for other in self._hosts[base].places if other.base != replica.base]
 
-    def _choose(self, host: _Host, places: Sequence[Place] = ()) -> Place:
+    def _choose(self, host: _Host, places: Sequence[ReplicaAddress] = ()) -> ReplicaAddress:
         """The next in turn among ``places``, or all of the host's; of those left out only if there is no other."""
         host.turn += 1
         places = places or host.places
         if self._shunned and len(places) > 1:
             now = time.monotonic()
             self._shunned = {base: until for base, until in self._shunned.items() if until > now}
-            places = [place for place in places if place.base not in self._shunned] or places
+            places = [replica for replica in places if replica.base not in self._shunned] or places
         return places[host.turn % len(places)]
 
     def _resolve(self, base: str) -> asyncio.Task[None]:
@@ -107,19 +107,19 @@ class Replicas:
         return task
 
     async def _resolve_now(self, base: str) -> None:
-        places = await places_of(base)
+        places = await resolve(base)
         before = self._hosts.get(base)
         if places is None:  # not to be resolved now: what was known may still be there
-            places = before.places if before is not None else [Place(base)]
+            places = before.places if before is not None else [ReplicaAddress(base)]
         self._hosts[base] = _Host(places, time.monotonic(), before.turn if before is not None else 0)
 
 
-async def places_of(base: str) -> list[Place] | None:
+async def resolve(base: str) -> list[ReplicaAddress] | None:
     """Each address that a base URL's name has; None where it is not to be resolved now."""
     parts = urlsplit(base)
     host = parts.hostname or ""
     if _is_address(host):
-        return [Place(base)]
+        return [ReplicaAddress(base)]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, parts.port or 0, type=1)
     except OSError:
@@ -131,16 +131,16 @@ async def places_of(base: str) -> list[Place] | None:
     if (
         len(addresses) == 1 and len(families) > 1
     ):  # one of each family is one host: asyncio takes what answers
-        return [Place(base)]
+        return [ReplicaAddress(base)]
     seconds = CONNECT_SECONDS if len(addresses) == 1 else REPLICA_CONNECT_SECONDS
     return [_place(base, address, seconds) for address in sorted(addresses)]
 
 
-def _place(base: str, address: str, connect_seconds: float) -> Place:
+def _place(base: str, address: str, connect_seconds: float) -> ReplicaAddress:
     parts = urlsplit(base)
     literal = f"[{address}]" if ":" in address else address
     netloc = literal if parts.port is None else f"{literal}:{parts.port}"
-    return Place(
+    return ReplicaAddress(
         parts._replace(netloc=netloc).geturl(),
         {hdrs.HOST: parts.netloc},
         parts.hostname if parts.scheme == "https" else None,
