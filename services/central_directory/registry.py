@@ -1,135 +1,112 @@
-"""Who is where: identifiers, the DFSPs that have an account for them, and DFSPs' own keys.
-
-Kept in memory and in one JSON file, which is replaced as a whole, and on disk, before a change is answered.
-"""
+"""The directory in memory and on disk. A change takes effect only once the file with it is on disk."""
 
 import asyncio
-import os
 import secrets
-import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
 
-import orjson
-
-from chassis.errors import AlreadyExistsError
-from chassis.run import StartError
+from central_directory import directory_file
+from central_directory.content import Dfsp, DirectoryContent, Resource, default_name
+from chassis.errors import AlreadyExistsError, UnavailableError
 from chassis.users import HASHER
 
-MAX_DFSPS_A_PERSON: Final = 100
 
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One DFSP at which one person has an account."""
-
-    dfsp: str
-    url: str
-    is_primary: bool
-
-
-@dataclass(slots=True)
 class Registry:
-    """The directory's content."""
+    on_fault: Callable[..., object] | None = None
+    """Called with a message and ``cause=`` when the file stops being writable."""
 
-    path: Path
-    types: dict[str, str] = field(default_factory=dict)
-    resources: dict[tuple[str, str], list[Resource]] = field(default_factory=dict)
-    dfsps: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Name to key and hash of the secret."""
-    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, path: Path, content: DirectoryContent) -> None:
+        self._path = path
+        self._content = content
+        self._is_writable = True
+        self._writing = asyncio.Lock()
+        self._changes: set[asyncio.Task[None]] = set()
 
     @classmethod
     def load(cls, path: Path, seed: Path | None = None) -> "Registry":
-        """What the file holds; where there is none, what the seed holds, or nothing. Raises StartError."""
-        registry = cls(path)
-        if not path.exists():
-            if seed is None:
-                return registry
-            path = seed
-        try:
-            content = orjson.loads(path.read_bytes())
-            registry.types = dict(content["types"])
-            registry.dfsps = dict(content.get("dfsps", {}))
-            for entry in content["resources"]:
-                registry._put(
-                    entry["identifierType"],
-                    entry["identifier"],
-                    Resource(
-                        entry.get("dfsp") or name_of(entry["spspReceiver"]),
-                        entry["spspReceiver"],
-                        bool(entry["primary"]),
-                    ),
-                )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StartError(f"{path} is no directory file: {error!r}") from error
-        return registry
+        """Read the file; if there is none, the seed; if there is no seed either, start empty. Raises StartError."""
+        source = path if path.exists() else seed
+        return cls(path, DirectoryContent() if source is None else directory_file.read(source))
 
-    def find(self, identifier_type: str, identifier: str) -> list[Resource]:
-        """All DFSPs of a person; empty where nobody is known."""
-        return self.resources.get((identifier_type, identifier), [])
+    @property
+    def types(self) -> dict[str, str]:
+        """Identifier types with their descriptions."""
+        return self._content.types
+
+    def find(self, identifier_type: str, identifier: str) -> Sequence[Resource]:
+        """Return all DFSPs of a person; none if the person is unknown."""
+        return self._content.resources.get((identifier_type, identifier), ())
 
     def hash_of(self, key: str) -> str | None:
-        """Hash of the secret of the DFSP with this key."""
-        return next((dfsp["hash"] for dfsp in self.dfsps.values() if dfsp["key"] == key), None)
+        """Return the hash of the secret of the DFSP with this key."""
+        return next((dfsp.secret_hash for dfsp in self._content.dfsps.values() if dfsp.key == key), None)
 
     async def add(self, identifier_type: str, identifier: str, url: str, *, is_primary: bool) -> Resource:
-        """Adds a person's account at a DFSP, or changes which is the primary one."""
-        async with self._writing:
-            self.types.setdefault(identifier_type, identifier_type)
-            resource = Resource(name_of(url), url, is_primary)
-            self._put(identifier_type, identifier, resource)
-            await asyncio.to_thread(self._write, self._content())
-            return resource
+        """Add a person's account at a DFSP, or change whether it is the primary one. Raises UnavailableError."""
+        resource = Resource(default_name(url), url, is_primary)
+
+        def change(content: DirectoryContent) -> None:
+            content.types.setdefault(identifier_type, identifier_type)
+            content.put(identifier_type, identifier, resource)
+
+        await self._commit(change)
+        return resource
 
     async def register(self, name: str) -> tuple[str, str]:
-        """Key and secret of a new DFSP; the secret is told this once. Raises AlreadyExistsError."""
+        """Return key and secret of a new DFSP; the secret is stored only as a hash.
+
+        Raises AlreadyExistsError and UnavailableError.
+        """
+        self._require_new(name, self._content)
+        key, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
+        dfsp = Dfsp(key, await asyncio.to_thread(HASHER.hash, secret))
+
+        def change(content: DirectoryContent) -> None:
+            self._require_new(name, content)
+            content.dfsps[name] = dfsp
+
+        await self._commit(change)
+        return key, secret
+
+    def _require_new(self, name: str, content: DirectoryContent) -> None:
+        if name in content.dfsps:
+            raise AlreadyExistsError(f"A DFSP named {name} is registered already.")
+
+    async def _commit(self, change: Callable[[DirectoryContent], None]) -> None:
+        """Apply a change to a copy, write the copy, then use it.
+
+        A caller that gives up does not stop this half-way: what is on disk and in memory must not differ.
+        """
+        task = asyncio.create_task(self._write(change))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.shield(task)
+
+    async def _write(self, change: Callable[[DirectoryContent], None]) -> None:
         async with self._writing:
-            if name in self.dfsps:
-                raise AlreadyExistsError(f"A DFSP named {name} is registered already.")
-            key, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
-            hashed = await asyncio.to_thread(HASHER.hash, secret)
-            self.dfsps[name] = {"key": key, "hash": hashed}
-            await asyncio.to_thread(self._write, self._content())
-            return key, secret
+            content = self._content.copy()
+            change(content)
+            try:
+                await asyncio.to_thread(directory_file.write, self._path, content)
+            except OSError as error:
+                self._set_writable(error)
+                raise UnavailableError(
+                    "The directory cannot be stored at present, so nothing was changed. Try again later.",
+                    cause=f"{self._path}: {error}",
+                ) from error
+            self._content = content
 
-    def _put(self, identifier_type: str, identifier: str, resource: Resource) -> None:
-        """At most one of a person's DFSPs is the primary one."""
-        others = [
-            Resource(each.dfsp, each.url, each.is_primary and not resource.is_primary)
-            for each in self.resources.get((identifier_type, identifier), [])
-            if each.url != resource.url
-        ]
-        self.resources[identifier_type, identifier] = [*others, resource][-MAX_DFSPS_A_PERSON:]
+    async def missing(self) -> list[str]:
+        """Return what the directory lacks to store changes; empty when it is ready (wire.md §6)."""
+        try:
+            await asyncio.to_thread(directory_file.check_writable, self._path)
+        except OSError as error:
+            self._set_writable(error)
+            return ["a writable directory file"]
+        self._set_writable(None)
+        return []
 
-    def _content(self) -> dict[str, Any]:
-        return {
-            "types": self.types,
-            "resources": [
-                {
-                    "identifierType": identifier_type,
-                    "identifier": identifier,
-                    "dfsp": each.dfsp,
-                    "spspReceiver": each.url,
-                    "primary": each.is_primary,
-                }
-                for (identifier_type, identifier), found in self.resources.items()
-                for each in found
-            ],
-            "dfsps": self.dfsps,
-        }
-
-    def _write(self, content: dict[str, Any]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(self.path)
-
-
-def name_of(url: str) -> str:
-    """What a DFSP is called that nobody has named: its host."""
-    return urlsplit(url).netloc
+    def _set_writable(self, error: OSError | None) -> None:
+        if error is not None and self._is_writable and self.on_fault is not None:
+            self.on_fault("the directory file cannot be written", cause=f"{self._path}: {error}")
+        self._is_writable = error is None

@@ -5,6 +5,7 @@ the old name in its ``aliases``. The README's table is checked against these cla
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, cast
@@ -15,6 +16,9 @@ import environ
 
 PREFIX: Final = "QUOTES"
 FILE_ENDING: Final = "_FILE"
+
+# RFC 3986: urlsplit accepts white space, and drops tabs and line ends
+_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+\Z")
 
 N = TypeVar("N", int, float)
 
@@ -79,7 +83,7 @@ def yes_or_no(value: str | bool) -> bool:
 def base_url(value: str) -> str:
     """Convert to an absolute http(s) URL without user, query, fragment or trailing slash."""
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _URL_CHARACTERS.match(value):
         raise ValueError("must be an absolute http or https URL")
     if "@" in parts.netloc or parts.query or parts.fragment or "?" in value or "#" in value:
         raise ValueError("must have no user, query or fragment")

@@ -1,9 +1,10 @@
-"""The reference directory: both forms, registration, and what survives a restart (wire.md §5)."""
+"""The reference directory: both forms of look-up, registration, and its file (wire.md §5)."""
 
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,15 @@ from multidict import CIMultiDict
 
 from central_directory import app as central_directory
 from chassis.run import StartError
-from support.forwarders import FORWARDERS, SOURCE, Answer, authorization, collect_lines, is_error_object
+from support.forwarders import (
+    FORWARDERS,
+    SOURCE,
+    Answer,
+    Collected,
+    authorization,
+    collect_lines,
+    is_error_object,
+)
 from support.messages import TEST, headers, keys_of
 from support.serving import served
 from support.settings import load
@@ -29,6 +38,7 @@ RESOURCE = {
 class Directory:
     url: str
     client: object
+    log: Collected
 
     async def get(self, path: str, given: str | None = TEST) -> Answer:
         return await self._send("GET", path, given, None)
@@ -45,19 +55,26 @@ class Directory:
 
 
 @pytest.fixture
-async def started(users_file, client, tmp_path) -> AsyncIterator[Callable]:
-    """Starts a directory; each on the same file."""
+def directory_file(tmp_path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder / "directory.json"
+
+
+@pytest.fixture
+async def started(users_file, client, directory_file) -> AsyncIterator[Callable]:
+    """Starts a directory; all use the same file, in a folder that a test may take away."""
 
     @asynccontextmanager
     async def start() -> AsyncIterator[Directory]:
         environment = {
             "QUOTES_USERS_FILE": str(users_file),
-            "QUOTES_DIRECTORY_FILE": str(tmp_path / "directory.json"),
+            "QUOTES_DIRECTORY_FILE": str(directory_file),
         }
         app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
-        collect_lines(app)
+        log = collect_lines(app)
         async with served(app) as url:
-            yield Directory(url, client)
+            yield Directory(url, client, log)
 
     return start
 
@@ -68,7 +85,7 @@ async def directory(started) -> AsyncIterator[Directory]:
         yield await stack.enter_async_context(started())
 
 
-async def test_metadata_tells_where_all_is(directory):
+async def test_metadata_lists_the_urls(directory):
     answer = await directory.get("/")
 
     assert 200 == answer.status
@@ -76,7 +93,7 @@ async def test_metadata_tells_where_all_is(directory):
     assert f"{directory.url}/resources" == answer.json["urls"]["resources"]
 
 
-async def test_types_are_listed_with_a_description(directory):
+async def test_identifier_types_are_listed_with_descriptions(directory):
     assert [] == (await directory.get("/identifier-types")).json
     await directory.post("/resources", RESOURCE)
 
@@ -85,7 +102,7 @@ async def test_types_are_listed_with_a_description(directory):
     assert "eur" == answer.json[0]["identifierType"]
 
 
-async def test_an_identifier_is_found_in_both_forms(directory):
+async def test_an_identifier_is_found_by_both_forms_of_query(directory):
     added = await directory.post("/resources", RESOURCE)
     separate = await directory.get("/resources?identifierType=eur&identifier=30754016")
     joined = await directory.get("/resources?identifier=eur:30754016")
@@ -99,7 +116,7 @@ async def test_an_identifier_is_found_in_both_forms(directory):
 
 @pytest.mark.parametrize("query", ["identifierType=eur&identifier=1", "identifier=eur:1", "identifier=xyz:30754016",
     "identifierType=xyz&identifier=30754016"])  # fmt: skip
-async def test_who_is_not_known_is_404(directory, query):
+async def test_an_unknown_person_is_404(directory, query):
     await directory.post("/resources", RESOURCE)
 
     answer = await directory.get(f"/resources?{query}")
@@ -125,20 +142,20 @@ async def test_who_is_not_known_is_404(directory, query):
         ("identifier=eur:1&x=1", "x"),
     ],
 )
-async def test_a_query_at_fault_names_its_parameter(directory, query, key):
+async def test_an_invalid_query_names_the_parameter_at_fault(directory, query, key):
     answer = await directory.get(f"/resources?{query}")
 
     assert (400, "InvalidQueryParameterError") == (answer.status, answer.id)
     assert key in keys_of(answer.json)
 
 
-async def test_a_colon_in_an_identifier_is_part_of_it(directory):
+async def test_an_identifier_may_contain_a_colon(directory):
     await directory.post("/resources", {**RESOURCE, "identifier": "a:b c&d"})
 
     assert 200 == (await directory.get(f"/resources?identifier={quote('eur:a:b c&d')}")).status
 
 
-async def test_the_newest_primary_is_the_only_one(directory):
+async def test_only_the_newest_primary_account_is_primary(directory):
     """Quote API §I.2: which the recipient's default DFSP is."""
     for receiver, primary in (("http://one", True), ("http://two", False), ("http://three/", True)):
         await directory.post("/resources", {**RESOURCE, "spspReceiver": receiver, "primary": primary})
@@ -158,7 +175,7 @@ async def test_a_person_without_a_primary_dfsp_is_not_found(directory):
         assert 404 == (await directory.get(f"/resources?{query}")).status
 
 
-async def test_a_registered_dfsp_may_look_up_and_nothing_more(directory):
+async def test_a_registered_dfsp_may_only_look_up(directory):
     await directory.post("/resources", RESOURCE)
     registered = await directory.post("/commands/register", {"name": "dfsp1"})
     own = authorization(f"{registered.json['key']}:{registered.json['secret']}")
@@ -183,7 +200,7 @@ async def test_a_name_is_registered_once(directory):
 @pytest.mark.parametrize(
     ("path", "content"), [("/resources", RESOURCE), ("/commands/register", {"name": "x"})]
 )
-async def test_only_the_administrator_changes_anything(directory, path, content):
+async def test_only_the_administrator_may_change_the_directory(directory, path, content):
     for given, status in ((None, 401), (authorization("admin:wrong"), 401), (TEST, 403)):
         answer = await directory.post(path, content, given)
 
@@ -212,6 +229,13 @@ async def test_reading_needs_credentials(directory, path):
         ({"spspReceiver": "ftp://one"}, "spspReceiver"),
         ({"spspReceiver": "http://a@one"}, "spspReceiver"),
         ({"spspReceiver": "http://one?x=1"}, "spspReceiver"),
+        ({"spspReceiver": "http://a b"}, "spspReceiver"),
+        ({"spspReceiver": "http://one "}, "spspReceiver"),
+        ({"spspReceiver": "http://one/a b"}, "spspReceiver"),
+        ({"spspReceiver": "http://one/<x>"}, "spspReceiver"),
+        ({"spspReceiver": "http://one\\two"}, "spspReceiver"),
+        ({"spspReceiver": "http://one\u200b"}, "spspReceiver"),
+        ({"spspReceiver": "http://one:99999"}, "spspReceiver"),
         ({"spspReceiver": "http://" + "x" * 2_048}, "spspReceiver"),
         ({"spspReceiver": None}, "spspReceiver"),
         ({"primary": "true"}, "primary"),
@@ -220,7 +244,7 @@ async def test_reading_needs_credentials(directory, path):
         ({"x": 1}, "x"),
     ],
 )
-async def test_a_resource_at_fault_names_its_field(directory, changed, key):
+async def test_an_invalid_resource_names_the_field_at_fault(directory, changed, key):
     answer = await directory.post("/resources", {**RESOURCE, **changed})
 
     assert (400, "InvalidBodyError") == (answer.status, answer.id)
@@ -242,7 +266,7 @@ async def test_a_resource_at_fault_names_its_field(directory, changed, key):
     ],
 )
 @pytest.mark.parametrize("path", ["/commands/register", "/resources"])
-async def test_a_body_at_fault_is_400(directory, path, content):
+async def test_an_invalid_body_is_400(directory, path, content):
     answer = await directory.post(path, content)
 
     assert (400, "InvalidBodyError") == (answer.status, answer.id)
@@ -255,13 +279,13 @@ async def test_it_serves_what_every_service_serves(directory, path):
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("DELETE", "/resources", 405), ("GET", "/x", 404)])
-async def test_its_paths_and_methods_are_known(directory, method, path, status):
+async def test_an_unknown_path_is_404_and_a_wrong_method_405(directory, method, path, status):
     answer = await directory._send(method, path, ADMIN, None)
 
     assert (status, True) == (answer.status, is_error_object(answer))
 
 
-async def test_everything_survives_a_restart(started):
+async def test_all_content_survives_a_restart(started):
     async with started() as directory:
         await directory.post("/resources", RESOURCE)
         await directory.post("/resources", {**RESOURCE, "spspReceiver": "http://two", "primary": False})
@@ -275,28 +299,118 @@ async def test_everything_survives_a_restart(started):
         assert 422 == (await directory.post("/commands/register", {"name": "dfsp1"})).status
 
 
-async def test_no_secret_is_kept_in_clear(directory, tmp_path):
+async def test_a_secret_is_stored_only_as_a_hash(directory, directory_file):
     registered = (await directory.post("/commands/register", {"name": "dfsp1"})).json
 
-    kept = (tmp_path / "directory.json").read_text()
-    assert registered["key"] in kept
-    assert registered["secret"] not in kept
-    assert 0o600 == (tmp_path / "directory.json").stat().st_mode & 0o777
+    stored = directory_file.read_text()
+    assert registered["key"] in stored
+    assert registered["secret"] not in stored
+    assert 0o600 == directory_file.stat().st_mode & 0o777
+
+
+ENTRY = {"identifierType": "eur", "identifier": "30754016", "spspReceiver": "http://one", "primary": True}
+
+
+def document(**changed) -> str:
+    return json.dumps({"types": {}, "resources": [ENTRY, {**ENTRY, **changed}]})
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"types": 1, "resources": []}', '{"types": {}, "resources": [{}]}']
+    ("content", "message"),
+    [
+        ("", "is not a directory file: .*line 1"),
+        ("[]", "is not a directory file: Expected `object`"),
+        ('{"types": {},\n"resources": [}', "is not a directory file: .*line 2"),
+        ('{"types": 1, "resources": []}', r"is not a directory file: .*\$\.types"),
+        (document(primary=None), r"is not a directory file: .*\$\.resources\[1\]\.primary"),
+        (document(identifierType="eur "), r"resources\[1\]\.identifierType must be 1 to 32"),
+        (document(identifier=""), r"resources\[1\]\.identifier must be 1 to 128"),
+        (document(spspReceiver="http://a b"), r"resources\[1\]\.spspReceiver must be an absolute"),
+        (b'{"types": {"eur":\n"\xff"}, "resources": []}', "line 2: is not UTF-8"),
+        (document().encode("utf-16"), "line 1: is not UTF-8"),
+    ],
 )
-async def test_a_file_that_is_none_is_said_at_start(started, tmp_path, content):
-    (tmp_path / "directory.json").write_text(content)
+async def test_an_invalid_directory_file_is_refused_with_the_place_of_the_fault(
+    started, directory_file, content, message
+):
+    directory_file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    with pytest.raises(StartError, match=r"directory\.json is no directory file"):
+    with pytest.raises(StartError, match=rf"directory\.json.*{message}"):
         async with started():
             pass
 
 
+async def test_a_byte_order_mark_in_the_directory_file_is_ignored(started, directory_file):
+    directory_file.write_text(document(), encoding="utf-8-sig")
+    async with started() as directory:
+        answer = await directory.get("/resources?identifier=eur:30754016")
+
+    assert 200 == answer.status
+
+
+CHANGES = [("/commands/register", {"name": "dfsp1"}), ("/resources", RESOURCE)]
+
+
+@pytest.mark.parametrize(("path", "body"), CHANGES)
+async def test_a_change_that_cannot_be_written_changes_nothing(started, directory_file, path, body):
+    away = directory_file.parent.with_name("away")
+    async with started() as directory:
+        directory_file.parent.rename(away)
+        refused = await directory.post(path, body)
+        looked_up = await directory.get("/resources?identifier=eur:30754016")
+        types = await directory.get("/identifier-types")
+        away.rename(directory_file.parent)
+        repeated = await directory.post(path, body)
+    stored = json.loads(directory_file.read_text())
+
+    assert (503, "UnavailableError") == (refused.status, refused.id)
+    assert "nothing was changed" in refused.json["message"]
+    assert (404, []) == (looked_up.status, types.json)
+    assert 201 == repeated.status, "the name is still free"
+    assert 1 == len(stored["dfsps"]) + len(stored["resources"])
+
+
+async def test_a_change_after_a_failed_one_stores_only_itself(started, directory_file):
+    away = directory_file.parent.with_name("away")
+    async with started() as directory:
+        directory_file.parent.rename(away)
+        for path, body in CHANGES:
+            assert 503 == (await directory.post(path, body)).status
+        away.rename(directory_file.parent)
+        assert 201 == (await directory.post("/commands/register", {"name": "dfsp2"})).status
+    stored = json.loads(directory_file.read_text())
+
+    assert (["dfsp2"], []) == (list(stored["dfsps"]), stored["resources"])
+
+
+async def test_a_failed_write_leaves_no_temporary_file(directory, directory_file):
+    directory_file.mkdir()  # the file cannot replace a folder
+    answer = await directory.post("/resources", RESOURCE)
+
+    assert 503 == answer.status
+    assert [directory_file] == list(directory_file.parent.iterdir())
+
+
+async def test_the_directory_is_not_ready_while_its_file_cannot_be_written(started, directory_file):
+    away = directory_file.parent.with_name("away")
+    async with started() as directory:
+        before = await directory.get("/health/ready", None)
+        directory_file.parent.rename(away)
+        unready = [await directory.get("/health/ready", None) for _ in range(2)]
+        away.rename(directory_file.parent)
+        after = await directory.get("/health/ready", None)
+        logged = [
+            line for line in directory.log.events if line["event"] == "the directory file cannot be written"
+        ]
+
+    assert [200, 503, 503, 200] == [each.status for each in (before, *unready, after)]
+    assert ["a writable directory file"] == unready[0].json["missing"]
+    assert 1 == len(logged), "once, not at each health check"
+    assert str(directory_file) in logged[0]["cause"]
+
+
 @pytest.mark.parametrize("form", ["separate", "joined"])
-async def test_the_proxy_understands_it_in_both_forms(directory, hop_to, form):
+async def test_the_proxy_understands_both_forms(directory, hop_to, form):
     await directory.post("/resources", RESOURCE)
     hop = await hop_to(FORWARDERS["spsp-client-proxy"], directory_url=directory.url, directory_form=form)
 

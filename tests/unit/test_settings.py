@@ -242,7 +242,8 @@ def test_a_base_url_loses_its_last_slash(value, expected):
 @pytest.mark.parametrize(
     "value",
     ["", "a", "//a", "/a", "ftp://a", "http://", "http:///x", "http://u@a", "http://u:p@a", "http://@a", "http://a?",
-     "http://a?x", "http://a#", "http://a#x", "http://a:x", "http://a:70000", "http://[::1"],
+     "http://a?x", "http://a#", "http://a#x", "http://a:x", "http://a:70000", "http://[::1", "http://a b", "http://a\tb",
+     " http://a", "http://a\n", "http://a/b c", "http://a\\b", "http://a\u200b", "http://a/<b>"],
 )  # fmt: skip
 def test_any_other_base_url_is_refused(value):
     with pytest.raises(ValueError, match=r".+"):

@@ -1,0 +1,120 @@
+"""The directory's JSON file: read at start, replaced as a whole by each change."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import orjson
+from marshmallow import ValidationError
+
+from central_directory.content import Dfsp, DirectoryContent, Resource, default_name
+from chassis.run import StartError
+from chassis.settings import base_url
+from chassis.text_file import TextFileError, read_text
+from quoting.schemas import RECEIVER
+
+WRITE_TEST: Final = b" " * 4_096
+
+
+class ResourceEntry(msgspec.Struct):
+    identifierType: str  # noqa: N815 - the source's names
+    identifier: str
+    spspReceiver: str  # noqa: N815
+    primary: bool
+    dfsp: str = ""
+
+
+class DfspEntry(msgspec.Struct):
+    key: str
+    hash: str
+
+
+class DirectoryDocument(msgspec.Struct):
+    types: dict[str, str]
+    resources: list[ResourceEntry]
+    dfsps: dict[str, DfspEntry] = {}
+
+
+def read(path: Path) -> DirectoryContent:
+    """Return the content of a directory file. Raises StartError that names the file and the place of the fault."""
+    try:
+        text = read_text(path)
+    except TextFileError as error:
+        raise StartError(f"The directory file {error}") from error
+    try:
+        document = msgspec.convert(orjson.loads(text), DirectoryDocument)
+        content = DirectoryContent(
+            types=document.types,
+            dfsps={name: Dfsp(entry.key, entry.hash) for name, entry in document.dfsps.items()},
+        )
+        for number, entry in enumerate(document.resources):
+            _check(entry, f"resources[{number}]")
+            url = entry.spspReceiver.rstrip("/")
+            resource = Resource(entry.dfsp or default_name(url), url, entry.primary)
+            content.put(entry.identifierType, entry.identifier, resource)
+    except ValueError as error:
+        raise StartError(f"{path} is not a directory file: {error}") from error
+    return content
+
+
+def _check(entry: ResourceEntry, place: str) -> None:
+    """Refuse an entry that no look-up could find or use. Raises ValueError."""
+    try:
+        RECEIVER.load({"identifierType": entry.identifierType, "identifier": entry.identifier})
+    except ValidationError as error:
+        field, messages = next(iter(error.normalized_messages().items()))  # type: ignore[no-untyped-call]
+        raise ValueError(f"{place}.{field} {messages[0]}") from None
+    try:
+        base_url(entry.spspReceiver)
+    except ValueError as error:
+        raise ValueError(f"{place}.spspReceiver {error}") from None
+
+
+def write(path: Path, content: DirectoryContent) -> None:
+    """Replace the file; it is on disk when this returns. Raises OSError, and then the file is as before."""
+    document = DirectoryDocument(
+        types=content.types,
+        resources=[
+            ResourceEntry(identifier_type, identifier, each.url, each.is_primary, each.dfsp)
+            for (identifier_type, identifier), found in content.resources.items()
+            for each in found
+        ],
+        dfsps={name: DfspEntry(each.key, each.secret_hash) for name, each in content.dfsps.items()},
+    )
+    temporary = _write_temporary(path, msgspec.json.format(msgspec.json.encode(document), indent=2))
+    try:
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink()
+        raise
+    _sync(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Write a block beside the file and remove it. Raises OSError when the next change could not be written either."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+    _write_temporary(path, WRITE_TEST).unlink()
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
