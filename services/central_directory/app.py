@@ -35,7 +35,7 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
     """Raises StartError when the directory file or its seed is refused."""
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=openapi(NAME))
-    registry.on_fault = app[SERVICE].telemetry.log.error
+    registry.on_fault = app[SERVICE].logs.error
     app[SERVICE].checks.append(registry.missing)
     handlers = DirectoryHandlers(registry, settings.directory_administrator)
     routes = Routes()
