@@ -13,11 +13,11 @@ from typing import Final
 
 import asyncpg
 
-from chassis.database import CONNECT_SECONDS, Connection, migrate
+from chassis.database import CONNECT_SECONDS, Connection
 from chassis.run import StartError
 from chassis.settings import SettingsError, load, whole
 from dfsp_api.payee import PayeeSettings
-from dfsp_api.repository import IS_CITUS, LOCK, MIGRATIONS
+from dfsp_api.repository import IS_CITUS, MIGRATIONS
 
 # small, read by every node, written once or once an hour
 REFERENCE_TABLES: Final = ("namespace", "retention", "schema_migration")
@@ -88,7 +88,7 @@ async def distribute(url: str, say: Say, *, shards: int | None = None, dry_run: 
         await _require_citus(connection, say)
         await _require_durable_workers(connection)
         if not dry_run:
-            await migrate(connection, MIGRATIONS, LOCK)
+            await MIGRATIONS.apply(connection)
         steps = await _steps(connection, say, shards)
         for step in steps:
             if dry_run:

@@ -8,6 +8,7 @@ is connected to, never from whichever keeps the row.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -78,14 +79,14 @@ R = TypeVar("R")
 class DistributedRepository(Repository):
     """The table ``quote``, row by row."""
 
-    async def reserve(self, new: Sequence[NewQuote]) -> dict[UUID, Quote]:
+    async def reserve(self, new: Sequence[NewQuote], deadline: float | None = None) -> dict[UUID, Quote]:
         # of one key in the batch twice, the first request counts
         first = {each.uuid: each for each in reversed(new)}
-        return _by_uuid(await _each(self._reserve, first.values()))
+        return _by_uuid(await _each(partial(self._reserve, deadline=deadline), first.values()))
 
-    async def _reserve(self, new: NewQuote) -> Quote:
+    async def _reserve(self, new: NewQuote, deadline: float | None) -> Quote:
         for _ in range(MAX_TRIES):
-            (time,) = await self._database.fetch(TIME, self._ttl)
+            (time,) = await self._database.fetch(TIME, self._ttl, deadline=deadline)
             rows = await self._database.fetch(
                 INSERT,
                 new.uuid,
@@ -97,13 +98,14 @@ class DistributedRepository(Repository):
                 new.terms.destination_amount,
                 time["told"],
                 time["later"],
+                deadline=deadline,
             )
-            quote = quotes_of(rows).get(new.uuid) or await self._find(new.uuid)
+            quote = quotes_of(rows).get(new.uuid) or await self._find(new.uuid, deadline)
             if quote is not None:
                 return quote
         raise UnavailableError(cause="a quote was neither inserted nor found")
 
-    async def execute(self, payments: Sequence[Payment]) -> dict[UUID, Quote]:
+    async def execute(self, payments: Sequence[Payment], deadline: float | None = None) -> dict[UUID, Quote]:
         of_uuid: dict[UUID, list[Payment]] = {}
         for payment in payments:
             of_uuid.setdefault(payment.uuid, []).append(payment)
@@ -111,12 +113,12 @@ class DistributedRepository(Repository):
         async def in_turn(group: list[Payment]) -> Quote | None:
             quote = None
             for payment in group:
-                quote = await self._execute(payment)
+                quote = await self._execute(payment, deadline)
             return quote
 
         return _by_uuid(await _each(in_turn, of_uuid.values()))
 
-    async def _execute(self, payment: Payment) -> Quote | None:
+    async def _execute(self, payment: Payment, deadline: float | None) -> Quote | None:
         async def work(connection: Connection) -> Quote | None:
             if await connection.fetchval(LOCK_ONE, payment.uuid) is None:
                 return None
@@ -134,14 +136,14 @@ class DistributedRepository(Repository):
             ) or await connection.fetch(SELECT, payment.uuid, time["at"])
             return quotes_of(rows)[payment.uuid]
 
-        return await self._database.transaction(work)
+        return await self._database.transaction(work, deadline=deadline)
 
-    async def find(self, uuids: Sequence[UUID]) -> dict[UUID, Quote]:
-        return _by_uuid(await _each(self._find, dict.fromkeys(uuids)))
+    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, Quote]:
+        return _by_uuid(await _each(partial(self._find, deadline=deadline), dict.fromkeys(uuids)))
 
-    async def _find(self, uuid: UUID) -> Quote | None:
-        (time,) = await self._database.fetch(TIME, timedelta())
-        return quotes_of(await self._database.fetch(SELECT, uuid, time["at"])).get(uuid)
+    async def _find(self, uuid: UUID, deadline: float | None) -> Quote | None:
+        (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
+        return quotes_of(await self._database.fetch(SELECT, uuid, time["at"], deadline=deadline)).get(uuid)
 
     async def missing(self) -> list[str]:
         return []

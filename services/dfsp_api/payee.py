@@ -21,7 +21,7 @@ from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
 from dfsp_api.distributed import DistributedRepository
 from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
-from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
+from dfsp_api.repository import MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
 from dfsp_api.statement_batcher import Together
 from quoting import validation
@@ -68,7 +68,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     app = create_chain_app(NAME, settings)
     payee = Payee(
         load_fees(settings.fee_schedule),
-        Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK),
+        Database(settings.database_url, settings.database_connections, MIGRATIONS),
         settings.database_connections,
         timedelta(seconds=settings.ttl_seconds),
         REPOSITORIES[settings.database_kind],

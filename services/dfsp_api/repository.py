@@ -15,11 +15,11 @@ import orjson
 
 from chassis.database import Connection, Database
 from chassis.errors import QuotingError, UnavailableError
+from chassis.migrations import Migrations
 from dfsp_api.pricing import Terms
 from dfsp_api.reservation import Quote
 
-MIGRATIONS: Final = files("dfsp_api") / "migrations"
-LOCK: Final = "dfsp_api"
+MIGRATIONS: Final = Migrations("dfsp_api", files("dfsp_api") / "migrations")
 MAX_TRIES: Final = 3
 SWEEP_ROWS: Final = 500
 SWEEP_SLICE: Final = timedelta(hours=1)
@@ -139,10 +139,12 @@ class Repository:
             self._namespace = bytes(rows[0]["secret"])
         return self._namespace
 
-    async def reserve(self, new: Sequence[NewQuote]) -> dict[UUID, Quote]:
-        """The quote of each uuid: the new one, or the one that was there before. Committed, durably.
+    async def reserve(self, new: Sequence[NewQuote], deadline: float | None = None) -> dict[UUID, Quote]:
+        """Return the quote of each uuid: the new one, or the one that was there before. Committed, durably.
 
-        Raises UnavailableError where the database is away or a row neither goes in nor is there.
+        ``deadline``, here and below, is the latest one of the callers on the monotonic clock: the statement's
+        connection is closed then (Database.fetch). Raises UnavailableError where the database is away, or where a row
+        can be neither inserted nor found.
         """
         quotes: dict[UUID, Quote] = {}
         left = new
@@ -157,17 +159,18 @@ class Repository:
                 [each.terms.source_amount for each in left],
                 [each.terms.destination_amount for each in left],
                 self._ttl,
+                deadline=deadline,
             )
             quotes.update(quotes_of(rows))
             left = [each for each in left if each.uuid not in quotes]
             if left:
-                quotes.update(await self.find([each.uuid for each in left]))
+                quotes.update(await self.find([each.uuid for each in left], deadline))
                 left = [each for each in left if each.uuid not in quotes]
             if not left:
                 return quotes
         raise UnavailableError(cause="a quote was neither inserted nor found")
 
-    async def execute(self, payments: Sequence[Payment]) -> dict[UUID, Quote]:
+    async def execute(self, payments: Sequence[Payment], deadline: float | None = None) -> dict[UUID, Quote]:
         """Executes what may be executed; the quote of each uuid that is there, as it is after that."""
         rows = await self._database.fetch(
             EXECUTE,
@@ -176,14 +179,15 @@ class Repository:
             [each.fingerprint for each in payments],
             [each.source_amount for each in payments],
             [each.destination_amount for each in payments],
+            deadline=deadline,
         )
         quotes = quotes_of(rows)
         left = [each.uuid for each in payments if each.uuid not in quotes]
-        return {**quotes, **(await self.find(left) if left else {})}
+        return {**quotes, **(await self.find(left, deadline) if left else {})}
 
-    async def find(self, uuids: Sequence[UUID]) -> dict[UUID, Quote]:
+    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, Quote]:
         """The quotes under these uuids."""
-        return quotes_of(await self._database.fetch(SELECT, uuids))
+        return quotes_of(await self._database.fetch(SELECT, uuids, deadline=deadline))
 
     async def missing(self) -> list[str]:
         """What keeps these statements from working on this database; empty when nothing does.

@@ -31,7 +31,7 @@ from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.metrics import DeliveryMetrics
 from integrations.delivery.outbox import READY
 from integrations.delivery.pg_notify import PgNotifyListener
-from integrations.delivery.queue import LOCK, MIGRATIONS, LaneQueue
+from integrations.delivery.queue import MIGRATIONS, LaneQueue
 from integrations.encryption import Encryption
 from integrations.notification_texts import CHANNEL, TOLD
 from integrations.notifications import NotificationFeed
@@ -102,7 +102,7 @@ WEBHOOK_CLIENT: Final = web.AppKey("sender", WebhookClient)
 def create_app(settings: IntegrationsSettings) -> web.Application:
     app = create_service(NAME, settings, middlewares=[views.guarded, own_pages_only], openapi=openapi(NAME))
     service = app[SERVICE]
-    database = Database(settings.database_url, settings.database_connections, MIGRATIONS, LOCK)
+    database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
     service.checks.append(database.missing)
     vault_ = Encryption(settings.encryption_keys)
     guard_ = SsrfGuard(settings.allow_networks, http=settings.allow_http)

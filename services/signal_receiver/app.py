@@ -22,7 +22,7 @@ from chassis.settings import Secret, Settings, number, optional_path, whole
 from signal_receiver import accounts, instruments
 from signal_receiver.desk import Desk
 from signal_receiver.documents import openapi
-from signal_receiver.repository import MIGRATIONS, SCHEMA, SETTINGS
+from signal_receiver.repository import MIGRATIONS, SETTINGS
 from signal_receiver.store import Store
 from signal_receiver.views import Views
 from signal_receiver.webhook import Webhook
@@ -73,8 +73,6 @@ def create_app(settings: ReceiverSettings) -> web.Application:
         settings.database_url,
         settings.database_connections,
         MIGRATIONS,
-        NAME,
-        schema=SCHEMA,
         seed=seed,
         settings=SETTINGS,
     )

@@ -15,12 +15,14 @@ from typing import Final
 import asyncpg
 
 from chassis.database import Connection
+from chassis.migrations import Migrations
 from signal_receiver.events import Direction, Signal
 from signal_receiver.refusals import OF_TYPE
 from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 
-MIGRATIONS: Final = files("signal_receiver") / "migrations"
-SCHEMA: Final = "signal_receiver"
+MIGRATIONS: Final = Migrations(
+    "signal-receiver", files("signal_receiver") / "migrations", schema="signal_receiver"
+)
 # Planning the two statements below costs more than carrying them out, and each row they touch is found by an index:
 # they are planned once, and without a thought to how small a table was then.
 SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}

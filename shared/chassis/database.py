@@ -1,121 +1,112 @@
-"""Postgres: one pool, opened as the app opens; a service's migrations; failures as errors that callers see."""
+"""Postgres: one pool of connections for a service, its migrations, and failures as errors for callers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from importlib.resources.abc import Traversable
-from typing import Final, TypeAlias, TypeVar
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 
-from chassis.errors import QuotingError, UnavailableError
+from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
+from chassis.migrations import Connection, Migrations
+from chassis.postgres_session import UnfitDatabaseError, prepare_session
+from chassis.settings import SettingsError
+
+__all__ = ["Connection", "Database"]
 
 CONNECT_SECONDS: Final = 5.0
-MAX_RETRIES: Final = 3
-TRY_AGAIN_SECONDS: Final = 0.5
-STATEMENT_SECONDS: Final = 60.0  # the longest time a caller can give
+MAX_TRIES: Final = 3
+RETRY_SECONDS: Final = 0.5
+STATEMENT_SECONDS: Final = 60.0
+"""The longest time that a caller can give; the limit of statements that have no caller."""
 READY_SECONDS: Final = 2.0
+EXPIRE_EVERY_SECONDS: Final = 10.0
+"""Where statements are slow because Postgres is busy, new connections in place of all would make it slower."""
+NO_SERVER: Final = "/nonexistent"
+MAX_PORT: Final = 65_535
 NO_SETTINGS: Final[Mapping[str, str]] = {}
 
 T = TypeVar("T")
-Connection: TypeAlias = (
-    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-)
 
-# what says that the server is away or going, not that the statement is wrong
+# the server cannot be reached or is ending; the statement is not at fault
 _AWAY = (
     OSError,  # TimeoutError too
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up, statement cancelled
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby that has not been promoted yet
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
 _TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# the database was replaced, or a table was dropped
+_CHANGED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 
-
-async def migrate(
-    connection: Connection, migrations: Traversable, lock: str, schema: str | None = None
-) -> None:
-    """Applies what is new of a service's migrations, in the order of their names, under an advisory lock.
-
-    ``schema`` is made where there is none; the connection must already look for its tables there.
-    """
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", lock)
-        if schema is not None:
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migration"
-            " (service text, name text, applied timestamptz DEFAULT now(), PRIMARY KEY (service, name))"
-        )
-        done = {
-            row["name"]
-            for row in await connection.fetch("SELECT name FROM schema_migration WHERE service = $1", lock)
-        }
-        files = sorted(
-            (file for file in migrations.iterdir() if file.name.endswith(".sql")),
-            key=lambda f: f.name,
-        )
-        for file in files:
-            if file.name not in done:
-                await connection.execute(file.read_text(encoding="utf-8"))
-                await connection.execute(
-                    "INSERT INTO schema_migration (service, name) VALUES ($1, $2)", lock, file.name
-                )
+_UNSAFE: Final = """
+SELECT name FROM pg_settings WHERE setting <> 'on' AND name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+"""
+_IS_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on'"
 
 
 class Database:
-    """A pool on one database.
+    """A pool of connections to one database.
 
-    It may be away when the service starts and come and go afterwards: until it is there every use raises
-    UnavailableError, and nothing has to be restarted when it is back.
+    The database may be away when the service starts, and may go and come back, or be replaced, later. Until it is
+    there each use raises UnavailableError; nothing has to be restarted when it is back.
     """
 
     def __init__(
         self,
         url: str,
         connections: int,
-        migrations: Traversable,
-        lock: str,
+        migrations: Migrations,
         *,
-        schema: str | None = None,
         seed: Callable[[Connection], Awaitable[None]] | None = None,
         settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:
-        """``migrations`` is a folder of ``*.sql``, applied in the order of their names under the advisory
-        lock that ``lock`` names. ``schema`` is where a service keeps its tables that may share its database
-        with others. ``seed`` is called each time after the migrations, before anything else. ``settings`` are
-        Postgres' own, for all that is done here.
+        """``seed`` is called each time after the migrations, before anything else.
+
+        ``settings`` are Postgres' own, for all statements of this service.
         """
         self._url = url
         self._connections = connections
         self._migrations = migrations
-        self._lock = lock
-        self._schema = schema
         self._seed = seed
         self._settings = settings
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._is_migrated = False
+        self._on_connect: list[Callable[[Connection], Awaitable[None]]] = []
+        self._on_fault: Callable[[str], object] = lambda _: None
+        self._is_prepared = False
         self._preparing: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+        self._expired_at = -EXPIRE_EVERY_SECONDS
+
+    def on_connect(self, hook: Callable[[Connection], Awaitable[None]]) -> None:
+        """Call ``hook`` with each new connection before any statement uses it."""
+        self._on_connect.append(hook)
 
     async def open(self, on_fault: Callable[[str], object]) -> None:
-        """Opens the pool; migrates in the background, again and again until the database is there."""
-        # a 200 means that it is on disk, whatever the role's or database's own settings are
-        settings = {**self._settings, "synchronous_commit": "on", "application_name": self._lock}
-        if self._schema is not None:
-            settings["search_path"] = self._schema
+        """Open the pool, and apply the migrations in the background as soon as the database is there.
+
+        ``on_fault`` gets the cause while it is not. Raises SettingsError where the URL cannot be used.
+        """
+        self._on_fault = on_fault
+        await _require_usable(self._url)
         self._pool = await asyncpg.create_pool(
             self._url,
             min_size=0,
             max_size=self._connections,
             timeout=CONNECT_SECONDS,
-            server_settings=settings,
+            connect=self._connect,
+            server_settings={"application_name": self._migrations.service},
             reset=_nothing_to_reset,
         )
-        self._preparing = asyncio.create_task(self._prepare(on_fault))
+        self._prepare_again()
 
     async def close(self) -> None:
         if self._preparing is not None:
@@ -124,98 +115,201 @@ class Database:
         if self._pool is not None:
             self._pool.terminate()
 
-    async def _prepare(self, on_fault: Callable[[str], object]) -> None:
-        said = ""
-        while not self._is_migrated:
-            try:
-                await self._using(self._migrate, None)
-            except (QuotingError, asyncpg.PostgresError) as error:
-                cause = f"{error.cause or error.message}" if isinstance(error, QuotingError) else str(error)
-                if cause != said:
-                    on_fault(cause)
-                    said = cause
-                await asyncio.sleep(TRY_AGAIN_SECONDS)
+    async def fetch(
+        self, statement: str, *arguments: object, deadline: float | None = None
+    ) -> Sequence[asyncpg.Record]:
+        """Return the rows of one autocommitted statement.
 
-    async def _migrate(self, connection: Connection) -> None:
-        await migrate(connection, self._migrations, self._lock, self._schema)
-        if self._seed is not None:
-            await self._seed(connection)
-        self._is_migrated = True
-
-    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """Rows of one autocommitted statement.
-
-        Deadlocks and serialization failures are tried again, three times at most. Raises UnavailableError
-        where the database is away; the outcome is then unknown. Other errors of Postgres come as they are.
+        ``deadline`` is the latest one of the callers, on the monotonic clock: the connection of a statement that has
+        not ended by then is closed, as it may be dead. Raises UpstreamTimeoutError then, and UnavailableError where
+        the database is away; the outcome is unknown in both cases. Deadlocks and serialization failures are tried
+        again, MAX_TRIES times in all. Other errors of Postgres are raised as they are.
         """
 
         async def run(connection: Connection) -> Sequence[asyncpg.Record]:
             return await connection.fetch(statement, *arguments)
 
-        return await self._again_and_again(run)
+        return await self.use(run, deadline=deadline)
 
-    async def connected(self) -> None:
-        """Returns when there is a connection for the next statement. Raises UnavailableError."""
-        self._require_migrated()
-        if self._pool is None or not self._pool.get_idle_size():
-            await self._using(_nothing_to_reset, None)
-
-    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What ``work`` gives, in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
+    async def transaction(
+        self, work: Callable[[Connection], Awaitable[T]], *, deadline: float | None = None
+    ) -> T:
+        """Return the result of ``work`` in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self._again_and_again(run)
+        return await self.use(run, deadline=deadline)
 
-    async def _again_and_again(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        self._require_migrated()
-        for _ in range(MAX_RETRIES):
+    async def use(self, work: Callable[[Connection], Awaitable[T]], *, deadline: float | None = None) -> T:
+        """Return the result of ``work`` on one connection. Raises as :meth:`fetch` does."""
+        self._require_prepared()
+        for _ in range(MAX_TRIES):
+            seconds = STATEMENT_SECONDS if deadline is None else deadline - time.monotonic()
             try:
-                return await self._using(work, STATEMENT_SECONDS)
+                return await self._with_connection(work, seconds, has_caller=deadline is not None)
             except _TRY_AGAIN:
                 continue
-        raise UnavailableError(cause="deadlocks or serialization failures, again and again")
+            except _CHANGED as error:
+                self._prepare_again()
+                raise UnavailableError("The database is not ready.", cause=str(error)) from error
+        raise UnavailableError(cause=f"{MAX_TRIES} deadlocks or serialization failures")
 
-    def _require_migrated(self) -> None:
-        if not self._is_migrated:
-            raise UnavailableError(cause="the database has not been there yet")
+    async def connected(self, *, deadline: float | None = None) -> None:
+        """Return when there is a connection for the next statement. Raises as :meth:`fetch` does."""
+        self._require_prepared()
+        if self._pool is None or not self._pool.get_idle_size():
+            await self.use(_nothing_to_reset, deadline=deadline)
 
-    async def _using(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None) -> T:
-        """``None`` for as long as it takes. Raises UnavailableError."""
-        assert self._pool is not None  # noqa: S101 - opened with the app
+    async def missing(self) -> list[str]:
+        """Return what the service lacks of this database; nothing when it is ready (wire.md §6)."""
+        if self._is_prepared:
+            try:
+                # no request's deadline limits this
+                return await self._with_connection(self._missing, READY_SECONDS)
+            except (QuotingError, asyncpg.PostgresError):
+                pass
+        return [self._problem or "database"]
+
+    async def expire_connections(self) -> None:
+        """Let every connection that is open now be replaced before its next use."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    async def _connect(self, *arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":  # noqa: ANN401 - asyncpg's own
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
         try:
-            # whoever waits for a connection waits as long as he has time; connecting has a limit of its own
-            async with asyncio.timeout(seconds):
-                connection = await self._pool.acquire()
-                try:
-                    return await work(connection)
-                except (asyncio.CancelledError, *_AWAY):
-                    # a server that hangs would hold up an orderly release, and with it the caller
-                    connection.terminate()
-                    raise
-                finally:
-                    await self._pool.release(connection)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await prepare_session(connection, self._url, self._settings, self._migrations.schema)
+                for hook in self._on_connect:
+                    await hook(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _prepare_again(self) -> None:
+        self._is_prepared = False
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        reported = ""
+        while not self._is_prepared:
+            try:
+                await self._with_connection(self._migrate, None)
+            except (QuotingError, asyncpg.PostgresError) as error:
+                cause = f"{error.cause or error.message}" if isinstance(error, QuotingError) else str(error)
+                if cause != reported:
+                    self._on_fault(cause)
+                    reported = cause
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _migrate(self, connection: Connection) -> None:
+        await self._migrations.apply(connection)
+        missing = await self._migrations.missing(connection)
+        if missing:
+            raise UnfitDatabaseError(_lacks(missing))
+        if self._seed is not None:
+            await self._seed(connection)
+        self._is_prepared = True
+
+    def _require_prepared(self) -> None:
+        if not self._is_prepared:
+            raise UnavailableError(cause=self._problem or "the database or its tables are not there yet")
+
+    async def _with_connection(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        seconds: float | None,
+        *,
+        has_caller: bool = False,
+    ) -> T:
+        """``seconds`` is None for work that takes as long as it takes. Raises UnavailableError."""
+        try:
+            # a connection is waited for as long as a statement is; connecting has a limit of its own
+            async with asyncio.timeout(seconds) as limit, self._connection() as connection:
+                return await work(connection)
+        except UnfitDatabaseError as error:
+            self._problem = str(error)
+            raise UnavailableError("The database cannot be used.", cause=str(error)) from error
         except _AWAY as error:
+            self._problem = None
+            if isinstance(error, TimeoutError) and limit.expired():
+                await self._expire_suspects()
+                if has_caller:
+                    raise UpstreamTimeoutError(cause="a statement did not end in time") from error
             raise UnavailableError(
                 "The database is away.", cause=f"{type(error).__name__}: {error}"
             ) from error
 
-    async def missing(self) -> list[str]:
-        """What this database lacks to keep promises; empty when ready (wire.md §6)."""
-        if not self._is_migrated:
-            return ["database"]
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        assert self._pool is not None  # noqa: S101 - opened with the app
+        connection = await self._pool.acquire()
         try:
-            # a server that hangs is away; no request's deadline watches over this
-            async with asyncio.timeout(READY_SECONDS):
-                rows = await self.fetch(
-                    "SELECT name FROM pg_settings"
-                    " WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'"
-                )
-        except (QuotingError, TimeoutError):
-            return ["database"]
-        return [f"database with {row['name']} on" for row in rows]
+            yield connection
+        except (asyncio.CancelledError, *_AWAY):
+            # a server that hangs would hold up an orderly release, and with it the caller
+            with contextlib.suppress(asyncpg.InterfaceError):  # it was lost, and is not in the pool any more
+                connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _expire_suspects(self) -> None:
+        """Where one connection was dead, as behind a firewall that forgot it, the idle ones may be, too."""
+        now = time.monotonic()
+        if now - self._expired_at >= EXPIRE_EVERY_SECONDS:
+            self._expired_at = now
+            await self.expire_connections()
+
+    async def _missing(self, connection: Connection) -> list[str]:
+        missing = [f"database with {row['name']} on" for row in await connection.fetch(_UNSAFE)]
+        if await connection.fetchval(_IS_READ_ONLY):
+            missing.append("database that accepts writes")
+            # what the role or the database says now holds for new connections
+            await self.expire_connections()
+        tables = await self._migrations.missing(connection)
+        if tables:
+            missing.append(_lacks(tables))
+            self._prepare_again()
+        return missing
+
+
+def _lacks(missing: Sequence[str]) -> str:
+    # created again it would be empty: only the operator can decide that
+    return f"database with {', '.join(missing)} (recorded as created, so it is not created again)"
+
+
+async def _require_usable(url: str) -> None:
+    """Raise SettingsError where asyncpg cannot read the URL, or would read something else than is meant."""
+    # asyncpg's own message may hold a part of the password
+    malformed = SettingsError(
+        "QUOTES_DATABASE_URL must be a URL such as postgresql://user:password@host:5432/database, in which special"
+        " characters of the password are percent-encoded"
+    )
+    if not _is_postgres_url(url):
+        raise malformed
+    try:
+        # it reads the whole URL first; instead of a server there is a socket that nobody listens on
+        connection = await asyncpg.connect(url, host=NO_SERVER, timeout=CONNECT_SECONDS)
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise SettingsError(f"QUOTES_DATABASE_URL cannot be used: {error}") from error
+    except ValueError:
+        raise malformed from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return
+    connection.terminate()
+
+
+def _is_postgres_url(url: str) -> bool:
+    if not url.startswith(("postgresql://", "postgres://")) or any(map(str.isspace, url)):
+        return False
+    servers = urlsplit(url).netloc.rpartition("@")[2]
+    ports = [server.rpartition("]")[2].partition(":")[2] for server in servers.split(",")]
+    return all(not port or (port.isdecimal() and 0 < int(port) <= MAX_PORT) for port in ports)
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:

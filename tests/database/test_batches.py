@@ -189,9 +189,9 @@ async def test_a_row_that_vanishes_between_the_statements_is_inserted_again(data
     async with database(database_url) as made:
 
         class Vanishing(Repository):
-            async def find(self, uuids: list[UUID]):
+            async def find(self, uuids: list[UUID], deadline: float | None = None):
                 await sql.execute("DELETE FROM quote")
-                return await super().find(uuids)
+                return await super().find(uuids, deadline)
 
         await Repository(made, TTL).reserve([new("one", amount="1.00")])
         quotes = await Vanishing(made, TTL).reserve([new("one")])

@@ -268,6 +268,7 @@ async def test_a_statement_that_fails_says_nothing_of_sql(start, sql):
         assert (503, "UnavailableError") == answer.outcome
         assert "quote" not in answer.json["message"]
     await sql.execute("ALTER TABLE gone RENAME TO quote")
+    await until(lambda: is_ready(payee))
 
     assert 200 == (await payee.execute(uuid)).status
 

@@ -13,7 +13,7 @@ from dfsp_api import distributed
 from dfsp_api.distributed import DistributedRepository
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
-from dfsp_api.repository import LOCK, MIGRATIONS, NewQuote, Payment, Repository
+from dfsp_api.repository import MIGRATIONS, NewQuote, Payment, Repository
 from dfsp_api.reservation import fingerprint, quote_uuid
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, RESERVE, UNKNOWN_UUID, headers
 from support.serving import served
@@ -225,7 +225,7 @@ async def test_retention_leaves_stubs_of_what_was_never_executed(start, client, 
 
 @pytest.fixture(params=[Repository, DistributedRepository])
 async def repository(request, database_url):
-    database = Database(database_url, 16, MIGRATIONS, LOCK)
+    database = Database(database_url, 16, MIGRATIONS)
     await database.open(print)
     while await database.missing():
         await asyncio.sleep(0.02)
@@ -343,7 +343,7 @@ async def test_the_distributed_form_sends_no_other_statement(database_url, monke
     monkeypatch.setattr(
         asyncpg, "create_pool", lambda *args, **kwargs: create_pool(*args, init=listen, **kwargs)
     )
-    database = Database(database_url, 4, MIGRATIONS, LOCK)
+    database = Database(database_url, 4, MIGRATIONS)
     await database.open(print)
     while await database.missing():
         await asyncio.sleep(0.02)

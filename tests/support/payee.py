@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import asyncpg
 from chassis.database import Database
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
-from dfsp_api.repository import NewQuote, Payment
+from dfsp_api.repository import MIGRATIONS, NewQuote, Payment
 from dfsp_api.reservation import fingerprint, quote_uuid
 from support.answers import Whole
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
@@ -121,7 +120,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 @asynccontextmanager
 async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
     """The payee's database without the service, migrated."""
-    made = Database(url, connections, files("dfsp_api") / "migrations", "dfsp_api")
+    made = Database(url, connections, MIGRATIONS)
     faults: list[str] = []
     await made.open(faults.append)
     try:
@@ -155,12 +154,12 @@ async def rows(sql: asyncpg.Connection) -> int:
     return found
 
 
-# A clock that stands where the test puts it, in front of Postgres' own: what the statements call is found in
-# `public` first.
+# A clock that stands where the test puts it, in place of Postgres' own in this database.
 FAKE_CLOCK: Final = """
 CREATE TABLE public.fake_clock (at timestamptz NOT NULL);
 INSERT INTO public.fake_clock VALUES (pg_catalog.clock_timestamp());
-CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
+ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO real_clock_timestamp;
+CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
     AS 'SELECT at FROM public.fake_clock';
 """
 
@@ -173,8 +172,6 @@ class FakeClock:
 
     async def install(self) -> None:
         await self._sql.execute(FAKE_CLOCK)
-        name = await self._sql.fetchval("SELECT current_database()")
-        await self._sql.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
 
     async def set(self, time: str, plus: str = "0") -> None:
         """To a time as a reply tells it, and an interval more."""

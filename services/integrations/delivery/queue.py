@@ -17,11 +17,11 @@ import asyncpg
 import orjson
 
 from chassis.database import Connection, Database
+from chassis.migrations import Migrations
 from integrations.events import LIVES_SECONDS, CanonicalEvent, EventType, opposite
 from integrations.notification_texts import Notification, tell
 
-MIGRATIONS: Final = files("integrations") / "migrations"
-LOCK: Final = "integrations"
+MIGRATIONS: Final = Migrations("integrations", files("integrations") / "migrations")
 LEASE_SECONDS: Final = 20.0
 MAX_READ: Final = 16
 

@@ -1,0 +1,138 @@
+"""What every connection to Postgres must be like before a statement of ours uses it.
+
+A 200 promises that a quote is on disk, and a limit is counted under READ COMMITTED. Both would depend on the
+settings of the role, the database or the server if each connection did not set its own. The settings are sent
+after connecting, not as startup parameters: PgBouncer refuses startup parameters that it does not know, or drops
+them without a word.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+import asyncpg
+
+from chassis.migrations import Connection
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    # the longest time that a caller can give
+    "statement_timeout": "1min",
+    "lock_timeout": "0",
+    # a process that stands still in a transaction must not hold its locks for ever
+    "idle_in_transaction_session_timeout": "1min",
+    "transaction_timeout": "0",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+}
+"""``default_transaction_read_only`` is not among them: an administrator who sets it wants no writes, as before a
+move to another server. Readiness says that there can be none."""
+
+KEEPALIVE_IDLE_SECONDS: Final = 10
+KEEPALIVE_INTERVAL_SECONDS: Final = 3
+KEEPALIVE_PROBES: Final = 3
+USER_TIMEOUT_MS: Final = 5_000
+"""Data that the peer does not acknowledge for this long ends the connection."""
+
+POOLER_CHECK_SECONDS: Final = 2.0
+POOLER_CHECKS: Final = 5
+
+# Older versions of Postgres, and databases that speak its protocol, do not know all of them. A search_path in the
+# database's URL is the operator's own choice of a schema.
+_SET: Final = """
+SELECT wanted.name, set_config(wanted.name, wanted.value, false) AS value
+FROM unnest($1::text[], $2::text[]) AS wanted (name, value)
+JOIN pg_settings AS known ON lower(known.name) = lower(wanted.name)
+WHERE wanted.name <> 'search_path' OR $3 OR known.source <> 'client'
+"""
+
+_VERIFY: Final = """
+SELECT name, current_setting(name) AS value, pg_backend_pid() AS pid FROM unnest($1::text[]) AS wanted (name)
+"""
+
+_PID: Final = "SELECT pg_backend_pid()"
+
+SHARED_SESSION: Final = (
+    "the connection pooler in front of Postgres gives one session to several clients (transaction or statement"
+    " pooling), so that synchronous_commit and the isolation level would not hold; set pool_mode = session"
+)
+
+
+class UnfitDatabaseError(Exception):
+    """The promises cannot be kept on this database, or over this connection to it; the message says why."""
+
+
+async def prepare_session(
+    connection: Connection, url: str, settings: Mapping[str, str], schema: str | None
+) -> None:
+    """Set and verify what statements rely on. Raises UnfitDatabaseError.
+
+    ``settings`` are the service's own, beside SETTINGS. Without a ``schema`` tables are in ``public``, or where the
+    ``search_path`` in the URL says.
+    """
+    _detect_dead_peer(connection)
+    wanted = {**settings, **SETTINGS, "search_path": schema or "public"}
+    try:
+        rows = await connection.fetch(_SET, list(wanted), list(wanted.values()), schema is not None)
+        values = {row["name"]: row["value"] for row in rows}
+        rows = await connection.fetch(_VERIFY, list(values))
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
+        raise UnfitDatabaseError(SHARED_SESSION) from error
+    for row in rows:
+        name, value = row["name"], row["value"]
+        if value != values[name] or (name == "synchronous_commit" and value != "on"):
+            raise UnfitDatabaseError(
+                f"{name} is {value} on a new connection, although it was set to {wanted[name]};"
+                " behind a connection pooler, set pool_mode = session"
+            )
+    pid = rows[0]["pid"]
+    if pid != connection.get_server_pid():  # a pooler makes up the process ids that its clients get
+        await _require_own_session(connection, url, pid)
+
+
+async def _require_own_session(connection: Connection, url: str, pid: int) -> None:
+    """Raise UnfitDatabaseError where another client can get this connection's session between two statements.
+
+    A pooler that lends its sessions for one transaction lends the one that was used last to the next client.
+    """
+    other = await asyncpg.connect(url, timeout=POOLER_CHECK_SECONDS)
+    try:
+        async with asyncio.timeout(POOLER_CHECK_SECONDS):
+            # a pooler of sessions that has none left lets this one wait, and nothing more can be found out
+            async with other.transaction():
+                pids = {await other.fetchval(_PID)}
+            for _ in range(POOLER_CHECKS):
+                pids.add(await other.fetchval(_PID))
+                if pid != await connection.fetchval(_PID):
+                    raise UnfitDatabaseError(SHARED_SESSION)
+        if pid in pids:
+            raise UnfitDatabaseError(SHARED_SESSION)
+    except TimeoutError:
+        pass
+    except (
+        asyncpg.PostgresError
+    ) as error:  # PgBouncer's refusal of transactions; a prepared statement that is gone
+        raise UnfitDatabaseError(SHARED_SESSION) from error
+    finally:
+        other.terminate()
+
+
+def _detect_dead_peer(connection: Connection) -> None:
+    """Let the kernel end a TCP connection whose peer is gone without a word."""
+    # asyncpg has no public way to its socket
+    stream: socket.socket | None = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]  # noqa: SLF001
+    if stream is None or stream.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
