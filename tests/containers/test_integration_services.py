@@ -1,20 +1,15 @@
-"""The README's story of the two integration services, in containers."""
+"""The story of the two integration services in docs/integrations.md, in containers."""
 
-import re
+import json
 
 import pytest
 
 from network import strategy
 from support import compose
 from support.payee import until
-from support.shell import Story
+from support.shell import Shell, blocks
 
-README = (compose.TOP / "README.md").read_text()
-COMMANDS = re.findall(
-    r"^```sh\n(.*?)\n```$",
-    README.partition("## Integrations")[2].partition("\n## ")[0],
-    re.DOTALL | re.MULTILINE,
-)
+COMMANDS = [block.command for block in blocks("docs/integrations.md")[:6]]
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +20,23 @@ def network(image, tmp_path_factory):
         yield made
 
 
-async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network, caller):
+async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
     """Inside, the webhook has the receiver's name in the network that the two share."""
     published = {
         f"http://127.0.0.1:{port}": f"http://{network.run('port', service, '80').strip()}"
         for port, service in ((8017, "integrations-front"), (8018, "receiver-front"))
     }
     strategy.make_known(published["http://127.0.0.1:8017"])
-    story = Story(caller, {"http://127.0.0.1:8018/webhook": "http://signal-receiver/webhook", **published})
-    for command in COMMANDS[:-1]:
-        for status, content in await story.run(command):
-            assert status < 300, content
+    with Shell({"http://127.0.0.1:8018/webhook": "http://signal-receiver/webhook", **published}) as shell:
+        for command in COMMANDS[:-1]:
+            assert "Error" not in shell.paste(command), command
 
-    async def is_told():
-        return "InsufficientFunds" in str(await story.run(COMMANDS[-1]))
+        async def is_notified():
+            return "InsufficientFunds" in shell.paste(COMMANDS[-1])
 
-    await until(is_told)
-    trades = "curl -u receiver:sample http://127.0.0.1:8018/v1/accounts/sample/trades"
-    told = [seen["trades"] for _ in range(4) for _, seen in await story.run(trades)]
+        await until(is_notified)
+        command = "curl -s -u receiver:sample http://127.0.0.1:8018/v1/accounts/sample/trades"
+        trades = [json.loads(shell.paste(command))["trades"] for _ in range(4)]
 
     async def all_are_asked():
         """Log lines come a little later."""
@@ -50,8 +44,8 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network, cal
         return len(services) == 4 and all(compose.requests(each) for each in services)
 
     await until(all_are_asked)
-    assert ["OPEN", "CLOSE", "OPEN", "CLOSE"] == [trade["action"] for trade in told[0][::-1]]
-    assert [told[0]] * 4 == told
+    assert ["OPEN", "CLOSE", "OPEN", "CLOSE"] == [trade["action"] for trade in trades[0][::-1]]
+    assert [trades[0]] * 4 == trades
 
 
 async def test_the_guard_lets_no_webhook_reach_other_addresses_of_the_network(network, caller):

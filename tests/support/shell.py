@@ -1,78 +1,110 @@
-"""The README's curl calls, made without a shell and without curl: tests need neither."""
+"""The commands of the documents, pasted into a real shell (sh, with curl and sed)."""
 
-import base64
 import json
 import re
-import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
-import aiohttp
+import pytest
 
-_SAVES_ID = re.compile(r"id=\$\((.*) \|\s*sed .*\)\s*\Z", re.DOTALL)
-
-
-@dataclass
-class Call:
-    """One request of a curl command."""
-
-    url: str = ""
-    method: str | None = None
-    body: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    async def send(self, client: aiohttp.ClientSession) -> tuple[int, Any]:
-        """Status, and what the body is in JSON."""
-        method = self.method or ("POST" if self.body is not None else "GET")
-        async with client.request(method, self.url, data=self.body, headers=self.headers) as reply:
-            content = await reply.read()
-            return reply.status, json.loads(content) if content else None
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$(?:\n\n^```json\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+_END = "-- the command has ended with"
+_VOLATILE = {
+    "<uuid>": re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    "<time>": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+}
 
 
-class Story:
-    """Commands in their order, with what an earlier one has saved."""
+@dataclass(frozen=True)
+class Block:
+    """One ``sh`` block of a document, and the JSON block directly below it, if there is one."""
 
-    def __init__(self, client: aiohttp.ClientSession, origins: Mapping[str, str]) -> None:
-        """``origins`` are those of the text, and where they are."""
-        self._client = client
-        self._origins = origins
-        self._id = ""
+    command: str
+    expected: str
 
-    async def run(self, command: str) -> list[tuple[int, Any]]:
-        """The answers to a command's requests."""
-        saved = _SAVES_ID.match(command)
-        text = (saved[1] if saved else command).replace("\\\n", " ").replace("$id", self._id)
-        for origin, place in self._origins.items():
-            text = text.replace(origin, place)
-        answers = [await call.send(self._client) for call in calls(text)]
-        if saved:
-            self._id = answers[0][1]["id"]
-        return answers
+    def __str__(self) -> str:
+        return self.command
 
 
-def calls(command: str) -> Iterator[Call]:
-    """The requests of one curl command, of whose options it knows those that the README needs."""
-    words = iter(shlex.split(command))
-    assert "curl" == next(words)
-    call = Call()
-    for word in words:
-        match word:
-            case "--next":
-                yield call
-                call = Call()
-            case "-s":
-                pass
-            case "-X":
-                call.method = next(words)
-            case "-d":
-                call.body = next(words)
-            case "-u":
-                call.headers["Authorization"] = "Basic " + base64.b64encode(next(words).encode()).decode()
-            case "-H":
-                name, _, value = next(words).partition(": ")
-                call.headers[name] = value
-            case _:
-                assert word.startswith("http"), word
-                call.url = word
-    yield call
+def blocks(document: str) -> list[Block]:
+    """Return the ``sh`` blocks of a document, whose path is relative to the project, in their order."""
+    return [Block(*found) for found in _BLOCK.findall((ROOT / document).read_text())]
+
+
+class Shell:
+    """One shell. What a command assigns to variables is there for the later ones.
+
+    ``replaced`` maps texts of the documents, such as addresses, to those of the network under test.
+    """
+
+    def __init__(self, replaced: Mapping[str, str]) -> None:
+        if missing := [name for name in ("sh", "curl", "sed") if shutil.which(name) is None]:
+            pytest.skip(f"{' and '.join(missing)} not installed")
+        self._replaced = {**replaced, ".venv/bin/python": sys.executable}
+        self._process = subprocess.Popen(
+            ["sh"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def paste(self, command: str) -> str:
+        """Run a command as it stands; return what it printed. Fails if its exit status is not 0."""
+        for text, replacement in self._replaced.items():
+            command = command.replace(text, replacement)
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\nprintf '\\n%s %s\\n' '{_END}' $?\n")
+        self._process.stdin.flush()
+        *output, end = self._lines()
+        printed = "".join(output).strip()
+        assert f"{_END} 0" == end.strip(), f"{command}\n{printed}\n{end}"
+        return printed
+
+    def _lines(self) -> Iterator[str]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            yield line
+            if line.startswith(_END):
+                return
+        raise AssertionError("the shell has ended")
+
+
+def assert_shown(expected: str, printed: str) -> None:
+    """Compare JSON: uuids and times may differ, and the text "..." stands for any value."""
+    shown, actual = (_without_volatile(json.loads(text)) for text in (expected, printed))
+
+    assert shown == _masked(actual, shown)
+
+
+def _without_volatile(value: Any) -> Any:
+    text = json.dumps(value)
+    for name, pattern in _VOLATILE.items():
+        text = pattern.sub(name, text)
+    return json.loads(text)
+
+
+def _masked(actual: Any, shown: Any) -> Any:
+    """Return ``actual`` with "..." where ``shown`` has it."""
+    match actual, shown:
+        case _, "...":
+            return "..."
+        case dict(), dict():
+            return {name: _masked(value, shown.get(name)) for name, value in actual.items()}
+        case list(), list() if len(actual) == len(shown):
+            return [_masked(*pair) for pair in zip(actual, shown, strict=True)]
+        case _:
+            return actual
