@@ -48,7 +48,7 @@ class HealthCheck:
 
     async def check(self) -> None:
         """Resolve the name and check each replica once."""
-        self._tls.changed()
+        self._tls.reload_if_changed()
         # when the name cannot be resolved, its last known addresses may still work
         self._replicas = await resolve(self._base_url) or self._replicas
         results = await asyncio.gather(*(self._is_ready(replica) for replica in self._replicas))

@@ -1,4 +1,4 @@
-"""Bodies as wire.md §2 and §4 let them in: their type, their size, ten seconds to arrive."""
+"""Bodies of requests: type, size and time limit (wire.md §2, §4)."""
 
 import asyncio
 from functools import lru_cache
@@ -19,6 +19,7 @@ from chassis.messages import JSON, Headers
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
+MAX_TYPE_CHARACTERS: Final = 256
 
 _NO_TYPE: Final = [""]
 _PLAIN: Final = ([JSON], _NO_TYPE)
@@ -26,9 +27,9 @@ _UNNAMED_TYPES: Final = frozenset({"", "application/x-www-form-urlencoded"})
 
 
 def require_json(headers: Headers) -> None:
-    """``application/json``, or what curl says where nobody said anything, unless a browser sends it.
+    """Raise UnsupportedMediaTypeError unless the body may be read as JSON.
 
-    Raises UnsupportedMediaTypeError.
+    No type, or the one that curl sends by default, is accepted too, but not from a browser.
     """
     types = headers.getall(hdrs.CONTENT_TYPE, _NO_TYPE)
     if types in _PLAIN and hdrs.CONTENT_ENCODING not in headers and hdrs.ORIGIN not in headers:
@@ -45,7 +46,7 @@ def require_json(headers: Headers) -> None:
 
 
 def is_of_type(headers: Headers, media_type: str) -> bool:
-    """Whether a body is said to be of just this type, in UTF-8 and without an encoding."""
+    """Whether the headers announce exactly this type, in UTF-8 and without Content-Encoding."""
     types = headers.getall(hdrs.CONTENT_TYPE, _NO_TYPE)
     if hdrs.CONTENT_ENCODING in headers or len(types) > 1:
         return False
@@ -53,33 +54,42 @@ def is_of_type(headers: Headers, media_type: str) -> bool:
     return named == media_type and charset in {"utf-8", "utf8"}
 
 
-@lru_cache(maxsize=64)  # few are in use
 def _media_type(content_type: str) -> tuple[str, str]:
+    """Return media type and charset in lower case; both are empty if the header is too long to be a usual one."""
+    return _parsed(content_type) if len(content_type) <= MAX_TYPE_CHARACTERS else ("", "")
+
+
+@lru_cache(maxsize=64)
+def _parsed(content_type: str) -> tuple[str, str]:
     media_type, _, rest = content_type.partition(";")
     pairs = (part.partition("=") for part in rest.split(";") if part.strip())
     parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
     return media_type.strip().lower(), parameters.get("charset", "utf-8").lower()
 
 
+def too_large(max_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"The body is longer than the maximum of {max_bytes // 1024:,} KiB.")
+
+
 async def read_json(request: web.BaseRequest) -> bytes:
-    """The whole body of a request that should bring JSON. Raises UnsupportedMediaTypeError, and as `read` does."""
+    """Return a body in JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
     require_json(request.headers)
     return await read(request, MAX_BODY_BYTES)
 
 
 async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
-    """The whole body.
+    """Return the body.
 
     Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
     """
     if (request.content_length or 0) > max_bytes:
-        raise PayloadTooLargeError
+        raise too_large(max_bytes)
     await _expect_continue(request)
     content = request.content
-    if content.is_eof() and content.exception() is None:  # it is all here: most are, and need no timer
+    if content.is_eof() and content.exception() is None:  # most bodies are complete and need no timer
         body = content.read_nowait()
         if len(body) > max_bytes:
-            raise PayloadTooLargeError
+            raise too_large(max_bytes)
         return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -88,8 +98,8 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
         raise RequestTimeoutError from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise InvalidBodyError(
-            "The body did not arrive whole.",
-            faults=[Fault("body", "did not arrive whole")],
+            "The body did not arrive completely.",
+            faults=[Fault("body", "did not arrive completely")],
             cause=str(error),
         ) from None
 
@@ -100,13 +110,13 @@ async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
     while chunk := await request.content.readany():
         left -= len(chunk)
         if left < 0:
-            raise PayloadTooLargeError
+            raise too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
 async def _expect_continue(request: web.BaseRequest) -> None:
-    """Asks for the body where the caller waits to be asked. Raises ExpectationFailedError."""
+    """Send 100 Continue if the caller waits for it. Raises ExpectationFailedError."""
     expected = request.headers.getall(hdrs.EXPECT, ())
     if not expected:
         return

@@ -1,6 +1,6 @@
-"""Other people's pages: what a browser sends for them changes nothing here (design, "Browsers").
+"""Protection against forged requests from other sites' pages.
 
-A browser adds the credentials it remembers to whatever any page sends to us, and says on whose behalf it sends.
+A browser adds remembered credentials to requests from any page, and names the page's site in headers.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,23 +21,23 @@ SITE_HEADER: Final = "Sec-Fetch-Site"
 async def own_pages_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Refuses unsafe methods with a foreign ``Origin``, or a ``Sec-Fetch-Site`` other than our own."""
+    """Middleware that calls `refuse_foreign` for each request."""
     refuse_foreign(request.method, request.headers)
     return await handler(request)
 
 
 def refuse_foreign(method: str, headers: Headers) -> None:
-    """Raises ForbiddenError where a browser says that it sends this for another site's page."""
+    """Raise ForbiddenError if a browser sends an unsafe method for a page of another site."""
     if method in SAFE or (SITE_HEADER not in headers and hdrs.ORIGIN not in headers):
         return
     host = headers.get(hdrs.HOST)
     sites, origins = headers.getall(SITE_HEADER, ()), headers.getall(hdrs.ORIGIN, ())
     if any(site not in OWN for site in sites) or any(_host(origin) != host for origin in origins):
-        raise ForbiddenError("A browser may call this from this service's own pages alone.")
+        raise ForbiddenError("A browser may send this request only from a page of this service.")
 
 
 def _host(origin: str) -> str | None:
-    """Host and port; None for ``null`` and what is no origin. The scheme may have ended at a proxy."""
+    """Return host and port, or None for ``null``. The scheme is not compared: a proxy may have ended TLS."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:

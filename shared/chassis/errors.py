@@ -1,4 +1,4 @@
-"""Every failure that a caller can see: one id, one status, one error object (wire.md §4).
+"""All errors that a caller can get: one id, one status, one error object (wire.md §4).
 
 QuotingError
 ├── InvalidBodyError               400
@@ -28,22 +28,24 @@ QuotingError
 ├── UnavailableError               503
 └── UpstreamTimeoutError           504
 
-The message of an error goes to callers: nothing of addresses, SQL or stack traces belongs in it. What an
-operator needs beyond it is ``cause``, which goes to the log alone.
+Callers see the message of an error, so it holds no addresses, SQL or stack traces. Operators find more in the log,
+as ``cause``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import orjson
 
 MAX_VALUE_CHARACTERS: Final = 64
+MAX_FAULTS: Final = 32
+"""Without a limit a short request could ask for a response eight times as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with one field of a body or query: an entry of ``validationErrors``."""
+    """One fault of one field of a body or query: an entry of ``validationErrors``."""
 
     key: str
     message: str
@@ -51,7 +53,7 @@ class Fault:
 
 
 class QuotingError(Exception):
-    """Something failed."""
+    """The service failed."""
 
     status: ClassVar[int] = 503
 
@@ -63,9 +65,10 @@ class QuotingError(Exception):
         cause: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """An error's docstring is its message where none is given; ``cause`` is for the log alone."""
-        self.faults = tuple(faults)
-        self.message = message or _summary((type(self).__doc__ or "").strip(), self.faults)
+        """The docstring of the class is the default message. ``cause`` is for the log alone."""
+        every = tuple(faults)
+        self.faults = every[:MAX_FAULTS]
+        self.message = message or _with_first_fault(type(self).__doc__ or "", every)
         self.cause = cause
         self.headers = dict(headers or {})
         super().__init__(self.message)
@@ -76,69 +79,69 @@ class QuotingError(Exception):
 
 
 class InvalidBodyError(QuotingError):
-    """The body is not what this operation takes."""
+    """The body is not valid for this operation."""
 
     status = 400
 
 
 class InvalidQueryParameterError(QuotingError):
-    """The query is not what this operation takes."""
+    """The query is not valid for this operation."""
 
     status = 400
 
 
 class InvalidHeaderError(QuotingError):
-    """A header is not what this operation takes."""
+    """A header is not valid for this operation."""
 
     status = 400
 
 
 class InvalidUriParameterError(QuotingError):
-    """The URL is not what this operation takes."""
+    """The URL is not valid for this operation."""
 
     status = 400
 
 
 class UnauthorizedError(QuotingError):
-    """Valid credentials are needed: HTTP Basic, in UTF-8."""
+    """The request has no valid credentials. Send HTTP Basic credentials in UTF-8."""
 
     status = 401
 
 
 class ForbiddenError(QuotingError):
-    """These credentials do not allow that."""
+    """These credentials do not permit this operation."""
 
     status = 403
 
 
 class SubmissionUrlNotAllowedError(QuotingError):
-    """The submissionUrl is not one that requests may be sent to."""
+    """The operator of this service has not allowed this submissionUrl."""
 
     status = 403
 
 
 class NotFoundError(QuotingError):
-    """There is no such path."""
+    """The service has no such path."""
 
     status = 404
 
 
 class ReceiverNotFoundError(NotFoundError):
-    """The directory knows nobody under this identifierType and identifier."""
+    """The directory has no receiver with this identifierType and identifier."""
 
 
 class QuoteNotFoundError(NotFoundError):
-    """There is no quote under this uuid."""
+    """No quote with this uuid was reserved with these credentials."""
 
 
 class MethodNotAllowedError(QuotingError):
-    """The path does not take this method."""
+    """The path does not support this method. The Allow header names those that it supports."""
 
     status = 405
 
 
 class RequestTimeoutError(QuotingError):
-    """The request did not arrive whole in time."""
+    """The request did not arrive completely within 10 seconds. Send it again."""
 
     status = 408
 
@@ -150,61 +153,61 @@ class QuoteMismatchError(QuotingError):
 
 
 class ConflictError(QuotingError):
-    """That cannot be done as things stand."""
+    """The present state does not permit this operation."""
 
     status = 409
 
 
 class QuoteExpiredError(QuotingError):
-    """The quote has expired."""
+    """The quote has expired. Reserve a new one."""
 
     status = 410
 
 
 class PayloadTooLargeError(QuotingError):
-    """A body may be 64 KiB long at most."""
+    """The body is longer than the maximum of 64 KiB."""
 
     status = 413
 
 
 class UnsupportedMediaTypeError(QuotingError):
-    """The body must be application/json, in UTF-8, without a Content-Encoding."""
+    """The body must be application/json in UTF-8, without Content-Encoding."""
 
     status = 415
 
 
 class ExpectationFailedError(QuotingError):
-    """Only 100-continue can be expected."""
+    """The header Expect may only have the value 100-continue."""
 
     status = 417
 
 
 class AlreadyExistsError(QuotingError):
-    """That exists already."""
+    """The object already exists."""
 
     status = 422
 
 
 class IdempotencyKeyReusedError(QuotingError):
-    """The Idempotency-Key belongs to another request."""
+    """The Idempotency-Key was used for another request. Choose a new key."""
 
     status = 422
 
 
 class NoFeeScheduleError(QuotingError):
-    """There is no fee schedule for this transferType and currencyCode."""
+    """The payee has no fee schedule for this transferType and currencyCode."""
 
     status = 422
 
 
 class AmountOutOfRangeError(QuotingError):
-    """The amount is outside the bounds of the fee schedule."""
+    """The amount is outside the range of the payee's fee schedule."""
 
     status = 422
 
 
 class TooManyRequestsError(QuotingError):
-    """Too many attempts; try again later."""
+    """There were too many attempts. Retry after the seconds in the Retry-After header."""
 
     status = 429
 
@@ -213,13 +216,13 @@ class TooManyRequestsError(QuotingError):
 
 
 class UpstreamError(QuotingError):
-    """The next service cannot be reached or gave no answer; repeating is safe."""
+    """The next service gave no valid response. The outcome is unknown; repeating is safe."""
 
     status = 502
 
 
 class UnavailableError(QuotingError):
-    """The service cannot take this now; try again later."""
+    """The service cannot take the request now. Retry after the seconds in the Retry-After header."""
 
     status = 503
 
@@ -228,13 +231,13 @@ class UnavailableError(QuotingError):
 
 
 class UpstreamTimeoutError(QuotingError):
-    """The time for this request is used up; repeating is safe."""
+    """The time limit of the request has passed. The outcome is unknown; repeating is safe."""
 
     status = 504
 
 
 def error_object(error: QuotingError, service: str, trace_id: str, *, id_: str | None = None) -> bytes:
-    """The Level One error object (wire.md §4) as JSON."""
+    """Return the Level One error object (wire.md §4) as JSON."""
     content: dict[str, object] = {
         "id": id_ or error.id,
         "message": _writable(error.message),
@@ -252,22 +255,23 @@ def error_object(error: QuotingError, service: str, trace_id: str, *, id_: str |
     return orjson.dumps(content)
 
 
-def _summary(general: str, faults: tuple[Fault, ...]) -> str:
-    """The general message, and the first fault with it, so that one line of a log already helps."""
+def _with_first_fault(message: str, faults: Sequence[Fault]) -> str:
+    """Add the first fault and the number of the others, so that the log line alone already helps."""
     if not faults:
-        return general
+        return message
     first = f"{_shown(faults[0].key)} {faults[0].message}"
-    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return f"{general.rstrip('.')}: {first}{more}."
+    others = f", and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+    unlisted = f" (the first {MAX_FAULTS} are listed)" if len(faults) > MAX_FAULTS else ""
+    return f"{message.rstrip('.')}: {first}{others}{unlisted}."
 
 
 def _shown(value: object) -> object:
-    """A faulty value as it may be told: scalars as they are, anything long cut."""
+    """Return a faulty value as callers see it: cut to 64 characters."""
     if value is None or isinstance(value, bool):
         return value
-    return _writable(str(value))[:MAX_VALUE_CHARACTERS]
+    return _writable(str(value)[:MAX_VALUE_CHARACTERS])
 
 
 def _writable(text: str) -> str:
-    """Text without what JSON in UTF-8 cannot hold: a lone surrogate of the caller's becomes ``?``."""
+    """Replace lone surrogates, which UTF-8 cannot represent, by ``?``."""
     return text.encode("utf-8", "replace").decode()

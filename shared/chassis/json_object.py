@@ -1,7 +1,7 @@
-"""A JSON object's text, member by member, each with its raw text.
+"""JSON objects, read member by member with the text of each.
 
-Forwarders add and remove members and pass all others on as they were written: ``12.50`` never becomes
-``12.5``. And what is wrong is said by field: which member is twice there, or is not JSON.
+Forwarders add and remove members and pass on the others unchanged: ``12.50`` never becomes ``12.5``. A fault names
+the member that is not JSON or occurs twice.
 """
 
 import json
@@ -14,6 +14,9 @@ import msgspec
 
 from chassis.errors import Fault, InvalidBodyError
 
+MAX_MEMBERS: Final = 100
+"""No message has as many; to read ten thousand takes a tenth of a second."""
+
 _WHITE: Final = b" \t\n\r"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _ESCAPED_BYTES: Final = re.compile("[\udc80-\udcff]")
@@ -21,7 +24,7 @@ _ESCAPED_BYTES: Final = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A number as it was written: it never goes through a binary float, however long it is."""
+    """The text of a number, since a binary float would change it."""
 
     text: str
 
@@ -31,42 +34,33 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a JSON object."""
+    """One member of a JSON object; ``raw`` and ``raw_key`` are the text of value and key in the body."""
 
     key: str
     value: object
     raw: str
-    """The value as written."""
     raw_key: str
-    """The key as written, with its quotes: escapes in it may stand for what UTF-8 cannot hold."""
-
-
-_DECODER: Final = json.JSONDecoder(parse_int=Literal, parse_float=Literal, parse_constant=Literal)
 
 
 def members(body: bytes) -> list[Member]:
-    """The members of the object that ``body`` is, in their order.
+    """Return the members of the JSON object in ``body``, in their order.
 
-    Raises InvalidBodyError where it is not UTF-8, not JSON or no object, or a key is there twice; names the
-    member where one is at fault.
+    Raises InvalidBodyError if it is not UTF-8, not JSON, not an object, has a key twice or more than 100 members.
     """
     text = body.decode("utf-8", "surrogateescape")
-    try:
-        found = _Scan(text).object()
-    except _NotJsonError as error:
-        raise _fault(error.key, error.message, None) from None
+    found = _ObjectScanner(text).scan()
     seen: set[str] = set()
     faults = []
     for member in found:
         if member.key in seen:
-            faults.append(Fault(member.key, "is there twice", _plain(member.value)))
+            faults.append(Fault(member.key, "occurs twice", _plain(member.value)))
         elif _ESCAPED_BYTES.search(member.raw) or _ESCAPED_BYTES.search(member.raw_key):
             faults.append(Fault(member.key, "is not UTF-8", _plain(member.value)))
         seen.add(member.key)
     if faults:
         raise InvalidBodyError(faults=faults)
     if _ESCAPED_BYTES.search(text):
-        raise _fault(None, "is not UTF-8", None)
+        raise _invalid(None, "is not UTF-8")
     return found
 
 
@@ -75,34 +69,34 @@ _written: Final = msgspec.json.Encoder().encode
 
 
 def flat(body: bytes) -> dict[str, str] | None:
-    """The members of an object whose values are strings, written without escapes; None: look closer.
+    """Return the members of an object whose values are all strings without escapes, else None.
 
-    Each member then has four quotes, so that a key that is there twice shows in their number.
+    This is the fast path. Each member then has four quotes, so that their number shows a key that occurs twice.
     """
     if b"\\" in body:
         return None
     try:
         found = _FLAT.decode(body)
-    except ValueError:  # not UTF-8, not JSON, or not so plain
+    except ValueError:
         return None
     return found if body.count(b'"') == 4 * len(found) else None
 
 
 def appended(body: bytes, key: str, value: str) -> bytes:
-    """The object that ``body`` is, known to be one, with one more member at its end; all else as written."""
+    """Return a JSON object with one more member at its end and the rest of its text unchanged."""
     rest = body.rstrip(_WHITE).removesuffix(b"}").rstrip(_WHITE)
     comma = b"" if rest.endswith(b"{") else b","
     return b"%s%s%s:%s}" % (rest, comma, _written(key), _written(value))
 
 
 def without_last(body: bytes, key: str, value: str) -> bytes | None:
-    """The object that ``body`` is without the member that :func:`appended` gave it; None where it does not end so."""
+    """Return a JSON object without the member that :func:`appended` added, or None if it does not end with it."""
     end = b",%s:%s}" % (_written(key), _written(value))
     return body.removesuffix(end) + b"}" if body.endswith(end) else None
 
 
 def write(members_: list[Member]) -> bytes:
-    """The object again, each key and value as it was written."""
+    """Return the JSON object of these members with their text unchanged."""
     return ("{" + ",".join(f"{m.raw_key}:{m.raw}" for m in members_) + "}").encode()
 
 
@@ -110,33 +104,45 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | bool | Literal) or value is None else type(value).__name__
 
 
-def _fault(key: str | None, message: str, value: object) -> InvalidBodyError:
+def _invalid(key: str | None, message: str) -> InvalidBodyError:
     if key is None:
-        return InvalidBodyError(f"The body {message}.", faults=[Fault("body", message, value)])
-    return InvalidBodyError(faults=[Fault(key, message, value)])
+        return InvalidBodyError(f"The body {message}.", faults=[Fault("body", message)])
+    return InvalidBodyError(faults=[Fault(key, message)])
 
 
-class _NotJsonError(Exception):
-    def __init__(self, key: str | None, message: str) -> None:
-        self.key = key
-        self.message = message
+class _DuplicateKeyError(Exception):
+    pass
 
 
-class _Scan:
-    """Reads one object; nested values with the standard library's decoder."""
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a nested object. Two readers could take different ones of two equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _DuplicateKeyError
+    return found
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_int=Literal, parse_float=Literal, parse_constant=Literal, object_pairs_hook=_without_duplicates
+)
+
+
+class _ObjectScanner:
+    """Reads the members of one object; nested values are left to the standard library."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._key: str | None = None
 
-    def object(self) -> list[Member]:
+    def scan(self) -> list[Member]:
+        """Raises InvalidBodyError."""
         if self._peek() != "{":
             try:
                 json.loads(self._text)
             except (ValueError, RecursionError):
-                raise _NotJsonError(None, "is not JSON") from None
-            raise _NotJsonError(None, "is not a JSON object")
+                raise _invalid(None, "is not JSON") from None
+            raise _invalid(None, "is not a JSON object")
         self._at += 1
         found: list[Member] = []
         if self._peek() == "}":
@@ -144,11 +150,12 @@ class _Scan:
         else:
             while True:
                 found.append(self._member())
+                if len(found) > MAX_MEMBERS:
+                    raise _invalid(None, f"has more than {MAX_MEMBERS} members")
                 if self._one_of(",}") == "}":
                     break
-        self._key = None
         if self._peek():
-            raise _NotJsonError(None, "goes on after its end")
+            raise _invalid(None, "has further text after the JSON object")
         return found
 
     def _member(self) -> Member:
@@ -158,7 +165,7 @@ class _Scan:
         try:
             key, self._at = scanstring(self._text, self._at, True)
         except ValueError:
-            raise _NotJsonError(None, "is not JSON") from None
+            raise _invalid(None, "is not JSON") from None
         self._key = key
         raw_key = self._text[begin : self._at]
         self._one_of(":")
@@ -167,13 +174,15 @@ class _Scan:
         try:
             value, self._at = _DECODER.raw_decode(self._text, begin)
         except RecursionError:
-            raise _NotJsonError(key, "is nested too deeply") from None
+            raise _invalid(key, "is nested too deeply") from None
+        except _DuplicateKeyError:
+            raise _invalid(key, "holds an object in which a key occurs twice") from None
         except ValueError:
-            raise _NotJsonError(key, "is not JSON") from None
+            raise _invalid(key, "is not JSON") from None
         return Member(key, value, self._text[begin : self._at], raw_key)
 
     def _peek(self) -> str:
-        """The next character that is no white space, empty at the end."""
+        """Skip white space and return the next character, or an empty string at the end."""
         match = _SPACE.match(self._text, self._at)
         self._at = match.end() if match else self._at
         return self._text[self._at : self._at + 1]
@@ -181,6 +190,6 @@ class _Scan:
     def _one_of(self, allowed: str) -> str:
         character = self._peek()
         if not character or character not in allowed:
-            raise _NotJsonError(self._key, "is not JSON, or what follows it is not")
+            raise _invalid(self._key, "is not JSON or is followed by text that is not JSON")
         self._at += 1
         return character

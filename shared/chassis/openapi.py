@@ -1,4 +1,4 @@
-"""What every ``/openapi.json`` says: the error object, the credentials, and what any service serves."""
+"""The part of ``/openapi.json`` that all services share: errors, credentials, operators' paths."""
 
 from importlib.metadata import version
 from typing import Any, Final
@@ -8,17 +8,17 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
 _ERRORS: Final = {
-    "400": "A body, query, header, uuid or URL at fault",
-    "401": "No, malformed or wrong credentials",
+    "400": "The body, the query, a header, the uuid or the URL is not valid",
+    "401": "No valid credentials",
     "403": "Not allowed with these credentials",
-    "404": "Not known",
-    "408": "The body did not arrive in ten seconds",
-    "413": "A body over 64 KiB",
-    "415": "Not application/json",
-    "417": "An expectation other than 100-continue",
-    "422": "Refused",
-    "429": "Too many wrong passwords",
-    "503": "Overloaded, stopping, or the database is away",
+    "404": "Not found",
+    "408": "The body did not arrive completely within ten seconds",
+    "413": "The body is longer than 64 KiB",
+    "415": "The body is not application/json in UTF-8",
+    "417": "The header Expect has a value other than 100-continue",
+    "422": "The request is valid but was refused",
+    "429": "Too many attempts",
+    "503": "The service is overloaded, is shutting down, or has no database",
 }
 
 
@@ -26,14 +26,14 @@ _GENERAL: Final = ("400", "401", "408", "413", "415", "417", "429", "503")
 
 
 class Params(Schema):
-    """Which field, and what it held."""
+    """The name of a field and its value."""
 
     key = fields.String(required=True)
     value = fields.Raw(allow_none=True)
 
 
 class ValidationFault(Schema):
-    """One thing wrong with one field."""
+    """One fault of one field."""
 
     message = fields.String(required=True)
     params = fields.Nested(Params, required=True)
@@ -50,28 +50,30 @@ class Error(Schema):
 
 
 def document(title: str) -> APISpec:
-    """An empty document with the error object and the credentials."""
+    """Return a document with the error object, the credentials and the operators' paths."""
     spec = APISpec(title, version("dfsp-quoting"), "3.1.0", plugins=[MarshmallowPlugin()])
     spec.components.schema("Error", schema=Error)
     spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
-    for path, what in {
+    for path, description in {
         "/health/live": "200 while the process runs",
-        "/health/ready": "200 when this service's own resources are there",
-        "/metrics": "Prometheus text",
+        "/health/ready": "200 when this service's own resources are available",
+        "/metrics": "Metrics in the text format of Prometheus",
         "/openapi.json": "This document",
     }.items():
-        responses: dict[str, Any] = {"200": {"description": what}}
+        responses: dict[str, Any] = {"200": {"description": description}}
         if path == "/health/ready":
-            responses["503"] = {"description": "What is missing"}
-        spec.path(path, operations={"get": {"summary": what, "responses": responses}})
+            responses["503"] = {"description": "The resources that are missing"}
+        spec.path(path, operations={"get": {"summary": description, "responses": responses}})
     return spec
 
 
 def errors(*statuses: str, **described: str) -> dict[str, Any]:
-    """Responses with the error object: of some statuses, else of those that any operation may answer.
+    """Return responses with the error object for these statuses, by default for those of every operation.
 
-    ``described`` adds statuses with a description of their own, or says it better.
+    ``described`` adds statuses, or replaces their descriptions.
     """
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    told = {status: _ERRORS[status] for status in statuses or _GENERAL} | described
-    return {status: {"description": told[status], "content": content} for status in sorted(told)}
+    descriptions = {status: _ERRORS[status] for status in statuses or _GENERAL} | described
+    return {
+        status: {"description": descriptions[status], "content": content} for status in sorted(descriptions)
+    }

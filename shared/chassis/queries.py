@@ -1,4 +1,4 @@
-"""Queries as wire.md §4 lets them in."""
+"""Queries of requests (wire.md §4)."""
 
 from typing import Final
 from urllib.parse import parse_qsl
@@ -10,7 +10,7 @@ MAX_QUERY_PARAMETERS: Final = 10
 
 
 def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """The parameters of a query as it was written. Raises InvalidQueryParameterError with all faults at once."""
+    """Return the parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
     if not raw:
         return ()
     try:
@@ -19,7 +19,7 @@ def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str]
         )
     except ValueError:
         raise InvalidQueryParameterError(
-            faults=[Fault("query", f"must hold at most {MAX_QUERY_PARAMETERS} parameters")]
+            faults=[Fault("query", f"must have at most {MAX_QUERY_PARAMETERS} parameters")]
         ) from None
     faults = []
     seen: set[str] = set()
@@ -27,7 +27,7 @@ def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str]
         if name not in allowed:
             faults.append(Fault(name, "is not a parameter of this operation", value))
         elif name in seen:
-            faults.append(Fault(name, "is there twice", value))
+            faults.append(Fault(name, "occurs twice", value))
         elif UNPRINTABLE.search(value):
             faults.append(Fault(name, "must be UTF-8 without control characters", value))
         seen.add(name)

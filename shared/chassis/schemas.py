@@ -1,4 +1,4 @@
-"""What messages consist of, as marshmallow has it: text that is text, and faults by field."""
+"""Messages as marshmallow schemas: text fields, and faults by field."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,20 +7,20 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.exceptions import SCHEMA
 
-from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError
+from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, QuotingError
 from chassis.json_object import Literal, Member, members
 
 UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Text(fields.String):
-    """A JSON string, and nothing that could be taken for one; no control characters or lone surrogates."""
+    """A JSON string without control characters or lone surrogates. Other JSON types are not converted."""
 
-    default_error_messages = {  # noqa: RUF012 - marshmallow's own form
+    default_error_messages = {  # noqa: RUF012 - the form that marshmallow wants
         "required": "is missing",
         "null": "must be a string",
         "invalid": "must be a string",
-        "control": "must not hold control characters",
+        "control": "must not contain control characters",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401
@@ -33,41 +33,40 @@ class Text(fields.String):
 
 
 def parse(schema: Schema, body: bytes) -> dict[str, Any]:
-    """The fields of a body. Raises InvalidBodyError with all faults at once."""
+    """Return the fields of a body. Raises InvalidBodyError with all faults at once."""
     return check(schema, members(body))
 
 
 def check(schema: Schema, found: list[Member]) -> dict[str, Any]:
-    """The fields of a body that has been taken apart. Raises InvalidBodyError with all faults at once."""
-    values = {member.key: member.value for member in found}
-    try:
-        loaded: dict[str, Any] = schema.load(values)
-    except ValidationError as error:
-        raise InvalidBodyError(faults=_faults(error, values)) from None
-    return loaded
+    """Return the fields of a body whose members are known. Raises InvalidBodyError with all faults at once."""
+    return _load(schema, {member.key: member.value for member in found}, InvalidBodyError)
 
 
 def check_query(schema: Schema, query: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """The parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
-    values = dict(query)
+    """Return the parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
+    return _load(schema, dict(query), InvalidQueryParameterError)
+
+
+def _load(schema: Schema, values: Mapping[str, object], error_class: type[QuotingError]) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(values)
     except ValidationError as error:
-        raise InvalidQueryParameterError(faults=_faults(error, values)) from None
+        raise error_class(faults=_faults(error, values)) from None
     return loaded
 
 
 def _faults(error: ValidationError, values: Mapping[str, object]) -> list[Fault]:
     messages: Mapping[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return [
-        Fault(key, text, _told(value))
-        for name, found in messages.items()
-        for key, text, value in _texts(name, found, values.get(name))
+    missing = [name for name in messages if name not in values]
+    return [  # in the order of the body: marshmallow reports unknown fields in no order
+        Fault(key, text, _value_for_error(value))
+        for name in [*missing, *(name for name in values if name in messages)]
+        for key, text, value in _texts(name, messages[name], values.get(name))
     ]
 
 
 def _texts(key: str, found: Any, value: object) -> Iterator[tuple[str, str, object]]:  # noqa: ANN401
-    """Each fault of a field, of those inside it too: `webhook.url`."""
+    """Yield key, message and value of each fault of a field, also of nested ones such as `webhook.url`."""
     if isinstance(found, dict):
         inside = value if isinstance(value, dict) else {}
         for name, more in found.items():
@@ -78,8 +77,8 @@ def _texts(key: str, found: Any, value: object) -> Iterator[tuple[str, str, obje
             yield key, text, value
 
 
-def _told(value: object) -> object:
-    """A faulty value in an error: scalars as text, the rest by kind."""
+def _value_for_error(value: object) -> object:
+    """Return a faulty value for an error: a scalar itself, otherwise the name of its type."""
     if value is None or isinstance(value, str | bool):
         return value
     return value.text if isinstance(value, Literal) else "an object" if isinstance(value, dict) else "a list"

@@ -1,7 +1,7 @@
-"""TLS between hops: contexts to serve with and to call with, made anew when their files change.
+"""TLS between services: contexts for the server and the client side, reloaded when their files change.
 
-With a client CA only those are let in who show a certificate of that CA; a service shows its own certificate
-to the services it calls.
+With a client CA the server accepts only callers with a certificate of that CA. A service uses its own certificate as
+client certificate.
 """
 
 import ssl
@@ -14,11 +14,11 @@ State = tuple[tuple[int, int, int] | None, ...]
 
 
 class TlsError(Exception):
-    """The TLS files cannot be used; the message says which and why."""
+    """The TLS files cannot be used; the message names the file and the reason."""
 
 
 class Tls:
-    """The contexts in force."""
+    """The present TLS contexts."""
 
     def __init__(self, settings: Listening, on_fault: Callable[[str], object] = print) -> None:
         """Raises TlsError."""
@@ -31,42 +31,44 @@ class Tls:
     def is_used(self) -> bool:
         return bool(self._files())
 
-    def changed(self) -> bool:
-        """Whether new files have come into force; broken ones leave the old ones in force."""
+    def reload_if_changed(self) -> bool:
+        """Load the files again if they have changed; True if that succeeded. Invalid files are logged and ignored."""
         state = self._state()
         if state == self._seen:
             return False
         try:
             contexts = self._contexts()
         except TlsError as error:
-            self._seen = state  # said once; looked at again when they change again
-            self._on_fault(f"the TLS files are not taken over: {error}")
+            self._seen = state  # logged once
+            self._on_fault(
+                f"the TLS files have changed but cannot be used; the old ones stay in force: {error}"
+            )
             return False
         self._seen = state
         self.server, self.client = contexts
         return True
 
     def _files(self) -> list[Path]:
-        wanted = (
+        configured = (
             self._settings.tls_certificate,
             self._settings.tls_key,
             self._settings.tls_client_ca,
             self._settings.tls_ca,
         )
-        return [path for path in wanted if path is not None]
+        return [path for path in configured if path is not None]
 
     def _state(self) -> State:
         return tuple(_state(self._files()))
 
     def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
-        """To serve with, if at all, and to call with: True is aiohttp's own, with the system's CAs."""
+        """Return the server's context, if it uses TLS, and the client's; True means the system's CAs."""
         settings = self._settings
         if not self._files():
             return None, True
         if (settings.tls_certificate is None) != (settings.tls_key is None):
-            raise TlsError("QUOTES_TLS_CERTIFICATE and QUOTES_TLS_KEY go together")
+            raise TlsError("set both QUOTES_TLS_CERTIFICATE and QUOTES_TLS_KEY, or neither")
         if settings.tls_client_ca is not None and settings.tls_certificate is None:
-            raise TlsError("QUOTES_TLS_CLIENT_CA needs QUOTES_TLS_CERTIFICATE")
+            raise TlsError("QUOTES_TLS_CLIENT_CA also needs QUOTES_TLS_CERTIFICATE and QUOTES_TLS_KEY")
         try:
             client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=settings.tls_ca)
             if settings.tls_certificate is None or settings.tls_key is None:

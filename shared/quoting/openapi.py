@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says: the four operations, drawn from the schemas that check them."""
+"""``/openapi.json`` of the chain: the four operations, from the schemas that check them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,31 +12,31 @@ from quoting.call import SUBMISSION_URL, Operation
 
 _ERRORS: Final = {
     "403": "A submissionUrl that is not allowed (spsp-client)",
-    "404": "The receiver or the quote is not known",
-    "409": "Execute: a parameter differs from the reserved one",
+    "404": "There is no such receiver or quote",
+    "409": "Execute: a field differs from the reserved one",
     "410": "Execute: at or after expires",
-    "422": "The key is another request's, there is no fee schedule, or the amount is outside it",
-    "502": "The next service gave no answer; repeating is safe",
-    "504": "The time is used up; repeating is safe",
+    "422": "The Idempotency-Key was used for another request, or no fee schedule fits",
+    "502": "The next service gave no valid response; repeating is safe",
+    "504": "The time limit has passed; repeating is safe",
 }
 _SUMMARIES: Final = {
-    Operation.QUOTE_SOURCE_AMOUNT: "Reserve: what must be sent so that `amount` arrives?",
-    Operation.QUOTE_DESTINATION_AMOUNT: "Reserve: what arrives if `amount` is sent, fee included?",
-    Operation.EXECUTE: "Execute: pay against a reserved quote",
+    Operation.QUOTE_SOURCE_AMOUNT: "Reserve: the amount to send so that `amount` arrives",
+    Operation.QUOTE_DESTINATION_AMOUNT: "Reserve: the amount that arrives if `amount`, which includes the fee, is sent",
+    Operation.EXECUTE: "Execute a reserved quote",
     Operation.LOOK_UP: "Look up a quote",
 }
 
 
 def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
-    """The document of a service of the chain, whose look up takes the parameters of ``query``."""
+    """Return the document of a service whose look-up has the parameters in ``query``."""
     spec = document(title)
-    takes_url = SUBMISSION_URL in query
+    needs_url = SUBMISSION_URL in query
     bodies: dict[Operation, type[Schema]] = {
         Operation.QUOTE_SOURCE_AMOUNT: schemas.Reservation,
         Operation.QUOTE_DESTINATION_AMOUNT: schemas.Reservation,
         Operation.EXECUTE: schemas.Payment,
     }
-    if takes_url:
+    if needs_url:
         bodies = {operation: _with_submission_url(body) for operation, body in bodies.items()}
     replies: dict[Operation, type[Schema]] = {
         Operation.QUOTE_SOURCE_AMOUNT: schemas.Quote,
@@ -57,7 +57,7 @@ def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
             "parameters": parameters,
             "responses": {
                 "200": {
-                    "description": "Done",
+                    "description": "Success",
                     "content": {"application/json": {"schema": replies[operation]}},
                 },
                 **errors(**_ERRORS),
@@ -77,5 +77,5 @@ def _with_submission_url(schema: type[Schema]) -> type[Schema]:
     return type(f"{schema.__name__}To", (schema,), {SUBMISSION_URL: fields.String(required=True)})
 
 
-def _parameter(name: str, place: str, schema: dict[str, str]) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def _parameter(name: str, location: str, schema: dict[str, str]) -> dict[str, Any]:
+    return {"name": name, "in": location, "required": location == "path", "schema": schema}

@@ -1,4 +1,4 @@
-"""The messages of wire.md §2, as marshmallow schemas. The two ends of the chain check whole messages."""
+"""The messages of wire.md §2 as marshmallow schemas. Only the two ends of the chain check complete messages."""
 
 import re
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ PARAMETERS: Final = (
     "identifierType",
     "transferType",
 )
-"""The seven fields of the source, in its order."""
+"""The seven fields of the Quote API, in its order."""
 
 
 @cache
 def exponents() -> Mapping[str, int]:
-    """Currency code to how many fraction digits it has, of those currencies that have any number (ISO 4217)."""
+    """Return the number of fraction digits of each currency that has one in ISO 4217."""
     units = {code: str(row["CcyMnrUnts"]) for code, row in raw_table.items()}
     return {code: int(digits) for code, digits in units.items() if code and digits.isdigit()}
 
 
 def is_amount(value: str) -> None:
-    """Syntax of an amount, whatever the currency. Raises ValidationError."""
+    """Check the syntax of an amount of any currency. Raises ValidationError."""
     if not AMOUNT.match(value):
         raise ValidationError("must be a plain decimal number such as 12.50")
     if len(value.replace(".", "")) > MAX_AMOUNT_DIGITS:
@@ -55,7 +55,7 @@ def is_currency(value: str) -> None:
 
 
 def is_account(value: str) -> None:
-    """An absolute http(s) URL without userinfo. Raises ValidationError."""
+    """Check for an absolute http(s) URL without userinfo. Raises ValidationError."""
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -64,13 +64,13 @@ def is_account(value: str) -> None:
     if not is_url or any(character.isspace() or character in '<>"\\^`{|}' for character in value):
         raise ValidationError("must be an absolute http or https URL")
     if "@" in parts.netloc:
-        raise ValidationError("must hold no user or password")
+        raise ValidationError("must not contain a user or password")
 
 
 class Parameters(Schema):
-    """The seven fields, each by itself: what execute takes."""
+    """The seven fields, without the check of the amount against the currency."""
 
-    currencyCode = Text(required=True, validate=is_currency)  # noqa: N815 - the source's names
+    currencyCode = Text(required=True, validate=is_currency)  # noqa: N815 - names of the Quote API
     currencySymbol = Text(required=True, validate=validate.Length(1, 8, error="must be 1 to 8 characters"))  # noqa: N815
     amount = Text(required=True, validate=is_amount)
     account = Text(
@@ -91,9 +91,9 @@ class Reservation(Parameters):
 
     @validates_schema(skip_on_field_errors=False)
     def fits_currency(self, data: Mapping[str, str], **_kwargs: Any) -> None:  # noqa: ANN401
-        """No more fraction digits than the currency has; trailing zeros count."""
+        """Check that there are not more fraction digits than the currency has; trailing zeros count."""
         if "currencyCode" not in data or "amount" not in data:
-            return  # one of the two is at fault by itself
+            return  # that field has its own fault
         exponent = exponents()[data["currencyCode"]]
         if len(data["amount"].partition(".")[2]) > exponent:
             raise ValidationError(
@@ -109,7 +109,7 @@ class Payment(Parameters):
 
 
 class Receiver(Schema):
-    """What the proxy reads of any call: whom it is for."""
+    """The fields that the proxy reads of a request."""
 
     class Meta:
         unknown = EXCLUDE
@@ -119,7 +119,7 @@ class Receiver(Schema):
 
 
 class Quote(Schema):
-    """The reply to a reservation."""
+    """The response to a reservation."""
 
     amount = fields.String(required=True)
     expires = fields.String(required=True)
@@ -127,7 +127,7 @@ class Quote(Schema):
 
 
 class Execution(Schema):
-    """The reply to execute."""
+    """The response to an execution."""
 
     uuid = fields.String(required=True)
     state = fields.String(required=True, validate=validate.Equal("EXECUTED"))
@@ -138,7 +138,7 @@ class Execution(Schema):
 
 
 class QuoteState(Schema):
-    """The reply to look up."""
+    """The response to a look-up."""
 
     uuid = fields.String(required=True)
     state = fields.String(required=True, validate=validate.OneOf(["RESERVED", "EXECUTED", "EXPIRED"]))
@@ -161,5 +161,5 @@ RECEIVER: Final = Receiver()
 
 
 def same_amount(one: str, other: str) -> bool:
-    """Whether two amounts are the same number: ``12.5`` is ``12.50``."""
+    """Whether two amounts are equal as numbers, such as ``12.5`` and ``12.50``."""
     return Decimal(one) == Decimal(other)

@@ -1,4 +1,4 @@
-"""What every service of the chain can be told."""
+"""Settings of every service of the chain."""
 
 import environ
 
@@ -8,10 +8,10 @@ from quoting.batch_format import MAX_LINES
 
 @environ.config(prefix="QUOTES", frozen=True)
 class ChainSettings(Settings):
-    """How requests travel between services of the chain."""
+    """Settings for requests between services of the chain."""
 
     batch_lines: int = environ.var(
         MAX_LINES,
         converter=whole(0, 1_000),
-        help="requests in one batch between services of the chain at most; 0 takes and sends none",
+        help="maximum number of requests in one batch between services of the chain; 0 switches batches off",
     )

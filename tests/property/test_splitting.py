@@ -1,4 +1,4 @@
-"""Lines out of chunks, wherever the chunks begin and end."""
+"""Chunks are split into lines, wherever the chunks begin and end."""
 
 import itertools
 
@@ -12,28 +12,28 @@ TEXT = st.lists(st.sampled_from([b"a", b"\n", b"{}", b"\r", b"\xff", b"\n\n"]), 
 
 
 @given(TEXT, st.lists(st.integers(0, 60), max_size=20))
-def test_chunks_make_the_lines_that_the_whole_has(data, cuts):
+def test_chunks_have_the_lines_of_their_concatenation(data, cuts):
     splitter = Splitter()
-    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    chunks = [data[begin:end] for begin, end in itertools.pairwise(places)]
+    positions = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[begin:end] for begin, end in itertools.pairwise(positions)]
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
 
     assert data.split(b"\n")[:-1] == lines
 
 
 @given(st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line), max_size=9))
-def test_a_newline_at_the_end_of_a_batch_begins_no_further_line(lines):
+def test_a_newline_at_the_end_of_a_batch_starts_no_further_line(lines):
     assert lines == list(split(b"".join(line + b"\n" for line in lines)))
 
 
 @given(st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line), min_size=1, max_size=9))
-def test_the_last_line_of_a_batch_may_lack_its_newline(lines):
+def test_the_last_line_of_a_batch_may_have_no_newline(lines):
     expected = lines if lines[-1] else lines[:-1]
 
     assert expected == list(split(b"\n".join(lines)))
 
 
-def test_a_line_of_an_answers_full_size_is_taken_and_one_without_end_is_not():
+def test_a_response_line_of_the_maximum_length_is_accepted_and_a_longer_one_is_not():
     splitter = Splitter()
     assert [] == list(splitter.feed(b"x" * MAX_ANSWER_BYTES))
     assert [b"x" * MAX_ANSWER_BYTES] == list(splitter.feed(b"\n"))

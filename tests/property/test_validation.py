@@ -1,4 +1,4 @@
-"""Fast accept and slow explain take the same messages, and read the same from them."""
+"""The fast and the slow check of a message accept the same messages with the same fields."""
 
 import json
 
@@ -71,7 +71,7 @@ def outcome(work, *arguments):
 @pytest.mark.parametrize("end", ENDS)
 @given(message=MESSAGES, escaped=st.booleans())
 @example(message=QUOTE, escaped=False)
-def test_both_ways_give_one_answer(end, message, escaped):
+def test_both_checks_have_the_same_result(end, message, escaped):
     fast, schema = ENDS[end]
     body = json.dumps(message, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
 
@@ -79,14 +79,14 @@ def test_both_ways_give_one_answer(end, message, escaped):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_plain_message_needs_no_closer_look(end, monkeypatch):
+def test_a_usual_message_needs_the_fast_check_alone(end, monkeypatch):
     monkeypatch.setattr(validation, "parse", None)
 
     assert QUOTE == ENDS[end][0](json.dumps(QUOTE).encode())
 
 
 @given(message=MESSAGES)
-def test_a_receiver_that_is_plainly_right_is_right(message):
+def test_a_receiver_that_the_fast_check_accepts_is_valid(message):
     body = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
     found = flat(body)
 

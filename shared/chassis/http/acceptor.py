@@ -54,7 +54,7 @@ class Acceptor:
         """Takes over TLS files that change, for connections to come."""
         while self._tls.is_used:
             await asyncio.sleep(LOOK_AT_FILES_SECONDS)
-            self._tls.changed()
+            self._tls.reload_if_changed()
 
     def _accept(self) -> None:
         for _ in range(MAX_AT_ONCE):
