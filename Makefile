@@ -29,9 +29,9 @@ up: $(READY)
 	$(COMPOSE) build
 	$(COMPOSE) up --detach --wait
 	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
-		"$$($(COMPOSE) port front $(INSIDE))"
-	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-front 80)"
-	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-front $(INSIDE))"
+		"$$($(COMPOSE) port load-balancer $(INSIDE))"
+	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-load-balancer 80)"
+	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-load-balancer $(INSIDE))"
 
 # quotes and secrets stay: the next `make up` has them all
 down:
@@ -44,7 +44,7 @@ certs: $(READY)
 	@$(BIN)/python -m network.compose certs --folder "$(SECRETS)"
 
 logs: $(READY)
-	@if [ "$(FROM)" = compose ] || { [ -z "$(FROM)" ] && ! $(BIN)/python -m network.compose runs --data "$(DATA)" \
+	@if [ "$(FROM)" = compose ] || { [ -z "$(FROM)" ] && ! $(BIN)/python -m network.compose is-running --data "$(DATA)" \
 		&& [ -n "$$($(COMPOSE) ps --quiet 2>/dev/null)" ]; }; then \
 		exec $(BIN)/python -m network.compose logs --trace "$(TRACE)" --service "$(SERVICE)" -- $(COMPOSE); \
 	else \

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.chains import Machine
 from benchmarks.options import Options
-from network.plan import DATABASE_URL, PREFIX
+from network.topology import DATABASE_URL, PREFIX
 
 
 def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from benchmarks.database import Database
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import BARE, DIRECTORY, MAKE_RUN
 from benchmarks.processes import children_of, environment_of
-from network import http, plan, ports, samples
-from network.child import Child
-from network.deadline import Deadline
-from network.plan import HOST, ServiceSpec
+from network import http_client, ports, samples, topology
+from network.child_process import ChildProcess
+from network.polling import PollTimer
 from network.postgres import EmbeddedPostgres
+from network.topology import HOST, ServiceSpec
 
 FORWARDERS: Final = 5
 READY_SECONDS: Final = 90
@@ -109,7 +109,7 @@ class Machine:
         for port, (kind, target) in enumerate(commands, start=first):
             name = f"bare-{port - first + 1}-{kind}"
             command = [sys.executable, "-m", "benchmarks.bare", kind, str(port), target]
-            child = Child(name, command, log=self._logs / f"{name}.log", env=_without_settings())
+            child = ChildProcess(name, command, log=self._logs / f"{name}.log", env=_without_settings())
             self._start(child, functools.partial(_answers, port))
             children.append(child)
         return Chain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children), self.database)
@@ -134,18 +134,18 @@ class Machine:
         data.mkdir()
         specs = {
             spec.name: spec
-            for spec in plan.services(
+            for spec in topology.services(
                 ports.find_first_port(), data=data, database_url=database.dsn, environment=os.environ
             )
         }
-        write_directory(data / "directory.json", specs[plan.RECEIVER].origin, people)
-        own = {plan.DATABASE_URL: database.dsn}
+        write_directory(data / "directory.json", specs[topology.SPSP_SERVER].origin, people)
+        own = {topology.DATABASE_URL: database.dsn}
         alone = None if takes_batches else self._directory_alone(specs[DIRECTORY], checkout)
         if alone:
             own["QUOTES_DIRECTORY_URL"] = alone.origin
-        first = specs[plan.ENTRY]
+        first = specs[topology.FIRST_SERVICE]
         command = [checkout.python, "-m", "network", "run", "--port", str(first.port), "--data", str(data)]
-        run = Child(
+        run = ChildProcess(
             MAKE_RUN,
             command,
             log=self._logs / f"{name}.log",
@@ -169,16 +169,16 @@ class Machine:
         env = {**_without_settings(), **spec.env, "QUOTES_PORT": str(port), "QUOTES_BATCH_LINES": "0"}
         log = self._logs / f"directory-alone-{port}.log"
         command = [checkout.python, "-m", spec.module]
-        child = Child(DIRECTORY, command, log=log, env=env, cwd=checkout.folder)
+        child = ChildProcess(DIRECTORY, command, log=log, env=env, cwd=checkout.folder)
         self._start(child, lambda: _answers(port))
         return _Started(f"http://{HOST}:{port}", _pid(child))
 
-    def _start(self, child: Child, is_up: Callable[[], bool]) -> None:
+    def _start(self, child: ChildProcess, is_up: Callable[[], bool]) -> None:
         """Start, wait, and stop it when all is over."""
         self._stack.callback(_stop, child)
         child.start()
-        deadline = Deadline(READY_SECONDS, 0.05)
-        while deadline.waits() and child.running:
+        timer = PollTimer(READY_SECONDS, 0.05)
+        while timer.wait() and child.running:
             if is_up():
                 return
         raise BenchmarkError("\n".join([f"{child.name} does not start:", *child.last_lines()]))
@@ -192,7 +192,7 @@ class Machine:
 
 def write_directory(file: Path, receiver: str, people: int) -> None:
     """A directory file: the sample's people and so many more, numbered from FIRST_IDENTIFIER on, at one DFSP."""
-    everybody = [*samples.PEOPLE, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
+    everybody = [*samples.PAYEES, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
     resources = [
         {
             "identifierType": kind,
@@ -203,7 +203,7 @@ def write_directory(file: Path, receiver: str, people: int) -> None:
         }
         for kind, identifier in everybody
     ]
-    file.write_text(json.dumps({"types": samples.TYPES, "resources": resources, "dfsps": {}}))
+    file.write_text(json.dumps({"types": samples.IDENTIFIER_TYPES, "resources": resources, "dfsps": {}}))
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class _Started:
     pid: int
 
 
-def _services_of(run: Child, specs: Iterable[ServiceSpec]) -> dict[str, int]:
+def _services_of(run: ChildProcess, specs: Iterable[ServiceSpec]) -> dict[str, int]:
     """Return the process ids of the services that `make run` has started, found by their ports."""
     names = {f"QUOTES_PORT={spec.port}": spec.name for spec in specs}
     found = {
@@ -221,34 +221,34 @@ def _services_of(run: Child, specs: Iterable[ServiceSpec]) -> dict[str, int]:
         for setting in environment_of(pid)
         if setting in names
     }
-    if missing := [name for name in plan.CHAIN if name not in found]:
+    if missing := [name for name in topology.CHAIN if name not in found]:
         raise BenchmarkError(f"{run.name} has not started {', '.join(missing)} on the expected ports")
     return {name: found[name] for name in names.values() if name in found}
 
 
-def _pid(child: Child) -> int:
+def _pid(child: ChildProcess) -> int:
     assert child.pid is not None  # noqa: S101 - it was waited for
     return child.pid
 
 
-def _pids(children: Iterable[Child]) -> dict[str, int]:
+def _pids(children: Iterable[ChildProcess]) -> dict[str, int]:
     return {child.name: _pid(child) for child in children}
 
 
 def _without_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(plan.PREFIX)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(topology.PREFIX)}
 
 
 def _answers(port: int) -> bool:
     """Say whether anything is answered."""
     try:
-        http.send("GET", f"http://{HOST}:{port}/", seconds=1)
+        http_client.send("GET", f"http://{HOST}:{port}/", timeout_seconds=1)
     except OSError:
         return False
     return True
 
 
-def _stop(child: Child) -> None:
+def _stop(child: ChildProcess) -> None:
     child.terminate()
     if not child.wait(STOP_SECONDS):
         child.kill()

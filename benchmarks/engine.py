@@ -14,8 +14,8 @@ import uvloop
 from aiohttp import web
 
 from benchmarks.errors import BenchmarkError
-from network.plan import HOST
 from network.samples import INTEGRATION_CALLERS
+from network.topology import HOST
 
 ENGINE: Final = "engine"
 VERSION: Final = f"an engine of its own on aiohttp {aiohttp.__version__}"

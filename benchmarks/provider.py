@@ -13,10 +13,10 @@ from typing import Any, Final
 from benchmarks.chains import Machine
 from benchmarks.engine import Offered, Outside
 from benchmarks.errors import BenchmarkError
-from network import plan, ports, samples
-from network.deadline import Deadline
-from network.plan import INTEGRATIONS, SIGNAL_RECEIVER
+from network import ports, samples, topology
+from network.polling import PollTimer
 from network.processes import Network
+from network.topology import INTEGRATIONS, SIGNAL_RECEIVER
 
 LANES: Final = 1_000
 DEAD: Final = "dead"
@@ -121,9 +121,9 @@ class Provider:
 
     def _delivered(self, run: str, expected: int) -> list[Attempt]:
         self.sent += expected
-        deadline = Deadline(DRAIN_SECONDS, 0)
+        timer = PollTimer(DRAIN_SECONDS, 0)
         while self._machine.database.value(WAITING):
-            if not deadline.waits():
+            if not timer.wait():
                 raise BenchmarkError(f"{run}: events still wait after {DRAIN_SECONDS} s")
             self._outside.wait(0.25)
         found = [delivered(row) for row in self._machine.database.rows(EVENTS, run)]
@@ -185,8 +185,8 @@ def running(machine: Machine, data: Path, outside: Outside) -> Iterator[Provider
         yield provider
 
 
-def _specs(machine: Machine, data: Path) -> Sequence[plan.ServiceSpec]:
-    every = plan.services(
+def _specs(machine: Machine, data: Path) -> Sequence[topology.ServiceSpec]:
+    every = topology.services(
         ports.find_first_port(),
         data=data,
         database_url=machine.postgres.dsn,

@@ -13,7 +13,7 @@ from benchmarks.measured import Measured
 from benchmarks.names import LOOK_UP
 from benchmarks.processes import Snapshot, resident
 from benchmarks.wrk import Load, Seen
-from network.deadline import Deadline
+from network.polling import PollTimer
 
 WARM_UP_SECONDS: Final = 1
 WARM_UP_CONNECTIONS: Final = 32
@@ -114,9 +114,9 @@ def snapshot(machine: Machine, chain: Chain) -> Snapshot:
 
 def settle(machine: Machine, chain: Chain) -> None:
     """Return when the chain has finished what was under way when its load stopped."""
-    deadline = Deadline(SETTLE_SECONDS, IDLE_SECONDS)
+    timer = PollTimer(SETTLE_SECONDS, IDLE_SECONDS)
     before = None
-    while deadline.waits():
+    while timer.wait():
         now = snapshot(machine, chain)
         if before and sum(now.since(before).values()) <= IDLE_SHARE * IDLE_SECONDS:
             return

@@ -14,7 +14,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.names import BARE, COLD, COLD_ALONE, LOOK_UP, WARM
 from benchmarks.rounds import Side
 from benchmarks.wrk import Load
-from network import http
+from network import http_client
 from network.demo import AUTHORIZATION, SAMPLE
 
 WARM_IDENTIFIERS: Final = 1_000
@@ -71,7 +71,7 @@ def _reserve(mesh: Chain, file: Path) -> Path:
 
 def _reserved(mesh: Chain, number: int) -> str:
     identifier = str(FIRST_IDENTIFIER + number)
-    answer = http.send(
+    answer = http_client.send(
         "POST",
         f"{mesh.origin}/v1/quoteSourceAmount",
         headers={"Authorization": AUTHORIZATION, "Idempotency-Key": f"look-up-{uuid4()}"},

@@ -1,1 +1,1 @@
-"""Starts a whole quote network on one machine: each service a process, Postgres embedded."""
+"""Start a whole quote network on one machine: each service as a process, with an embedded Postgres."""

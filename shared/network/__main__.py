@@ -1,4 +1,4 @@
-"""`python -m network run` and `python -m network logs`: what `make run` and `make logs` call."""
+"""`python -m network run` and `python -m network logs`, which `make run` and `make logs` call."""
 
 import argparse
 import os
@@ -6,8 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from network import logs, plan
-from network.run import Run
+from network import log_viewer, topology
+from network.log_viewer import LogsNotFoundError
+from network.run import NetworkRun
 from network.terminal import Terminal
 
 
@@ -18,15 +19,15 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return Run(options.port, options.data, Terminal())(parent=options.with_parent)
+    return NetworkRun(options.port, options.data, Terminal())(parent=options.with_parent)
 
 
 def _logs(options: argparse.Namespace) -> int:
-    # a closed window or a `kill` ends it as quietly as Ctrl-C
+    # a closed window or a `kill` ends it as quietly as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        logs.show(
+        log_viewer.show(
             options.data,
             Terminal(),
             trace=options.trace or None,
@@ -35,7 +36,7 @@ def _logs(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         pass
-    except (logs.UnknownServiceError, OSError) as error:
+    except (LogsNotFoundError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[data], help="start a whole network")
     run.add_argument(
-        "--port", type=_port, default=_port("8010"), help="the first service's; the others follow"
+        "--port", type=_port, default=_port("8010"), help="port of the first service; the others follow"
     )
     run.add_argument(
         "--with-parent",
@@ -57,30 +58,30 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         const=os.getppid(),
         metavar="PID",
-        help="stop when the process that started this one ends, however it does (Linux)",
+        help="stop when the process that started this one ends (Linux)",
     )
     run.set_defaults(command=_run)
 
-    show = commands.add_parser("logs", parents=[data], help="follow all services' logs")
-    show.add_argument("--trace", help="one call's way: its L1p-Trace-Id")
-    show.add_argument("--service", help="one service's log")
-    show.add_argument("--no-follow", action="store_true", help="print what is there, and end")
-    show.set_defaults(command=_logs)
+    logs = commands.add_parser("logs", parents=[data], help="follow the logs of all services")
+    logs.add_argument("--trace", help="show only the request with this L1p-Trace-Id, hop by hop")
+    logs.add_argument("--service", help="show only this service")
+    logs.add_argument("--no-follow", action="store_true", help="print the existing lines, then exit")
+    logs.set_defaults(command=_logs)
     return parser
 
 
 def _folder(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("DATA names no folder")
+        raise argparse.ArgumentTypeError("DATA is empty; it must name a folder")
     return Path(text).expanduser().resolve()
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"PORT is a whole number, and {text!r} is not")
+        raise argparse.ArgumentTypeError(f"PORT must be a whole number, such as 8010; {text!r} is not")
     try:
-        plan.check_first_port(int(text))
-    except plan.PortError as error:
+        topology.check_first_port(int(text))
+    except topology.PortError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return int(text)
 

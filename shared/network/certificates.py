@@ -1,16 +1,15 @@
-"""A test CA and a certificate for each service of `compose.tls.yaml`: what `make certs` makes.
+"""A test CA and a certificate for each service of `compose.tls.yaml`, which `make certs` creates.
 
-Keys lie beside their certificates, readable by the containers' user: certificates to try things with, no more.
+Each key is beside its certificate and readable by the containers' user: use these certificates for tests only.
 """
 
 import datetime as dt
 from pathlib import Path
 
-from network.files import replace
+from network.files import write_atomically
 
-# what serves, and under which names it is called; the second DFSP's services bear the first's as aliases
 _ROLES = (
-    "front",
+    "load-balancer",
     "dfsp-api-payer",
     "spsp-client-proxy",
     "spsp-client",
@@ -18,10 +17,10 @@ _ROLES = (
     "spsp-server-backend",
     "dfsp-api",
 )
-_PUBLISHED = ("localhost", "127.0.0.1")
+_PUBLISHED_NAMES = ("localhost", "127.0.0.1")
 DIRECTORY = "central-directory"
 CALLER = "caller"
-"""Who calls the published ports."""
+"""The client certificate for the published ports."""
 AUTHORITY = "authority"
 _KEY_MODE = 0o600
 _SHARED_MODE = 0o444
@@ -29,21 +28,24 @@ _FOLDER_MODE = 0o755
 
 
 def names() -> dict[str, tuple[str, ...]]:
-    """Each service of the compose file, with the names that its certificate must hold."""
+    """Return the names that the certificate of each compose service must contain.
+
+    Within its networks a service of the second DFSP is also reached by the name of the first DFSP's service.
+    """
     found: dict[str, tuple[str, ...]] = {DIRECTORY: (DIRECTORY,), CALLER: (CALLER,)}
     for role in _ROLES:
-        published = _PUBLISHED if role == "dfsp-api-payer" else ()
+        published = _PUBLISHED_NAMES if role == "dfsp-api-payer" else ()
         found[role] = (role, f"dfsp1-{role}", *published)
         found[f"dfsp2-{role}"] = (role, f"dfsp2-{role}", *published)
     return found
 
 
-def make(folder: Path, *, until: dt.datetime | None = None) -> None:
-    """(Re)new every certificate, under the CA that is there or a new one.
+def create(folder: Path, *, until: dt.datetime | None = None) -> None:
+    """Create or renew every certificate. The CA is kept if there is one.
 
-    Running services take over what changes within a second.
+    Running services load changed files within a second.
     """
-    # only who makes certificates needs it: it is not among what services run with
+    # a development dependency: the image does not contain it
     import trustme
 
     authority = folder / AUTHORITY
@@ -53,15 +55,15 @@ def make(folder: Path, *, until: dt.datetime | None = None) -> None:
         ca = trustme.CA.from_pem(certificate.read_bytes(), key.read_bytes())
     else:
         ca = trustme.CA(organization_name="DFSP quoting", organization_unit_name="test CA")
-        replace(key, ca.private_key_pem.bytes(), _KEY_MODE)
-        replace(certificate, ca.cert_pem.bytes(), _SHARED_MODE)
-    for service, called in names().items():
-        place = folder / service
-        place.mkdir(exist_ok=True)
-        place.chmod(_FOLDER_MODE)
-        leaf = ca.issue_cert(*called, common_name=service, not_after=until)
+        write_atomically(key, ca.private_key_pem.bytes(), _KEY_MODE)
+        write_atomically(certificate, ca.cert_pem.bytes(), _SHARED_MODE)
+    for service, hosts in names().items():
+        service_folder = folder / service
+        service_folder.mkdir(exist_ok=True)
+        service_folder.chmod(_FOLDER_MODE)
+        leaf = ca.issue_cert(*hosts, common_name=service, not_after=until)
         chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
-        # a service may look between two of these: it keeps the old pair until the new one fits
-        replace(place / "key.pem", leaf.private_key_pem.bytes(), _SHARED_MODE)
-        replace(place / "certificate.pem", chain, _SHARED_MODE)
-        replace(place / "ca.pem", ca.cert_pem.bytes(), _SHARED_MODE)
+        # a service that reads between two of these writes keeps the old pair until key and certificate match
+        write_atomically(service_folder / "key.pem", leaf.private_key_pem.bytes(), _SHARED_MODE)
+        write_atomically(service_folder / "certificate.pem", chain, _SHARED_MODE)
+        write_atomically(service_folder / "ca.pem", ca.cert_pem.bytes(), _SHARED_MODE)

@@ -1,8 +1,6 @@
-"""`python -m network.compose`: what `make up`, `make certs` and `make logs` do beside calling `docker compose`."""
+"""`python -m network.compose`: the parts of `make up`, `make certs` and `make logs` around `docker compose`."""
 
 import argparse
-import base64
-import fcntl
 import json
 import signal
 import ssl
@@ -11,21 +9,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from network import certificates, compose_logs, containers, strategy
-from network.samples import CALLERS
-from network.strategy import StrategyError
+from network import certificates, compose_files, compose_logs, data_lock, sample_strategy
+from network.demo import AUTHORIZATION, SAMPLE
+from network.log_viewer import LogsNotFoundError
+from network.sample_strategy import StrategyError
 from network.terminal import Terminal
 
-QUOTE = {
-    "currencyCode": "USD",
-    "currencySymbol": "$",
-    "amount": "12.50",
-    "account": "http://ec2-35-166-236-69.us-west-2.compute.amazonaws.com:8088/ilp/ledger/v1/accounts/bob",
-    "identifier": "30754016",
-    "identifierType": "eur",
-    "transferType": "p2p",
-}
-_SECONDS = 15
+_TIMEOUT_SECONDS = 15
 
 
 def main() -> int:
@@ -35,47 +25,45 @@ def main() -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    containers.prepare(options.folder)
-    made = options.folder / "certificates"
-    if options.tls and not all((made / name).exists() for name in certificates.names()):
-        certificates.make(made)
+    compose_files.prepare(options.folder)
+    folder = options.folder / "certificates"
+    if options.tls and not all((folder / name).exists() for name in certificates.names()):
+        certificates.create(folder)
     return 0
 
 
 def _certs(options: argparse.Namespace) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     options.folder.chmod(0o700)
-    certificates.make(options.folder / "certificates")
-    print(f"certificates are in {options.folder / 'certificates'}; running services take them over")
+    certificates.create(options.folder / "certificates")
+    print(f"The certificates in {options.folder / 'certificates'} are new. Running services load them now.")
     return 0
 
 
 def _sample(options: argparse.Namespace) -> int:
-    """Ask for the sample quote at a published port, and show it."""
+    """Reserve the sample quote at a published port, and print request and reply."""
     scheme = "https" if options.tls else "http"
     url = f"{scheme}://{options.address}/v1/quoteSourceAmount"
-    name, password = next(iter(CALLERS.items()))
-    credentials = base64.b64encode(f"{name}:{password}".encode()).decode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
-    request = urllib.request.Request(url, json.dumps(QUOTE).encode(), headers)  # noqa: S310 - http(s) alone
+    headers = {"Content-Type": "application/json", "Authorization": AUTHORIZATION}
+    request = urllib.request.Request(url, json.dumps(SAMPLE).encode(), headers)  # noqa: S310 - http(s) alone
     context = _context(options.folder / "certificates") if options.tls else None
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS, context=context) as reply:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context) as reply:  # noqa: S310
             status, body = reply.status, reply.read()
     except urllib.error.HTTPError as error:
         status, body = error.code, error.read()
     except OSError as error:
         print(f"no answer from {url}: {error}", file=sys.stderr)
         return 1
-    print(f"A quote is asked for\n  POST {url}\n  {json.dumps(QUOTE, ensure_ascii=False)}")
+    print(f"Reserve a quote\n  POST {url}\n  {json.dumps(SAMPLE, ensure_ascii=False)}")
     print(f"The reply\n  {status}  {body.decode(errors='replace')}")
     return 0 if status == 200 else 1  # noqa: PLR2004
 
 
 def _strategy(options: argparse.Namespace) -> int:
-    """Make the sample strategy known to `integrations` at its published port."""
+    """Register the sample strategy with `integrations` at its published port."""
     try:
-        strategy.make_known(f"http://{options.address}")
+        sample_strategy.register(f"http://{options.address}")
     except (StrategyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -89,16 +77,9 @@ def _context(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def _runs(options: argparse.Namespace) -> int:
-    """Exit status 0 where `make run` uses this data folder."""
-    try:
-        with (options.data / ".run.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return 0
-    except OSError:
-        pass
-    return 1
+def _is_running(options: argparse.Namespace) -> int:
+    """Exit with status 0 if a `make run` uses this data folder."""
+    return 0 if data_lock.is_in_use(options.data) else 1
 
 
 def _logs(options: argparse.Namespace) -> int:
@@ -113,6 +94,9 @@ def _logs(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         return 0
+    except LogsNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,26 +105,26 @@ def _parser() -> argparse.ArgumentParser:
     prepared = argparse.ArgumentParser(add_help=False)
     prepared.add_argument("--folder", type=Path, required=True, help="folder of secrets and certificates")
     prepared.add_argument("--tls", action="store_true", help="for compose.tls.yaml")
-    for name, command, told in (
-        ("prepare", _prepare, "make secrets and certificates where there are none"),
+    for name, command, description in (
+        ("prepare", _prepare, "create missing secrets and certificates"),
         ("certs", _certs, "renew all certificates"),
-        ("sample", _sample, "ask for the sample quote"),
+        ("sample", _sample, "reserve the sample quote"),
     ):
-        made = commands.add_parser(name, parents=[prepared], help=told)
-        made.set_defaults(command=command)
+        subcommand = commands.add_parser(name, parents=[prepared], help=description)
+        subcommand.set_defaults(command=command)
         if command is _sample:
-            made.add_argument("address", help="a published port, as `docker compose port` tells it")
-    known = commands.add_parser("strategy", help="make the sample strategy known")
-    known.set_defaults(command=_strategy)
-    known.add_argument("address", help="the published port of integrations")
-    runs = commands.add_parser("runs", help="whether `make run` uses the data folder")
-    runs.add_argument("--data", type=Path, required=True)
-    runs.set_defaults(command=_runs)
-    logs = commands.add_parser("logs", help="follow all containers' logs")
-    logs.add_argument("--trace", help="one call's way: its L1p-Trace-Id")
-    logs.add_argument("--service", help="one service's log")
-    logs.add_argument("--no-follow", action="store_true", help="print what is there, and end")
-    logs.add_argument("compose", nargs="*", help="how compose is called: after --")
+            subcommand.add_argument("address", help="a published port, as `docker compose port` prints it")
+    strategy = commands.add_parser("strategy", help="register the sample strategy")
+    strategy.set_defaults(command=_strategy)
+    strategy.add_argument("address", help="the published port of integrations")
+    is_running = commands.add_parser("is-running", help="whether a `make run` uses the data folder")
+    is_running.add_argument("--data", type=Path, required=True)
+    is_running.set_defaults(command=_is_running)
+    logs = commands.add_parser("logs", help="follow the logs of all containers")
+    logs.add_argument("--trace", help="show only the request with this L1p-Trace-Id, hop by hop")
+    logs.add_argument("--service", help="show only this service")
+    logs.add_argument("--no-follow", action="store_true", help="print the existing lines, then exit")
+    logs.add_argument("compose", nargs="*", help="the compose command, after --")
     logs.set_defaults(command=_logs)
     return parser
 

@@ -1,25 +1,27 @@
-"""Sends the source's sample through the running chain, pays it, and has it refused: also the smoke test."""
+"""Send the sample request of the Quote API through the running chain, pay the quote, and show what is refused.
 
-import asyncio
+It uses the public API and reads logs, nothing else. It also serves as a smoke test.
+"""
+
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
-
-from network import http, lines, plan
-from network.deadline import Deadline
-from network.http import Answer
-from network.records import Hop, Record, way
-from network.tail import LogFolder
-from network.terminal import Terminal, plain
+from network import http_client, log_format, topology
+from network.http_client import HttpReply
+from network.log_files import LogFolder
+from network.log_records import LoggedHop, LogRecord, order_hops
+from network.polling import PollTimer
+from network.terminal import Terminal, escape_controls
 
 CALLER, PASSWORD = "test", "123"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{CALLER}:{PASSWORD}".encode()).decode()
@@ -36,11 +38,10 @@ SAMPLE = {
 _EXPECTED_AMOUNT = "13.75"
 _OTHER_AMOUNT = "20.00"
 _LOG_SECONDS = 2.0
-_DATABASE_SECONDS = 10
-_LONGEST = 600
-_EXPIRE = "UPDATE quote SET expires = date_trunc('milliseconds', clock_timestamp() - interval '1 second') WHERE uuid = $1"
-# what makes the sample answer otherwise than in the source, without anything being wrong
-OWN_SETTINGS = (
+_MAX_EXPIRY_WAIT_SECONDS = 5.0
+_MAX_SHOWN_LENGTH = 600
+# with these settings the sample may get another reply than in the Quote API, without any fault
+SETTINGS_THAT_CHANGE_IT = (
     "QUOTES_USERS_FILE",
     "QUOTES_FEE_SCHEDULE",
     "QUOTES_DIRECTORY_URL",
@@ -50,199 +51,222 @@ OWN_SETTINGS = (
 
 
 class DemoError(RuntimeError):
-    """A step answered something else than expected."""
-
-
-class OwnSettingsError(RuntimeError):
-    """The sample is not accepted under settings of the user's own, which is no fault."""
+    """A reply was not the expected one."""
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    why: str
+    reason: str
     status: int
     id: str
     field: str | None = None
 
 
 class Demo:
-    """`run` says each step; raises `DemoError` at the first unexpected answer.
+    """`run` prints each step. It raises `DemoError` at the first reply that is not the expected one.
 
-    `settings` are names of variables that the user has set and that change what the sample answers.
+    `own_settings` names the variables that the user has set and that may change the replies.
     """
 
     def __init__(
-        self, origin: str, *, dsn: str, logs: Path, terminal: Terminal, settings: Sequence[str] = ()
+        self, origin: str, *, logs: Path, terminal: Terminal, own_settings: Sequence[str] = ()
     ) -> None:
         self._origin = origin
-        self._dsn = dsn
         self._logs = logs
         self._terminal = terminal
-        self._settings = settings
-        self.traces: list[str] = []
+        self._own_settings = own_settings
+        self.trace_ids: list[str] = []
 
     def run(self) -> None:
-        uuid = self._quote()
-        self._pay(uuid)
-        self._refusals()
+        uuid = self._show_reservation()
+        self._show_payment(uuid)
+        self._show_refusals()
 
-    def _quote(self) -> str:
+    def _show_reservation(self) -> str:
         url = f"{self._origin}/v1/quoteSourceAmount"
-        self._title("A quote is asked for")
-        self._say(f"POST {url}")
-        key, trace = str(uuid4()), self._new_trace()
-        headers = self._headers(trace) | {"Idempotency-Key": key}
+        self._print_title("Reserve a quote")
+        self._print(f"POST {url}")
+        key, trace_id = str(uuid4()), self._new_trace_id()
+        headers = self._headers(trace_id) | {"Idempotency-Key": key}
         for name, value in headers.items():
-            self._say(self._dim(f"{name}: {value}"))
-        self._say(json.dumps(SAMPLE))
+            self._print(self._dim(f"{name}: {value}"))
+        self._print(json.dumps(SAMPLE))
         with closing(LogFolder(self._logs)) as folder:
-            folder.to_end()
-            answer = http.send("POST", url, headers=headers, body=_body(SAMPLE))
-            if answer.status != HTTPStatus.OK and self._settings:
-                raise OwnSettingsError(f"{_told(answer)}\nas {' and '.join(self._settings)} may well have it")
-            self._expect(answer, HTTPStatus.OK)
-            self._title("Its way through the chain")
-            self._way(self._hops(folder, trace))
-        self._title("The reply")
-        self._show(answer)
-        self._fee(answer)
-        return str(answer.json.get("uuid"))
+            folder.seek_end()
+            reply = http_client.send("POST", url, headers=headers, body=_body(SAMPLE))
+            self._expect_status(reply, HTTPStatus.OK)
+            self._print_title("The request's way through the chain")
+            self._print_hops(self._read_hops(folder, trace_id))
+        self._print_title("The reply")
+        self._print_reply(reply)
+        self._print_fee(reply)
+        return str(reply.json.get("uuid"))
 
-    def _fee(self, answer: Answer) -> None:
-        amount = str(answer.json.get("amount"))
-        if amount != _EXPECTED_AMOUNT and not self._settings:
-            raise DemoError(f"expected the amount {_EXPECTED_AMOUNT}, as in the Quote API")
+    def _print_fee(self, reply: HttpReply) -> None:
+        amount = str(reply.json.get("amount"))
         try:
             fee = Decimal(amount) - Decimal(SAMPLE["amount"])
         except InvalidOperation:
-            raise DemoError(f"{amount!r} is no amount") from None
-        self._say(f"fee: {amount} - {SAMPLE['amount']} = {fee} {SAMPLE['currencyCode']}")
+            raise DemoError(f"the reply's amount is not a number: {amount!r}") from None
+        self._print(f"fee: {amount} - {SAMPLE['amount']} = {fee} {SAMPLE['currencyCode']}")
+        if amount != _EXPECTED_AMOUNT and not self._own_settings:
+            raise DemoError(f"the amount is {amount}; expected {_EXPECTED_AMOUNT}, as in the Quote API")
 
-    def _way(self, hops: Sequence[Hop]) -> None:
-        start = hops[0].began if hops else 0.0
-        self._say(self._dim(f"{'began after':>12}  {'took':>10}"))
+    def _print_hops(self, hops: Sequence[LoggedHop]) -> None:
+        start = hops[0].start_time if hops else 0.0
+        self._print(self._dim(f"{'started':>12}  {'took':>10}"))
         for hop in hops:
-            began, took = (hop.began - start) * 1000, hop.record.duration_ms
-            name = lines.service(hop.record.service, self._terminal)
-            request = f"{hop.record.word('method')} {hop.record.word('path')}"
-            status = self._terminal.paint(str(hop.record.status), lines.status_colour(hop.record.status))
-            self._say(f"{began:9.0f} ms  {took:7.1f} ms  {name}  {status}  {plain(request)}")
-        if missing := [
-            name for name in self._on_the_way() if name not in {hop.record.service for hop in hops}
-        ]:
-            raise DemoError(f"the logs in {self._logs} say nothing of {', '.join(missing)}")
+            started_ms, took_ms = (hop.start_time - start) * 1000, hop.record.duration_ms
+            name = log_format.service_column(hop.record.service, self._terminal)
+            request = f"{hop.record.text_of('method')} {hop.record.text_of('path')}"
+            status = self._status(hop.record.status)
+            self._print(
+                f"{started_ms:9.0f} ms  {took_ms:7.1f} ms  {name}  {status}  {escape_controls(request)}"
+            )
+        logged = {hop.record.service for hop in hops}
+        for name in self._expected_services():
+            if name not in logged:
+                self._print(self._dim(f"{name} logged no request: {self._why_not_logged(name)}"))
 
-    def _hops(self, folder: LogFolder, trace: str) -> list[Hop]:
-        """Read the trace's lines from the logs, where they arrive a little later than the reply."""
-        found: list[Record] = []
-        deadline = Deadline(_LOG_SECONDS, 0.05)
-        while deadline.waits():
-            read = folder.read(folder.chunks(), holding=trace)
-            found += [record for record in read if record.trace_id == trace]
-            if {record.service for record in found} >= set(self._on_the_way()):
+    @staticmethod
+    def _why_not_logged(service: str) -> str:
+        if service == topology.DIRECTORY:
+            return "spsp-client-proxy had its answer in its cache"
+        return f"see its log, or wait: services write their logs within {_LOG_SECONDS:.0f} s unless they are busy"
+
+    def _read_hops(self, folder: LogFolder, trace_id: str) -> list[LoggedHop]:
+        """Read the log lines of the trace, which appear shortly after the reply."""
+        found: list[LogRecord] = []
+        timer = PollTimer(_LOG_SECONDS, 0.05)
+        while timer.wait():
+            records = folder.parse(folder.next_chunks(), containing=trace_id)
+            found += [record for record in records if record.trace_id == trace_id]
+            if {record.service for record in found} >= set(self._expected_services()):
                 break
-        return way(record for record in found if record.is_request)
+        return order_hops(record for record in found if record.is_request)
 
-    def _on_the_way(self) -> tuple[str, ...]:
+    def _expected_services(self) -> tuple[str, ...]:
         # a directory of the user's own writes its log elsewhere
-        elsewhere = "QUOTES_DIRECTORY_URL" in self._settings
-        return tuple(name for name in plan.CHAIN if not (elsewhere and name == "central-directory"))
+        has_own_directory = "QUOTES_DIRECTORY_URL" in self._own_settings
+        return tuple(
+            name for name in topology.CHAIN if not (has_own_directory and name == topology.DIRECTORY)
+        )
 
-    def _pay(self, uuid: str) -> None:
-        self._title("It is paid against exactly those terms")
-        answer = self._put(uuid, SAMPLE)
-        self._expect(answer, HTTPStatus.OK)
-        self._show(answer)
-        if answer.json.get("state") != "EXECUTED":
-            raise DemoError("expected the state EXECUTED")
+    def _show_payment(self, uuid: str) -> None:
+        self._print_title("Pay it under exactly these terms")
+        reply = self._pay(uuid, SAMPLE)
+        self._expect_status(reply, HTTPStatus.OK)
+        self._print_reply(reply)
+        if reply.json.get("state") != "EXECUTED":
+            raise DemoError("the reply's state is not EXECUTED")
 
-    def _refusals(self) -> None:
-        self._title("What is refused (Quote API §III)")
-        unknown, expired, other = str(uuid4()), self._reserve(), self._reserve()
-        self._refused(unknown, SAMPLE, _Refusal("a uuid that nobody reserved", 404, "QuoteNotFoundError"))
-        self._say(self._dim("(nobody waits: the demonstration sets its own second quote's `expires` back)"))
-        asyncio.run(_expire(self._dsn, expired))
-        self._refused(expired, SAMPLE, _Refusal("an expired quote", 410, "QuoteExpiredError"))
+    def _show_refusals(self) -> None:
+        self._print_title("What is refused (Quote API §III)")
+        self._show_refusal(
+            str(uuid4()), SAMPLE, _Refusal("a uuid that was never reserved", 404, "QuoteNotFoundError")
+        )
+        quote = self._reserve()
         changed = {**SAMPLE, "amount": _OTHER_AMOUNT}
         refusal = _Refusal(f"an amount of {_OTHER_AMOUNT} instead", 409, "QuoteMismatchError", "amount")
-        self._refused(other, changed, refusal)
+        self._show_refusal(str(quote.get("uuid")), changed, refusal)
+        refusal = _Refusal("an expired quote", 410, "QuoteExpiredError")
+        seconds = _seconds_until(quote.get("expires"))
+        if seconds > _MAX_EXPIRY_WAIT_SECONDS:
+            # the terms decide when a quote expires: nothing in the API makes it expire earlier
+            self._print(
+                f"{refusal.reason}: {refusal.status} {refusal.id} (not shown: quotes are valid for {seconds:.0f} s;"
+                " with QUOTES_TTL_SECONDS=3 it is)"
+            )
+            return
+        time.sleep(max(0.0, seconds) + 0.1)
+        self._show_refusal(str(quote.get("uuid")), SAMPLE, refusal)
 
-    def _reserve(self) -> str:
-        headers = self._headers(self._new_trace()) | {"Idempotency-Key": str(uuid4())}
-        answer = http.send(
+    def _reserve(self) -> dict[str, Any]:
+        headers = self._headers(self._new_trace_id()) | {"Idempotency-Key": str(uuid4())}
+        reply = http_client.send(
             "POST", f"{self._origin}/v1/quoteSourceAmount", headers=headers, body=_body(SAMPLE)
         )
-        self._expect(answer, HTTPStatus.OK)
-        return str(answer.json.get("uuid"))
+        self._expect_status(reply, HTTPStatus.OK)
+        return reply.json
 
-    def _refused(self, uuid: str, request: Mapping[str, str], refusal: _Refusal) -> None:
-        answer = self._put(uuid, request, f"{refusal.why}: ")
-        self._expect(answer, refusal.status)
-        error = answer.json
-        fields = _fields(error)
-        named = f" [{', '.join(fields)}]" if fields else ""
-        status = self._terminal.paint(str(answer.status), lines.status_colour(answer.status))
-        self._say(plain(f"{error.get('id')}: {error.get('message')}{named}"), before=status)
+    def _show_refusal(self, uuid: str, request: Mapping[str, str], refusal: _Refusal) -> None:
+        reply = self._pay(uuid, request, f"{refusal.reason}: ")
+        self._expect_status(reply, refusal.status)
+        error = reply.json
+        fields = _error_fields(error)
+        field_list = f" [{', '.join(fields)}]" if fields else ""
+        text = f"{error.get('id')}: {error.get('message')}{field_list}"
+        self._print(f"{self._status(reply.status)}  {escape_controls(text)}")
         if error.get("id") != refusal.id or (refusal.field and refusal.field not in fields):
-            raise DemoError(f"expected {refusal.id}" + (f" naming {refusal.field}" if refusal.field else ""))
+            raise DemoError(
+                f"expected {refusal.id}" + (f" for the field {refusal.field}" if refusal.field else "")
+            )
 
-    def _put(self, uuid: str, request: Mapping[str, str], why: str = "") -> Answer:
+    def _pay(self, uuid: str, request: Mapping[str, str], reason: str = "") -> HttpReply:
         path = f"/v1/payments/{uuid}"
-        self._say(f"{why}PUT {path}")
-        headers = self._headers(self._new_trace())
-        return http.send("PUT", self._origin + path, headers=headers, body=_body(request))
+        self._print(f"{reason}PUT {path}")
+        headers = self._headers(self._new_trace_id())
+        return http_client.send("PUT", self._origin + path, headers=headers, body=_body(request))
 
-    def _new_trace(self) -> str:
-        self.traces.append(str(uuid4()))
-        return self.traces[-1]
+    def _new_trace_id(self) -> str:
+        self.trace_ids.append(str(uuid4()))
+        return self.trace_ids[-1]
 
-    def _headers(self, trace: str) -> dict[str, str]:
-        return {"Content-Type": "application/json", "Authorization": AUTHORIZATION, "L1p-Trace-Id": trace}
+    def _headers(self, trace_id: str) -> dict[str, str]:
+        return {
+            "Content-Type": "application/json",
+            "Authorization": AUTHORIZATION,
+            "L1p-Trace-Id": trace_id,
+        }
 
-    def _expect(self, answer: Answer, status: int) -> None:
-        if answer.status != status:
-            raise DemoError(f"expected {status}, got {_told(answer)}")
+    def _expect_status(self, reply: HttpReply, status: int) -> None:
+        if reply.status == status:
+            return
+        text = f"the reply is {reply.status} {escape_controls(reply.text.strip()[:_MAX_SHOWN_LENGTH])}"
+        if self._own_settings:
+            raise DemoError(
+                f"{text}\nexpected {status}; {' and '.join(self._own_settings)} may be the reason"
+            )
+        raise DemoError(f"{text}\nexpected {status}")
 
-    def _title(self, text: str) -> None:
-        self._terminal.say()
-        self._terminal.say(self._terminal.paint(text, "bold"))
+    def _print_title(self, text: str) -> None:
+        self._terminal.print_line()
+        self._terminal.print_line(self._terminal.colour(text, "bold"))
 
-    def _show(self, answer: Answer) -> None:
-        status = self._terminal.paint(str(answer.status), lines.status_colour(answer.status))
-        self._say(plain(answer.text.strip()[:_LONGEST]), before=status)
+    def _print_reply(self, reply: HttpReply) -> None:
+        self._print(
+            f"{self._status(reply.status)}  {escape_controls(reply.text.strip()[:_MAX_SHOWN_LENGTH])}"
+        )
 
-    def _say(self, text: str, *, before: str = "") -> None:
-        self._terminal.say(f"  {before}{'  ' if before else ''}{text}")
+    def _print(self, text: str) -> None:
+        self._terminal.print_line(f"  {text}")
+
+    def _status(self, status: int) -> str:
+        return self._terminal.colour(str(status), log_format.status_colour(status))
 
     def _dim(self, text: str) -> str:
-        return self._terminal.paint(text, "dim")
+        return self._terminal.colour(text, "dim")
 
 
 def curl(origin: str) -> str:
-    """Return the sample as a line for a shell."""
+    """Return the sample request as a command for a shell."""
     return f"curl -u {CALLER}:{PASSWORD} -d '{json.dumps(SAMPLE)}' {origin}/v1/quoteSourceAmount"
-
-
-async def _expire(dsn: str, uuid: str) -> None:
-    connection = await asyncpg.connect(dsn, timeout=_DATABASE_SECONDS)
-    try:
-        done = await connection.execute(_EXPIRE, UUID(uuid), timeout=_DATABASE_SECONDS)
-    finally:
-        await connection.close()
-    if done != "UPDATE 1":
-        raise DemoError(f"the quote {uuid} is not in the database: {done}")
 
 
 def _body(request: Mapping[str, str]) -> bytes:
     return json.dumps(request).encode()
 
 
-def _told(answer: Answer) -> str:
-    return f"{answer.status} {plain(answer.text.strip()[:_LONGEST])}"
+def _seconds_until(expires: object) -> float:
+    """Return the seconds until a quote's `expires`; raises DemoError if that is not a time."""
+    try:
+        return (datetime.fromisoformat(str(expires)) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        raise DemoError(f"the reply's expires is not a time: {expires!r}") from None
 
 
-def _fields(error: Mapping[str, Any]) -> list[str]:
+def _error_fields(error: Mapping[str, Any]) -> list[str]:
     found = error.get("validationErrors")
     entries = found if isinstance(found, list) else []
     params = [entry.get("params") for entry in entries if isinstance(entry, dict)]
-    return [plain(str(one.get("key"))) for one in params if isinstance(one, dict)]
+    return [escape_controls(str(param.get("key"))) for param in params if isinstance(param, dict)]

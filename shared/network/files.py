@@ -1,14 +1,26 @@
-"""Files replaced as a whole: whoever reads one sees the old or the new, never half of it."""
+"""Files that are written as a whole, and files that only their owner can read."""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO, Literal
+
+_PRIVATE_MODE = 0o600
 
 
-def replace(file: Path, content: bytes, mode: int) -> None:
+def write_atomically(file: Path, content: bytes, mode: int) -> None:
+    """Replace a file. A reader sees the old content or the new, never a part of it."""
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
         new.write(content)
         new.flush()
         os.fsync(new.fileno())
     Path(new.name).chmod(mode)
     Path(new.name).replace(file)
+
+
+def open_private(file: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open a file that only its owner can read, whatever the umask and the file's mode were."""
+    flags = os.O_APPEND if mode == "ab" else os.O_TRUNC
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, _PRIVATE_MODE)
+    os.fchmod(descriptor, _PRIVATE_MODE)
+    return os.fdopen(descriptor, mode)

@@ -1,37 +1,39 @@
-"""Ports: which of those a network needs are taken, and where there is room for one."""
+"""Find out which ports are taken, and find free ones."""
 
 import errno
 import random
 import socket
 from collections.abc import Sequence
 
-from network.plan import HOST, PORTS, ServiceSpec
+from network.topology import HOST, PORT_COUNT, ServiceSpec
 
-# below what Linux (32768) and others (49152) give to outgoing connections
-_LOWEST, _HIGHEST = 20_000, 32_000
+# below the range that Linux (32768) and others (49152) use for outgoing connections
+_MIN_PORT, _MAX_PORT = 20_000, 32_000
 
 
-def complaints(specs: Sequence[ServiceSpec]) -> list[str]:
-    """Return a sentence for every port that cannot be had, by number and service."""
+def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
+    """Return a sentence for each port that cannot be used, with its number and service."""
     return [
-        f"port {spec.port} ({spec.name}) {why}" for spec in specs if (why := _why_not(spec.port)) is not None
+        f"port {spec.port} ({spec.name}) {why}"
+        for spec in specs
+        if (why := _why_unavailable(spec.port)) is not None
     ]
 
 
-def find_first_port(count: int = PORTS) -> int:
-    """Return a first port with `count` free ones from it on: for tests."""
+def find_first_port(count: int = PORT_COUNT) -> int:
+    """Return the first of `count` free ports in a row."""
     while True:
-        first = random.randrange(_LOWEST, _HIGHEST)  # noqa: S311 - no secret
-        if all(_why_not(port) is None for port in range(first, first + count)):
+        first = random.randrange(_MIN_PORT, _MAX_PORT)  # noqa: S311 - no secret
+        if all(_why_unavailable(port) is None for port in range(first, first + count)):
             return first
 
 
-def _why_not(port: int) -> str | None:
+def _why_unavailable(port: int) -> str | None:
     with socket.socket() as probe:
-        # as servers do: connections of an earlier run that linger (TIME_WAIT) are no hindrance
+        # like servers: connections of an earlier run in TIME_WAIT do not block the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            return "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            return "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
     return None

@@ -1,41 +1,55 @@
-"""A PostgreSQL 18 of our own on a data folder, reachable over a Unix socket alone."""
+"""Run the embedded PostgreSQL 18 on a data folder. It listens on a Unix socket only."""
 
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from network import cluster
-from network.child import Child
-from network.cluster import Cluster, PostgresError
-from network.deadline import Deadline
+from network import postgres_data
+from network.child_process import ChildProcess
+from network.polling import PollTimer
+from network.postgres_data import PostgresData, PostgresError
 
-__all__ = ["EmbeddedPostgres", "PostgresError"]
+__all__ = ["EmbeddedPostgres", "PostgresError", "processes_on"]
 
-_START_SECONDS = 60
-_FAST_SECONDS = 10
+_POLL_SECONDS = 0.02
+_REPORT_INTERVAL_SECONDS = 10
+_FAST_SHUTDOWN_SECONDS = 10
+_KILL_SECONDS = 5
 _LEFTOVER_SECONDS = 15
 _MAX_LOG_BYTES = 16_777_216
+# lines of postmaster.pid
 _PID_LINE, _STATUS_LINE = 0, 7
 
 
 class EmbeddedPostgres:
-    """Usable alone: `with EmbeddedPostgres(data / "postgres") as postgres: connect(postgres.dsn)`.
+    """Usable on its own: `with EmbeddedPostgres(data / "postgres") as postgres: connect(postgres.dsn)`.
 
-    `folder` is Postgres' own and holds nothing else; its parent must exist. `log` is by default beside it.
+    `folder` is used by Postgres alone; its parent must exist. `log` is beside it by default. `report` receives one
+    line at a time when a start takes long.
     """
 
     name = "postgres"
 
-    def __init__(self, folder: Path, *, log: Path | None = None, keep_open: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        keep_open: Sequence[int] = (),
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder.resolve()
         self.log = log or self._folder.with_name("postgres.log")
         self._keep_open = keep_open
-        self._cluster: Cluster | None = None
-        self._child: Child | None = None
+        self._report = report
+        self._data: PostgresData | None = None
+        self._server: ChildProcess | None = None
+        self._stop_requested = False
 
     def __enter__(self) -> Self:
         try:
@@ -50,118 +64,170 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """Known from the first `start` on, and then the same."""
-        if self._cluster is None:
+        """Return the database URL. Available after the first `start`; it never changes."""
+        if self._data is None:
             raise PostgresError("Postgres was never started")
-        return self._cluster.dsn
+        return self._data.dsn
 
     @property
     def opened(self) -> tuple[Path, ...]:
-        """Folders that others may now pass through, so that Postgres' own user can."""
-        return self._cluster.opened if self._cluster else ()
+        """Return the folders that other users can now pass through, because Postgres' own user has to."""
+        return self._data.opened if self._data else ()
 
     @property
     def pid(self) -> int | None:
-        return self._child.pid if self._child else None
+        return self._server.pid if self._server else None
 
     @property
     def exit_code(self) -> int | None:
-        return self._child.exit_code if self._child else None
+        return self._server.exit_code if self._server else None
 
     @property
     def died(self) -> bool:
-        return self._child is not None and self._child.died
+        return self._server is not None and self._server.died
+
+    def all_pids(self) -> set[int]:
+        """Return the process ids of the server and its backends."""
+        pids = processes_on(self._folder)
+        return pids | {self.pid} if self.pid is not None else pids
 
     def last_lines(self, count: int = 12) -> list[str]:
-        return self._child.last_lines(count) if self._child else []
+        return self._server.last_lines(count) if self._server else []
 
-    def shorten_log(self) -> None:
-        """To be called now and then: Postgres' own ways of rotating its log do not bound it."""
-        if self._child is not None:
-            self._child.shorten_log(_MAX_LOG_BYTES)
+    def rotate_log(self) -> None:
+        """Rotate the log if it is large. Call it now and then: Postgres' own rotation does not limit the size."""
+        if self._server is not None:
+            self._server.rotate_log(_MAX_LOG_BYTES)
 
     def start(self) -> None:
-        """Start, and return when connections are accepted; also after a crash, and beside what one left."""
-        if self._child is not None and self._child.running:
+        """Start, and return when connections are accepted. Ends a server that an earlier run left on this data.
+
+        A crash recovery is waited for, whatever time it takes. Raises `PostgresError` if the server ends.
+        """
+        if self._server is not None and self._server.running:
             return
-        # each time: permissions of the folders above may have been taken back meanwhile
-        self._cluster = cluster.prepare(self._folder, log=self.log)
-        self._child = self._child or self._server(self._cluster)
-        _clear_leftovers(self._cluster)
-        self._child.start()
-        self._wait_ready(self._child)
+        self._stop_requested = False
+        # before each start: the permissions of the folders above may have been changed
+        self._data = postgres_data.prepare(self._folder, log=self.log)
+        self._server = self._server or self._create_server(self._data)
+        _clear_leftovers(self._data)
+        if self._stop_requested:
+            raise PostgresError("Postgres was stopped while it was starting")
+        self._server.start()
+        self._wait_until_ready(self._server)
 
     def stop(self) -> None:
-        """Fast shutdown: connections are ended, everything is written. Killed if that does not end."""
+        """Stop in good order: end the connections and write everything. Kill it if that takes too long."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash: nothing is written any more."""
+        """Send SIGKILL, which leaves the data as a crash does."""
         self._end(signal.SIGKILL)
 
-    def _end(self, how: signal.Signals) -> None:
-        if self._child is None:
-            return
-        self._child.ask(how)
-        if not self._child.wait(_FAST_SECONDS):
-            self._child.kill()
+    def resume(self) -> None:
+        """Continue server and backends that were paused by SIGSTOP."""
+        for pid in self.all_pids():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGCONT)
 
-    def _server(self, made: Cluster) -> Child:
-        command = [str(made.binaries / "postgres"), "-D", str(made.folder), "-h", "", "-k", str(made.sockets)]
-        return Child(
+    def _end(self, how: signal.Signals) -> None:
+        self._stop_requested = True
+        if self._server is None:
+            return
+        self._server.request_end(how)
+        if how != signal.SIGKILL:
+            self.resume()
+        if not self._server.wait(_FAST_SHUTDOWN_SECONDS):
+            self._server.kill()
+        self._kill_backends()
+
+    def _kill_backends(self) -> None:
+        """Backends end by themselves when the server is gone, unless they are paused or stuck."""
+        timer = PollTimer(_KILL_SECONDS)
+        while timer.wait() and (pids := processes_on(self._folder)):
+            if timer.seconds_left < _KILL_SECONDS - 1:
+                for pid in pids:
+                    with suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+
+    def _create_server(self, data: PostgresData) -> ChildProcess:
+        return ChildProcess(
             self.name,
-            command,
+            [
+                str(data.binaries / "postgres"),
+                "-D",
+                str(data.folder),
+                "-h",
+                "",
+                "-k",
+                str(data.socket_folder),
+            ],
             log=self.log,
-            env=cluster.environment(),
-            cwd=made.folder,
-            user=made.user,
+            env=postgres_data.environment(),
+            cwd=data.folder,
+            user=data.user,
             death_signal=signal.SIGINT,
             keep_open=self._keep_open,
         )
 
-    def _wait_ready(self, child: Child) -> None:
-        deadline = Deadline(_START_SECONDS)
-        while deadline.waits():
-            if child.exit_code is not None:
-                break
-            lines = _pid_file(self._folder)
-            # the file of this very process says it, as pg_ctl reads it too
-            ours = len(lines) > _STATUS_LINE and lines[_PID_LINE] == str(child.pid)
-            if ours and lines[_STATUS_LINE].strip() == "ready":
+    def _wait_until_ready(self, server: ChildProcess) -> None:
+        started = time.monotonic()
+        report_at = started + _REPORT_INTERVAL_SECONDS
+        while server.exit_code is None:
+            lines = _read_pid_file(self._folder)
+            # pg_ctl reads this file too; an older server's has another process id
+            is_current = len(lines) > _STATUS_LINE and lines[_PID_LINE] == str(server.pid)
+            if is_current and lines[_STATUS_LINE].strip() == "ready":
                 return
-        self._end(signal.SIGINT)
-        raise PostgresError("\n".join(["Postgres does not start:", *child.last_lines()]))
+            if time.monotonic() >= report_at:
+                report_at += _REPORT_INTERVAL_SECONDS
+                self._report(_describe_start(time.monotonic() - started, server))
+            time.sleep(_POLL_SECONDS)
+        server.request_end(signal.SIGINT)  # the failed start is reported by the exception alone
+        raise PostgresError("\n".join(["Postgres does not start:", *server.last_lines()]))
 
 
-def _clear_leftovers(made: Cluster) -> None:
-    """End a server that still runs here, and let its last processes go; a stale postmaster.pid is made harmless."""
-    lines = _pid_file(made.folder)
+def _describe_start(seconds: float, server: ChildProcess) -> str:
+    last = "".join(f"; its last log line: {line}" for line in server.last_lines(1))
+    return f"Postgres has been starting for {seconds:.0f} s; a recovery after a crash can take minutes{last}"
+
+
+def _clear_leftovers(data: PostgresData) -> None:
+    """End a server that still runs on this data, wait for its last processes, and clear the files it left."""
+    lines = _read_pid_file(data.folder)
     pid = int(lines[_PID_LINE]) if lines and lines[_PID_LINE].isdigit() else 0
-    if pid and _is_server(pid, made.folder):
-        _stop(pid, made)
-    deadline = Deadline(_LEFTOVER_SECONDS)
-    while deadline.waits() and _processes_in(made.folder):
-        pass
+    if pid and _is_server(pid, data.folder):
+        _stop_leftover(pid, data)
+    timer = PollTimer(_LEFTOVER_SECONDS)
+    while timer.wait() and (left := processes_on(data.folder)):
+        for leftover in left if timer.seconds_left < _LEFTOVER_SECONDS / 2 else ():
+            with suppress(OSError):
+                os.kill(leftover, signal.SIGKILL)
+    data.remove_socket()
     if pid and _exists(pid):
-        # The number is somebody else's by now, which Postgres takes for a running server. It takes its
-        # parent's number for stale, and then still looks whether its shared memory is in use: safer than
-        # removing the file.
-        path = made.folder / "postmaster.pid"
+        # The process id belongs to another process by now, which Postgres would take for a running server. It takes
+        # its own parent's id for stale, and then still checks whether its shared memory is in use. That is safer
+        # than to remove the file.
+        path = data.folder / "postmaster.pid"
         with suppress(FileNotFoundError):
             path.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
 
-def _stop(pid: int, made: Cluster) -> None:
+def _stop_leftover(pid: int, data: PostgresData) -> None:
     os.kill(pid, signal.SIGINT)
-    deadline = Deadline(_FAST_SECONDS)
-    while deadline.waits():
-        # rather than whether the number exists: an ended one may wait for a parent that never looks
-        if not _is_server(pid, made.folder):
+    os.kill(pid, signal.SIGCONT)
+    timer = PollTimer(_FAST_SHUTDOWN_SECONDS)
+    while timer.wait():
+        # not `_exists`: an ended process may wait for a parent that never collects its exit code
+        if not _is_server(pid, data.folder):
             return
-    raise PostgresError(f"a Postgres (process {pid}) still runs on {made.folder} and does not stop")
+    raise PostgresError(
+        f"another Postgres (process {pid}) runs on {data.folder} and did not stop within"
+        f" {_FAST_SHUTDOWN_SECONDS} s of SIGINT: end it, then start again"
+    )
 
 
-def _pid_file(folder: Path) -> list[str]:
+def _read_pid_file(folder: Path) -> list[str]:
     try:
         return (folder / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -180,15 +246,15 @@ def _exists(pid: int) -> bool:
 
 def _is_server(pid: int, folder: Path) -> bool:
     if Path("/proc/self").exists():
-        return pid in _processes_in(folder)
+        return pid in processes_on(folder)
     found = subprocess.run(
         ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return "postgres" in found.stdout and str(folder) in found.stdout
 
 
-def _processes_in(folder: Path) -> set[int]:
-    """Return Postgres' processes on this data: each has it as its working folder (Linux; elsewhere none)."""
+def processes_on(folder: Path) -> set[int]:
+    """Return the ids of Postgres' processes on this data: those that work in this folder (Linux; elsewhere none)."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -1,48 +1,51 @@
-"""`make run`: a whole network, from nothing to a paid quote, and then a line a request."""
+"""`make run`: start a whole network, show one quote from reservation to payment, then print a line for each request."""
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from network import demo, plan, ports, samples, strategy
-from network.cluster import PostgresError
-from network.demo import Demo, DemoError, OwnSettingsError
-from network.interrupts import Interrupts, end_with
-from network.lock import DataInUseError, DataLock
-from network.plan import DATABASE_URL, ServiceSpec
+from network import demo, ports, sample_strategy, samples, topology
+from network.data_lock import DataInUseError, DataLock
+from network.demo import Demo, DemoError
+from network.log_files import LogFolder
+from network.parent_death import is_tied_to
 from network.postgres import EmbeddedPostgres
+from network.postgres_data import PostgresError
 from network.processes import Network, NotReadyError
+from network.request_printer import RequestPrinter
+from network.sample_strategy import StrategyError
 from network.samples import SampleError
-from network.strategy import StrategyError
-from network.supervisor import Supervisor, Watched
-from network.tail import LogFolder
-from network.terminal import Terminal, plain
-from network.traffic import Traffic
+from network.signal_handlers import SignalHandlers
+from network.supervisor import SupervisedProcess, Supervisor
+from network.terminal import Terminal, escape_controls
+from network.topology import DATABASE_URL, ServiceSpec
 
-# services write what they have to say every 0.2 s
-_LOOK_SECONDS = 0.2
+# services write their log lines every 0.2 s
+_LOOK_INTERVAL_SECONDS = 0.2
+_LOG_FOLDER_MODE = 0o700
 
 
 class PortsTakenError(RuntimeError):
-    """One or more ports cannot be had: a sentence each."""
+    """One or more ports cannot be used; the message has a line for each."""
 
 
-# told in a line or a few; anything else is a fault of ours and shows its traceback
+# reported in a few lines; every other exception is a bug and shows its traceback
 _EXPECTED_ERRORS = (
     DataInUseError,
     PortsTakenError,
     PostgresError,
     SampleError,
     NotReadyError,
-    DemoError,
     OSError,
 )
 
 
-class Run:
-    """One `make run`, from `__call__` to its exit code."""
+class NetworkRun:
+    """One `make run`. Calling it runs the network until it is stopped, and returns the exit code."""
 
     def __init__(self, first_port: int, data: Path, terminal: Terminal) -> None:
         self._first_port = first_port
@@ -53,63 +56,69 @@ class Run:
         self._postgres: EmbeddedPostgres | None = None
         self._network: Network | None = None
         self._supervisor: Supervisor | None = None
-        self._interrupts = Interrupts(self._kill_all)
+        self._signals = SignalHandlers(self._kill_all)
 
     def __call__(self, *, parent: int | None = None) -> int:
+        """Run. If `parent` is given, the run also stops when that process ends."""
         code = 0
         try:
-            self._interrupts.install()
-            if parent is not None:
-                end_with(parent)
-            self._up()
-            self._follow(self._demonstrate())
+            self._signals.install()
+            if parent is None or is_tied_to(parent, signal.SIGTERM):
+                self._start()
+                self._print_requests(self._demonstrate())
         except KeyboardInterrupt:
             pass
         except _EXPECTED_ERRORS as error:
-            self._complain(error)
+            self._report_error(error)
             code = 1
         finally:
-            self._interrupts.stopping()
-            self._down()
+            self._signals.ignore_but_kill()
+            self._stop()
         return code
 
-    def _up(self) -> None:
-        begun = time.monotonic()
+    def _start(self) -> None:
+        started = time.monotonic()
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._lock = DataLock(self._data, self._tell)
+        self._logs.chmod(_LOG_FOLDER_MODE)
+        self._lock = DataLock(self._data, self._report_progress)
         self._check_ports()
-        dsn = self._database()
+        dsn = self._start_database()
         specs = self._services(dsn)
         self._write_samples(specs)
         self._network = Network(specs, logs=self._logs, keep_open=[self._lock.shared])
-        self._tell(f"starting {len(specs)} services on ports {specs[0].port} to {specs[-1].port}")
+        self._report_progress(f"starting {len(specs)} services on ports {specs[0].port} to {specs[-1].port}")
         self._network.start()
         self._network.wait_ready()
-        self._tell(f"all are ready after {time.monotonic() - begun:.1f} s")
-        self._supervisor = Supervisor(self._watched(), self._warn)
+        self._report_progress(f"all services are ready after {time.monotonic() - started:.1f} s")
+        self._supervisor = Supervisor(self._supervised_processes(), self._warn)
         self._supervisor.start()
 
     def _check_ports(self) -> None:
-        if complaints := ports.complaints(self._services("")):
-            hint = "`make run PORT=9010` moves all to 9010 and up"
-            raise PortsTakenError("\n".join([*complaints, hint]))
+        if unavailable := ports.unavailable_ports(self._services("")):
+            hint = "`make run PORT=9010` uses the ports from 9010 on"
+            raise PortsTakenError("\n".join([*unavailable, hint]))
 
-    def _database(self) -> str:
+    def _start_database(self) -> str:
         if own := os.environ.get(DATABASE_URL):
-            self._tell(f"using the Postgres of {DATABASE_URL}")
+            self._report_progress(f"using the Postgres that {DATABASE_URL} names")
             return own
-        assert self._lock is not None  # noqa: S101 - taken before
-        self._tell("starting Postgres")
+        assert self._lock is not None  # noqa: S101 - created before
+        self._report_progress("starting Postgres")
         self._postgres = EmbeddedPostgres(
-            self._data / "postgres", log=self._logs / "postgres.log", keep_open=[self._lock.shared]
+            self._data / "postgres",
+            log=self._logs / "postgres.log",
+            keep_open=[self._lock.shared],
+            report=self._report_progress,
         )
         self._postgres.start()
         for folder in self._postgres.opened:
-            self._tell(f"{folder} can now be passed through by others: Postgres must run as one, not as root")
+            self._report_progress(
+                f"other users can now pass through {folder}: Postgres does not run as root and needs that"
+            )
         return self._postgres.dsn
 
     def _services(self, dsn: str) -> tuple[ServiceSpec, ...]:
-        return plan.services(self._first_port, data=self._data, database_url=dsn, environment=os.environ)
+        return topology.services(self._first_port, data=self._data, database_url=dsn, environment=os.environ)
 
     def _write_samples(self, specs: Sequence[ServiceSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
@@ -120,93 +129,106 @@ class Run:
         samples.ensure_secret(self._data / "encryption-keys", samples.encryption_key())
         samples.ensure_secret(self._data / "accounts.toml", samples.ACCOUNTS)
         if "QUOTES_DIRECTORY_FILE" not in os.environ:
-            samples.ensure_directory(self._data / "directory.json", by_name[plan.RECEIVER].origin)
+            samples.ensure_directory(self._data / "directory.json", by_name[topology.SPSP_SERVER].origin)
 
-    def _watched(self) -> list[Watched]:
-        watched: list[Watched] = [self._postgres] if self._postgres else []
-        return [*watched, *(self._network.children.values() if self._network else ())]
+    def _supervised_processes(self) -> list[SupervisedProcess]:
+        assert self._network is not None  # noqa: S101 - started before
+        processes = [
+            SupervisedProcess(child, partial(self._network.answers_health_check, name))
+            for name, child in self._network.children.items()
+        ]
+        return [SupervisedProcess(self._postgres), *processes] if self._postgres else processes
 
     def _demonstrate(self) -> list[str]:
-        """Return the trace ids of the demonstration's own requests."""
-        assert self._network is not None  # noqa: S101 - it is up
-        one = Demo(
-            self._network.origin(plan.ENTRY),
-            dsn=self._postgres.dsn if self._postgres else os.environ[DATABASE_URL],
+        """Show the sample quote. A failure is reported and stops nothing. Returns the trace ids of its requests."""
+        assert self._network is not None  # noqa: S101 - started before
+        demonstration = Demo(
+            self._network.origin(topology.FIRST_SERVICE),
             logs=self._logs,
             terminal=self._terminal,
-            settings=[name for name in demo.OWN_SETTINGS if os.environ.get(name)],
+            own_settings=[name for name in demo.SETTINGS_THAT_CHANGE_IT if os.environ.get(name)],
         )
         try:
-            one.run()
-            strategy.make_known(self._network.origin(plan.INTEGRATIONS))
-        except (OwnSettingsError, StrategyError) as error:
-            self._warn(str(error))
-        self._say_what_now()
-        return one.traces
+            demonstration.run()
+        except (DemoError, OSError) as error:
+            self._report_error(error)
+            self._warn("The demonstration ends here. The network stays up.")
+        try:
+            sample_strategy.register(self._network.origin(topology.INTEGRATIONS))
+        except (StrategyError, OSError) as error:
+            self._report_error(error)
+        self._print_next_steps()
+        return demonstration.trace_ids
 
-    def _say_what_now(self) -> None:
-        assert self._network is not None  # noqa: S101 - it is up
-        say = self._terminal.say
+    def _print_next_steps(self) -> None:
+        assert self._network is not None  # noqa: S101 - started before
+        print_line = self._terminal.print_line
         data = "" if self._data == Path(".data").resolve() else f' DATA="{self._data}"'
-        say()
-        say(self._terminal.paint("The network is up.", "bold"))
-        say(f"  data   {self._data}")
-        say(
-            f"  logs   {self._logs}: make logs{data}, TRACE=<id> for one call, SERVICE=<name> for one service"
+        print_line()
+        print_line(self._terminal.colour("The network is up.", "bold"))
+        print_line(f"  data   {self._data}")
+        print_line(
+            f"  logs   {self._logs}: make logs{data}, TRACE=<id> for one request, SERVICE=<name> for one service"
         )
-        say("  stop   Ctrl-C")
-        say(f"  try    {demo.curl(self._network.origin(plan.ENTRY))}")
-        say(
-            f"  page   {self._network.origin(plan.INTEGRATIONS)}/ is {strategy.USER}'s, password"
-            f" {strategy.PASSWORD}: integrations of the strategy {strategy.ID!r}"
+        print_line("  stop   Ctrl-C")
+        print_line(f"  try    {demo.curl(self._network.origin(topology.FIRST_SERVICE))}")
+        print_line(
+            f"  page   {self._network.origin(topology.INTEGRATIONS)}/ shows the integrations of the strategy"
+            f" {sample_strategy.ID!r} (user {sample_strategy.USER}, password {sample_strategy.PASSWORD})"
         )
-        say()
+        print_line()
 
-    def _follow(self, ignored: list[str]) -> None:
+    def _print_requests(self, demo_traces: list[str]) -> None:
         folder = LogFolder(self._logs)
-        folder.to_end()
-        traffic = Traffic(self._terminal, time.time, ignored=ignored)
+        folder.seek_end()
+        printer = RequestPrinter(self._terminal, time.time, ignored=demo_traces)
         try:
-            while self._terminal.is_read():
-                traffic.show(folder.chunks(), time.monotonic())
-                self._shorten_log()
-                time.sleep(_LOOK_SECONDS)
+            while self._terminal.has_reader():
+                printer.show(folder.next_chunks(), time.monotonic())
+                self._rotate_postgres_log()
+                time.sleep(_LOOK_INTERVAL_SECONDS)
         finally:
             folder.close()
 
-    def _shorten_log(self) -> None:
-        with suppress(OSError):  # a full disk ends nothing here
+    def _rotate_postgres_log(self) -> None:
+        with suppress(OSError):  # such as a full disk
             if self._postgres:
-                self._postgres.shorten_log()
+                self._postgres.rotate_log()
 
-    def _down(self) -> None:
+    def _stop(self) -> None:
         if self._supervisor:
             self._supervisor.stop()
+        if self._postgres:
+            self._postgres.resume()  # else the payee waits for a paused Postgres before it stops
         for name in self._network.stop() if self._network else ():
-            self._warn(f"{name} did not stop and was killed")
+            self._warn(f"{name} did not stop in time and was killed")
         if self._postgres:
             self._postgres.stop()
         if self._lock:
             self._lock.release()
-        if self._postgres or self._network:
-            self._tell("all has stopped")
+        if self._postgres and (left := self._postgres.all_pids()):
+            self._warn(f"these processes of Postgres did not end: {', '.join(map(str, sorted(left)))}")
+        elif self._postgres or self._network:
+            self._report_progress("all processes have stopped")
 
     def _kill_all(self) -> None:
-        """In a signal handler: nothing is said, nothing waited for."""
-        children = self._network.children.values() if self._network else ()
-        pids = [child.pid for child in children] + [self._postgres.pid if self._postgres else None]
-        for pid in filter(None, pids):
+        """Kill every process at once. Runs in a signal handler: it neither prints nor waits."""
+        pids = self._postgres.all_pids() if self._postgres else set()
+        for child in self._network.children.values() if self._network else ():
+            if child.pid is not None:
+                pids.add(child.pid)
+        for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, 9)
+                os.kill(pid, signal.SIGKILL)
 
-    def _complain(self, error: BaseException) -> None:
+    def _report_error(self, error: BaseException) -> None:
         for line in str(error).splitlines():
             self._warn(line)
         for line in error.lines if isinstance(error, NotReadyError) else ():
-            self._terminal.say(f"  {plain(line)}")
+            self._terminal.print_line(f"  {escape_controls(line)}")
 
     def _warn(self, line: str) -> None:
-        self._terminal.say(self._terminal.paint(plain(line), "red"))
+        self._terminal.print_line(self._terminal.colour(escape_controls(line), "red"))
 
-    def _tell(self, line: str) -> None:
-        self._terminal.say(self._terminal.paint(plain(line), "dim"))
+    def _report_progress(self, line: str) -> None:
+        self._terminal.print_line(self._terminal.colour(escape_controls(line), "dim"))

@@ -1,4 +1,4 @@
-"""The sample callers and the sample directory: written where there are none yet."""
+"""The sample users, the sample directory and other sample files. Existing files are kept."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from network import files
-from network.plan import HOST
+from network.topology import HOST
 
 CALLERS = {"test": "123", "other": "456", "admin": "admin"}
 INTEGRATION_CALLERS = {"user@example.com": "sample", "engine": "sample"}
@@ -24,20 +24,21 @@ token = "sample"
 owner = "receiver"
 funds = "10000.00"
 """
-PEOPLE = (("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456"))
-TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
-_USERS_SECONDS = 60
+IDENTIFIER_TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
+PAYEES = (("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456"))
+"""Identifier type and identifier of each sample payee."""
+_ADD_USER_SECONDS = 60
 
 
 class SampleError(RuntimeError):
-    """The sample data cannot be written or brought up to date, and why."""
+    """A sample file cannot be written or updated; the message says why."""
 
 
 def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
-    """Write a users file, readable by its owner alone, where there is none."""
+    """Write a users file, readable by its owner alone, if it does not exist."""
     if file.exists():
         return
-    # under another name first: half a file must never be taken for the file
+    # under another name first: services must never read an incomplete file
     with tempfile.TemporaryDirectory(prefix=f"{file.name}.new-", dir=file.parent) as folder:
         new = Path(folder) / file.name
         for name, password in callers.items():
@@ -47,28 +48,30 @@ def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
 
 
 def ensure_secret(file: Path, content: str) -> None:
-    """Write a file, readable by its owner alone, where there is none."""
+    """Write a file, readable by its owner alone, if it does not exist."""
     if not file.exists():
-        files.replace(file, content.encode(), 0o600)
+        files.write_atomically(file, content.encode(), 0o600)
 
 
 def encryption_key() -> str:
-    """A new key of the kind that `integrations` encrypts with."""
+    """Return a new Fernet key, with which `integrations` encrypts."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
-def ensure_directory(file: Path, receiver: str) -> None:
-    """Write a directory where there is none; else bring our sample people to the port of `receiver`."""
+def ensure_directory(file: Path, spsp_server: str) -> None:
+    """Write a directory if there is none; else update the sample payees' entries to the port of `spsp_server`."""
     if not file.exists():
-        _replace(file, _sample(receiver))
+        _write_directory(file, _sample_directory(spsp_server))
         return
     try:
         content = json.loads(file.read_text())
-        changed = _move(content, receiver)
+        is_changed = _update_ports(content, spsp_server)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SampleError(f"{file} is no directory of ours: {error!r}") from error
-    if changed:
-        _replace(file, content)
+        raise SampleError(
+            f"{file} is not a directory file ({error!r}): correct it, or delete it to get a new sample directory"
+        ) from error
+    if is_changed:
+        _write_directory(file, content)
 
 
 def _add_user(file: Path, name: str, password: str) -> None:
@@ -77,45 +80,41 @@ def _add_user(file: Path, name: str, password: str) -> None:
         input=f"{password}\n",
         capture_output=True,
         text=True,
-        timeout=_USERS_SECONDS,
+        timeout=_ADD_USER_SECONDS,
         check=False,
         umask=0o077,
     )
     if done.returncode:
-        raise SampleError(f"cannot add {name} to {file}:\n{done.stdout}{done.stderr}".rstrip())
+        raise SampleError(f"cannot add the user {name} to {file}:\n{done.stdout}{done.stderr}".rstrip())
 
 
-def _sample(receiver: str) -> dict[str, Any]:
-    people = [
+def _sample_directory(spsp_server: str) -> dict[str, Any]:
+    resources = [
         {
             "identifierType": kind,
             "identifier": identifier,
             "dfsp": "dfsp2",
-            "spspReceiver": receiver,
+            "spspReceiver": spsp_server,
             "primary": True,
         }
-        for kind, identifier in PEOPLE
+        for kind, identifier in PAYEES
     ]
-    return {"types": TYPES, "resources": people, "dfsps": {}}
+    return {"types": IDENTIFIER_TYPES, "resources": resources, "dfsps": {}}
 
 
-def _move(content: dict[str, Any], receiver: str) -> bool:
-    moved = False
+def _update_ports(content: dict[str, Any], spsp_server: str) -> bool:
+    """Set the port of sample payees on this machine; whether anything has changed."""
+    is_changed = False
     for entry in content["resources"]:
         url = urlsplit(entry.get("spspReceiver") or "")
-        ours = (entry.get("identifierType"), entry.get("identifier")) in PEOPLE and url.hostname == HOST
-        if ours and url.netloc != (netloc := urlsplit(receiver).netloc):
+        is_sample = (entry.get("identifierType"), entry.get("identifier")) in PAYEES and url.hostname == HOST
+        if is_sample and url.netloc != (netloc := urlsplit(spsp_server).netloc):
             entry["spspReceiver"] = url._replace(netloc=netloc).geturl()
-            moved = True
-    return moved
+            is_changed = True
+    return is_changed
 
 
-def _replace(file: Path, content: dict[str, Any]) -> None:
+def _write_directory(file: Path, content: dict[str, Any]) -> None:
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}.new-", delete=False) as new:
-        json.dump(content, new, indent=2, ensure_ascii=False)
-        new.write("\n")
-        new.flush()
-        os.fsync(new.fileno())
-    Path(new.name).chmod(mode)
-    Path(new.name).replace(file)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    files.write_atomically(file, text.encode(), mode)

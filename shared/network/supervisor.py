@@ -1,19 +1,30 @@
-"""Starts again what ends by itself, but not for ever."""
+"""Restart processes that end or hang, for as long as it takes.
+
+The delay before a restart grows by a second with each failure in a row, up to 30 s, like supervisord's back-off. It
+does not double, as systemd's may: whatever the time that a fault lasts, the next attempt soon follows its end.
+"""
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
-_LOOK_SECONDS = 0.1
-_PAUSE_SECONDS = 1.0
-_MOST, _PERIOD_SECONDS = 5, 60.0
-_SHOWN_LINES, _SHOWN_CHARACTERS = 6, 240
+_LOOK_INTERVAL_SECONDS = 0.1
+_PROBE_INTERVAL_SECONDS = 2.0
+_MAX_SILENCE_SECONDS = 15.0
+# until a service answers for the first time after its start
+_MAX_START_SECONDS = 60.0
+# a machine that was suspended or overloaded must not count as a silent service
+_MIN_FAILED_PROBES = 3
+_STABLE_SECONDS = 10.0
+_DELAY_STEP_SECONDS, _MAX_DELAY_SECONDS = 1.0, 30.0
+_MAX_SHOWN_LINES, _MAX_LINE_LENGTH = 6, 240
+_JOIN_SECONDS = 2.0
 
 
-class Watched(Protocol):
-    """What can die and be started again: a `Child`, an `EmbeddedPostgres`."""
+class RestartableProcess(Protocol):
+    """A `ChildProcess` or an `EmbeddedPostgres`."""
 
     @property
     def name(self) -> str: ...
@@ -23,85 +34,143 @@ class Watched(Protocol):
     def exit_code(self) -> int | None: ...
     def last_lines(self, count: int = 12) -> list[str]: ...
     def start(self) -> None: ...
+    def kill(self) -> None: ...
 
 
-class Budget:
-    """At most `most` restarts in any `period_seconds`."""
+@dataclass(frozen=True)
+class SupervisedProcess:
+    """`answers` is its health check; None if the process has none."""
 
-    def __init__(self, most: int = _MOST, period_seconds: float = _PERIOD_SECONDS) -> None:
-        self._most = most
-        self._period_seconds = period_seconds
-        self._spent: deque[float] = deque()
-
-    def spend(self, now: float) -> bool:
-        """Take one, if there is one."""
-        while self._spent and now - self._spent[0] >= self._period_seconds:
-            self._spent.popleft()
-        if len(self._spent) >= self._most:
-            return False
-        self._spent.append(now)
-        return True
+    process: RestartableProcess
+    answers: Callable[[], bool] | None = None
 
 
-class Supervisor:
-    """Looks after `watched` in a thread of its own between `start` and `stop`; `tell` gets a line at a time."""
+class Backoff:
+    """Counts failures in a row, and returns the delay before the next attempt."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def next_delay_seconds(self) -> float:
+        self.failures += 1
+        return min(self.failures * _DELAY_STEP_SECONDS, _MAX_DELAY_SECONDS)
+
+    def reset(self) -> None:
+        self.failures = 0
+
+
+class ProcessSupervisor:
+    """Supervises one process: call `look` often. `report` receives one line at a time."""
 
     def __init__(
         self,
-        watched: Iterable[Watched],
-        tell: Callable[[str], None],
+        supervised: SupervisedProcess,
+        report: Callable[[str], None],
         *,
-        pause_seconds: float = _PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._budgets = {one.name: (one, Budget()) for one in watched}
-        self._due: dict[str, float] = {}
-        self._given_up: set[str] = set()
-        self._tell = tell
-        self._pause_seconds = pause_seconds
+        self._process = supervised.process
+        self._answers = supervised.answers
+        self._report = report
         self._clock = clock
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="network-supervisor", daemon=True)
+        self._is_stopping = is_stopping
+        self._backoff = Backoff()
+        self._restart_at: float | None = None
+        self._started_at = self._last_answer = self._probe_at = clock()
+        self._has_answered = True
+        self._failed_probes = 0
+
+    def look(self) -> None:
+        """Look once: schedule a restart if the process has ended or hangs, and carry out one that is due.
+
+        Blocks for as long as a restart takes.
+        """
+        now = self._clock()
+        if self._restart_at is not None:
+            if now >= self._restart_at:
+                self._restart()
+        elif self._process.died:
+            self._schedule_restart(f"{self._process.name} ended with exit code {self._process.exit_code}")
+        elif self._answers is not None and now >= self._probe_at:
+            self._probe_at = now + _PROBE_INTERVAL_SECONDS
+            self._probe(self._answers)
+        elif self._has_answered and not self._failed_probes and now - self._started_at >= _STABLE_SECONDS:
+            self._backoff.reset()
+
+    def _probe(self, answers: Callable[[], bool]) -> None:
+        if answers():
+            if not self._has_answered:
+                self._report(f"{self._process.name} is running again")
+            self._has_answered, self._failed_probes, self._last_answer = True, 0, self._clock()
+            return
+        self._failed_probes += 1
+        silent_seconds = self._clock() - self._last_answer
+        limit = _MAX_SILENCE_SECONDS if self._has_answered else _MAX_START_SECONDS
+        if silent_seconds < limit or self._failed_probes < _MIN_FAILED_PROBES:
+            return
+        if self._process.died or self._is_stopping():
+            return
+        self._process.kill()
+        self._schedule_restart(
+            f"{self._process.name} did not answer its health check for {silent_seconds:.0f} s and was killed"
+        )
+
+    def _schedule_restart(self, problem: str) -> None:
+        lines = self._process.last_lines(_MAX_SHOWN_LINES)
+        self._report(problem + ("; its last log lines:" if lines else ""))
+        for line in lines:
+            self._report(f"  {line[:_MAX_LINE_LENGTH]}")
+        delay = self._backoff.next_delay_seconds()
+        self._restart_at = self._clock() + delay
+        self._report(f"{self._process.name} will be restarted in {delay:.0f} s")
+
+    def _restart(self) -> None:
+        if self._is_stopping():
+            return
+        self._restart_at = None
+        self._report(f"restarting {self._process.name} (attempt {self._backoff.failures})")
+        try:
+            self._process.start()
+        except (OSError, RuntimeError) as error:
+            if not self._is_stopping():
+                first_line = str(error).partition("\n")[0]
+                self._schedule_restart(f"{self._process.name} could not be restarted: {first_line}")
+            return
+        self._started_at = self._last_answer = self._clock()
+        self._failed_probes = 0
+        self._has_answered = self._answers is None
+        if self._has_answered:
+            self._report(f"{self._process.name} is running again")
+
+
+class Supervisor:
+    """Supervises processes between `start` and `stop`, each in its own thread: a slow restart delays no other."""
+
+    def __init__(self, processes: Iterable[SupervisedProcess], report: Callable[[str], None]) -> None:
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=[ProcessSupervisor(process, report, is_stopping=self._stopping.is_set)],
+                name=f"supervisor-{process.process.name}",
+                daemon=True,
+            )
+            for process in processes
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Restart nothing from now on."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join(2)
+        self._stopping.set()
+        wait_until = time.monotonic() + _JOIN_SECONDS
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, wait_until - time.monotonic()))
 
-    def look(self) -> None:
-        """Look once at all: what has died is told, what is due is started."""
-        for name, (one, budget) in self._budgets.items():
-            if not one.died:
-                self._due.pop(name, None)
-            elif name in self._due:
-                self._restart_if_due(one)
-            elif name not in self._given_up:
-                self._mourn(one, budget)
-
-    def _run(self) -> None:
-        while not self._ending.wait(_LOOK_SECONDS):
-            self.look()
-
-    def _mourn(self, one: Watched, budget: Budget) -> None:
-        self._tell(f"{one.name} ended by itself with exit code {one.exit_code}; its last lines:")
-        for line in one.last_lines(_SHOWN_LINES):
-            self._tell(f"  {line[:_SHOWN_CHARACTERS]}")
-        if budget.spend(self._clock()):
-            self._due[one.name] = self._clock() + self._pause_seconds
-            return
-        self._given_up.add(one.name)
-        self._tell(f"{one.name} ended more than {_MOST} times within a minute: it is not started again")
-
-    def _restart_if_due(self, one: Watched) -> None:
-        if self._clock() < self._due[one.name] or self._ending.is_set():
-            return
-        del self._due[one.name]
-        self._tell(f"{one.name} is started again")
-        try:
-            one.start()
-        except (OSError, RuntimeError) as error:
-            self._tell(f"{one.name}: {error}")
+    def _run(self, supervisor: ProcessSupervisor) -> None:
+        while not self._stopping.wait(_LOOK_INTERVAL_SECONDS):
+            supervisor.look()

@@ -1,4 +1,4 @@
-"""What people read: whole lines, in colour where a terminal shows it, plain otherwise."""
+"""Print whole lines for people: in colour on a terminal, plain elsewhere."""
 
 import os
 import re
@@ -17,47 +17,47 @@ _COLOURS = {
     "magenta": "35",
     "cyan": "36",
 }
-# what a log or a peer brings may not steer the terminal it is shown on
-_STEERING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# text from a log or from a peer must not control the terminal that shows it
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Terminal:
-    """`gone` says that nobody reads any more (a closed pipe or window); what is said then is lost."""
+    """Thread-safe. After the reader's end has closed (a pipe or a window), output is dropped."""
 
     def __init__(self, stream: TextIO | None = None, *, colour: bool | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._colour = _shows_colour(self._stream) if colour is None else colour
+        self._has_colour = _shows_colour(self._stream) if colour is None else colour
         self._lock = threading.Lock()
-        self.gone = False
+        self._is_closed = False
 
-    def say(self, line: str = "") -> None:
+    def print_line(self, line: str = "") -> None:
         with self._lock:
-            if self.gone:
+            if self._is_closed:
                 return
             encoding = self._stream.encoding or "utf-8"
             try:
                 self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
                 self._stream.flush()
             except OSError:
-                self.gone = True
-                # what is still buffered goes nowhere, or the interpreter's own last flush would complain
+                self._is_closed = True
+                # else the interpreter flushes the buffer once more when it exits, and prints a traceback
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
-    def is_read(self) -> bool:
-        """Say whether anybody still reads: also of a pipe that nothing was written to since its end closed."""
-        if not self.gone and not self._stream.isatty():
+    def has_reader(self) -> bool:
+        """Whether the output is still read. Notices a closed pipe although nothing was written to it."""
+        if not self._is_closed and not self._stream.isatty():
             poll = select.poll()
             poll.register(self._stream.fileno(), 0)
-            self.gone = any(event & select.POLLERR for _, event in poll.poll(0))
-        return not self.gone
+            self._is_closed = any(event & select.POLLERR for _, event in poll.poll(0))
+        return not self._is_closed
 
-    def paint(self, text: str, colour: str) -> str:
-        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour and text else text
+    def colour(self, text: str, colour: str) -> str:
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._has_colour and text else text
 
 
-def plain(text: str) -> str:
-    """Return the text with control characters written out."""
-    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def escape_controls(text: str) -> str:
+    r"""Return the text with control characters and direction marks replaced by `\x..`."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _shows_colour(stream: TextIO) -> bool:

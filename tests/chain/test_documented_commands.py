@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from network.deadline import Deadline
-from network.plan import PORTS
+from network.polling import PollTimer
+from network.topology import PORT_COUNT
 from support.chain import free_ports
 from support.sample_run import SampleRun, sample_run
 from support.shell import ROOT, Shell, assert_shown, blocks
@@ -37,7 +37,7 @@ def run() -> Iterator[SampleRun]:
 def shell(run, tmp_path) -> Iterator[Shell]:
     ports = {
         f"http://127.0.0.1:{FIRST_PORT + offset}": f"http://127.0.0.1:{run.port + offset}"
-        for offset in range(PORTS)
+        for offset in range(PORT_COUNT)
     }
     with Shell({**ports, ".data/": f"{tmp_path}/"}) as opened:
         yield opened
@@ -83,9 +83,9 @@ def test_the_story_of_the_integration_services_takes_six_commands_and_ends_as_to
     for command in commands:
         assert not ERROR.search(shell.paste(command)), command
 
-    deadline = Deadline(NOTIFIED_SECONDS, 0.1)
+    timer = PollTimer(NOTIFIED_SECONDS, 0.1)
     while "InsufficientFunds" not in (notifications := shell.paste(last)):
-        assert deadline.waits(), notifications
+        assert timer.wait(), notifications
 
     trades = json.loads(
         shell.paste("curl -s -u receiver:sample http://127.0.0.1:8018/v1/accounts/sample/trades")

@@ -9,7 +9,7 @@ import uuid
 import orjson
 import pytest
 
-from network.deadline import Deadline
+from network.polling import PollTimer
 from support.exchange import Answer, send
 from support.messages import (
     LOOK_UP_QUERY,
@@ -35,8 +35,8 @@ def new_trace() -> str:
 
 def status_in_log(chain, service: str, trace: str) -> int | None:
     """The status that a service logged for a trace id, waited for: lines are written a little later."""
-    deadline = Deadline(10, 0.05)
-    while deadline.waits():
+    timer = PollTimer(10, 0.05)
+    while timer.wait():
         for line in chain.log_lines(service):
             if line.get("traceId") == trace:
                 return line["status"]

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from network.deadline import Deadline
+from network.polling import PollTimer
 from support.documented import why_undocumented
 from support.exchange import send
 from support.messages import (
@@ -119,8 +119,8 @@ async def test_the_directory_is_asked_with_the_callers_credentials_once_in_a_whi
     proxy = tapped.chain.network.children["spsp-client-proxy"]
     forgotten = _forgotten(tapped)
     os.kill(proxy.pid, signal.SIGHUP)
-    deadline = Deadline(20, 0.05)
-    while deadline.waits() and _forgotten(tapped) == forgotten:
+    timer = PollTimer(20, 0.05)
+    while timer.wait() and _forgotten(tapped) == forgotten:
         pass
     assert 200 == (await send(client, "POST", tapped.url + RESERVE, person)).status
 

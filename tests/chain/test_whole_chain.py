@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from network.deadline import Deadline
-from network.plan import CHAIN
+from network.polling import PollTimer
+from network.topology import CHAIN
 from support.chain import running
 from support.exchange import send
 from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE, RESERVE_DESTINATION, TRACE
@@ -129,9 +129,9 @@ def test_a_trace_is_in_every_log_on_the_way_and_credentials_in_none(chain, regis
                     assert 401 == (await send(client, "POST", url, QUOTE, Authorization=given)).status
 
     asyncio.run(calls())
-    deadline = Deadline(10, 0.05)
+    timer = PollTimer(10, 0.05)
     missing = set(CHAIN)
-    while deadline.waits() and missing:
+    while timer.wait() and missing:
         missing = {name for name in CHAIN if trace not in (chain.logs / f"{name}.log").read_text()}
 
     assert set() == missing
@@ -145,8 +145,8 @@ async def test_a_log_line_says_who_asked_what_and_how_it_ended(chain, client):
     trace = f"line-{uuid.uuid4()}"
     await send(client, "PUT", f"{chain.url}/v1/payments/{uuid.uuid4()}", QUOTE, trace=trace)
     line: dict = {}
-    deadline = Deadline(10, 0.05)
-    while deadline.waits() and not line:
+    timer = PollTimer(10, 0.05)
+    while timer.wait() and not line:
         line = next((each for each in chain.log_lines("spsp-server") if each.get("traceId") == trace), {})
 
     assert ("warning", "spsp-server", "test", "PUT", 404, "QuoteNotFoundError") == tuple(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from network import containers
+from network import compose_files
 from support import compose
 
 REACH = """
@@ -20,7 +20,7 @@ def reaches(item):
 with concurrent.futures.ThreadPoolExecutor(24) as pool:
     print(json.dumps(sorted({name for name in pool.map(reaches, json.loads(sys.argv[1])) if name})))
 """
-SERVICES = (*compose.SERVICES, *compose.INTEGRATION_SERVICES, *compose.INTEGRATION_FRONTS)
+SERVICES = (*compose.SERVICES, *compose.INTEGRATION_SERVICES, *compose.INTEGRATION_LOAD_BALANCERS)
 DATABASES = (*compose.DATABASES, *compose.INTEGRATION_DATABASES)
 PORTS = dict.fromkeys(SERVICES, 80) | dict.fromkeys(DATABASES, 5432)
 
@@ -35,13 +35,13 @@ def allowed() -> dict[str, set[str]]:
 
     joined(*compose.DFSP1)
     joined(*compose.DFSP2)
-    joined("front", "dfsp-api-payer")
-    joined("dfsp2-front", "dfsp2-dfsp-api-payer")
+    joined("load-balancer", "dfsp-api-payer")
+    joined("dfsp2-load-balancer", "dfsp2-dfsp-api-payer")
     joined(*compose.INTEGRATION_SERVICES)
     joined("integrations", "integrations-postgres")
     joined("signal-receiver", "receiver-postgres")
-    joined("integrations-front", "integrations")
-    joined("receiver-front", "signal-receiver")
+    joined("integrations-load-balancer", "integrations")
+    joined("receiver-load-balancer", "signal-receiver")
     joined("dfsp-api", "postgres")
     joined("dfsp2-dfsp-api", "dfsp2-postgres")
     joined("spsp-client", "dfsp2-spsp-server")
@@ -94,10 +94,10 @@ def test_nothing_inside_reaches_the_world(network):
     }
 
     assert {
-        "dfsp1-callers": {"front"},
-        "dfsp2-callers": {"dfsp2-front"},
-        "integrations-callers": {"integrations-front", "integrations"},
-        "receiver-callers": {"receiver-front", "signal-receiver"},
+        "dfsp1-callers": {"load-balancer"},
+        "dfsp2-callers": {"dfsp2-load-balancer"},
+        "integrations-callers": {"integrations-load-balancer", "integrations"},
+        "receiver-callers": {"receiver-load-balancer", "signal-receiver"},
     } == attached
 
 
@@ -124,7 +124,7 @@ def test_a_service_may_do_little(network, service):
 def test_no_secret_stands_in_the_environment(network, service):
     container = network.container(service)
     secrets = [
-        (network.folder / f"{name}-database-password").read_text().strip() for name in containers.DATABASES
+        (network.folder / f"{name}-database-password").read_text().strip() for name in compose_files.DATABASES
     ]
     told = json.dumps(container.attrs)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from network import strategy
+from network import sample_strategy
 from support import compose
 from support.payee import until
 from support.shell import Shell, blocks
@@ -24,9 +24,9 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
     """Inside, the webhook has the receiver's name in the network that the two share."""
     published = {
         f"http://127.0.0.1:{port}": f"http://{network.run('port', service, '80').strip()}"
-        for port, service in ((8017, "integrations-front"), (8018, "receiver-front"))
+        for port, service in ((8017, "integrations-load-balancer"), (8018, "receiver-load-balancer"))
     }
-    strategy.make_known(published["http://127.0.0.1:8017"])
+    sample_strategy.register(published["http://127.0.0.1:8017"])
     with Shell({"http://127.0.0.1:8018/webhook": "http://signal-receiver/webhook", **published}) as shell:
         for command in COMMANDS[:-1]:
             assert "Error" not in shell.paste(command), command
@@ -50,7 +50,7 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
 
 async def test_the_guard_lets_no_webhook_reach_other_addresses_of_the_network(network, caller):
     """Its own database, which is on a private address too."""
-    origin = f"http://{network.run('port', 'integrations-front', '80').strip()}"
+    origin = f"http://{network.run('port', 'integrations-load-balancer', '80').strip()}"
     database = network.container("integrations-postgres").attrs["NetworkSettings"]["Networks"]
     (address,) = [each["IPAddress"] for each in database.values()]
     body = {

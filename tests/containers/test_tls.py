@@ -159,7 +159,7 @@ def test_certificates_replaced_on_disk_are_taken_over_without_a_restart(network)
     started = {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
     before = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
     with load_inside(network) as load:
-        certificates.make(network.certificates)
+        certificates.create(network.certificates)
         load.wait_more(100)
     after = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
 

@@ -14,7 +14,7 @@ import pytest
 from chassis import database as chassis_database
 from chassis.errors import UnavailableError
 from dfsp_api.payee import PayeeSettings, create_app
-from network.postgres import EmbeddedPostgres, _processes_in
+from network.postgres import EmbeddedPostgres, processes_on
 from support.messages import QUOTE, RESERVE, TEST, UNKNOWN_UUID
 from support.payee import Caller, database, is_ready, rows, until, waiting_for_lock
 from support.serving import served
@@ -41,7 +41,7 @@ class Halted:
         self.folder = postgres._folder
 
     def __enter__(self) -> None:
-        self.pids = _processes_in(self.folder)
+        self.pids = processes_on(self.folder)
         assert self.pids
         for pid in self.pids:
             os.kill(pid, signal.SIGSTOP)

@@ -207,7 +207,7 @@ def test_two_dfsps_may_call_whom_they_call_in_compose_and_nobody_else(rendered):
     own, _ = everybody(objects)
     calls = calls_in_compose(yaml.safe_load(COMPOSE.read_text()))
     # the front is what a Service is here
-    expected = {(kubernetes_name(a), kubernetes_name(b)) for a, b in calls if not a.endswith("front")}
+    expected = {(kubernetes_name(a), kubernetes_name(b)) for a, b in calls if not a.endswith("load-balancer")}
 
     assert expected == edges(objects, own, own, 80)
     assert 14 == len(expected)

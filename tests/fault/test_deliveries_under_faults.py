@@ -12,8 +12,8 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from network.plan import ServiceSpec
 from network.processes import Network
+from network.topology import ServiceSpec
 from support import provider as support
 from support.chain import free_ports
 from support.inbox import Inbox, accounts, traded

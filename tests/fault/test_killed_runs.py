@@ -63,4 +63,4 @@ async def test_a_run_starts_again_what_was_killed_under_it(client, passable):
                 await asyncio.sleep(0.05)
 
     assert set(statuses) <= {200, 502, 503, 504}
-    assert "spsp-server is started again" in run.output
+    assert "restarting spsp-server (attempt 1)" in run.output

@@ -5,7 +5,7 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
-from network.postgres import _processes_in
+from network.postgres import processes_on
 from support.exchange import send
 from support.load import Load, broken_promises
 
@@ -15,7 +15,7 @@ TIMEOUT_MS = 1_500
 @contextmanager
 def paused(postgres, folder):
     """Server and backends stand still; the server first, so that it starts no more of them."""
-    pids = [postgres.pid, *sorted(_processes_in(folder) - {postgres.pid})]
+    pids = [postgres.pid, *sorted(processes_on(folder) - {postgres.pid})]
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)

@@ -5,8 +5,8 @@ import asyncio
 import aiohttp
 import pytest
 
-from network.plan import ServiceSpec
 from network.processes import Network
+from network.topology import ServiceSpec
 from support.chain import free_ports
 from support.receiver import ACCOUNTS, Sender, signal
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from network.plan import CHAIN, PORTS, services
 from network.processes import Network
 from network.samples import ensure_directory
+from network.topology import CHAIN, PORT_COUNT, services
 from support.settings import DEFAULTS
 
 Overrides = Mapping[str, Mapping[str, str]]
@@ -19,7 +19,7 @@ Overrides = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Chain:
-    """A running network. Names are those of `network.plan`: dfsp-api-payer, …, dfsp-api, central-directory."""
+    """A running network. Names are those of `network.topology`: dfsp-api-payer, …, dfsp-api, central-directory."""
 
     network: Network
     database_url: str
@@ -60,7 +60,7 @@ def free_ports() -> int:
     """The first of as many free ports in a row as a network has, below those the system hands out."""
     while True:
         first = random.randrange(10_000, 32_000, 10)
-        if all(_is_free(first + offset) for offset in range(PORTS)):
+        if all(_is_free(first + offset) for offset in range(PORT_COUNT)):
             return first
 
 

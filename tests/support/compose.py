@@ -17,7 +17,7 @@ import docker
 from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
-from network import certificates, containers
+from network import certificates, compose_files
 from support.chain import free_ports
 
 TOP: Final = Path(__file__).parents[2]
@@ -29,14 +29,14 @@ ROLES: Final = (
     "spsp-server-backend",
     "dfsp-api",
 )
-FRONTS: Final = ("front", "dfsp2-front")
+LOAD_BALANCERS: Final = ("load-balancer", "dfsp2-load-balancer")
 DFSP1: Final = ROLES
 DFSP2: Final = tuple(f"dfsp2-{role}" for role in ROLES)
 DIRECTORY: Final = "central-directory"
-SERVICES: Final = (*FRONTS, *DFSP1, *DFSP2, DIRECTORY)
+SERVICES: Final = (*LOAD_BALANCERS, *DFSP1, *DFSP2, DIRECTORY)
 DATABASES: Final = ("postgres", "dfsp2-postgres")
 INTEGRATION_SERVICES: Final = ("integrations", "signal-receiver")
-INTEGRATION_FRONTS: Final = ("integrations-front", "receiver-front")
+INTEGRATION_LOAD_BALANCERS: Final = ("integrations-load-balancer", "receiver-load-balancer")
 INTEGRATION_DATABASES: Final = ("integrations-postgres", "receiver-postgres")
 AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
 """Somebody whose account is at this DFSP."""
@@ -66,7 +66,7 @@ class Network:
     @property
     def urls(self) -> dict[str, str]:
         """Where each DFSP's callers call, at its own payer."""
-        fronts = {"dfsp1": "front", "dfsp2": "dfsp2-front"}
+        fronts = {"dfsp1": "load-balancer", "dfsp2": "dfsp2-load-balancer"}
         inside = 443 if self.has_tls else 80
         return {
             dfsp: f"{self.scheme}://{self.run('port', front, str(inside)).strip()}"
@@ -181,9 +181,9 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[Network]:
     """The network, ready; nothing of it is left at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    containers.prepare(folder)
+    compose_files.prepare(folder)
     if tls:
-        certificates.make(folder / "certificates")
+        certificates.create(folder / "certificates")
     project = f"dfsp-quoting-test-{'tls-' if tls else ''}{os.getpid()}"
     first = free_ports()
     file = folder / "compose.env"

@@ -2,7 +2,7 @@
 
 import json
 
-from network import records
+from network import log_records
 
 
 def entry(service="dfsp-api", *, at=1.0, trace="t", ms=1.0, status=200, **more):
@@ -22,4 +22,4 @@ def entry(service="dfsp-api", *, at=1.0, trace="t", ms=1.0, status=200, **more):
 
 
 def record(service="dfsp-api", **fields):
-    return records.read(service, entry(service, **fields), otherwise_at=0)
+    return log_records.parse(service, entry(service, **fields), default_time=0)

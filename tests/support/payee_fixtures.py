@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from dfsp_api.repository import Repository
-from network.plan import ServiceSpec
 from network.processes import Network
+from network.topology import ServiceSpec
 from support import payee as support
 from support.chain import free_ports
 from support.payee import Caller, FakeClock

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from network.deadline import Deadline
+from network.polling import PollTimer
 from support.settings import DEFAULTS
 
 UP = "The network is up."
@@ -17,9 +17,9 @@ READY_SECONDS = 120
 
 
 class SampleRun:
-    """A run that is going on; ``output`` is what it has printed so far."""
+    """A `make run` that was started; ``output`` is the text that it has printed so far."""
 
-    def __init__(self, port: int, data: Path) -> None:
+    def __init__(self, port: int, data: Path, environment: Mapping[str, str]) -> None:
         self.port = port
         self.data = data
         own = {name: value for name, value in os.environ.items() if not name.startswith("QUOTES_")}
@@ -30,7 +30,7 @@ class SampleRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**own, **DEFAULTS, "PYTHONUNBUFFERED": "1"},
+            env={**own, **DEFAULTS, "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -51,8 +51,8 @@ class SampleRun:
                 self._lines.append(line)
 
     def wait_until_up(self) -> None:
-        deadline = Deadline(READY_SECONDS, 0.05)
-        while deadline.waits():
+        timer = PollTimer(READY_SECONDS, 0.05)
+        while timer.wait():
             if UP in self.output:
                 return
             assert self.process.poll() is None, self.output
@@ -65,29 +65,29 @@ class SampleRun:
         return code
 
     def processes(self) -> dict[int, str]:
-        """Every process, zombies left out, that has this run's data in its environment or as its folder."""
+        """Return the processes, without zombies, that have this run's data in their environment or as working folder."""
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+                settings = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
                 folder = str((process / "cwd").readlink())
-                if str(self.data).encode() in told or folder.startswith(str(self.data)):
+                if str(self.data).encode() in settings or folder.startswith(str(self.data)):
                     found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
         return found
 
     def left_after(self, seconds: float) -> dict[int, str]:
-        """What still runs, after as much time as it is given to end."""
-        deadline = Deadline(seconds, 0.1)
+        """Return the processes that still run after ``seconds``."""
+        timer = PollTimer(seconds, 0.1)
         left = self.processes()
-        while deadline.waits() and left:
+        while timer.wait() and left:
             left = self.processes()
         return left
 
 
 @contextmanager
-def sample_run(port: int, data: Path) -> Iterator[SampleRun]:
-    """A run that has started; whatever happens, nothing of it is left."""
-    run = SampleRun(port, data)
+def sample_run(port: int, data: Path, **environment: str) -> Iterator[SampleRun]:
+    """Start a run. At the end, every process of it is killed."""
+    run = SampleRun(port, data, environment)
     try:
         yield run
     finally:

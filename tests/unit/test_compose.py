@@ -8,15 +8,15 @@ from pathlib import Path
 
 from cryptography import x509
 
-from network import certificates, compose, containers
-from network.compose_logs import records
+from network import certificates, compose, compose_files
+from network.compose_logs import parse_lines
 
 TOP = Path(__file__).parents[2]
 LINE = '{"time":"2026-11-21T04:02:19.495Z","event":"request","traceId":"t","status":200}'
 
 
 def test_lines_of_compose_are_read_as_those_of_a_file_are():
-    (one, two, three) = records(
+    (one, two, three) = parse_lines(
         [
             f"\x1b[2Kspsp-server-1  | {LINE}\n",
             f"dfsp2-spsp-server-backend-3  | {LINE}\n",
@@ -27,14 +27,14 @@ def test_lines_of_compose_are_read_as_those_of_a_file_are():
 
     assert ("spsp-server", 200, "t") == (one.service, one.status, one.trace_id)
     assert "dfsp2-spsp-server-backend-3" == two.service
-    assert ("spsp-server", "Traceback | of something", one.at) == (three.service, three.text, three.at)
+    assert ("spsp-server", "Traceback | of something", one.time) == (three.service, three.text, three.time)
 
 
 def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
     folder = tmp_path / "compose"
-    containers.prepare(folder)
+    compose_files.prepare(folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    containers.prepare(folder)
+    compose_files.prepare(folder)
 
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
     assert 0o700 == folder.stat().st_mode & 0o777
@@ -47,7 +47,7 @@ def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
 
 
 def test_each_service_of_the_compose_file_has_a_certificate_for_every_name_it_is_called_by(tmp_path):
-    certificates.make(tmp_path)
+    certificates.create(tmp_path)
     text = (TOP / "compose.tls.yaml").read_text()
     mounted = set(re.findall(r"/certificates/([a-z0-9-]+)", text.partition("services:")[2]))
 
@@ -64,10 +64,10 @@ def test_each_service_of_the_compose_file_has_a_certificate_for_every_name_it_is
 
 
 def test_new_certificates_are_of_the_same_authority(tmp_path):
-    certificates.make(tmp_path)
+    certificates.create(tmp_path)
     before = (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
     ca = (tmp_path / "spsp-client" / "ca.pem").read_bytes()
-    certificates.make(tmp_path)
+    certificates.create(tmp_path)
 
     assert ca == (tmp_path / "spsp-client" / "ca.pem").read_bytes()
     assert before != (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
@@ -84,6 +84,6 @@ def test_a_service_that_has_no_certificate_yet_gets_one(tmp_path, monkeypatch):
     assert 0 == compose.main()
     assert before == one.read_bytes()
 
-    shutil.rmtree(tmp_path / "certificates" / "front")
+    shutil.rmtree(tmp_path / "certificates" / "load-balancer")
     assert 0 == compose.main()
-    assert (tmp_path / "certificates" / "front" / "certificate.pem").exists()
+    assert (tmp_path / "certificates" / "load-balancer" / "certificate.pem").exists()

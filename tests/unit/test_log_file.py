@@ -10,8 +10,8 @@ import pytest
 
 from chassis.log_file import LogFile
 from chassis.logs import LogWriter
-from network.deadline import Deadline
-from network.tail import LogFolder
+from network.log_files import LogFolder
+from network.polling import PollTimer
 
 SHARED = Path(__file__).parents[2] / "shared"
 WRITER = """
@@ -93,9 +93,9 @@ def test_a_follower_gets_every_line_of_a_process_that_rotates_as_it_writes(tmp_p
     with subprocess.Popen(command, env={"PYTHONPATH": str(SHARED)}) as writer:
         read = []
         while writer.poll() is None:
-            read += folder.read(folder.chunks())
-        while chunks := folder.chunks():
-            read += folder.read(chunks)
+            read += folder.parse(folder.next_chunks())
+        while chunks := folder.next_chunks():
+            read += folder.parse(chunks)
     folder.close()
 
     assert list(range(20_000)) == [one.fields["number"] for one in read if one.fields]
@@ -130,8 +130,8 @@ def start(tmp_path):
 
 def test_a_service_writes_to_the_file_that_it_is_told_and_nowhere_else(start, path):
     service = start(path)
-    deadline = Deadline(30)
-    while deadline.waits() and not (path.exists() and '"started"' in path.read_text()):
+    timer = PollTimer(30)
+    while timer.wait() and not (path.exists() and '"started"' in path.read_text()):
         assert service.poll() is None
     service.terminate()
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from network import lines, logs, records
-from network.logs import Merger
-from network.tail import Chunk, LogFile, LogFolder
+from network import log_format, log_records, log_viewer
+from network.log_files import FollowedLog, LogChunk, LogFolder
+from network.log_viewer import LogMerger
 from network.terminal import Terminal
 from support.log_lines import entry, record
 
@@ -15,12 +15,12 @@ PLAIN = Terminal(io.StringIO())
 
 
 def lines_of(file):
-    return [line.decode() for line in Chunk("a", file.chunk()).lines()]
+    return [line.decode() for line in LogChunk("a", file.next_chunk()).lines()]
 
 
 def test_a_line_that_is_written_in_parts_comes_whole(tmp_path):
     path = tmp_path / "a.log"
-    file = LogFile(path)
+    file = FollowedLog(path)
     assert [] == lines_of(file)
     with path.open("a") as log:
         log.write('{"a"')
@@ -34,7 +34,7 @@ def test_a_line_that_is_written_in_parts_comes_whole(tmp_path):
 def test_a_file_that_is_emptied_is_read_from_its_beginning(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("old one\nold two\n")
-    file = LogFile(path)
+    file = FollowedLog(path)
     assert ["old one", "old two"] == lines_of(file)
     path.write_text("new\n")
     assert ["new"] == lines_of(file)
@@ -44,8 +44,8 @@ def test_a_file_that_is_emptied_is_read_from_its_beginning(tmp_path):
 def test_a_file_that_is_replaced_is_read_to_its_end_and_then_the_new_one(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
-    file = LogFile(path)
-    file.to_end()
+    file = FollowedLog(path)
+    file.seek_end()
     with path.open("a") as log:
         log.write("two\n")
         path.rename(tmp_path / "a.log.1")
@@ -67,7 +67,7 @@ def rotate(path, text):
 def test_a_file_that_is_rotated_twice_between_two_looks_is_followed_through_all(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
-    file = LogFile(path)
+    file = FollowedLog(path)
     assert ["one"] == lines_of(file)
     rotate(path, "two\n")
     rotate(path, "three\n")
@@ -79,8 +79,8 @@ def test_a_file_that_is_rotated_twice_between_two_looks_is_followed_through_all(
 def test_a_file_that_was_rotated_away_altogether_is_left_for_the_current_one(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
-    file = LogFile(path)
-    file.to_end()
+    file = FollowedLog(path)
+    file.seek_end()
     for text in ("two\n", "three\n", "four\n"):
         rotate(path, text)
 
@@ -91,7 +91,7 @@ def test_a_file_that_was_rotated_away_altogether_is_left_for_the_current_one(tmp
 def test_a_line_that_was_broken_off_before_a_rotation_ends_there(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\nbroken o")
-    file = LogFile(path)
+    file = FollowedLog(path)
     assert ["one"] == lines_of(file)
     rotate(path, "two\n")
 
@@ -103,7 +103,7 @@ def test_all_is_read_from_the_oldest_file_on(tmp_path):
     path = tmp_path / "a.log"
     for text in ("one\n", "two\n", "three\n"):
         rotate(path, text)
-    file = LogFile(path)
+    file = FollowedLog(path)
 
     assert ["one", "two", "three"] == [line for _ in range(3) for line in lines_of(file)]
     file.close()
@@ -116,8 +116,8 @@ def test_history_goes_back_into_older_files(tmp_path, count, left):
     path = tmp_path / "a.log"
     for text in ("0\n1\n", "2\n3\n"):
         rotate(path, text)
-    file = LogFile(path)
-    file.to_last(count)
+    file = FollowedLog(path)
+    file.seek_last(count)
 
     assert left == [line for _ in range(2) for line in lines_of(file)]
     file.close()
@@ -128,7 +128,7 @@ def test_older_files_are_no_services_of_their_own(tmp_path):
     rotate(tmp_path / "dfsp-api.log", entry(trace="new") + "\n")
     (tmp_path / "dfsp-api.log.new").touch()
     folder = LogFolder(tmp_path)
-    read = [one for _ in range(3) for one in folder.read(folder.chunks())]
+    read = [one for _ in range(3) for one in folder.parse(folder.next_chunks())]
     folder.close()
 
     assert [("dfsp-api", "old"), ("dfsp-api", "new")] == [(one.service, one.trace_id) for one in read]
@@ -140,8 +140,8 @@ def test_older_files_are_no_services_of_their_own(tmp_path):
 def test_history_begins_at_the_last_lines(tmp_path, count, left):
     path = tmp_path / "a.log"
     path.write_text("".join(f"{number}\n" for number in range(10)))
-    file = LogFile(path)
-    file.to_last(count)
+    file = FollowedLog(path)
+    file.seek_last(count)
 
     assert left == lines_of(file)
     file.close()
@@ -154,25 +154,25 @@ def test_a_file_that_comes_later_is_read_and_postgres_own_is_not(tmp_path):
     (tmp_path / "postgres.log").write_text("LOG: ready\n")
     now[0] = 1.0
 
-    assert ["dfsp-api"] == [one.service for one in folder.read(folder.chunks())]
+    assert ["dfsp-api"] == [one.service for one in folder.parse(folder.next_chunks())]
     folder.close()
 
 
 def test_lines_are_merged_by_their_time_within_the_window():
     now = [10.0]
-    merger = Merger(0.4, clock=lambda: now[0])
+    merger = LogMerger(0.4, clock=lambda: now[0])
     merger.add([record(at=3.0), record(at=1.0)])
     now[0] = 10.3
     merger.add([record(at=2.0), record(at=4.0)])
-    assert [] == merger.due()
+    assert [] == merger.take_due()
     now[0] = 10.45
-    assert [1.0, 2.0, 3.0] == [one.at % 60 for one in merger.due()]
+    assert [1.0, 2.0, 3.0] == [one.time % 60 for one in merger.take_due()]
     now[0] = 10.75
-    assert [4.0] == [one.at % 60 for one in merger.due()]
+    assert [4.0] == [one.time % 60 for one in merger.take_due()]
 
 
 def test_the_hops_of_a_call_come_in_the_order_of_the_chain_though_times_are_in_milliseconds():
-    hops = records.way(
+    hops = log_records.order_hops(
         [
             record("dfsp-api", at=1.004, ms=2.9),
             record("spsp-server", at=1.004, ms=3.9),
@@ -185,7 +185,7 @@ def test_the_hops_of_a_call_come_in_the_order_of_the_chain_though_times_are_in_m
     assert ["dfsp-api-payer", "spsp-client", "spsp-server", "dfsp-api", "dfsp-api-payer"] == [
         hop.record.service for hop in hops
     ]
-    assert sorted(hop.began for hop in hops) == [hop.began for hop in hops]
+    assert sorted(hop.start_time for hop in hops) == [hop.start_time for hop in hops]
 
 
 def test_a_request_is_one_short_line():
@@ -193,18 +193,20 @@ def test_a_request_is_one_short_line():
 
     assert (
         "00:00:01.000  dfsp-api             POST /v1/quoteSourceAmount     410      4.2 ms  test  t"
-        "  QuoteExpiredError: too late" == lines.line(one, PLAIN)
+        "  QuoteExpiredError: too late" == log_format.format_record(one, PLAIN)
     )
 
 
 def test_what_is_no_json_is_shown_as_it_is_but_cannot_steer_the_terminal():
-    shown = lines.line(records.read("dfsp-api", "  File \x1b[2J\x9b", otherwise_at=1), PLAIN)
+    shown = log_format.format_record(
+        log_records.parse("dfsp-api", "  File \x1b[2J\x9b", default_time=1), PLAIN
+    )
 
     assert "dfsp-api               File \\x1b[2J\\x9b" == shown.strip()
 
 
 def test_a_path_cannot_steer_the_terminal():
-    assert "\x1b" not in lines.line(record(path="/\x1b[31m", caller="\x1b]0;"), PLAIN)
+    assert "\x1b" not in log_format.format_record(record(path="/\x1b[31m", caller="\x1b]0;"), PLAIN)
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def data(tmp_path):
 
 def shown(data, **options):
     stream = io.StringIO()
-    logs.show(data, Terminal(stream), follow=False, **options)
+    log_viewer.show(data, Terminal(stream), follow=False, **options)
     return [line.split()[:2] for line in stream.getvalue().splitlines()]
 
 
@@ -249,7 +251,9 @@ def test_a_service_is_that_one_alone(data):
 
 
 def test_a_service_that_does_not_exist_is_said(data):
-    with pytest.raises(logs.UnknownServiceError, match="no service 'dfsp'; there are dfsp-api-payer"):
+    with pytest.raises(
+        log_viewer.LogsNotFoundError, match="there is no service 'dfsp'; SERVICE is one of dfsp-api-payer"
+    ):
         shown(data, service="dfsp")
 
 
@@ -260,16 +264,16 @@ def test_colour_is_for_terminals_alone_and_not_where_it_is_refused(monkeypatch):
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[31mno\x1b[0m" == Terminal(Screen()).paint("no", "red")
-    assert "no" == PLAIN.paint("no", "red")
+    assert "\x1b[31mno\x1b[0m" == Terminal(Screen()).colour("no", "red")
+    assert "no" == PLAIN.colour("no", "red")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "no" == Terminal(Screen()).paint("no", "red")
+    assert "no" == Terminal(Screen()).colour("no", "red")
 
 
 def test_a_reader_who_went_away_is_noticed_without_writing():
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         terminal = Terminal(stream)
-        assert terminal.is_read()
+        assert terminal.has_reader()
         os.close(reading)
-        assert not terminal.is_read()
+        assert not terminal.has_reader()

@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from network.child import Child
-from network.postgres import EmbeddedPostgres, _processes_in
+from network.child_process import ChildProcess
+from network.postgres import EmbeddedPostgres, processes_on
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_
     assert not postgres.died  # it was asked to
     reused = folder / "postmaster.pid"
     # of the same user: another's number would be no hindrance
-    other = Child("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._cluster.user)
+    other = ChildProcess("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._data.user)
     other.start()
     reused.write_text(reused.read_text().replace(reused.read_text().split()[0], str(other.pid), 1))
     try:
@@ -77,10 +77,10 @@ def test_it_ends_with_the_process_that_started_it(folder):
     command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as starter:
         pid = int(starter.stdout.readline())
-        assert pid in _processes_in(folder)
+        assert pid in processes_on(folder)
         starter.send_signal(signal.SIGKILL)
     with EmbeddedPostgres(folder) as again:  # waits for what is left
-        assert {pid} & _processes_in(folder) == set()
+        assert {pid} & processes_on(folder) == set()
         assert again.pid
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from network import ports
-from network.child import Child
-from network.deadline import Deadline
-from network.lock import DataInUseError, DataLock
-from network.plan import ServiceSpec
+from network.child_process import ChildProcess
+from network.data_lock import DataInUseError, DataLock
+from network.polling import PollTimer
 from network.processes import Network, NotReadyError
+from network.topology import ServiceSpec
 
 SERVICE = """
 import http.server, os, signal, sys, time
@@ -110,7 +110,7 @@ def test_a_service_that_does_not_stop_is_killed_and_named(build):
 def test_the_last_lines_are_those_of_this_start_also_where_the_log_was_rotated_meanwhile(tmp_path):
     log = tmp_path / "log"
     log.write_text("an earlier start\n")
-    child = Child("c", ["/bin/echo", "this start"], log=log)
+    child = ChildProcess("c", ["/bin/echo", "this start"], log=log)
     child.start()
     child.wait(5)
     assert ["this start"] == child.last_lines()
@@ -122,14 +122,14 @@ def test_the_last_lines_are_those_of_this_start_also_where_the_log_was_rotated_m
 
 def test_a_log_that_its_process_does_not_rotate_is_shortened_under_it(tmp_path):
     log, older = tmp_path / "log", tmp_path / "log.1"
-    child = Child("c", ["/bin/sh", "-c", "echo one; kill -STOP $$; echo two"], log=log)
+    child = ChildProcess("c", ["/bin/sh", "-c", "echo one; kill -STOP $$; echo two"], log=log)
     child.start()
-    waiting = Deadline(5)
-    while waiting.waits() and not log.read_text():
+    waiting = PollTimer(5)
+    while waiting.wait() and not log.read_text():
         pass
-    child.shorten_log(5)
+    child.rotate_log(5)
     assert not older.exists()
-    child.shorten_log(4)
+    child.rotate_log(4)
     child.resume()
     child.wait(5)
 
@@ -146,8 +146,8 @@ def test_each_service_is_told_which_file_its_output_goes_to(build, tmp_path):
 
 def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from network.child import Child\n"
-        "child = Child('c', [sys.executable, '-c', 'import time; time.sleep(60)'], log=Path(sys.argv[1]))\n"
+        "import sys, time; from pathlib import Path; from network.child_process import ChildProcess\n"
+        "child = ChildProcess('c', [sys.executable, '-c', 'import time; time.sleep(60)'], log=Path(sys.argv[1]))\n"
         "child.start(); print(child.pid, flush=True); time.sleep(60)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "shared")}
@@ -156,7 +156,9 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
         pid = int(starter.stdout.readline())
         starter.send_signal(signal.SIGKILL)
     # the pipe's other end is not the child's, so this waits for the process itself
-    waiting = Child("w", ["/bin/sh", "-c", f"while kill -0 {pid}; do sleep 0.05; done"], log=tmp_path / "log")
+    waiting = ChildProcess(
+        "w", ["/bin/sh", "-c", f"while kill -0 {pid}; do sleep 0.05; done"], log=tmp_path / "log"
+    )
     waiting.start()
 
     assert waiting.wait(5)
@@ -165,7 +167,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
 
 def test_a_process_sees_signals_as_a_shell_would_start_it(tmp_path):
     """Python ignores SIGPIPE, and what is ignored would stay so."""
-    child = Child("c", ["/bin/sh", "-c", "kill -PIPE $$; echo survived"], log=tmp_path / "log")
+    child = ChildProcess("c", ["/bin/sh", "-c", "kill -PIPE $$; echo survived"], log=tmp_path / "log")
     child.start()
 
     assert child.wait(5)
@@ -182,7 +184,7 @@ def test_one_data_folder_is_one_runs(tmp_path):
 
 def test_a_run_waits_for_the_processes_of_a_killed_one(tmp_path):
     first, told = DataLock(tmp_path, print), []
-    left_over = Child("c", ["/bin/sleep", "0.5"], log=tmp_path / "log", keep_open=[first.shared])
+    left_over = ChildProcess("c", ["/bin/sleep", "0.5"], log=tmp_path / "log", keep_open=[first.shared])
     left_over.start()
     first.release()
     DataLock(tmp_path, told.append).release()

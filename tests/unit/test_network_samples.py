@@ -5,7 +5,7 @@ import json
 import pytest
 
 from chassis.auth import SAMPLE_USERS
-from network import samples, strategy
+from network import sample_strategy, samples
 from network.samples import SampleError
 from signal_receiver.accounts import SAMPLE_TOKEN
 
@@ -57,7 +57,7 @@ def test_a_directory_file_of_another_kind_is_left_and_said(tmp_path, content):
     file = tmp_path / "directory.json"
     file.write_text(content)
 
-    with pytest.raises(SampleError, match=r"directory\.json is no directory of ours"):
+    with pytest.raises(SampleError, match=r"directory\.json is not a directory file"):
         samples.ensure_directory(file, HERE)
     assert content == file.read_text()
 
@@ -94,7 +94,7 @@ def test_a_users_file_that_is_there_is_left_alone(users_command, tmp_path):
 
 
 def test_a_users_file_is_never_there_by_half(users_command, tmp_path):
-    with pytest.raises(SampleError, match=r"(?s)cannot add bad to .*no such name"):
+    with pytest.raises(SampleError, match=r"(?s)cannot add the user bad to .*no such name"):
         samples.ensure_users(tmp_path / "users", {"test": "123", "bad": "1"})
 
     assert [tmp_path / "modules"] == list(tmp_path.iterdir())
@@ -116,4 +116,4 @@ def test_the_samples_are_those_that_are_for_loopback_alone():
 
     assert SAMPLE_USERS == everybodys
     assert f'token = "{SAMPLE_TOKEN}"' in samples.ACCOUNTS
-    assert {strategy.USER, strategy.ENGINE} == set(samples.INTEGRATION_CALLERS)
+    assert {sample_strategy.USER, sample_strategy.ENGINE} == set(samples.INTEGRATION_CALLERS)

@@ -1,28 +1,13 @@
-"""What dies is started again, but not for ever."""
+"""Processes that end or hang are restarted, for as long as it takes."""
 
-from network.supervisor import Budget, Supervisor
+import threading
 
+import pytest
 
-class Fragile:
-    """Ends again whenever it is started, unless `heals` says otherwise."""
-
-    name = "spsp-server"
-    exit_code = 1
-
-    def __init__(self, *, heals=False):
-        self.died = True
-        self.starts = 0
-        self._heals = heals
-
-    def last_lines(self, count=12):
-        return ["Traceback", "boom"]
-
-    def start(self):
-        self.starts += 1
-        self.died = not self._heals
+from network.supervisor import Backoff, ProcessSupervisor, SupervisedProcess, Supervisor
 
 
-class Clock:
+class FakeClock:
     def __init__(self):
         self.now = 0.0
 
@@ -30,49 +15,176 @@ class Clock:
         return self.now
 
 
-def watch(one, seconds):
-    told, clock = [], Clock()
-    supervisor = Supervisor([one], told.append, clock=clock)
-    for _ in range(seconds * 10):
-        supervisor.look()
-        clock.now += 0.1
-    return told
+class FakeProcess:
+    """Runs when started at `works_from` or later; ends at once when started before."""
+
+    name = "spsp-server"
+    exit_code = 1
+
+    def __init__(self, clock, *, works_from=0.0, lines=("Traceback", "boom")):
+        self.clock = clock
+        self.died = True
+        self.answers = True
+        self.starts = []
+        self.kills = []
+        self._works_from = works_from
+        self._lines = list(lines)
+
+    def last_lines(self, count=12):
+        return self._lines[-count:]
+
+    def start(self):
+        self.starts.append(round(self.clock.now, 1))
+        self.died = self.clock.now < self._works_from
+
+    def kill(self):
+        self.kills.append(round(self.clock.now, 1))
 
 
-def test_a_service_that_ended_is_told_of_and_started_again_after_a_second():
-    one = Fragile(heals=True)
+class Watch:
+    """A supervisor under a fake clock, and what it has reported."""
+
+    def __init__(self, process, clock, *, has_health_check=False):
+        self.reported = []
+        self._clock = clock
+        answers = (lambda: process.answers) if has_health_check else None
+        self._supervisor = ProcessSupervisor(
+            SupervisedProcess(process, answers), self.reported.append, clock=clock
+        )
+
+    def run(self, until):
+        while self._clock.now < until:
+            self._supervisor.look()
+            self._clock.now += 0.1
+        return self.reported
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+def test_a_process_that_ended_is_reported_with_its_last_lines_and_restarted_after_a_second(clock):
+    process = FakeProcess(clock)
+    watch = Watch(process, clock)
 
     assert [
-        "spsp-server ended by itself with exit code 1; its last lines:",
+        "spsp-server ended with exit code 1; its last log lines:",
         "  Traceback",
         "  boom",
-    ] == watch(one, 1)
-    assert 0 == one.starts
-    assert "spsp-server is started again" == watch(one, 2)[-1]
-    assert 1 == one.starts
+        "spsp-server will be restarted in 1 s",
+    ] == watch.run(until=0.9)
+    assert ["restarting spsp-server (attempt 1)", "spsp-server is running again"] == watch.run(until=2)[4:]
+    assert [1.0] == pytest.approx(process.starts, abs=0.2)
 
 
-def test_a_service_that_keeps_ending_is_given_up_after_five_times():
-    one = Fragile()
-    told = watch(one, 60)
+def test_a_process_whose_restarts_fail_is_restarted_for_ever_with_a_delay_of_at_most_30_s(clock):
+    process = FakeProcess(clock, works_from=float("inf"), lines=[])
+    watch = Watch(process, clock)
+    watch.run(until=3_600)
+    delays = [later - earlier for earlier, later in zip(process.starts, process.starts[1:], strict=False)]
 
-    assert 5 == one.starts
-    assert "spsp-server ended more than 5 times within a minute: it is not started again" == told[-1]
+    assert [2, 3, 4, 5] == pytest.approx(delays[:4], abs=0.3)
+    assert 30 == pytest.approx(max(delays), abs=0.3)
+    assert process.starts[-1] > 3_560
+    assert "spsp-server will be restarted in 30 s" in watch.reported[-3:]
 
 
-def test_a_failing_restart_is_told():
-    class Unstartable(Fragile):
+@pytest.mark.parametrize("seconds", [3, 6, 15, 40])
+def test_a_process_is_back_within_ten_seconds_of_the_end_of_its_fault(clock, seconds):
+    process = FakeProcess(clock, works_from=float(seconds))
+    Watch(process, clock).run(until=seconds + 60)
+
+    assert seconds <= process.starts[-1] < seconds + 10
+
+
+def test_a_restart_that_raises_is_reported_with_the_time_of_the_next_attempt_and_repeated(clock):
+    class FullDisk(FakeProcess):
         def start(self):
             super().start()
-            raise OSError("no more processes")
+            self.died = False  # as of a Postgres that was ended because it did not become ready
+            if len(self.starts) < 3:
+                raise RuntimeError("Postgres does not start:\nPANIC: No space left on device")
 
-    assert "spsp-server: no more processes" in watch(Unstartable(), 3)
+    process = FullDisk(clock, lines=["PANIC: No space left on device"])
+    reported = Watch(process, clock).run(until=10)
+
+    assert 3 == len(process.starts)
+    assert [
+        "spsp-server could not be restarted: Postgres does not start:; its last log lines:",
+        "  PANIC: No space left on device",
+        "spsp-server will be restarted in 2 s",
+    ] == reported[4:7]
+    assert "spsp-server is running again" == reported[-1]
 
 
-def test_restarts_older_than_a_minute_count_no_more():
-    budget = Budget(most=5, period_seconds=60)
+def test_a_process_that_has_run_for_ten_seconds_is_restarted_after_one_second_again(clock):
+    process = FakeProcess(clock, works_from=8.0)
+    watch = Watch(process, clock)
+    watch.run(until=30)
+    process.died = True
 
-    assert [True] * 5 == [budget.spend(now) for now in range(5)]
-    assert not budget.spend(59.9)
-    assert budget.spend(60)
-    assert not budget.spend(60.5)
+    assert "spsp-server will be restarted in 1 s" == watch.run(until=30.5)[-1]
+
+
+def test_a_service_whose_health_check_is_not_answered_for_15_s_is_killed_and_restarted(clock):
+    process = FakeProcess(clock, lines=[])
+    process.died = False
+    watch = Watch(process, clock, has_health_check=True)
+    watch.run(until=10)
+    process.answers = False
+    watch.run(until=23)
+    assert [] == process.kills
+    watch.run(until=28)
+    process.answers = True
+
+    assert [25.0] == pytest.approx(process.kills, abs=2.1)
+    assert "did not answer its health check for" in watch.reported[0]
+    assert "restarting spsp-server (attempt 1)" in watch.reported
+    assert "spsp-server is running again" == watch.run(until=40)[-1]
+
+
+def test_a_restarted_service_has_a_minute_to_answer_for_the_first_time(clock):
+    process = FakeProcess(clock, lines=[])
+    process.answers = False
+    watch = Watch(process, clock, has_health_check=True)
+    watch.run(until=55)
+    assert [] == process.kills
+    watch.run(until=65)
+
+    assert 1 == len(process.kills)
+
+
+def test_a_slow_restart_delays_no_other(clock):
+    """Each process has its own thread: one of them starts for as long as the test lasts."""
+    release, restarted = threading.Event(), threading.Event()
+
+    class Slow(FakeProcess):
+        name = "postgres"
+
+        def start(self):
+            self.died = False
+            release.wait(60)
+
+    class Quick(FakeProcess):
+        def start(self):
+            self.died = False
+            restarted.set()
+
+    supervisor = Supervisor(
+        [SupervisedProcess(Slow(clock)), SupervisedProcess(Quick(clock))], lambda line: None
+    )
+    supervisor.start()
+    try:
+        assert restarted.wait(30)
+    finally:
+        release.set()
+        supervisor.stop()
+
+
+def test_a_backoff_that_is_reset_starts_at_one_second():
+    backoff = Backoff()
+
+    assert [1, 2, 3] == [backoff.next_delay_seconds() for _ in range(3)]
+    backoff.reset()
+    assert 1 == backoff.next_delay_seconds()

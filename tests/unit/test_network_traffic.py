@@ -6,16 +6,16 @@ import os
 import pytest
 
 from chassis.logs import Logs, LogWriter, iso_time
-from network.crowd import Crowd, Period
-from network.plan import CHAIN
-from network.tail import Chunk
+from network.log_files import LogChunk
+from network.request_counter import RequestCounter, RequestCounts
+from network.request_printer import RequestPrinter, TraceBuffer
 from network.terminal import Terminal
-from network.traffic import Requests, Traffic
+from network.topology import CHAIN
 from support.log_lines import entry, record
 
 
 def test_a_request_is_told_once_by_its_first_service_when_its_trace_is_quiet():
-    requests = Requests()
+    requests = TraceBuffer()
     requests.add([record("dfsp-api", at=1.009, ms=2), record("dfsp-api-payer", at=1.01, ms=9)], 0.0)
     assert [] == requests.take(0.4)
     assert ["dfsp-api-payer"] == [one.service for one in requests.take(0.5)]
@@ -24,7 +24,7 @@ def test_a_request_is_told_once_by_its_first_service_when_its_trace_is_quiet():
 
 
 def test_each_request_of_a_trace_that_is_used_again_is_told():
-    requests = Requests()
+    requests = TraceBuffer()
     requests.add([record("dfsp-api-payer", at=at) for at in (1, 2)] + [record(at=1.0, ms=0.5)], 0.0)
     assert 2 == len(requests.take(1.0))
     requests.add([record("dfsp-api-payer", at=3)], 1.0)
@@ -32,14 +32,14 @@ def test_each_request_of_a_trace_that_is_used_again_is_told():
 
 
 def test_a_request_to_a_service_further_down_is_told_too_and_other_lines_are_not():
-    requests = Requests(ignored=["demo"])
+    requests = TraceBuffer(ignored=["demo"])
     requests.add([record("spsp-server"), record(trace="demo"), record(trace="e", event="started")], 0.0)
 
     assert ["spsp-server"] == [one.service for one in requests.take(1.0)]
 
 
 def test_no_more_than_so_many_traces_are_kept_in_memory():
-    requests = Requests()
+    requests = TraceBuffer()
     requests.add([record(trace=str(number)) for number in range(7_000)], 0.0)
 
     assert 2_000 == len(requests.take(0.1))
@@ -51,12 +51,12 @@ class Window:
 
     def __init__(self):
         self._stream = io.StringIO()
-        self._traffic = Traffic(Terminal(self._stream), wall_clock=lambda: 0.0, ignored=["demo"])
+        self._printer = RequestPrinter(Terminal(self._stream), wall_clock=lambda: 0.0, ignored=["demo"])
 
     def look(self, now, *chunks):
         """What a look at the logs adds."""
         before = self._stream.tell()
-        self._traffic.show(chunks, now)
+        self._printer.show(chunks, now)
         return [line[14:] for line in self._stream.getvalue()[before:].splitlines()]
 
 
@@ -66,7 +66,7 @@ def window():
 
 
 def chunk(service, traces, **fields):
-    return Chunk(
+    return LogChunk(
         service, "".join(entry(service, trace=str(trace), **fields) + "\n" for trace in traces).encode()
     )
 
@@ -144,8 +144,8 @@ def test_nothing_of_a_crowd_is_kept(window):
     for second in range(3):
         window.look(second, *chain(range(10_000)))
 
-    assert {} == window._traffic._requests._traces
-    assert set() == window._traffic._crowd._traces
+    assert {} == window._printer._traces._traces
+    assert set() == window._printer._counter._trace_ids
 
 
 def test_what_a_service_writes_itself_is_counted_and_nothing_that_looks_like_it(tmp_path):
@@ -160,8 +160,8 @@ def test_what_a_service_writes_itself_is_counted_and_nothing_that_looks_like_it(
     logs.info(looks_like)
     logs.error("request of another kind", cause=looks_like)
     os.close(descriptor)
-    crowd = Crowd(0.0, few=4)
-    crowd.add(Chunk("spsp-server", path.read_bytes()))
+    counter = RequestCounter(0.0, max_few=4)
+    counter.add(LogChunk("spsp-server", path.read_bytes()))
 
-    assert Period(4, 2, True, frozenset({"t200", "t400", "t204", "t503"})) == crowd.end_period(1.0)
-    assert Period(0, 0, True, frozenset()) == crowd.end_period(2.0)
+    assert RequestCounts(4, 2, True, frozenset({"t200", "t400", "t204", "t503"})) == counter.end_period(1.0)
+    assert RequestCounts(0, 0, True, frozenset()) == counter.end_period(2.0)

@@ -1,4 +1,4 @@
-"""As much of an HTTP client as a runner needs: one request, one answer, no proxy, no redirects."""
+"""A minimal HTTP client: one request, one reply, no proxy, no redirects."""
 
 import http.client
 import json
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-_MAX_BYTES = 1_048_576
+_MAX_BODY_BYTES = 1_048_576
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpReply:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -22,7 +22,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """Return the body where it is a JSON object, else nothing."""
+        """Return the body if it is a JSON object, else an empty one."""
         try:
             value = json.loads(self.body)
         except ValueError:
@@ -36,17 +36,17 @@ def send(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    seconds: float = 15,
-) -> Answer:
-    """Send a request; raises OSError where there is no answer."""
+    timeout_seconds: float = 15,
+) -> HttpReply:
+    """Send a request. Raises OSError if there is no reply."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, dict(headers or {}))
         reply = connection.getresponse()
-        return Answer(reply.status, dict(reply.getheaders()), reply.read(_MAX_BYTES))
+        return HttpReply(reply.status, dict(reply.getheaders()), reply.read(_MAX_BODY_BYTES))
     except http.client.HTTPException as error:
-        raise ConnectionError(f"no HTTP answer: {error!r}") from error
+        raise ConnectionError(f"the reply is not HTTP: {error!r}") from error
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""What `compose.yaml` needs beside it: secrets and the directory's first content, made where there are none."""
+"""The files that `compose.yaml` needs: secrets and the initial directory. Existing files are kept."""
 
 import json
 import secrets
@@ -7,41 +7,43 @@ from pathlib import Path
 from network.samples import (
     ACCOUNTS,
     CALLERS,
+    IDENTIFIER_TYPES,
     INTEGRATION_CALLERS,
-    PEOPLE,
+    PAYEES,
     RECEIVER_CALLERS,
-    TYPES,
     encryption_key,
     ensure_users,
 )
 
-# containers read these files as a user of their own, which owns nothing here: the folder is what keeps others out
+# containers read these files as a user that does not own them, so the folder's mode protects them
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o444
 DFSPS = ("dfsp1", "dfsp2")
 DATABASES = (*DFSPS, "integrations", "receiver")
 USERS = {"users": CALLERS, "integrations-users": INTEGRATION_CALLERS, "receiver-users": RECEIVER_CALLERS}
-# most of the sample people are at the second DFSP, one is at the first, so that both send and receive
-_AT_FIRST = ("eur", "30754017")
+# the other sample payees are at the second DFSP, so that both DFSPs send and receive
+_PAYEE_AT_DFSP1 = ("eur", "30754017")
 
 
 def prepare(folder: Path) -> None:
-    """Make what is missing; nothing that is there is changed, for a database keeps its first password."""
+    """Write the missing files. Existing ones are kept, because a database keeps its first password."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(_FOLDER_MODE)
     for file, callers in USERS.items():
         ensure_users(folder / file, callers)
         (folder / file).chmod(_FILE_MODE)
     for name in DATABASES:
-        password = _once(folder / f"{name}-database-password", secrets.token_urlsafe(24))
-        _once(folder / f"{name}-database-url", f"postgresql://quotes:{password}@{name}-postgres/quotes")
-    _once(folder / "encryption-keys", encryption_key())
-    _once(folder / "accounts.toml", ACCOUNTS)
+        password = _ensure_file(folder / f"{name}-database-password", secrets.token_urlsafe(24))
+        _ensure_file(
+            folder / f"{name}-database-url", f"postgresql://quotes:{password}@{name}-postgres/quotes"
+        )
+    _ensure_file(folder / "encryption-keys", encryption_key())
+    _ensure_file(folder / "accounts.toml", ACCOUNTS)
     for file, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
-        _once(folder / file, json.dumps(_directory(scheme), indent=2, ensure_ascii=False))
+        _ensure_file(folder / file, json.dumps(_directory(scheme), indent=2, ensure_ascii=False))
 
 
-def _once(file: Path, content: str) -> str:
-    """Write a file where there is none; return what it holds."""
+def _ensure_file(file: Path, content: str) -> str:
+    """Write a file if it does not exist. Returns its content."""
     if not file.exists():
         file.write_text(content, encoding="utf-8")
         file.chmod(_FILE_MODE)
@@ -49,9 +51,9 @@ def _once(file: Path, content: str) -> str:
 
 
 def _directory(scheme: str) -> dict[str, object]:
-    people = [(person, "dfsp1" if person == _AT_FIRST else "dfsp2") for person in PEOPLE]
+    dfsps = {payee: "dfsp1" if payee == _PAYEE_AT_DFSP1 else "dfsp2" for payee in PAYEES}
     return {
-        "types": TYPES,
+        "types": IDENTIFIER_TYPES,
         "resources": [
             {
                 "identifierType": kind,
@@ -60,7 +62,7 @@ def _directory(scheme: str) -> dict[str, object]:
                 "spspReceiver": f"{scheme}://{dfsp}-spsp-server",
                 "primary": True,
             }
-            for (kind, identifier), dfsp in people
+            for (kind, identifier), dfsp in dfsps.items()
         ],
         "dfsps": {},
     }

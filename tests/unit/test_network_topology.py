@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from network import plan, ports
+from network import ports, topology
 
 DATA = Path("/data")
 
 
 def services(first_port=8010, **environment):
-    made = plan.services(first_port, data=DATA, database_url="postgresql://own", environment=environment)
+    made = topology.services(first_port, data=DATA, database_url="postgresql://own", environment=environment)
     return {spec.name: spec for spec in made}
 
 
@@ -31,21 +31,21 @@ def test_each_service_calls_the_next_one_of_the_chain():
     ] == [(name, spec.port, spec.env.get("QUOTES_NEXT_HOP")) for name, spec in made.items()]
     assert made["spsp-client"].env["QUOTES_SUBMISSION_URLS"] == made["spsp-server"].origin
     assert made["spsp-client-proxy"].env["QUOTES_DIRECTORY_URL"] == made["central-directory"].origin
-    assert {"/data/users"} == {made[name].env["QUOTES_USERS_FILE"] for name in plan.CHAIN}
+    assert {"/data/users"} == {made[name].env["QUOTES_USERS_FILE"] for name in topology.CHAIN}
 
 
 def test_the_two_integration_services_have_users_of_their_own():
     made = services()
 
     assert ["/data/integrations-users", "/data/receiver-users"] == [
-        made[name].env["QUOTES_USERS_FILE"] for name in (plan.INTEGRATIONS, plan.SIGNAL_RECEIVER)
+        made[name].env["QUOTES_USERS_FILE"] for name in (topology.INTEGRATIONS, topology.SIGNAL_RECEIVER)
     ]
 
 
 def test_what_the_caller_says_without_a_file_needs_none():
     """A service that is told a value and a file for it refuses to start."""
-    own = services(QUOTES_ENCRYPTION_KEYS="own")[plan.INTEGRATIONS].env
-    usual = services()[plan.INTEGRATIONS].env
+    own = services(QUOTES_ENCRYPTION_KEYS="own")[topology.INTEGRATIONS].env
+    usual = services()[topology.INTEGRATIONS].env
 
     assert ("own", None) == (own["QUOTES_ENCRYPTION_KEYS"], own.get("QUOTES_ENCRYPTION_KEYS_FILE"))
     assert "/data/encryption-keys" == usual["QUOTES_ENCRYPTION_KEYS_FILE"]
@@ -86,7 +86,9 @@ def test_only_who_keeps_something_there_gets_to_know_the_database():
 
 @pytest.mark.parametrize("port", [0, -1, 65_528, 70_000])
 def test_a_first_port_leaves_room_for_all(port):
-    with pytest.raises(plan.PortError, match=f"from 1 to 65527, and {port} is not"):
+    with pytest.raises(
+        topology.PortError, match=f"from 1 to 65527, since it is the first of 9 ports; {port} is not"
+    ):
         services(port)
 
 
@@ -94,10 +96,10 @@ def test_every_taken_port_is_said_by_number_and_service():
     first = ports.find_first_port()
     made = tuple(services(first).values())
     with socket.create_server(("127.0.0.1", first + 3)), socket.create_server(("", first + 6)):
-        said = ports.complaints(made)
+        said = ports.unavailable_ports(made)
 
     assert [
         f"port {first + 3} (spsp-server) is taken",
         f"port {first + 6} (central-directory) is taken",
     ] == said
-    assert [] == ports.complaints(made)
+    assert [] == ports.unavailable_ports(made)

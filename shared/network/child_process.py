@@ -1,4 +1,4 @@
-"""One process of the network: started with its output in a log file, and never outliving us."""
+"""One child process: its output goes to a log file, and it ends when this process does."""
 
 import os
 import shutil
@@ -10,17 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-_TETHER = Path(__file__).with_name("tether.py")
-# The kernel's "parent" is the thread that started a process: all are started by this one, which lives until
-# the interpreter ends, and so do they at most.
+from network.files import open_private
+
+_PARENT_DEATH_SCRIPT = Path(__file__).with_name("parent_death.py")
+# To the kernel, a process' parent is the thread that started it. This thread starts all, and lives until the
+# interpreter ends.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network-starter")
 _LAST_BYTES = 16_384
 
 
-class Child:
-    """A process that can be started again under the same name; thread safe enough for one owner and a watcher.
+def inherited_environment(*, without: tuple[str, ...]) -> dict[str, str]:
+    """Return our environment without the variables whose names start with one of the prefixes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)}
 
-    `died` says that it ended without having been asked to by `terminate` or `kill`.
+
+class ChildProcess:
+    """A process that can be started again. One owner may use it from several threads.
+
+    `died` is true if the process ended although neither `terminate` nor `kill` was called.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class Child:
         self._death_signal = death_signal
         self._keep_open = tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
-        self._wanted = False
+        self._should_run = False
         self._log_start = (0, 0)
 
     @property
@@ -57,41 +64,42 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs and where it never did; negative is a signal's number."""
+        """None while it runs or if it never ran; the negative number of the signal that ended it."""
         return self._process.poll() if self._process else None
 
     @property
     def died(self) -> bool:
-        return self._wanted and self.exit_code is not None
+        return self._should_run and self.exit_code is not None
 
     def start(self) -> None:
         if self.running:
             return
-        self._wanted = True
+        self._should_run = True
         _starter.submit(self._spawn).result()
 
-    def ask(self, number: signal.Signals) -> None:
-        """Send a signal, of which the process may well end; that counts as wanted."""
-        self._wanted = False
+    def request_end(self, number: signal.Signals) -> None:
+        """Send a signal that ends the process, also if it is paused."""
+        self._should_run = False
         self._send(number)
+        self.resume()
 
     def pause(self) -> None:
-        """Stop it where it is (SIGSTOP): a peer that neither answers nor closes."""
+        """Send SIGSTOP: the process keeps its connections open and answers nothing."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._send(signal.SIGCONT)
 
     def terminate(self) -> None:
-        self.ask(signal.SIGTERM)
+        self.request_end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL and wait until it is gone."""
-        self.ask(signal.SIGKILL)
+        """Send SIGKILL and wait for the end."""
+        self.request_end(signal.SIGKILL)
         self.wait(10)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end; say whether it came in time."""
+        """Wait for the end. Returns False if the process still runs after `seconds`."""
         if self._process is None:
             return True
         try:
@@ -101,33 +109,36 @@ class Child:
         return True
 
     def last_lines(self, count: int = 12) -> list[str]:
-        """Return the end of what this start has written."""
+        """Return the last log lines, of those that were written since the last start."""
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
-                file.seek(max(self._started_at(file), end - _LAST_BYTES))
+                file.seek(max(self._start_offset(file), end - _LAST_BYTES))
                 return file.read().decode(errors="replace").splitlines()[-count:]
         except FileNotFoundError:
             return []
 
-    def shorten_log(self, max_bytes: int) -> None:
-        """Where the log is larger, make its content that of `<log>.1`: for what does not rotate its own.
+    def rotate_log(self, max_bytes: int) -> None:
+        """Move the content of a larger log to `<log>.1`: for a process that does not rotate its log.
 
-        What is written between the end of the copy and the emptying, some microseconds, is lost.
+        Lines that are written between the copy and the truncation, some microseconds, are lost.
         """
         if not self.log.exists() or self.log.stat().st_size < max_bytes:
             return
-        with self.log.open("rb") as file, self.log.with_name(f"{self.log.name}.1").open("wb") as older:
+        with (
+            self.log.open("rb") as file,
+            open_private(self.log.with_name(f"{self.log.name}.1"), "wb") as older,
+        ):
             shutil.copyfileobj(file, older)
             os.truncate(self.log, 0)
 
-    def _started_at(self, log: BinaryIO) -> int:
-        """Where in the log this start began: at its beginning where it has been rotated or emptied since."""
-        now, (number, size) = os.fstat(log.fileno()), self._log_start
-        return size if now.st_ino == number and size <= now.st_size else 0
+    def _start_offset(self, log: BinaryIO) -> int:
+        """Where in the log the last start began; 0 if the log was rotated or truncated since."""
+        now, (inode, size) = os.fstat(log.fileno()), self._log_start
+        return size if now.st_ino == inode and size <= now.st_size else 0
 
     def _send(self, number: signal.Signals) -> None:
-        # behind a start that the one who asked for it did not wait for (Ctrl-C)
+        # by the starter thread, so that it comes after a start whose caller was interrupted by Ctrl-C
         _starter.submit(self._send_now, number).result()
 
     def _send_now(self, number: signal.Signals) -> None:
@@ -136,19 +147,19 @@ class Child:
 
     def _spawn(self) -> None:
         uid, gid = self._user or ("", "")
-        tether = [sys.executable, "-I", "-S", str(_TETHER)]
-        told = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
-        with self.log.open("ab") as output:
+        wrapper = [sys.executable, "-I", "-S", str(_PARENT_DEATH_SCRIPT)]
+        arguments = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
+        with open_private(self.log, "ab") as output:
             log = os.fstat(output.fileno())
             self._log_start = log.st_ino, log.st_size
             self._process = subprocess.Popen(
-                [*tether, *told, *self.command],
+                [*wrapper, *arguments, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self.env,
                 cwd=self._cwd,
                 pass_fds=self._keep_open,
-                # a terminal's Ctrl-C is for the one who started all, who then stops them in order
+                # else a terminal's Ctrl-C reaches every process at once, and they cannot be stopped in order
                 start_new_session=True,
             )

@@ -1,4 +1,4 @@
-"""Which services a network on one machine has, and with which environment each is started. Pure."""
+"""The services of a network on one machine, and the environment that each is started with. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ LOG_FILE = "QUOTES_LOG_FILE"
 
 
 class PortError(ValueError):
-    """Said to be the first port, but is none."""
+    """The number cannot be the first port."""
 
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """One service as it is started: `python -m <module>` with `env` (QUOTES_… variables alone)."""
+    """A service to start with `python -m <module>`. `env` has QUOTES_… variables only."""
 
     name: str
     module: str
@@ -31,9 +31,9 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the table; `<name>` in a value is that service's origin, `<data>` the data folder.
+    """`<name>` in a value stands for that service's origin, `<data>` for the data folder.
 
-    `wiring` is what makes the chain and holds whatever the caller's environment says; `defaults` give way.
+    `wiring` connects the chain and overrides the caller's environment. `defaults` yield to it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class _Row:
     has_database: bool = False
 
 
-# in the order of a call's way; a row's place is its port's offset, so new ones go to the end
+# in the order in which a request passes them; the index is the port's offset, so new rows go to the end
 _TABLE = (
     _Row(
         "dfsp-api-payer",
@@ -75,7 +75,7 @@ _TABLE = (
         defaults={
             "QUOTES_USERS_FILE": "<data>/integrations-users",
             "QUOTES_ENCRYPTION_KEYS_FILE": "<data>/encryption-keys",
-            # the sample's webhook is on this machine
+            # the sample webhook is on this machine
             "QUOTES_ALLOW_HTTP": "true",
             "QUOTES_ALLOW_NETWORKS": "127.0.0.0/8,::1/128",
         },
@@ -91,18 +91,18 @@ _TABLE = (
         has_database=True,
     ),
 )
-PORTS = len(_TABLE)
-LAST_FIRST_PORT = 65_535 - PORTS + 1
+PORT_COUNT = len(_TABLE)
+MAX_FIRST_PORT = 65_535 - PORT_COUNT + 1
 _SHARED_DEFAULTS = {
     "QUOTES_USERS_FILE": "<data>/users",
-    # nobody asks these services for readiness before sending them work
+    # no load balancer is in front of these services that would have to notice that they stop
     "QUOTES_STOP_GRACE_SECONDS": "0",
 }
-NAMES = tuple(row.name for row in _TABLE)
-ENTRY, RECEIVER = "dfsp-api-payer", "spsp-server"
+SERVICE_NAMES = tuple(row.name for row in _TABLE)
+FIRST_SERVICE, SPSP_SERVER, DIRECTORY = "dfsp-api-payer", "spsp-server", "central-directory"
 INTEGRATIONS, SIGNAL_RECEIVER = "integrations", "signal-receiver"
-# a call passes the directory between the proxy and the client
-CHAIN = (*NAMES[:2], "central-directory", *NAMES[2:6])
+# a request passes the directory between spsp-client-proxy and spsp-client
+CHAIN = (*SERVICE_NAMES[:2], DIRECTORY, *SERVICE_NAMES[2:6])
 
 
 def services(
@@ -112,22 +112,22 @@ def services(
     database_url: str,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[ServiceSpec, ...]:
-    """Return the network's services; `environment` is the caller's, of which QUOTES_… passes through.
+    """Return the network's services. QUOTES_… variables of the caller's `environment` are passed on to all.
 
-    The database's address goes to those alone that keep something there: it may hold a password.
+    Only services with a database get its URL, which may contain a password.
     """
     check_first_port(first_port)
     origins = {row.name: f"http://{HOST}:{first_port + offset}" for offset, row in enumerate(_TABLE)}
-    own = {name: value for name, value in (environment or {}).items() if name.startswith(PREFIX)}
-    own.pop(DATABASE_URL, None)
+    passed_on = {name: value for name, value in (environment or {}).items() if name.startswith(PREFIX)}
+    passed_on.pop(DATABASE_URL, None)
     specs = []
     for offset, row in enumerate(_TABLE):
         port = first_port + offset
         defaults = {**_SHARED_DEFAULTS, **row.defaults}
         env = {
-            **_filled(_without_own(defaults, own), origins, data),
-            **own,
-            **_filled(row.wiring, origins, data),
+            **_resolve(_without_overridden(defaults, passed_on), origins, data),
+            **passed_on,
+            **_resolve(row.wiring, origins, data),
             "QUOTES_HOST": HOST,
             "QUOTES_PORT": str(port),
         }
@@ -138,26 +138,28 @@ def services(
 
 
 def check_first_port(port: int) -> None:
-    """Raise `PortError` where there is no room for all services from `port` on."""
-    if not 1 <= port <= LAST_FIRST_PORT:
-        raise PortError(f"PORT is the first of {PORTS} ports: from 1 to {LAST_FIRST_PORT}, and {port} is not")
+    """Raise `PortError` if not all services have a port from `port` on."""
+    if not 1 <= port <= MAX_FIRST_PORT:
+        raise PortError(
+            f"PORT must be from 1 to {MAX_FIRST_PORT}, since it is the first of {PORT_COUNT} ports; {port} is not"
+        )
 
 
-def rank(service: str) -> int:
-    """Return a service's place on a call's way; services off the chain come after it."""
+def chain_position(service: str) -> int:
+    """Return a service's position in the chain. Services off the chain come after it."""
     return CHAIN.index(service) if service in CHAIN else len(CHAIN)
 
 
-def _without_own(defaults: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Leave out a file of what the caller's environment says without one: a service takes only one of both."""
-    return {name: value for name, value in defaults.items() if name.removesuffix("_FILE") not in own}
+def _without_overridden(defaults: Mapping[str, str], passed_on: Mapping[str, str]) -> dict[str, str]:
+    """Leave out `X_FILE` if the caller's environment has `X`: a service refuses to start with both."""
+    return {name: value for name, value in defaults.items() if name.removesuffix("_FILE") not in passed_on}
 
 
-def _filled(values: Mapping[str, str], origins: Mapping[str, str], data: Path) -> dict[str, str]:
-    filled = dict(values)
+def _resolve(values: Mapping[str, str], origins: Mapping[str, str], data: Path) -> dict[str, str]:
+    resolved = dict(values)
     for variable, value in values.items():
         if value.startswith("<data>"):
-            filled[variable] = str(data) + value.removeprefix("<data>")
+            resolved[variable] = str(data) + value.removeprefix("<data>")
         elif value.startswith("<"):
-            filled[variable] = origins[value.strip("<>")]
-    return filled
+            resolved[variable] = origins[value.strip("<>")]
+    return resolved

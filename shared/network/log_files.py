@@ -1,0 +1,198 @@
+"""Follow log files, including files that appear later, are truncated, or are rotated."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from network.log_records import LogRecord, parse
+
+_MAX_CHUNK_BYTES = 1_048_576
+_MAX_LINE_BYTES = 1_048_576
+_FILE_SCAN_INTERVAL_SECONDS = 0.5
+# its log is not JSON and is shown only on request
+POSTGRES = "postgres"
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """Whole lines of one service's log."""
+
+    service: str
+    data: bytes
+
+    @property
+    def line_count(self) -> int:
+        return self.data.count(b"\n")
+
+    def lines(self) -> list[bytes]:
+        return [line for line in self.data.split(b"\n") if line.strip()]
+
+
+class FollowedLog:
+    """A log that is read from its beginning, or after a `seek_…`, one chunk at a time.
+
+    It may be rotated at any time: `<path>.1` is the previous file, `<path>.2` the one before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._partial_line = b""
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def seek_last(self, lines: int) -> None:
+        """Continue where the last `lines` lines begin, in an older file if need be."""
+        for age in range(self._oldest_age() + 1):
+            if (file := self._open(age)) is None:
+                return
+            self._continue_with(file)
+            lines -= _seek_last(file, lines)
+            if lines <= 0:
+                return
+
+    def seek_end(self) -> None:
+        self.seek_last(0)
+
+    def next_chunk(self) -> bytes:
+        """Return the next whole lines, about a megabyte at most; empty if there is nothing new."""
+        if (file := self._current_file()) is None:
+            return b""
+        new = file.read(_MAX_CHUNK_BYTES)
+        if not new and (next_file := self._open_next(file)) is not None:
+            new = file.read(_MAX_CHUNK_BYTES)  # lines that were written just before the rotation
+            if new:
+                next_file.close()
+            else:
+                self._continue_with(next_file)
+                new = (b"\n" if self._partial_line else b"") + next_file.read(_MAX_CHUNK_BYTES)
+        return self._take_whole_lines(new)
+
+    def _take_whole_lines(self, new: bytes) -> bytes:
+        data = self._partial_line + new
+        end = data.rfind(b"\n") + 1
+        if len(data) - end > _MAX_LINE_BYTES:
+            end = len(data)
+        self._partial_line = data[end:]
+        return data[:end]
+
+    def _current_file(self) -> BinaryIO | None:
+        if self._file is None:
+            self._file = self._open(self._oldest_age())
+        elif os.fstat(self._file.fileno()).st_size < self._file.tell():  # truncated
+            self._file.seek(0)
+            self._partial_line = b""
+        return self._file
+
+    def _open_next(self, file: BinaryIO) -> BinaryIO | None:
+        """Open the file that was begun when this one was rotated; None if it was not rotated."""
+        if self._has_age(file, 0) or not self._path.exists():
+            return None  # not rotated; or renamed just now, and the service still writes to it
+        for age in range(1, self._oldest_age() + 2):
+            if self._has_age(file, age):
+                next_file = self._open(age - 1)
+                if next_file is None or self._has_age(file, age):
+                    return next_file
+                next_file.close()  # rotated once more meanwhile: the next call finds the right file
+                return None
+        return self._open(0)  # this one was deleted
+
+    def _continue_with(self, file: BinaryIO) -> None:
+        self.close()
+        self._file = file
+
+    def _path_of_age(self, age: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{age}") if age else self._path
+
+    def _open(self, age: int) -> BinaryIO | None:
+        try:
+            return self._path_of_age(age).open("rb")
+        except FileNotFoundError:
+            return None
+
+    def _oldest_age(self) -> int:
+        ages = (path.suffix[1:] for path in self._path.parent.glob(f"{self._path.name}.*"))
+        return max((int(age) for age in ages if age.isdecimal()), default=0)
+
+    def _has_age(self, file: BinaryIO, age: int) -> bool:
+        try:
+            return os.path.samestat(self._path_of_age(age).stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            return False
+
+
+def _seek_last(file: BinaryIO, lines: int) -> int:
+    """Seek to where the last lines begin. Return their number: fewer than `lines` if the file has fewer."""
+    position, newlines = file.seek(0, os.SEEK_END), 0
+    while position and newlines <= lines:
+        step = min(65_536, position)
+        position = file.seek(position - step)
+        newlines += file.read(step).count(b"\n")
+    file.seek(position)
+    for _ in range(newlines - lines):
+        file.readline()
+    return min(newlines, lines)
+
+
+class LogFolder:
+    """All logs of a folder except Postgres', or one service's log."""
+
+    def __init__(
+        self, folder: Path, service: str | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = folder
+        self._service = service
+        self._clock = clock
+        self._logs: dict[str, FollowedLog] = {}
+        self._scanned_at = float("-inf")
+        self._latest_time: dict[str, float] = {}
+        self._scan()
+
+    def close(self) -> None:
+        for log in self._logs.values():
+            log.close()
+
+    def seek_last(self, lines: int) -> None:
+        for log in self._logs.values():
+            log.seek_last(lines)
+
+    def seek_end(self) -> None:
+        for log in self._logs.values():
+            log.seek_end()
+
+    def next_chunks(self) -> list[LogChunk]:
+        """Return the next chunk of each log that has one. Call it until the list is empty to read everything."""
+        self._scan()
+        return [LogChunk(service, data) for service, log in self._logs.items() if (data := log.next_chunk())]
+
+    def parse(self, chunks: Iterable[LogChunk], *, containing: str = "") -> list[LogRecord]:
+        """Parse the lines that contain a text. Pass each chunk once, in the order in which they were read."""
+        wanted = containing.encode()
+        return [
+            self._parse_line(chunk.service, line.decode(errors="replace"))
+            for chunk in chunks
+            for line in chunk.lines()
+            if wanted in line
+        ]
+
+    def _parse_line(self, service: str, line: str) -> LogRecord:
+        # a line without a time, such as a traceback's, belongs to the line before it
+        record = parse(service, line, default_time=self._latest_time.get(service) or time.time())
+        self._latest_time[service] = record.time
+        return record
+
+    def _scan(self) -> None:
+        if self._clock() - self._scanned_at < _FILE_SCAN_INTERVAL_SECONDS:
+            return
+        self._scanned_at = self._clock()
+        for path in sorted(self._folder.glob("*.log")):
+            name = path.stem
+            is_shown = name == self._service if self._service else name != POSTGRES
+            if is_shown and name not in self._logs:
+                self._logs[name] = FollowedLog(path)

@@ -1,0 +1,110 @@
+"""Parse one line of a service's log, and put the lines of one trace in order."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from network import topology
+
+_MS_PER_SECOND = 1000
+# services write times in whole milliseconds
+_CLOCK_STEP_SECONDS = 0.001
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """`time` is in seconds since 1970; `fields` is empty if the line is not a JSON object."""
+
+    service: str
+    time: float
+    text: str
+    fields: Mapping[str, Any]
+
+    @property
+    def is_request(self) -> bool:
+        return self.fields.get("event") == "request"
+
+    @property
+    def trace_id(self) -> str:
+        return self.text_of("traceId")
+
+    @property
+    def status(self) -> int:
+        value = self.fields.get("status")
+        return value if isinstance(value, int) else 0
+
+    @property
+    def duration_ms(self) -> float:
+        value = self.fields.get("duration_ms")
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    @property
+    def start_time(self) -> float:
+        """Time at which the request started; `time` is when it was answered."""
+        return self.time - self.duration_ms / _MS_PER_SECOND
+
+    def text_of(self, field: str) -> str:
+        """Return a field as text; empty if it is missing or null."""
+        value = self.fields.get(field)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class LoggedHop:
+    """One service's part in a request."""
+
+    record: LogRecord
+    start_time: float
+
+
+def parse(service: str, text: str, *, default_time: float) -> LogRecord:
+    """Parse a line. A line without a time, such as a traceback's, gets `default_time`."""
+    try:
+        value = json.loads(text) if text.startswith("{") else None
+    except (ValueError, RecursionError):
+        value = None
+    fields = value if isinstance(value, dict) else {}
+    return LogRecord(service, _seconds(fields.get("time")) or default_time, text, fields)
+
+
+def time_of_day(time: float) -> str:
+    """Return the time of day in UTC, as the logs show it."""
+    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def order_hops(records: Iterable[LogRecord]) -> list[LoggedHop]:
+    """Put the lines of one trace in the order in which the hops started.
+
+    Consecutive hops start within the millisecond to which log times are exact. So within one request the order of
+    the chain decides.
+    """
+    hops: list[LoggedHop] = []
+    for request in _split_requests(sorted(records, key=lambda record: record.start_time)):
+        latest = request[0].start_time
+        for record in sorted(request, key=lambda record: topology.chain_position(record.service)):
+            latest = max(latest, record.start_time)
+            hops.append(LoggedHop(record, latest))
+    return hops
+
+
+def _split_requests(records: list[LogRecord]) -> list[list[LogRecord]]:
+    """Split the lines of one trace, sorted by start, where one request ended before the next started."""
+    requests: list[list[LogRecord]] = []
+    last_end = float("-inf")
+    for record in records:
+        if record.start_time > last_end + _CLOCK_STEP_SECONDS:
+            requests.append([])
+        requests[-1].append(record)
+        last_end = max(last_end, record.time)
+    return requests
+
+
+def _seconds(time: object) -> float | None:
+    if not isinstance(time, str):
+        return None
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError):
+        return None

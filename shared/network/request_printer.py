@@ -1,0 +1,142 @@
+"""Print one line for each request, whatever number of services it passed; under load one line each second."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from network import log_format, topology
+from network.log_files import LogChunk
+from network.log_records import LogRecord, parse, time_of_day
+from network.request_counter import RequestCounter
+from network.terminal import Terminal
+
+_QUIET_SECONDS = 0.5
+_PERIOD_SECONDS = 1.0
+_MAX_LINES_PER_PERIOD = 50
+_MAX_TRACES = 5_000
+_MAX_RECORDS_PER_TRACE = 100
+# with seven services in the chain, more lines in one look mean more requests than a period may show
+_MAX_LINES_AT_ONCE = 350
+# two times in whole milliseconds may differ from the true ones by this much
+_CLOCK_STEP_SECONDS = 0.002
+
+
+@dataclass
+class _PendingTrace:
+    latest: float
+    records: list[LogRecord] = field(default_factory=list)
+
+
+class TraceBuffer:
+    """Collects lines by trace id. Returns those of the first service when no more lines of the trace arrive.
+
+    A caller may use one trace id for many requests: each line of the first service is one request.
+    """
+
+    def __init__(self, *, ignored: Iterable[str] = ()) -> None:
+        self._traces: OrderedDict[str, _PendingTrace] = OrderedDict()
+        # position of the first service of each trace already returned: late lines of later hops are dropped
+        self._first_position: OrderedDict[str, int] = OrderedDict.fromkeys(ignored, -1)
+        self._late: tuple[Collection[str], float] = ((), 0.0)
+
+    def ignore(self, trace_ids: Collection[str], *, until: float) -> None:
+        """Drop lines of these traces, which were counted already. Later ones may be new requests."""
+        self._late = trace_ids, until
+
+    def add(self, records: Iterable[LogRecord], now: float) -> None:
+        late, until = self._late
+        for record in records:
+            if record.is_request and not (now < until and record.trace_id in late):
+                trace = self._traces.setdefault(record.trace_id, _PendingTrace(now))
+                trace.latest = now
+                trace.records.append(record)
+                self._traces.move_to_end(record.trace_id)
+
+    def take(self, now: float) -> list[LogRecord]:
+        """Remove and return the requests of traces that are quiet or too large, and the oldest above the limit."""
+        taken: list[LogRecord] = []
+        for trace_id, trace in list(self._traces.items()):
+            is_quiet = now - trace.latest >= _QUIET_SECONDS
+            over_limit = len(self._traces) > _MAX_TRACES or len(trace.records) > _MAX_RECORDS_PER_TRACE
+            if is_quiet or over_limit:
+                del self._traces[trace_id]
+                taken += self._first_service_records(trace_id, trace.records)
+        return sorted(taken, key=lambda record: record.start_time)
+
+    def take_all(self) -> list[LogRecord]:
+        """Remove and return every line that is still waiting for others of its trace."""
+        taken = [record for trace in self._traces.values() for record in trace.records]
+        self._traces.clear()
+        return taken
+
+    def _first_service_records(self, trace_id: str, records: list[LogRecord]) -> list[LogRecord]:
+        earliest = min(record.start_time for record in records)
+        position = min(
+            topology.chain_position(record.service)
+            for record in records
+            if record.start_time <= earliest + _CLOCK_STEP_SECONDS
+        )
+        known = self._first_position.get(trace_id)
+        if known is not None and position > known:
+            return []
+        self._first_position[trace_id] = position
+        while len(self._first_position) > _MAX_TRACES:
+            self._first_position.popitem(last=False)
+        return [record for record in records if topology.chain_position(record.service) == position]
+
+
+class RequestPrinter:
+    """Prints each request, or their number each second when there are too many to read.
+
+    Requests of the traces `ignored` are not printed.
+    """
+
+    def __init__(
+        self, terminal: Terminal, wall_clock: Callable[[], float], *, ignored: Iterable[str] = ()
+    ) -> None:
+        self._terminal = terminal
+        self._wall_clock = wall_clock
+        self._traces = TraceBuffer(ignored=ignored)
+        self._printed_at: deque[float] = deque()
+        self._counter: RequestCounter | None = None
+
+    def show(self, chunks: Sequence[LogChunk], now: float) -> None:
+        """Take the new log lines, and print what is due."""
+        if self._counter is None and sum(chunk.line_count for chunk in chunks) > _MAX_LINES_AT_ONCE:
+            self._start_counting([], now)
+        if self._counter is None:
+            self._traces.add((record for chunk in chunks for record in _records(chunk)), now)
+            self._print_each(self._traces.take(now), now)
+        else:
+            for chunk in chunks:
+                self._counter.add(chunk)
+            if now - self._counter.period_start >= _PERIOD_SECONDS:
+                self._print_counts(self._counter, now)
+
+    def _print_each(self, requests: Sequence[LogRecord], now: float) -> None:
+        while self._printed_at and now - self._printed_at[0] >= _PERIOD_SECONDS:
+            self._printed_at.popleft()
+        free_lines = _MAX_LINES_PER_PERIOD - len(self._printed_at)
+        for record in requests[:free_lines]:
+            self._printed_at.append(now)
+            text = log_format.format_request(record, self._terminal)
+            self._terminal.print_line(f"{time_of_day(record.start_time)}  {text}")
+        if requests[free_lines:]:
+            self._start_counting(requests[free_lines:], now)
+
+    def _start_counting(self, unprinted: Sequence[LogRecord], now: float) -> None:
+        self._counter = RequestCounter(now, _MAX_LINES_PER_PERIOD)
+        self._counter.add_records([*unprinted, *self._traces.take_all()])
+
+    def _print_counts(self, counter: RequestCounter, now: float) -> None:
+        counts = counter.end_period(now)
+        if counts.requests:
+            text = f"{counts.requests} requests, {counts.failed} failed"
+            self._terminal.print_line(f"{time_of_day(self._wall_clock())}  {text}")
+        if counts.few:
+            self._traces.ignore(counts.trace_ids, until=now + _PERIOD_SECONDS)
+            self._counter = None
+
+
+def _records(chunk: LogChunk) -> Iterator[LogRecord]:
+    return (parse(chunk.service, line.decode(errors="replace"), default_time=0) for line in chunk.lines())

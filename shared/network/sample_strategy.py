@@ -1,0 +1,30 @@
+"""The sample strategy, which the strategy engine registers with `integrations` for the sample user."""
+
+import base64
+import json
+from http import HTTPStatus
+
+from network import http_client
+
+ID, NAME = "gold", "Gold High-Risk"
+USER, PASSWORD = "user@example.com", "sample"
+ENGINE, ENGINE_PASSWORD = "engine", "sample"
+
+
+class StrategyError(RuntimeError):
+    """`integrations` did not accept the strategy, which the user's own settings may cause."""
+
+
+def register(origin: str) -> None:
+    """Register the strategy, whether it is registered already or not. Raises StrategyError."""
+    credentials = base64.b64encode(f"{ENGINE}:{ENGINE_PASSWORD}".encode()).decode()
+    reply = http_client.send(
+        "PUT",
+        f"{origin}/v1/strategies/{ID}",
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {credentials}"},
+        body=json.dumps({"name": NAME, "userEmail": USER}).encode(),
+    )
+    if reply.status >= HTTPStatus.BAD_REQUEST:
+        raise StrategyError(
+            f"the sample strategy {ID!r} could not be registered: {reply.status} {reply.text.strip()[:300]}"
+        )
