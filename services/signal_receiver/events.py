@@ -1,4 +1,4 @@
-"""Reads what comes to a webhook: the newest version that is known, and in it the event (guide, "Handling Events").
+"""Reading a webhook's body: chooses the newest known version and reads its event (guide, "Handling Events").
 
 A quantity is read from its text and never goes through a binary float.
 """
@@ -17,23 +17,23 @@ from chassis.errors import Fault, InvalidBodyError
 from chassis.schemas import UNPRINTABLE
 
 MAX_ID_CHARACTERS: Final = 128
-MAX_EXPONENT: Final = Decimal("1e-999999999999999999")
+MIN_MAGNITUDE: Final = Decimal("1e-999999999999999999")
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 
 T = TypeVar("T")
 
 
-class Kind(Enum):
-    """The events that trade."""
+class SignalType(Enum):
+    """The event types that trade."""
 
     OPEN = "SIGNAL_OPEN"
     CLOSE = "SIGNAL_CLOSE"
     REOPEN = "SIGNAL_REOPEN"
 
 
-SIGNALS: Final = {kind.value: kind for kind in Kind}
-OTHER_TYPES: Final = frozenset(
+SIGNAL_TYPES: Final = {type_.value: type_ for type_ in SignalType}
+LIFECYCLE_TYPES: Final = frozenset(
     {
         "INTEGRATION_APPROVED",
         "INTEGRATION_REJECTED",
@@ -51,7 +51,7 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an OPEN or REOPEN wants opened."""
+    """The position that an OPEN or REOPEN opens."""
 
     direction: Direction
     ticker: str
@@ -59,126 +59,126 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """One strategy's wish to trade. A CLOSE has no order: it closes whatever is open."""
+class TradeSignal:
+    """An event that trades. A CLOSE has no order: it closes the strategy's open position, whatever that is."""
 
-    kind: Kind
+    type: SignalType
     timestamp: int
     strategy: str
     position: str
     order: Order | None
 
     def key(self, webhook_id: str | None) -> bytes:
-        """What makes this the same event as another, within one account."""
+        """Return the inbox key: within one account, events with the same key are the same event."""
         if webhook_id is not None:
             return _digest("id", webhook_id)
-        return _digest("event", self.kind.value, str(self.timestamp), self.strategy, self.position)
+        return _digest("event", self.type.value, str(self.timestamp), self.strategy, self.position)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """What was sent: ``signal`` is None where nothing is to be traded."""
+class WebhookEvent:
+    """A body's event. ``signal`` is None if the event does not trade."""
 
     type: str
     version: str
     deprecation: str | None
-    signal: Signal | None
+    signal: TradeSignal | None
 
 
-class _Version(msgspec.Struct):
+class VersionedEvent(msgspec.Struct):
     event: msgspec.Raw
     deprecation: str | None = None
 
 
-class _V1(msgspec.Struct):
+class EventV1(msgspec.Struct):
     type: str
     timestamp: int | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _V1Strategy(msgspec.Struct):
+class StrategyV1(msgspec.Struct):
     id: str
 
 
-class _V1Close(msgspec.Struct):
-    strategy: _V1Strategy
+class CloseDataV1(msgspec.Struct):
+    strategy: StrategyV1
     position: str = msgspec.field(name="proquantPositionId", default="")
 
 
-class _V1Order(msgspec.Struct):
+class OrderDataV1(msgspec.Struct):
     direction: Literal["BUY", "SELL"]
     ticker: str
     quantity: msgspec.Raw
-    strategy: _V1Strategy
+    strategy: StrategyV1
     position: str = msgspec.field(name="proquantPositionId")
 
 
 _ENVELOPE = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_VERSION = msgspec.json.Decoder(_Version)
-_V1_EVENT = msgspec.json.Decoder(_V1)
-_V1_CLOSE = msgspec.json.Decoder(_V1Close)
-_V1_ORDER = msgspec.json.Decoder(_V1Order)
+_VERSION = msgspec.json.Decoder(VersionedEvent)
+_EVENT_V1 = msgspec.json.Decoder(EventV1)
+_CLOSE_V1 = msgspec.json.Decoder(CloseDataV1)
+_ORDER_V1 = msgspec.json.Decoder(OrderDataV1)
 
-Reader = Callable[[msgspec.Raw], tuple[str, Signal | None]]
+Reader = Callable[[msgspec.Raw], tuple[str, TradeSignal | None]]
 
 
-def read_v1(raw: msgspec.Raw) -> tuple[str, Signal | None]:
-    """Type and signal of an event in version 1. Raises InvalidBodyError."""
-    head = _decoded(_V1_EVENT, raw, "v1.event")
-    kind = SIGNALS.get(head.type)
-    if kind is None:
+def read_v1(raw: msgspec.Raw) -> tuple[str, TradeSignal | None]:
+    """Return type and signal of an event in version 1. Raises InvalidBodyError."""
+    head = _decode(_EVENT_V1, raw, "v1.event")
+    type_ = SIGNAL_TYPES.get(head.type)
+    if type_ is None:
         return head.type, None
     if head.timestamp is None:
         raise _fault("v1.event.timestamp", "is missing")
     order = None
-    data: _V1Close | _V1Order
-    if kind is Kind.CLOSE:
-        data = _decoded(_V1_CLOSE, head.data, "v1.event.data")
+    data: CloseDataV1 | OrderDataV1
+    if type_ is SignalType.CLOSE:
+        data = _decode(_CLOSE_V1, head.data, "v1.event.data")
     else:
-        data = _decoded(_V1_ORDER, head.data, "v1.event.data")
-        order = Order(Direction(data.direction), data.ticker, quantity_of(data.quantity))
+        data = _decode(_ORDER_V1, head.data, "v1.event.data")
+        order = Order(Direction(data.direction), data.ticker, read_quantity(data.quantity))
         _check_id("v1.event.data.ticker", data.ticker)
         _check_id("v1.event.data.proquantPositionId", data.position)
     _check_id("v1.event.data.strategy.id", data.strategy.id)
-    return head.type, Signal(kind, head.timestamp, data.strategy.id, data.position, order)
+    return head.type, TradeSignal(type_, head.timestamp, data.strategy.id, data.position, order)
 
 
 READERS: Final[Mapping[str, Reader]] = {"v1": read_v1}
-"""The versions that are known, the oldest first."""
+"""The known versions, oldest first."""
 
 
-def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> Event:
-    """The event, in the newest version that is known. Raises InvalidBodyError, where none is known too."""
-    offered = _decoded(_ENVELOPE, body, "body")
+def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> WebhookEvent:
+    """Return the event in the newest known version. Raises InvalidBodyError, also if no version is known."""
+    offered = _decode(_ENVELOPE, body, "body")
     known = [name for name in readers if name in offered]
     if not known:
         raise InvalidBodyError(
-            "The body offers no version that is known here.",
-            faults=[Fault("body", f"must hold one of {', '.join(readers)}", ", ".join(offered))],
+            "The body contains no version that this service knows.",
+            faults=[Fault("body", f"must contain one of {', '.join(readers)}", ", ".join(offered))],
         )
     name = known[-1]
-    version = _decoded(_VERSION, offered[name], name)
+    version = _decode(_VERSION, offered[name], name)
     type_, signal = readers[name](version.event)
-    return Event(type_, name, version.deprecation, signal)
+    return WebhookEvent(type_, name, version.deprecation, signal)
 
 
-def quantity_of(raw: msgspec.Raw) -> Decimal:
-    """The number as it was written. Raises InvalidBodyError where it is none."""
+def read_quantity(raw: msgspec.Raw) -> Decimal:
+    """Return the number as it was written. Raises InvalidBodyError if it is not a JSON number."""
     text = bytes(raw).decode()
     if not _NUMBER.match(text):
         raise _fault("v1.event.data.quantity", "must be a number", text)
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent of nineteen digits or more
-        return _beyond_decimal(text)
+        return _out_of_decimal_range(text)
 
 
-def _beyond_decimal(text: str) -> Decimal:
-    """What no Decimal holds, as one that is refused for the same reason."""
+def _out_of_decimal_range(text: str) -> Decimal:
+    """Return a Decimal that is refused for the same reason as a number that no Decimal can represent."""
     mantissa, _, exponent = text.lower().partition("e")
     if not mantissa.strip("-0."):
         return Decimal(0)
-    size = MAX_EXPONENT if exponent.startswith("-") else Decimal("Infinity")
+    size = MIN_MAGNITUDE if exponent.startswith("-") else Decimal("Infinity")
     return size.copy_sign(Decimal(-1 if text.startswith("-") else 1))
 
 
@@ -186,15 +186,15 @@ def _check_id(field: str, value: str) -> None:
     if not 1 <= len(value) <= MAX_ID_CHARACTERS:
         raise _fault(field, f"must be 1 to {MAX_ID_CHARACTERS} characters", value)
     if UNPRINTABLE.search(value):
-        raise _fault(field, "must not hold control characters", value)
+        raise _fault(field, "must not contain control characters", value)
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, field: str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, field: str) -> T:
     try:
         return decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise _fault(field + path.strip("`"), f"is not as it must be: {what}") from None
+        message, _, path = str(error).partition(" - at `$")
+        raise _fault(field + path.strip("`"), f"is invalid: {message}") from None
 
 
 def _fault(field: str, message: str, value: object = None) -> InvalidBodyError:
@@ -202,7 +202,7 @@ def _fault(field: str, message: str, value: object = None) -> InvalidBodyError:
 
 
 def _digest(*parts: str) -> bytes:
-    """SHA-256 over the parts, each with its length before it."""
+    """Return the SHA-256 over the parts, each preceded by its length."""
     hashed = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogateescape")

@@ -1,7 +1,6 @@
-"""What can be traded: bounds, margin and trading hours of each instrument, from a TOML file. Pure."""
+"""The catalogue of instruments: limits, margin and trading hours, from a TOML file. Pure."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -11,32 +10,33 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from signal_receiver.refusals import Refusal
+from signal_receiver.event_errors import EventError
+from signal_receiver.toml_tables import read_tables
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MAX_FRACTION_DIGITS: Final = 8
 MAX_QUANTITY: Final = Decimal(10) ** 12
 
-# a body's every digit fits, whatever its exponent: no remainder is rounded
+# precise enough for all digits that fit into a body, whatever the exponent: no remainder is rounded
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _SESSION = re.compile(r"(\w{3})(?:-(\w{3}))? (\d\d:\d\d)-(\d\d:\d\d)\Z", re.ASCII)
 _TICKER = re.compile(r"[A-Za-z0-9._-]{1,32}\Z")
-_MIDNIGHT_AFTER = "24:00"
+_END_OF_DAY = "24:00"
 
 
 class CatalogueError(ValueError):
-    """The catalogue cannot be used; the message names the instrument and what is wrong with it."""
+    """The catalogue cannot be used; the message names the line, the instrument and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """Hours on some days of the week; ``until`` None is the end of the day."""
+class TradingSession:
+    """Trading hours on some days of the week. ``until`` is None at the end of the day."""
 
     days: frozenset[int]
     since: time
     until: time | None
 
-    def has(self, local: datetime) -> bool:
+    def contains(self, local: datetime) -> bool:
         if local.weekday() not in self.days or local.time() < self.since:
             return False
         return self.until is None or local.time() < self.until
@@ -44,104 +44,100 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One line of the catalogue. ``margin`` is a share of the position's worth."""
+    """One instrument. ``margin`` is a share of a position's value."""
 
     ticker: str
-    least: Decimal
-    most: Decimal
+    min_quantity: Decimal
+    max_quantity: Decimal
     step: Decimal
     margin: Decimal
     zone: ZoneInfo
-    sessions: tuple[Session, ...]
+    sessions: tuple[TradingSession, ...]
     first_price: Decimal | None
-    fresh_for: timedelta | None
-    """How old a price may be; None for any age."""
+    max_price_age: timedelta | None
+    """None if a price of any age is current."""
 
     def is_open(self, at: datetime) -> bool:
         local = at.astimezone(self.zone)
-        return any(session.has(local) for session in self.sessions)
+        return any(session.contains(local) for session in self.sessions)
 
-    def refuses(self, quantity: Decimal) -> Refusal | None:
-        """Too high comes before the remainder, which of 1e400 would be no small work."""
+    def quantity_error(self, quantity: Decimal) -> EventError | None:
+        """Check a quantity. The maximum comes before the step: the remainder of 1e400 would take long."""
         if quantity <= 0:
-            return Refusal.QUANTITY_TOO_LOW
-        if quantity > self.most:
-            return Refusal.QUANTITY_TOO_HIGH
+            return EventError.QUANTITY_TOO_LOW
+        if quantity > self.max_quantity:
+            return EventError.QUANTITY_TOO_HIGH
         if _EXACT.remainder(quantity, self.step):
-            return Refusal.INVALID_QUANTITY_PRECISION
-        return Refusal.QUANTITY_TOO_LOW if quantity < self.least else None
+            return EventError.INVALID_QUANTITY_PRECISION
+        return EventError.QUANTITY_TOO_LOW if quantity < self.min_quantity else None
 
 
 Catalogue = Mapping[str, Instrument]
 
 
-class _Price(msgspec.Struct, forbid_unknown_fields=True):
+class PriceEntry(msgspec.Struct, forbid_unknown_fields=True):
     source: Literal["table"]
     first: Decimal | None = None
     fresh_seconds: float | None = None
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class InstrumentEntry(msgspec.Struct, forbid_unknown_fields=True):
     ticker: str
     least: Decimal
     most: Decimal
     step: Decimal
     margin_percent: Decimal
-    price: _Price
+    price: PriceEntry
     timezone: str
     open: list[str]
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    instrument: list[_Row]
-
-
 def parse(text: str) -> Catalogue:
-    """The catalogue in a TOML file's text. Raises CatalogueError."""
+    """Return the catalogue in a TOML file's text. Raises CatalogueError."""
     try:
-        rows = msgspec.convert(tomllib.loads(text, parse_float=Decimal), _File).instrument
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        tables = read_tables(text, "instrument", InstrumentEntry)
+    except ValueError as error:
         raise CatalogueError(str(error)) from None
     catalogue: dict[str, Instrument] = {}
-    for row in rows:
-        if row.ticker in catalogue:
-            raise CatalogueError(f"{row.ticker}: is there twice")
+    for place, entry in tables:
+        if entry.ticker in catalogue:
+            raise CatalogueError(f"{place}: {entry.ticker}: is there twice")
         try:
-            catalogue[row.ticker] = _instrument(row)
+            catalogue[entry.ticker] = _instrument(entry)
         except ValueError as error:
-            raise CatalogueError(f"{row.ticker}: {error}") from None
+            raise CatalogueError(f"{place}: {entry.ticker}: {error}") from None
     return catalogue
 
 
-def _instrument(row: _Row) -> Instrument:
-    if not _TICKER.match(row.ticker):
+def _instrument(entry: InstrumentEntry) -> Instrument:
+    if not _TICKER.match(entry.ticker):
         raise ValueError("ticker must be 1 to 32 of letters, digits, '.', '_' and '-'")
     for name in ("least", "most", "step"):
-        _check_amount(name, getattr(row, name))
-    if not row.step <= row.most or not row.least <= row.most:
+        _check_amount(name, getattr(entry, name))
+    if not entry.step <= entry.most or not entry.least <= entry.most:
         raise ValueError("least and step must not be above most")
-    if not row.margin_percent.is_finite() or not 0 < row.margin_percent <= 100:  # noqa: PLR2004
+    if not entry.margin_percent.is_finite() or not 0 < entry.margin_percent <= 100:  # noqa: PLR2004
         raise ValueError("margin_percent must be above 0 and at most 100")
-    if row.price.first is not None:
-        _check_amount("price.first", row.price.first)
-    fresh = row.price.fresh_seconds
+    if entry.price.first is not None:
+        _check_amount("price.first", entry.price.first)
+    fresh = entry.price.fresh_seconds
     if fresh is not None and not 0 < fresh <= timedelta.max.total_seconds() / 2:
         raise ValueError("price.fresh_seconds must be above 0")
     return Instrument(
-        ticker=row.ticker,
-        least=row.least,
-        most=row.most,
-        step=row.step,
-        margin=row.margin_percent / 100,
-        zone=_zone(row.timezone),
-        sessions=tuple(_session(text) for text in row.open),
-        first_price=row.price.first,
-        fresh_for=None if fresh is None else timedelta(seconds=fresh),
+        ticker=entry.ticker,
+        min_quantity=entry.least,
+        max_quantity=entry.most,
+        step=entry.step,
+        margin=entry.margin_percent / 100,
+        zone=_zone(entry.timezone),
+        sessions=tuple(_session(text) for text in entry.open),
+        first_price=entry.price.first,
+        max_price_age=None if fresh is None else timedelta(seconds=fresh),
     )
 
 
 def _check_amount(name: str, value: Decimal) -> None:
-    """Bounds within which all that is reckoned with it is exact."""
+    """Check the bounds within which all computations are exact. Raises ValueError."""
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or not 0 < value <= MAX_QUANTITY or exponent < -MAX_FRACTION_DIGITS:
         raise ValueError(
@@ -152,12 +148,12 @@ def _check_amount(name: str, value: Decimal) -> None:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError):  # a folder's name is an OSError
+    except (KeyError, OSError):  # the name of a folder of zones raises OSError
         raise ValueError(f"timezone {name!r} is not known") from None
 
 
-def _session(text: str) -> Session:
-    """``Mon-Fri 09:00-17:30``: past midnight it takes two. Raises ValueError."""
+def _session(text: str) -> TradingSession:
+    """Read ``Mon-Fri 09:00-17:30``. Hours past midnight take two sessions. Raises ValueError."""
     match = _SESSION.match(text)
     if match is None or {match[1], match[2] or match[1]} - set(DAYS):
         raise ValueError(f"open: {text!r} is not like 'Mon-Fri 09:00-17:30'")
@@ -165,7 +161,7 @@ def _session(text: str) -> Session:
     if last < first:
         raise ValueError(f"open: {text!r} ends before it begins")
     since = time.fromisoformat(match[3])
-    until = None if match[4] == _MIDNIGHT_AFTER else time.fromisoformat(match[4])
+    until = None if match[4] == _END_OF_DAY else time.fromisoformat(match[4])
     if until is not None and until <= since:
         raise ValueError(f"open: {text!r} ends before it begins")
-    return Session(frozenset(range(first, last + 1)), since, until)
+    return TradingSession(frozenset(range(first, last + 1)), since, until)

@@ -1,7 +1,7 @@
-"""Trading on paper: what a signal does to an account, and why it may not. Pure.
+"""Trading on paper: how a signal changes an account, and when it is refused. Pure.
 
-An account's funds are what its closed trades have left; each open position holds a margin of them, and what is
-not held is free. All is in the account's currency, to the cent.
+An account's funds are its first funds plus the profits of its closed trades. Each open position holds a margin of them;
+the rest is free. All amounts are in the account's currency, rounded to the cent.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from datetime import datetime
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
 from typing import Final, Literal
 
-from signal_receiver.events import Direction, Kind, Order, Signal
+from signal_receiver.event_errors import EventError
+from signal_receiver.events import Direction, Order, SignalType, TradeSignal
 from signal_receiver.instruments import Catalogue
-from signal_receiver.refusals import Refusal
 
 CENT: Final = Decimal("0.01")
-# twelve digits and eight of fraction, three times over: nothing is rounded before the cent
+# three factors of twelve digits and eight fraction digits: exact until the result is rounded to the cent
 _EXACT = Context(prec=80)
 
 
@@ -35,13 +35,13 @@ class Position:
     price: Decimal
     margin: Decimal
     id: str
-    """ProQuant's."""
+    """The provider's ``proquantPositionId``."""
     opened: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One execution; ``profit`` is None for an opening."""
+    """One execution. ``profit`` is None for an opening."""
 
     action: Literal["OPEN", "CLOSE"]
     strategy: str
@@ -52,9 +52,9 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``is_final``: the same event gets this answer for good; else it is judged anew after a while."""
+    """An event's result. If it ``is_final``, the same event gets it for good; else the event is executed anew later."""
 
-    refusal: Refusal | None
+    error: EventError | None
     is_final: bool
 
 
@@ -70,9 +70,10 @@ class Market:
     at: datetime
 
     def price(self, ticker: str) -> Decimal | None:
-        """What is traded at now; None where the market is closed or there is no fresh price.
+        """Return the current price; None if the market is closed or the price is too old.
 
-        What has left the catalogue has no hours: its positions can be closed at the last price.
+        An instrument that is no longer in the catalogue has no trading hours: its positions are closed at the last
+        price.
         """
         price = self.prices.get(ticker)
         if price is None:
@@ -80,57 +81,57 @@ class Market:
         instrument = self.catalogue.get(ticker)
         if instrument is None:
             return price.value
-        is_fresh = instrument.fresh_for is None or self.at - price.at <= instrument.fresh_for
-        return price.value if is_fresh and instrument.is_open(self.at) else None
+        is_current = instrument.max_price_age is None or self.at - price.at <= instrument.max_price_age
+        return price.value if is_current and instrument.is_open(self.at) else None
 
 
 @dataclass(slots=True)
 class Book:
-    """One account's funds and positions, and what signals have made of them."""
+    """One account's funds and positions, and the trades that signals have added."""
 
     funds: Decimal
     held: Decimal
     positions: dict[str, Position | None] = field(default_factory=dict)
-    """Of the strategies that signalled."""
+    """By strategy, for the strategies that sent a signal."""
     trades: list[Trade] = field(default_factory=list)
 
     @property
     def free(self) -> Decimal:
         return self.funds - self.held
 
-    def execute(self, signal: Signal, market: Market) -> Outcome:
-        """Carries a signal out, or leaves all as it is; a REOPEN may do half."""
-        if signal.kind is Kind.REOPEN and self.positions.get(signal.strategy) is not None:
+    def execute(self, signal: TradeSignal, market: Market) -> Outcome:
+        """Execute a signal. A refused signal changes nothing, except a REOPEN that closes but cannot open."""
+        if signal.type is SignalType.REOPEN and self.positions.get(signal.strategy) is not None:
             return self._reopen(signal, market)
         if signal.order is None:
             return _outcome(self._close(signal.strategy, market))
         return _outcome(self._open(signal, signal.order, market))
 
-    def _reopen(self, signal: Signal, market: Market) -> Outcome:
-        assert signal.order is not None  # noqa: S101 - it was read so
-        refusal = self._close(signal.strategy, market)
-        if refusal is not None:
+    def _reopen(self, signal: TradeSignal, market: Market) -> Outcome:
+        assert signal.order is not None  # noqa: S101 - the reader gives each REOPEN an order
+        error = self._close(signal.strategy, market)
+        if error is not None:
             is_known = signal.order.ticker in market.catalogue
-            return _outcome(refusal if is_known else Refusal.UNSUPPORTED_INSTRUMENT)
-        # it has closed, and must not close again what a later signal opens
+            return _outcome(error if is_known else EventError.UNSUPPORTED_INSTRUMENT)
+        # final, as it has closed: executed again it would close a position that a later signal opened
         return Outcome(self._open(signal, signal.order, market), is_final=True)
 
-    def _open(self, signal: Signal, order: Order, market: Market) -> Refusal | None:
-        """In the order of the design's table."""
+    def _open(self, signal: TradeSignal, order: Order, market: Market) -> EventError | None:
+        """Check in the order of the table in docs/signal-receiver.md, then open."""
         instrument = market.catalogue.get(order.ticker)
         if instrument is None:
-            return Refusal.UNSUPPORTED_INSTRUMENT
+            return EventError.UNSUPPORTED_INSTRUMENT
         if self.positions.get(signal.strategy) is not None:
-            return Refusal.POSITION_ALREADY_EXISTS
+            return EventError.POSITION_ALREADY_EXISTS
         price = market.price(order.ticker)
         if price is None:
-            return Refusal.MARKET_CLOSED
-        refusal = instrument.refuses(order.quantity)
-        if refusal is not None:
-            return refusal
+            return EventError.MARKET_CLOSED
+        error = instrument.quantity_error(order.quantity)
+        if error is not None:
+            return error
         margin = _cents(order.quantity, price, instrument.margin, rounding=ROUND_UP)
         if margin > self.free:
-            return Refusal.INSUFFICIENT_FUNDS
+            return EventError.INSUFFICIENT_FUNDS
         position = Position(
             order.direction, order.ticker, order.quantity, price, margin, signal.position, market.at
         )
@@ -139,14 +140,14 @@ class Book:
         self.trades.append(Trade("OPEN", signal.strategy, position, price, None))
         return None
 
-    def _close(self, strategy: str, market: Market) -> Refusal | None:
-        """The strategy's whole position. A loss ends where the account's funds do."""
+    def _close(self, strategy: str, market: Market) -> EventError | None:
+        """Close the strategy's whole position. A loss is capped at the account's funds."""
         position = self.positions.get(strategy)
         if position is None:
-            return Refusal.POSITION_NOT_FOUND
+            return EventError.POSITION_NOT_FOUND
         price = market.price(position.ticker)
         if price is None:
-            return Refusal.MARKET_CLOSED
+            return EventError.MARKET_CLOSED
         gain = price - position.price if position.direction is Direction.BUY else position.price - price
         profit = max(_cents(position.quantity, gain, rounding=ROUND_HALF_EVEN), -self.funds)
         self.positions[strategy] = None
@@ -156,8 +157,8 @@ class Book:
         return None
 
 
-def _outcome(refusal: Refusal | None) -> Outcome:
-    return EXECUTED if refusal is None else Outcome(refusal, is_final=False)
+def _outcome(error: EventError | None) -> Outcome:
+    return EXECUTED if error is None else Outcome(error, is_final=False)
 
 
 def _cents(*factors: Decimal, rounding: str) -> Decimal:

@@ -1,4 +1,4 @@
-"""``POST /webhook/{accountToken}``: an event comes in, the guide's answer goes out."""
+"""``POST /webhook/{accountToken}``: executes an event and responds as the guide says."""
 
 import asyncio
 from typing import Final
@@ -10,35 +10,36 @@ from chassis.csrf import refuse_foreign
 from chassis.errors import InvalidBodyError, UnavailableError
 from chassis.logs import Logs
 from chassis.messages import Message, Reply
-from signal_receiver.desk import Answer, Delivery, Desk, digest
-from signal_receiver.events import OTHER_TYPES, SIGNALS, Event, read
-from signal_receiver.refusals import ERROR_HEADER, Refusal
+from signal_receiver.digests import digest
+from signal_receiver.event_errors import ERROR_HEADER, EventError
+from signal_receiver.events import LIFECYCLE_TYPES, SIGNAL_TYPES, WebhookEvent, read
+from signal_receiver.executor import EventExecutor, EventResult, ReceivedEvent
 
-ANSWER_SECONDS: Final = 8.0
-"""The provider waits ten; what is late is answered to the same event when it comes again."""
+RESPONSE_SECONDS: Final = 8.0
+"""The provider waits ten seconds. An event that takes longer gets its response when it is sent again."""
 MAX_DEPRECATIONS: Final = 100
 
-CARRIED_OUT: Final = Reply(200, b"")
-REFUSED: Final = {
-    refusal: Reply(
-        refusal.status,
-        refusal.body,
+EXECUTED: Final = Reply(200, b"")
+ERROR_REPLIES: Final = {
+    error: Reply(
+        error.status,
+        error.body,
         ((ERROR_HEADER, "1"),),
-        error_id=refusal.type,
-        cause=refusal.message,
+        error_id=error.type,
+        cause=error.message,
     )
-    for refusal in Refusal
+    for error in EventError
 }
 
 
-class Webhook:
-    """The route. Its caller, for the log, is the account."""
+class WebhookRoute:
+    """The route. In log lines the caller is the account."""
 
     pattern = "/webhook/{accountToken}"
     is_open = True
 
-    def __init__(self, desk: Desk, logs: Logs, registry: CollectorRegistry) -> None:
-        self._desk = desk
+    def __init__(self, executor: EventExecutor, logs: Logs, registry: CollectorRegistry) -> None:
+        self._executor = executor
         self._counter = Counter("events", "Events answered", ["type", "outcome"], registry=registry)
         self._deprecations = _Deprecations(logs)
 
@@ -49,30 +50,32 @@ class Webhook:
         body = await message.body()
         event, error = _read(body)
         token = digest(unquote(message.path.rpartition("/")[2]))
-        answer = await self._take(Delivery(token, message.headers, body, event.signal if event else error))
-        message.caller = answer.account
-        if answer.error is not None:
-            raise answer.error
+        result = await self._execute(
+            ReceivedEvent(token, message.headers, body, event.signal if event else error)
+        )
+        message.caller = result.account
+        if result.body_error is not None:
+            raise result.body_error
         if event is not None:
-            self._count(event, answer.refusal)
-            if answer.account is not None:
-                self._deprecations.look_at(event)
-        return CARRIED_OUT if answer.refusal is None else REFUSED[answer.refusal]
+            self._count(event, result.error)
+            if result.account is not None:
+                self._deprecations.log_once(event)
+        return EXECUTED if result.error is None else ERROR_REPLIES[result.error]
 
-    async def _take(self, delivery: Delivery) -> Answer:
+    async def _execute(self, event: ReceivedEvent) -> EventResult:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._desk.take(delivery)
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                return await self._executor.execute(event)
         except TimeoutError:
-            raise UnavailableError("There was no time to carry this out.") from None
+            raise UnavailableError("The event could not be executed in time. Send it again.") from None
 
-    def _count(self, event: Event, refusal: Refusal | None) -> None:
-        is_known = event.type in SIGNALS or event.type in OTHER_TYPES
-        self._counter.labels(event.type if is_known else "other", refusal.type if refusal else "ok").inc()
+    def _count(self, event: WebhookEvent, error: EventError | None) -> None:
+        is_known = event.type in SIGNAL_TYPES or event.type in LIFECYCLE_TYPES
+        self._counter.labels(event.type if is_known else "other", error.type if error else "ok").inc()
 
 
-def _read(body: bytes) -> tuple[Event | None, InvalidBodyError | None]:
-    """The event, or what is wrong with the body: told only to who may send here at all."""
+def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
+    """Return the event, or the fault in the body, which is reported only after the credentials are checked."""
     try:
         return read(body), None
     except InvalidBodyError as error:
@@ -80,15 +83,17 @@ def _read(body: bytes) -> tuple[Event | None, InvalidBodyError | None]:
 
 
 class _Deprecations:
-    """Says once in the log when the version that is read here has got a date from which it is not sent."""
+    """Logs once that the version in use has a deprecation date."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
-        self._said: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
 
-    def look_at(self, event: Event) -> None:
-        if event.deprecation is None or (event.version, event.deprecation) in self._said:
+    def log_once(self, event: WebhookEvent) -> None:
+        if event.deprecation is None or (event.version, event.deprecation) in self._logged:
             return
-        if len(self._said) < MAX_DEPRECATIONS:
-            self._said.add((event.version, event.deprecation))
-            self._logs.warning("deprecated", version=event.version, deprecation=event.deprecation[:64])
+        if len(self._logged) < MAX_DEPRECATIONS:
+            self._logged.add((event.version, event.deprecation))
+            self._logs.warning(
+                "the event version is deprecated", version=event.version, deprecation=event.deprecation[:64]
+            )

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from signal_receiver import repository
-from signal_receiver.store import SWEEP_ROWS
+from signal_receiver import event_repository
+from signal_receiver.account_repository import EXPIRED_ROWS
 from support.payee import until
 from support.receiver import signal
 
@@ -150,15 +150,15 @@ async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carri
 async def test_an_event_is_carried_out_anew_where_another_process_has_changed_the_account_meanwhile(
     receiver, sql, monkeypatch
 ):
-    read = repository.read
+    read = event_repository.read
 
     async def overtaken(fetch, asked):
         found = await read(fetch, asked)
-        monkeypatch.setattr(repository, "read", read)
+        monkeypatch.setattr(event_repository, "read", read)
         await sql.execute("UPDATE account SET funds = 0, version = version + 1")
         return found
 
-    monkeypatch.setattr(repository, "read", overtaken)
+    monkeypatch.setattr(event_repository, "read", overtaken)
     answer = await receiver.send("OPEN")
 
     assert (422, "InsufficientFunds") == answer.outcome
@@ -185,7 +185,7 @@ async def test_answers_that_are_not_kept_are_cleared_away_and_no_others(start, r
     await sql.execute(
         "INSERT INTO inbox SELECT 'sample', sha256(n::text::bytea), 'MarketClosed', now() - interval '1 s'"
         " FROM generate_series(1, $1) AS n",
-        SWEEP_ROWS + 1,
+        EXPIRED_ROWS + 1,
     )
     await start(inbox_sweep_seconds=0.05)
 

@@ -127,7 +127,7 @@ REFUSED = {
     "most": ('"1e13"', "most must be"),
     "step": ('"0.000000001"', "step must be"),
     "margin_percent": ('"101"', "margin_percent must be"),
-    "price": ('{source = "fax"}', "instrument[0].price.source"),
+    "price": ('{source = "fax"}', "line 1: price.source"),
     "timezone": ('"Mars/Olympus"', "timezone 'Mars/Olympus' is not known"),
     "open": ('["Mon-Fri 9-17"]', "is not like"),
     "ticker": ('"XAU/USD"', "ticker must be"),

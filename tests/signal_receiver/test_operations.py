@@ -11,8 +11,8 @@ from chassis.app import SERVICE
 from chassis.logs import LogWriter
 from chassis.run import StartError
 from chassis.settings import load
-from signal_receiver import accounts
-from signal_receiver.accounts import AccountsError
+from signal_receiver import accounts_file
+from signal_receiver.accounts_file import AccountsError
 from signal_receiver.app import ReceiverSettings, create_app
 from support.receiver import ACCOUNTS, Sender, envelope, settings_of, signal
 from support.serving import served
@@ -73,7 +73,9 @@ async def test_a_version_with_an_end_is_told_once(logged):
         await sender.deliver(body)
 
     assert [("v1", "2030-01-01T00:00:00.000Z")] == [
-        (line["version"], line["deprecation"]) for line in lines if line["event"] == "deprecated"
+        (line["version"], line["deprecation"])
+        for line in lines
+        if line["event"] == "the event version is deprecated"
     ]
 
 
@@ -117,7 +119,7 @@ async def test_a_stopping_service_takes_no_events(database_url, users_file, clie
 async def test_an_event_that_there_is_no_time_for_is_an_untyped_503_and_may_come_again(
     receiver, sql, monkeypatch
 ):
-    monkeypatch.setattr("signal_receiver.webhook.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("signal_receiver.webhook.RESPONSE_SECONDS", 0.1)
     event = signal("OPEN")
     async with sql.transaction():
         await sql.execute("SELECT FROM account FOR UPDATE")
@@ -140,7 +142,7 @@ async def test_its_document_is_valid_and_names_the_operations_and_the_typed_erro
         "/v1/accounts/{id}/webhook-secret",
         "/v1/prices/{ticker}",
     } <= set(document["paths"])
-    assert 9 == len(document["components"]["schemas"]["EventError"]["properties"]["type"]["enum"])
+    assert 9 == len(document["components"]["schemas"]["EventErrorBody"]["properties"]["type"]["enum"])
 
 
 async def test_it_shares_a_database_without_touching_what_is_in_it(start, database_url):
@@ -168,7 +170,7 @@ async def test_a_restart_keeps_funds_and_secrets_and_takes_over_tokens(start, tm
 
 
 def test_everybodys_token_is_for_loopback_alone(tmp_path):
-    with pytest.raises(StartError, match="everybody knows its token"):
+    with pytest.raises(StartError, match="the sample token is public"):
         create_app(settings_of("postgresql://", _without_samples(tmp_path), tmp_path, host="0.0.0.0"))
 
 
@@ -193,7 +195,7 @@ REFUSED = {
 @pytest.mark.parametrize(("found", "instead", "said"), [(found, *each) for found, each in REFUSED.items()])
 def test_accounts_at_fault_are_refused_with_what_is_wrong(found, instead, said):
     with pytest.raises(AccountsError, match=said):
-        accounts.parse(ONE.replace(found, instead, 1), samples_allowed=True)
+        accounts_file.parse(ONE.replace(found, instead, 1), sample_allowed=True)
 
 
 @pytest.mark.parametrize("field", ["id", "token"])
@@ -201,7 +203,7 @@ def test_no_two_accounts_have_an_id_or_a_token_in_common(field):
     other = ONE.replace('"token-a"', '"token-b"') if field == "id" else ONE.replace('"a"', '"b"')
 
     with pytest.raises(AccountsError, match=f"same {field}"):
-        accounts.parse(ONE + other, samples_allowed=True)
+        accounts_file.parse(ONE + other, sample_allowed=True)
 
 
 def test_a_file_that_cannot_be_read_is_named(users_file, tmp_path):

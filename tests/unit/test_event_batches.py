@@ -1,9 +1,8 @@
-"""What goes together, and when: outcomes of the provider, events of the receiver."""
+"""Batches of the provider's outcomes."""
 
 import asyncio
 
 from integrations.delivery.batches import Batches as Outcomes
-from signal_receiver.batches import Batches as Events
 
 
 class Work:
@@ -64,18 +63,3 @@ async def test_more_than_a_list_holds_goes_in_the_next():
     await asyncio.gather(*(batches.add(number) for number in range(5)))
 
     assert [[0, 1], [2, 3], [4]] == work.lists
-
-
-async def test_events_of_one_account_are_never_in_two_lists_at_once():
-    work = Work(is_held=True)
-    batches = Events(work, lambda item: item[0])
-    one = asyncio.ensure_future(batches.one("a1"))
-    await asyncio.sleep(0.01)
-    others = [asyncio.ensure_future(batches.one(item)) for item in ("a2", "b1", "a3")]
-    await asyncio.sleep(0.01)
-    meanwhile = list(work.lists)
-    work.let_go.set()
-    await asyncio.gather(one, *others)
-
-    assert [["a1"], ["b1"]] == meanwhile
-    assert [["a1"], ["b1"], ["a2", "a3"]] == work.lists

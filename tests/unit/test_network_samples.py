@@ -7,7 +7,7 @@ import pytest
 from chassis.auth import SAMPLE_USERS
 from network import sample_strategy, samples
 from network.samples import SampleError
-from signal_receiver.accounts import SAMPLE_TOKEN
+from signal_receiver.accounts_file import SAMPLE_TOKEN
 
 HERE = "http://127.0.0.1:9013"
 

@@ -1,4 +1,4 @@
-"""The API for the receiver's own users: an account is seen by its owner alone."""
+"""Handlers of the API for the receiver's own users. An account is visible to its owner only."""
 
 import re
 from collections.abc import Mapping
@@ -16,74 +16,72 @@ from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, No
 from chassis.logs import iso_time
 from chassis.queries import query_parameters
 from chassis.schemas import parse
-from signal_receiver.accounts import ID
-from signal_receiver.documents import NEW_PRICE, NEW_SECRET
+from signal_receiver.account_repository import AccountRepository, account_not_found
+from signal_receiver.accounts_file import ACCOUNT_ID
 from signal_receiver.instruments import Catalogue
-from signal_receiver.store import Store, no_account
+from signal_receiver.schemas import NEW_PRICE, NEW_SECRET
 
 MAX_TRADES: Final = 500
-USUAL_TRADES: Final = 100
+DEFAULT_TRADES: Final = 100
 _MAX_ID: Final = 2**63 - 1
 _WHOLE = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
-class Views:
-    """Handlers; the caller is whom Basic credentials name."""
-
-    def __init__(self, store: Store, catalogue: Catalogue, price_feeder: str) -> None:
-        self._store = store
+class AccountApi:
+    def __init__(self, repository: AccountRepository, catalogue: Catalogue, price_feeder: str) -> None:
+        self._repository = repository
         self._catalogue = catalogue
         self._price_feeder = price_feeder
 
     async def positions(self, request: web.Request) -> web.Response:
         query_parameters(request.rel_url.raw_query_string, frozenset())
-        found = await self._store.positions(_account(request), request[CALLER])
+        account = await self._repository.positions(_account(request), request[CALLER])
         return _json(
             {
-                "funds": _plain(found.funds),
-                "freeFunds": _plain(max(found.funds - found.held, Decimal(0))),
-                "positions": [_position(row) for row in found.positions],
+                "funds": _amount_text(account.funds),
+                "freeFunds": _amount_text(max(account.funds - account.held, Decimal(0))),
+                "positions": [_position(row) for row in account.positions],
             }
         )
 
     async def trades(self, request: web.Request) -> web.Response:
         query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"before", "limit"})))
         before = _whole(query, "before", _MAX_ID, _MAX_ID)
-        most = _whole(query, "limit", USUAL_TRADES, MAX_TRADES)
-        rows = await self._store.trades(_account(request), request[CALLER], before, most)
+        limit = _whole(query, "limit", DEFAULT_TRADES, MAX_TRADES)
+        rows = await self._repository.trades(_account(request), request[CALLER], before, limit)
         return _json({"trades": [_trade(row) for row in rows]})
 
     async def set_webhook_secret(self, request: web.Request) -> web.Response:
         body = parse(NEW_SECRET, await read_json(request))
-        await self._store.set_webhook_secret(_account(request), request[CALLER], body["secret"])
+        await self._repository.set_webhook_secret(_account(request), request[CALLER], body["secret"])
         return web.Response(status=204)
 
     async def set_price(self, request: web.Request) -> web.Response:
         if request[CALLER] != self._price_feeder:
-            raise ForbiddenError("Only the price feeder may do this.")
+            raise ForbiddenError("Only the price feeder may set prices.")
         ticker = request.match_info["ticker"]
         if ticker not in self._catalogue:
-            raise NotFoundError("There is no instrument with this ticker.")
+            raise NotFoundError("There is no instrument with this ticker in the catalogue.")
         body = parse(NEW_PRICE, await read_json(request))
-        row = await self._store.set_price(ticker, Decimal(body["price"]))
-        return _json({"ticker": ticker, "price": _plain(row["price"]), "at": _time(row["at"])})
+        row = await self._repository.set_price(ticker, Decimal(body["price"]))
+        return _json({"ticker": ticker, "price": _amount_text(row["price"]), "at": _time_text(row["at"])})
 
 
 def _account(request: web.Request) -> str:
-    """The account's id in the path. Raises NotFoundError: what no account can be called is nobody's."""
+    """Return the account id in the path. Raises NotFoundError, also for text that is not an account id."""
     id_ = request.match_info["id"]
-    if not ID.match(id_):
-        raise no_account()
+    if not ACCOUNT_ID.match(id_):
+        raise account_not_found()
     return id_
 
 
-def _whole(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
+def _whole(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
     text = query.get(name)
     if text is None:
-        return usual
-    if not _WHOLE.match(text) or int(text) > most:
+        return default
+    if not _WHOLE.match(text) or int(text) > maximum:
         raise InvalidQueryParameterError(
-            faults=[Fault(name, f"must be a whole number from 1 to {most}", text)]
+            faults=[Fault(name, f"must be a whole number from 1 to {maximum}", text)]
         )
     return int(text)
 
@@ -94,10 +92,10 @@ def _position(row: asyncpg.Record) -> dict[str, Any]:
         "proquantPositionId": row["position_id"],
         "ticker": row["ticker"],
         "direction": row["direction"],
-        "quantity": _plain(row["quantity"]),
-        "price": _plain(row["price"]),
-        "margin": _plain(row["margin"]),
-        "opened": _time(row["opened"]),
+        "quantity": _amount_text(row["quantity"]),
+        "price": _amount_text(row["price"]),
+        "margin": _amount_text(row["margin"]),
+        "opened": _time_text(row["opened"]),
     }
 
 
@@ -109,18 +107,18 @@ def _trade(row: asyncpg.Record) -> dict[str, Any]:
         "proquantPositionId": row["position_id"],
         "ticker": row["ticker"],
         "direction": row["direction"],
-        "quantity": _plain(row["quantity"]),
-        "price": _plain(row["price"]),
-        "profit": None if row["profit"] is None else _plain(row["profit"]),
-        "at": _time(row["at"]),
+        "quantity": _amount_text(row["quantity"]),
+        "price": _amount_text(row["price"]),
+        "profit": None if row["profit"] is None else _amount_text(row["profit"]),
+        "at": _time_text(row["at"]),
     }
 
 
-def _plain(amount: Decimal) -> str:
+def _amount_text(amount: Decimal) -> str:
     return f"{amount:f}"
 
 
-def _time(at: datetime) -> str:
+def _time_text(at: datetime) -> str:
     return iso_time(at.astimezone(UTC).timestamp())
 
 

@@ -1,9 +1,7 @@
-"""The tables of accounts, positions, trades, prices and answers.
+"""SQL that executes events: one statement reads a batch's accounts, another writes the result.
 
-What :func:`read` finds of an account and what :func:`write` makes of it are two statements, each by itself, and
-what was read counts only while the account's version is what it was then: nobody else has changed anything that
-belongs to the account. Where somebody has, nothing is written; who has called :func:`lock` before reads and writes
-what nobody else can change meanwhile.
+An account has a version that each change increments. What was read is written only while the account still has the
+version that was read; otherwise nothing of that account is written. After :func:`lock` nothing else can change it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,26 +14,25 @@ import asyncpg
 
 from chassis.database import Connection
 from chassis.migrations import Migrations
-from signal_receiver.events import Direction, Signal
-from signal_receiver.refusals import OF_TYPE
+from signal_receiver.event_errors import BY_TYPE
+from signal_receiver.events import Direction, TradeSignal
 from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 
-MIGRATIONS: Final = Migrations(
-    "signal-receiver", files("signal_receiver") / "migrations", schema="signal_receiver"
-)
-# Planning the two statements below costs more than carrying them out, and each row they touch is found by an index:
-# they are planned once, and without a thought to how small a table was then.
+MIGRATIONS: Final = files("signal_receiver") / "migrations"
+SCHEMA: Final = "signal_receiver"
+# Planning the two statements below takes longer than executing them, and an index finds each of their rows. So they are
+# planned once, and a plan made for a small table must not scan it.
 SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
-"""One statement's rows, of a transaction or by itself."""
+"""Executes one statement and returns its rows: in a transaction, or autocommitted."""
 
-# Sorted: two batches with the same accounts wait for each other instead of deadlocking.
+# sorted, so that two batches with the same accounts wait for each other instead of deadlocking
 LOCK: Final = """
 SELECT FROM account WHERE token_digest = ANY($1::bytea[]) ORDER BY id FOR NO KEY UPDATE
 """
 
-# LIMIT holds the planner to the indexes, however little it knows of the tables.
+# LIMIT makes the planner use the indexes even when it has no statistics of the tables
 READ: Final = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
 SELECT clock.at, a.id AS account_id, a.version, a.header_name, a.header_digest, a.webhook_secret, a.funds, a.held,
@@ -56,7 +53,7 @@ LEFT JOIN LATERAL (SELECT * FROM price WHERE ticker = e.ticker LIMIT 1) AS op ON
 ORDER BY e.place
 """
 
-# Sorted, as above. Each part takes only accounts that are of the version they were read in.
+# Sorted like LOCK. Each part writes only accounts whose version is the one that was read.
 WRITE: Final = """
 WITH same AS MATERIALIZED (
     SELECT a.id, w.funds, w.held
@@ -100,7 +97,7 @@ RETURNING account_id
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an account demands of a webhook, and its book, as of one version."""
+    """What an account requires of its sender, and its book, at one version."""
 
     id: str
     version: int
@@ -111,27 +108,28 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An event, and the token it came with. Without a signal there is nothing but the account to be read."""
+class EventQuery:
+    """An event to read the state for. Without a signal only the account is read."""
 
     token_digest: bytes
     key: bytes | None
-    signal: Signal | None
+    signal: TradeSignal | None
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What there was at one moment; the events' accounts are None where nobody has the token."""
+class Snapshot:
+    """The state at one moment. An event's account is None if no account has its token."""
 
     at: datetime
     accounts: Sequence[Account | None]
-    answers: dict[tuple[str, bytes], Outcome]
+    outcomes: dict[tuple[str, bytes], Outcome]
+    """Stored outcomes, by account and inbox key."""
     prices: dict[str, Price]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer to be kept."""
+class InboxEntry:
+    """An event's outcome, to be stored."""
 
     account: str
     key: bytes
@@ -139,29 +137,29 @@ class Answered:
 
 
 async def lock(connection: Connection, token_digests: Iterable[bytes]) -> None:
-    """Locks the accounts with these tokens to the end of the transaction."""
+    """Lock the accounts with these tokens until the transaction ends."""
     await connection.execute(LOCK, list(set(token_digests)))
 
 
-async def read(fetch: Fetch, asked: Sequence[Asked]) -> Known:
-    """The events' accounts with the open positions of their strategies, earlier answers, and prices."""
+async def read(fetch: Fetch, queries: Sequence[EventQuery]) -> Snapshot:
+    """Return the events' accounts with their strategies' open positions, stored outcomes, and prices."""
     rows = await fetch(
         READ,
-        [each.token_digest for each in asked],
-        [each.key for each in asked],
-        [each.signal.strategy if each.signal else None for each in asked],
-        [each.signal.order.ticker if each.signal and each.signal.order else None for each in asked],
+        [each.token_digest for each in queries],
+        [each.key for each in queries],
+        [each.signal.strategy if each.signal else None for each in queries],
+        [each.signal.order.ticker if each.signal and each.signal.order else None for each in queries],
     )
     accounts: dict[str, Account] = {}
-    known = Known(rows[0]["at"], [_account(row, accounts) for row in rows], {}, {})
-    for each, account, row in zip(asked, known.accounts, rows, strict=True):
+    snapshot = Snapshot(rows[0]["at"], [_account(row, accounts) for row in rows], {}, {})
+    for each, account, row in zip(queries, snapshot.accounts, rows, strict=True):
         if account is not None and each.signal is not None and each.key is not None:
-            _take_over(known, account, each.key, each.signal, row)
-    return known
+            _add(snapshot, account, each.key, each.signal, row)
+    return snapshot
 
 
 def _account(row: asyncpg.Record, accounts: dict[str, Account]) -> Account | None:
-    """One for all of its events."""
+    """Return the row's account: the same object for all events of one account."""
     id_ = row["account_id"]
     if id_ is not None and id_ not in accounts:
         accounts[id_] = Account(
@@ -175,15 +173,15 @@ def _account(row: asyncpg.Record, accounts: dict[str, Account]) -> Account | Non
     return accounts.get(id_)
 
 
-def _take_over(known: Known, account: Account, key: bytes, signal: Signal, row: asyncpg.Record) -> None:
-    if row["is_found"] and (row["until"] is None or row["until"] > known.at):
-        refusal = OF_TYPE[row["type"]] if row["type"] is not None else None
-        known.answers[account.id, key] = Outcome(refusal, is_final=row["until"] is None)
+def _add(snapshot: Snapshot, account: Account, key: bytes, signal: TradeSignal, row: asyncpg.Record) -> None:
+    if row["is_found"] and (row["until"] is None or row["until"] > snapshot.at):
+        error = BY_TYPE[row["type"]] if row["type"] is not None else None
+        snapshot.outcomes[account.id, key] = Outcome(error, is_final=row["until"] is None)
     account.book.positions[signal.strategy] = _position(row)
     if row["position_price"] is not None:
-        known.prices[row["ticker"]] = Price(row["position_price"], row["position_price_at"])
+        snapshot.prices[row["ticker"]] = Price(row["position_price"], row["position_price_at"])
     if row["order_price"] is not None and signal.order is not None:
-        known.prices[signal.order.ticker] = Price(row["order_price"], row["order_price_at"])
+        snapshot.prices[signal.order.ticker] = Price(row["order_price"], row["order_price_at"])
 
 
 def _position(row: asyncpg.Record) -> Position | None:
@@ -201,12 +199,16 @@ def _position(row: asyncpg.Record) -> Position | None:
 
 
 async def write(
-    fetch: Fetch, accounts: Sequence[Account], answers: Sequence[Answered], at: datetime, memory: timedelta
+    fetch: Fetch,
+    accounts: Sequence[Account],
+    entries: Sequence[InboxEntry],
+    at: datetime,
+    retention: timedelta,
 ) -> set[str]:
-    """Books what the accounts' signals have done, and keeps the answers: not final ones for ``memory``.
+    """Store the accounts' trades and the outcomes; an outcome that is not final is stored for ``retention``.
 
-    Each account must have an answer. The result are those that were still of their version: of the others
-    nothing is written.
+    Each account must have an entry. Return the ids of the accounts that still had the version that was read; nothing
+    is written for the others.
     """
     trades = [(account.id, trade) for account in accounts for trade in account.book.trades]
     after = {
@@ -218,15 +220,18 @@ async def write(
         WRITE,
         *_columns(4, ((each.id, each.version, each.book.funds, each.book.held) for each in accounts)),
         *_columns(2, (key for key, position in after.items() if position is None)),
-        *_columns(9, ((*key, *_opened(position)) for key, position in after.items() if position is not None)),
-        *_columns(9, (_traded(account_id, trade) for account_id, trade in trades)),
+        *_columns(
+            9,
+            ((*key, *_position_columns(position)) for key, position in after.items() if position is not None),
+        ),
+        *_columns(9, (_trade_row(account_id, trade) for account_id, trade in trades)),
         at,
-        *_columns(4, (_answered(answer, at + memory) for answer in answers)),
+        *_columns(4, (_inbox_row(entry, at + retention) for entry in entries)),
     )
     return {row["account_id"] for row in rows}
 
 
-def _opened(position: Position) -> tuple[object, ...]:
+def _position_columns(position: Position) -> tuple[object, ...]:
     return (
         position.id,
         position.ticker,
@@ -238,7 +243,7 @@ def _opened(position: Position) -> tuple[object, ...]:
     )
 
 
-def _traded(account_id: str, trade: Trade) -> tuple[object, ...]:
+def _trade_row(account_id: str, trade: Trade) -> tuple[object, ...]:
     position = trade.position
     return (
         account_id,
@@ -253,12 +258,12 @@ def _traded(account_id: str, trade: Trade) -> tuple[object, ...]:
     )
 
 
-def _answered(answer: Answered, until: datetime) -> tuple[object, ...]:
-    outcome = answer.outcome
-    type_ = outcome.refusal.type if outcome.refusal is not None else None
-    return answer.account, answer.key, type_, None if outcome.is_final else until
+def _inbox_row(entry: InboxEntry, until: datetime) -> tuple[object, ...]:
+    outcome = entry.outcome
+    type_ = outcome.error.type if outcome.error is not None else None
+    return entry.account, entry.key, type_, None if outcome.is_final else until
 
 
 def _columns(count: int, rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
-    """As ``unnest`` takes them."""
+    """Turn rows into the columns that ``unnest`` takes."""
     return list(zip(*rows, strict=True)) or [()] * count

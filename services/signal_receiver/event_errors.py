@@ -1,4 +1,4 @@
-"""The nine typed errors of the guide ("Responding to Events"), and the statuses they are answered with."""
+"""The guide's nine typed errors ("Responding to Events") and their statuses."""
 
 from enum import Enum
 from typing import Final
@@ -8,21 +8,21 @@ import orjson
 ERROR_HEADER: Final = "x-proquant-error"
 
 
-class Refusal(Enum):
-    """Why an event was not, or not wholly, executed: its type, the status, and what the user may be told."""
+class EventError(Enum):
+    """Why an event was not executed, or only in part: the type, the status, and the message for the user."""
 
     INVALID_CREDENTIALS = "InvalidCredentials", 401, "The account could not be identified or authorized."
     UNSUPPORTED_INSTRUMENT = "UnsupportedInstrument", 422, "This instrument cannot be traded here."
-    POSITION_NOT_FOUND = "PositionNotFound", 404, "The strategy has no open position here."
-    POSITION_ALREADY_EXISTS = "PositionAlreadyExists", 409, "The strategy has an open position here already."
+    POSITION_NOT_FOUND = "PositionNotFound", 404, "The strategy does not have this position open here."
+    POSITION_ALREADY_EXISTS = "PositionAlreadyExists", 409, "The strategy already has an open position here."
     MARKET_CLOSED = "MarketClosed", 422, "The market is closed, or there is no current price."
-    QUANTITY_TOO_HIGH = "QuantityTooHigh", 422, "The quantity is above the greatest for this instrument."
+    QUANTITY_TOO_HIGH = "QuantityTooHigh", 422, "The quantity is above the maximum for this instrument."
     INVALID_QUANTITY_PRECISION = (
         "InvalidQuantityPrecision",
         422,
-        "The quantity is no multiple of this instrument's step.",
+        "The quantity is not a multiple of this instrument's step.",
     )
-    QUANTITY_TOO_LOW = "QuantityTooLow", 422, "The quantity is below the least for this instrument."
+    QUANTITY_TOO_LOW = "QuantityTooLow", 422, "The quantity is below the minimum for this instrument."
     INSUFFICIENT_FUNDS = "InsufficientFunds", 422, "The margin exceeds the account's free funds."
 
     def __init__(self, type_: str, status: int, message: str) -> None:
@@ -32,4 +32,4 @@ class Refusal(Enum):
         self.body = orjson.dumps({"type": type_, "message": message})
 
 
-OF_TYPE: Final = {refusal.type: refusal for refusal in Refusal}
+BY_TYPE: Final = {error.type: error for error in EventError}

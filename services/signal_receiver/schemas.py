@@ -1,0 +1,108 @@
+"""The bodies of requests and responses."""
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from chassis.schemas import Text
+from signal_receiver.event_errors import EventError
+
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a prefix
+SECRET_BYTES: Final = (24, 64)
+_PRICE = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,8})?\Z")
+
+
+def is_price(value: str) -> None:
+    """Check the bounds within which all computations with a price are exact. Raises ValidationError."""
+    if not _PRICE.match(value) or not value.strip("0."):
+        raise ValidationError(
+            "must be a plain decimal number above zero, with at most 12 digits and 8 fraction digits"
+        )
+
+
+def is_secret(value: str) -> None:
+    """Check that a value is a Standard Webhooks secret. Raises ValidationError."""
+    try:
+        key = base64.b64decode(value.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not value.startswith(SECRET_PREFIX) or not SECRET_BYTES[0] <= len(key) <= SECRET_BYTES[1]:
+        raise ValidationError("must be whsec_ followed by 24 to 64 bytes in base64")
+
+
+class NewPrice(Schema):
+    """The body of PUT /v1/prices/{ticker}."""
+
+    price = Text(required=True, validate=is_price)
+
+    error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
+
+
+class NewSecret(Schema):
+    """The body of PUT /v1/accounts/{id}/webhook-secret. With null, signatures are no longer required."""
+
+    secret = Text(required=True, allow_none=True, validate=is_secret)
+
+    error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
+
+
+NEW_PRICE: Final = NewPrice()
+NEW_SECRET: Final = NewSecret()
+
+
+class StoredPrice(Schema):
+    ticker = fields.String(required=True)
+    price = fields.String(required=True)
+    at = fields.String(required=True)
+
+
+class OpenPosition(Schema):
+    """One strategy's open position."""
+
+    strategyId = fields.String(required=True)  # noqa: N815
+    proquantPositionId = fields.String(required=True)  # noqa: N815
+    ticker = fields.String(required=True)
+    direction = fields.String(required=True, validate=validate.OneOf(["BUY", "SELL"]))
+    quantity = fields.String(required=True)
+    price = fields.String(required=True)
+    margin = fields.String(required=True)
+    opened = fields.String(required=True)
+
+
+class AccountPositions(Schema):
+    """An account's funds, its free funds and its open positions."""
+
+    funds = fields.String(required=True)
+    freeFunds = fields.String(required=True)  # noqa: N815
+    positions = fields.List(fields.Nested(OpenPosition), required=True)
+
+
+class ExecutedTrade(Schema):
+    """One execution. The profit of an opening is null."""
+
+    id = fields.Integer(required=True)
+    action = fields.String(required=True, validate=validate.OneOf(["OPEN", "CLOSE"]))
+    strategyId = fields.String(required=True)  # noqa: N815
+    proquantPositionId = fields.String(required=True)  # noqa: N815
+    ticker = fields.String(required=True)
+    direction = fields.String(required=True, validate=validate.OneOf(["BUY", "SELL"]))
+    quantity = fields.String(required=True)
+    price = fields.String(required=True)
+    profit = fields.String(required=True, allow_none=True)
+    at = fields.String(required=True)
+
+
+class TradePage(Schema):
+    """Trades, newest first."""
+
+    trades = fields.List(fields.Nested(ExecutedTrade), required=True)
+
+
+class EventErrorBody(Schema):
+    """The guide's typed error."""
+
+    type = fields.String(required=True, validate=validate.OneOf([error.type for error in EventError]))
+    message = fields.String(required=True)
