@@ -18,8 +18,9 @@ from signal_receiver.event_errors import BY_TYPE
 from signal_receiver.events import Direction, TradeSignal
 from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 
-MIGRATIONS: Final = files("signal_receiver") / "migrations"
-SCHEMA: Final = "signal_receiver"
+MIGRATIONS: Final = Migrations(
+    "signal-receiver", files("signal_receiver") / "migrations", schema="signal_receiver"
+)
 # Planning the two statements below takes longer than executing them, and an index finds each of their rows. So they are
 # planned once, and a plan made for a small table must not scan it.
 SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}

@@ -7,7 +7,7 @@ import pytest
 from signal_receiver import event_repository
 from signal_receiver.account_repository import EXPIRED_ROWS
 from support.payee import until
-from support.receiver import signal
+from support.receiver import ready, signal
 
 COPIES = 50
 
@@ -140,6 +140,7 @@ async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carri
     failed = await receiver.deliver(event, "msg_1")
     inbox = await sql.fetchval("SELECT count(*) FROM inbox")
     await sql.execute("ALTER TABLE elsewhere RENAME TO trade")
+    await ready(receiver)
     again = await receiver.deliver(event, "msg_1")
 
     assert (503, None) == failed.outcome
