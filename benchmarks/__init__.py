@@ -1,1 +1,1 @@
-"""What a quote costs: the project's chain beside the plainest one, measured in one run on one machine."""
+"""Benchmarks: the chain compared with the simplest one possible, in one run on one machine."""

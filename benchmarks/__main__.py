@@ -1,4 +1,4 @@
-"""`python -m benchmarks run`: what `make bench` and its like call."""
+"""Command line of the benchmarks: `python -m benchmarks run` is `make bench`."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ from network.postgres import PostgresError
 
 
 def _run(options: Options) -> None:
-    # it alone draws, with a library that the others need not have
-    from benchmarks import comparison
+    # only this command needs the chart library
+    from benchmarks import bare_and_mesh
 
-    comparison.run(options)
+    bare_and_mesh.run(options)
 
 
 COMMANDS: Final[Mapping[str, Callable[[Options], None]]] = {

@@ -1,4 +1,4 @@
-"""On what it was measured, and how: a figure without that says nothing."""
+"""The machine, the versions and the settings of a run: results are published with them."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from network.topology import DATABASE_URL, PREFIX
 
 
 def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
-    """The head of each result; `load` is what the load came from, with its version."""
+    """Return the description of this run; `load` names the load generator and its version."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(Path.cwd()),
@@ -32,7 +32,7 @@ def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
 
 
 def _settings() -> dict[str, str]:
-    """What of the caller's reaches the services."""
+    """Return the caller's variables that reach the services."""
     own = (name for name in sorted(os.environ) if name.startswith(PREFIX) and name != DATABASE_URL)
     return {name: os.environ[name] for name in own}
 

@@ -1,9 +1,9 @@
-"""The plainest honest chain to compare with: forwarders that pass the body on, and one that inserts it.
+"""The simplest honest chain to compare with: five forwarders that pass the body on, and a service that inserts it.
 
     python -m benchmarks.bare forward PORT ORIGIN
     python -m benchmarks.bare insert PORT DSN
 
-No credentials, validation, directory, deadlines, logs or metrics; all that makes aiohttp fast without them is on.
+It has no credentials, validation, directory, deadlines, logs or metrics, and aiohttp is set up for speed.
 """
 
 import sys
@@ -21,7 +21,7 @@ TABLE: Final = "bare_quote"
 CREATE: Final = f"CREATE TABLE {TABLE} (uuid uuid PRIMARY KEY, request text NOT NULL)"
 INSERT: Final = f"INSERT INTO {TABLE} (uuid, request) VALUES ($1, $2)"
 CONNECTIONS: Final = 16
-# what all 512 callers need at once, as the services of the mesh have it
+# 512 callers connect at once; the services of the mesh have the same backlog
 BACKLOG: Final = 1_024
 
 SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
@@ -30,7 +30,7 @@ JSON: Final = {"Content-Type": "application/json"}
 
 
 def forwarder(origin: str) -> web.Application:
-    """Passes each body on to ``origin``, and each answer back."""
+    """Return an application that passes each body on to ``origin``, and each response back."""
 
     async def session(app: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as app[SESSION]:
@@ -45,10 +45,10 @@ def forwarder(origin: str) -> web.Application:
 
 
 def inserter(dsn: str) -> web.Application:
-    """A row for each body, committed before it is answered."""
+    """Return an application that inserts each body and answers when the row is committed."""
 
     async def pool(app: web.Application) -> AsyncIterator[None]:
-        # no reset: a round trip saved, as the mesh's payee saves it
+        # without reset, as in the payee of the mesh: this saves a round trip
         async with asyncpg.create_pool(
             dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, reset=_nothing_to_reset
         ) as app[POOL]:

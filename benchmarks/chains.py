@@ -1,4 +1,4 @@
-"""Starts what is compared: one Postgres, the bare chain, and the mesh as `make run` starts it."""
+"""Start one Postgres, the bare chain, and the mesh as `make run` starts it."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from benchmarks import bare
-from benchmarks.database import Database
+from benchmarks.database import BenchmarkDatabase
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import BARE, DIRECTORY, MAKE_RUN
 from benchmarks.processes import children_of, environment_of
@@ -27,21 +27,21 @@ FORWARDERS: Final = 5
 READY_SECONDS: Final = 90
 STOP_SECONDS: Final = 30
 UP: Final = "The network is up."
-"""What `make run` says after its demonstration."""
+"""Line that `make run` prints after its demonstration."""
 FIRST_IDENTIFIER: Final = 30_000_000
-# a commit waits for the disk on both sides, or nothing is compared
+# a commit waits for the disk in every chain; without that they cannot be compared
 REQUIRED: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
 @dataclass(frozen=True)
-class Chain:
-    """What load is sent to; `table` grows by its quotes."""
+class MeasuredChain:
+    """A chain that is up: load goes to `origin`, and `table` gets one row for each quote."""
 
     name: str
     origin: str
     table: str
     pids: Mapping[str, int]
-    database: Database
+    database: BenchmarkDatabase
 
     def rows(self) -> int:
         """Return how many quotes the chain has stored."""
@@ -71,7 +71,7 @@ THIS_CHECKOUT: Final = Checkout(Path.cwd(), sys.executable)
 
 
 class Machine:
-    """All that is compared, up and idle until load comes: `with Machine(data) as machine: machine.bare()`."""
+    """One Postgres and the chains on it. `with Machine(data) as machine: chain = machine.bare()`."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -85,10 +85,10 @@ class Machine:
             self.postgres = stack.enter_context(
                 EmbeddedPostgres(self._data / "postgres", log=self._logs / "postgres.log")
             )
-            self.database = stack.enter_context(Database(self.postgres.dsn))
+            self.database = stack.enter_context(BenchmarkDatabase(self.postgres.dsn))
             self.settings = {name: str(self.database.value(f"SHOW {name}")) for name in REQUIRED}
             if self.settings != REQUIRED:
-                raise BenchmarkError(f"Postgres runs with {self.settings}: both chains need {REQUIRED}")
+                raise BenchmarkError(f"Postgres runs with {self.settings}; the benchmarks need {REQUIRED}")
             self._stack = stack.pop_all()
         return self
 
@@ -97,10 +97,10 @@ class Machine:
         if kind is None:
             shutil.rmtree(self._data, ignore_errors=True)
         else:
-            print(f"what was said meanwhile is in {self._data}, until the next run")
+            print(f"the logs are in {self._data} until the next run")
 
-    def bare(self) -> Chain:
-        """Start five forwarders and the one that inserts."""
+    def bare(self) -> MeasuredChain:
+        """Start five forwarders and the service that inserts."""
         self.database.execute(bare.CREATE)
         first = ports.find_first_port()
         targets = [f"http://{HOST}:{first + hop + 1}" for hop in range(FORWARDERS)]
@@ -112,7 +112,7 @@ class Machine:
             child = ChildProcess(name, command, log=self._logs / f"{name}.log", env=_without_settings())
             self._start(child, functools.partial(_answers, port))
             children.append(child)
-        return Chain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children), self.database)
+        return MeasuredChain(BARE, f"http://{HOST}:{first}", bare.TABLE, _pids(children), self.database)
 
     def mesh(
         self,
@@ -121,8 +121,8 @@ class Machine:
         *,
         takes_batches: bool = True,
         checkout: Checkout = THIS_CHECKOUT,
-        database: Database | None = None,
-    ) -> Chain:
+        database: BenchmarkDatabase | None = None,
+    ) -> MeasuredChain:
         """Start the network of a checkout as its `make run` does, and wait until its demonstration has ended.
 
         The directory holds `people` more than the sample's. QUOTES_… variables of the caller reach the services,
@@ -155,15 +155,15 @@ class Machine:
         self._start(run, lambda: UP in run.log.read_text())
         pids = {**_services_of(run, specs.values()), **_pids([run])}
         pids.update({DIRECTORY: alone.pid} if alone else {})
-        return Chain(name, first.origin, "quote", pids, database)
+        return MeasuredChain(name, first.origin, "quote", pids, database)
 
-    def create_database(self, name: str) -> Database:
+    def create_database(self, name: str) -> BenchmarkDatabase:
         """Create an empty database beside the machine's own."""
         self.database.execute(f"CREATE DATABASE {name}")
         dsn = urlsplit(self.postgres.dsn)._replace(path=f"/{name}").geturl()
-        return self._stack.enter_context(Database(dsn))
+        return self._stack.enter_context(BenchmarkDatabase(dsn))
 
-    def _directory_alone(self, spec: ServiceSpec, checkout: Checkout) -> "_Started":
+    def _directory_alone(self, spec: ServiceSpec, checkout: Checkout) -> "_StartedDirectory":
         port = ports.find_first_port(1)
         samples.ensure_users(Path(spec.env["QUOTES_USERS_FILE"]))
         env = {**_without_settings(), **spec.env, "QUOTES_PORT": str(port), "QUOTES_BATCH_LINES": "0"}
@@ -171,28 +171,30 @@ class Machine:
         command = [checkout.python, "-m", spec.module]
         child = ChildProcess(DIRECTORY, command, log=log, env=env, cwd=checkout.folder)
         self._start(child, lambda: _answers(port))
-        return _Started(f"http://{HOST}:{port}", _pid(child))
+        return _StartedDirectory(f"http://{HOST}:{port}", _pid(child))
 
     def _start(self, child: ChildProcess, is_up: Callable[[], bool]) -> None:
-        """Start, wait, and stop it when all is over."""
+        """Start a process and wait until it is up; it is stopped when the machine is left."""
         self._stack.callback(_stop, child)
         child.start()
         timer = PollTimer(READY_SECONDS, 0.05)
         while timer.wait() and child.running:
             if is_up():
                 return
-        raise BenchmarkError("\n".join([f"{child.name} does not start:", *child.last_lines()]))
+        raise BenchmarkError(
+            "\n".join([f"{child.name} is not up after {READY_SECONDS} s:", *child.last_lines()])
+        )
 
     def empty_logs(self) -> None:
-        """What services have said so far is no longer of interest, and much."""
+        """Truncate all logs, which grow by 1 kB for each quote."""
         for folder in (self._logs, *self._data.glob("*/logs")):
             for log in folder.glob("*.log"):
                 os.truncate(log, 0)
 
 
 def write_directory(file: Path, receiver: str, people: int) -> None:
-    """A directory file: the sample's people and so many more, numbered from FIRST_IDENTIFIER on, at one DFSP."""
-    everybody = [*samples.PAYEES, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
+    """Write a directory file: the sample's people and `people` more from FIRST_IDENTIFIER on, all at one DFSP."""
+    identifiers = [*samples.PAYEES, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
     resources = [
         {
             "identifierType": kind,
@@ -201,13 +203,13 @@ def write_directory(file: Path, receiver: str, people: int) -> None:
             "spspReceiver": receiver,
             "primary": True,
         }
-        for kind, identifier in everybody
+        for kind, identifier in identifiers
     ]
     file.write_text(json.dumps({"types": samples.IDENTIFIER_TYPES, "resources": resources, "dfsps": {}}))
 
 
 @dataclass(frozen=True)
-class _Started:
+class _StartedDirectory:
     origin: str
     pid: int
 
@@ -227,7 +229,7 @@ def _services_of(run: ChildProcess, specs: Iterable[ServiceSpec]) -> dict[str, i
 
 
 def _pid(child: ChildProcess) -> int:
-    assert child.pid is not None  # noqa: S101 - it was waited for
+    assert child.pid is not None  # noqa: S101 - it is up
     return child.pid
 
 
@@ -240,7 +242,7 @@ def _without_settings() -> dict[str, str]:
 
 
 def _answers(port: int) -> bool:
-    """Say whether anything is answered."""
+    """Whether a service answers on this port, whatever the response is."""
     try:
         http_client.send("GET", f"http://{HOST}:{port}/", timeout_seconds=1)
     except OSError:

@@ -1,4 +1,4 @@
-"""The chart of `make bench`: rates by connections, and what each hop costs."""
+"""The chart of `make bench`: rates by number of connections, and processor time of each hop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.medians import Row
+from benchmarks.medians import MedianRow
 from benchmarks.names import BARE, DIRECTORY, GENERATOR, MAKE_RUN, POSTGRES, WARM
 
 COSTS_AT: Final = 128
@@ -18,9 +18,9 @@ HOPS: Final = ("#08306b", "#08519c", "#2171b5", "#4292c6", "#6baed6", "#9ecae1")
 OTHERS: Final = ("#2ca02c", "#98df8a", "#9467bd", "#ff7f0e", "#d62728")
 
 
-def draw(rows: Sequence[Row], file: Path) -> None:
+def draw(rows: Sequence[MedianRow], file: Path) -> None:
     """Write the SVG, with text as text."""
-    # names of elements that do not change from run to run
+    # a fixed salt keeps the names of SVG elements the same from run to run
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9}):
         figure = Figure(figsize=(11, 5), layout="constrained")
         rates, costs = figure.subplots(1, 2)
@@ -29,7 +29,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
         figure.savefig(file, metadata={"Date": None})
 
 
-def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_rates(axes: Axes, rows: Sequence[MedianRow]) -> None:
     others = iter(OTHERS)
     for side in dict.fromkeys(row.side for row in rows):
         own = [row for row in rows if row.side == side]
@@ -50,9 +50,9 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend()
 
 
-def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
-    most = max(row.connections for row in rows)
-    shown_at = COSTS_AT if any(row.connections == COSTS_AT for row in rows) else most
+def _draw_costs(axes: Axes, rows: Sequence[MedianRow]) -> None:
+    largest = max(row.connections for row in rows)
+    shown_at = COSTS_AT if any(row.connections == COSTS_AT for row in rows) else largest
     shown = [row for row in rows if row.connections == shown_at]
     for place, row in enumerate(shown):
         _draw_processes(axes, place, row, is_named=row == shown[-1])
@@ -62,15 +62,15 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, frameon=False)
 
 
-def _draw_processes(axes: Axes, place: int, row: Row, *, is_named: bool) -> None:
-    """One bar, in the order of a call's way."""
+def _draw_processes(axes: Axes, place: int, row: MedianRow, *, is_named: bool) -> None:
+    """Draw one bar; its parts are in the order in which a request passes the processes."""
     hops, left = iter(HOPS), 0.0
     for name, us in row.cpu_us.items():
         if name == GENERATOR:
             continue
         colour = NOT_A_HOP.get(name) or next(hops, None)
         if colour is None:
-            continue  # beside the chain, with nothing to do
+            continue  # not a part of the chain, and idle
         label = name if is_named else None
         axes.barh(place, us, left=left, color=colour, edgecolor="white", linewidth=0.5, label=label)
         left += us

@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import about, overload, report, tables, wrk
-from benchmarks.chains import THIS_CHECKOUT, Chain, Checkout, Machine
+from benchmarks.chains import THIS_CHECKOUT, Checkout, Machine, MeasuredChain
 from benchmarks.errors import BenchmarkError
-from benchmarks.measured import Measured
+from benchmarks.measurement import Measurement
 from benchmarks.medians import Ratio, by_pairs, ratio_of
 from benchmarks.names import WARM
 from benchmarks.options import Options
@@ -27,7 +27,7 @@ class Figure:
     """One value of a round, and how its median is printed."""
 
     title: str
-    value: Callable[[Measured], float]
+    value: Callable[[Measurement], float]
     format: str = ",.0f"
 
 
@@ -46,8 +46,8 @@ class Cell:
 
     workload: str
     connections: int
-    base: Sequence[Measured]
-    new: Sequence[Measured]
+    base: Sequence[Measurement]
+    new: Sequence[Measurement]
 
     def ratio(self, figure: Figure) -> Ratio:
         """Return new to base, round by round."""
@@ -133,7 +133,7 @@ def _start(
 def _compare(machine: Machine, checkouts: Mapping[str, Checkout], options: Options) -> list[Cell]:
     sides = _start(machine, checkouts, options)
     rounds = Rounds(machine)
-    measured: dict[tuple[str, int], dict[str, list[Measured]]] = {
+    measured: dict[tuple[str, int], dict[str, list[Measurement]]] = {
         place: {BASE: [], NEW: []} for place in places(options)
     }
     for number in range(options.rounds):
@@ -165,7 +165,11 @@ def _compare_overloaded(
 
 
 def _overload_both(
-    machine: Machine, meshes: Mapping[str, Chain], options: Options, pinned: tuple[str, ...], number: int
+    machine: Machine,
+    meshes: Mapping[str, MeasuredChain],
+    options: Options,
+    pinned: tuple[str, ...],
+    number: int,
 ) -> OverloadedPair:
     names = order((BASE, NEW), number)
     before = {name: overload.best_rate(meshes[name], options, pinned) for name in names}

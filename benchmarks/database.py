@@ -6,7 +6,7 @@ from typing import Any, Self
 import asyncpg
 
 
-class Database:
+class BenchmarkDatabase:
     """One connection to Postgres; each method returns when the statement has been executed."""
 
     def __init__(self, dsn: str) -> None:

@@ -1,5 +1,5 @@
-"""What ends a benchmark in a sentence."""
+"""The error that ends a benchmark."""
 
 
 class BenchmarkError(RuntimeError):
-    """It cannot be run, or what it measured does not count."""
+    """The benchmark cannot run, or a round does not count."""

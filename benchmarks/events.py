@@ -1,4 +1,4 @@
-"""`make bench-events`: deliveries a second and their lag, of both integration services as `make run` starts them."""
+"""`make bench-events`: deliveries per second and their lag, with both integration services as `make run` starts them."""
 
 import os
 import resource
@@ -11,31 +11,31 @@ from typing import Any, Final, Self
 from benchmarks import report, tables
 from benchmarks.about import about
 from benchmarks.chains import Machine
-from benchmarks.engine import VERSION, Offer, Outside
+from benchmarks.delivery_services import DEAD, LANES, Attempt, DeliveryServices, running, strategy
 from benchmarks.options import Options
-from benchmarks.processes import Snapshot
-from benchmarks.provider import DEAD, LANES, Attempt, Provider, running, strategy
-from benchmarks.targets import Outcome, Target, least, most
+from benchmarks.processes import CpuSnapshot
+from benchmarks.strategy_engine import VERSION, SignalSchedule, StrategyEngine
+from benchmarks.targets import Target, TargetOutcome, at_least, at_most
 
 ENDPOINTS: Final = 500
-CALLERS: Final = 512
-"""Of the ceiling: as many as a provider works on lanes at once."""
-EACH_A_SECOND: Final = {1: 200, LANES: 1}
-"""Events queued in each lane for each second that is asked for."""
-AIMED: Final = {1: 500.0, LANES: 1_500.0}
-SHARE: Final = 2 / 3
-"""Of the rate that is aimed at, or of the one reached where that is less: this lag is looked at."""
+MAX_POSTERS: Final = 512
+"""Concurrent plain POSTs, as many as the lanes on which a provider works at once."""
+QUEUED_PER_SECOND: Final = {1: 200, LANES: 1}
+"""Events queued in each lane per second of a round, by the number of lanes."""
+TARGET_RATES: Final = {1: 500.0, LANES: 1_500.0}
+LAG_SHARE: Final = 2 / 3
+"""Lag is measured at this share of the target rate, or of the measured rate if it is lower."""
 DEAD_SHARE: Final = 1 / 3
-"""Of the same: the other lanes' lag is not to be that of a full machine."""
+"""Share of the rate beside a dead endpoint: low enough that the machine itself causes no lag."""
 STRETCHES: Final = 4
-"""Of those without and those with the dead endpoint, in turn: what else the machine does meets both alike."""
-SLACK_MS: Final = 10.0
-"""A p99 of few milliseconds differs by a tenth from one run to the next."""
+"""Stretches without and stretches with the dead endpoint, in turn: other load on the machine meets both alike."""
+TOLERANCE_MS: Final = 10.0
+"""A p99 of a few milliseconds differs by a tenth from one run to the next."""
 
 
 @dataclass(frozen=True)
 class Lag:
-    """From when the engine's call was due to the receiver's 200."""
+    """Time from when the engine's call was due to the receiver's 200. `offered` is in signals per second."""
 
     offered: float
     p50_ms: float
@@ -44,8 +44,8 @@ class Lag:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One of each; rates are a second, by the number of lanes."""
+class EventsRound:
+    """The results of one round. Rates are per second, by the number of lanes."""
 
     ceiling: dict[int, float]
     drained: dict[int, float]
@@ -55,99 +55,121 @@ class Round:
     others_share: float
 
 
-TARGETS: Final[Sequence[tuple[Target, Callable[[Round], float]]]] = (
-    (least("1,000 lanes: deliveries", AIMED[LANES], "/s"), lambda one: one.drained[LANES]),
-    (most("1,000 lanes: p99 lag at two thirds of that", 100, " ms"), lambda one: one.lag[LANES].p99_ms),
-    (least("1 lane: deliveries", AIMED[1], "/s"), lambda one: one.drained[1]),
+TARGETS: Final[Sequence[tuple[Target, Callable[[EventsRound], float]]]] = (
+    (at_least("1,000 lanes: deliveries", TARGET_RATES[LANES], "/s"), lambda one: one.drained[LANES]),
+    (at_most("1,000 lanes: p99 lag at two thirds of that", 100, " ms"), lambda one: one.lag[LANES].p99_ms),
+    (at_least("1 lane: deliveries", TARGET_RATES[1], "/s"), lambda one: one.drained[1]),
     (
-        most(f"one dead endpoint of 500: the others' p99 lag less {SLACK_MS:.0f} ms, to that without", 1.1),
-        lambda one: max(one.one_dead.p99_ms - SLACK_MS, 0.0) / one.all_alive.p99_ms,
+        at_most(
+            f"one dead endpoint of 500: p99 lag of the others less {TOLERANCE_MS:.0f} ms, compared with none",
+            1.1,
+        ),
+        lambda one: max(one.one_dead.p99_ms - TOLERANCE_MS, 0.0) / one.all_alive.p99_ms,
     ),
 )
 
 
 def run(options: Options) -> None:
-    with Machine(options.data) as machine, Outside() as outside:
+    """Measure, print and write. Raises BenchmarkError if an event was not delivered exactly once."""
+    with Machine(options.data) as machine, StrategyEngine() as engine:
         on = about(machine, options, VERSION)
-        with running(machine, options.data, outside) as provider:
-            rounds = [_round(machine, provider, outside, options, n) for n in range(options.rounds)]
-            counted = provider.check_inbox()
+        with running(machine, options.data, engine) as services:
+            rounds = [_round(machine, services, engine, options, n) for n in range(options.rounds)]
+            counted = services.check_inbox()
     content = {"about": on, "rounds": [asdict(one) for one in rounds], "counted": counted}
     report.write(options, "events", content, described(on, rounds, counted))
 
 
-def _round(machine: Machine, provider: Provider, outside: Outside, options: Options, number: int) -> Round:
+def _round(
+    machine: Machine, services: DeliveryServices, engine: StrategyEngine, options: Options, number: int
+) -> EventsRound:
     print(f"round {number + 1}")
-    before, began = _used(machine, provider), time.monotonic()
+    before, began = _used(machine, services), time.monotonic()
     ceiling, drained, lag = {}, {}, {}
-    for lanes, each in EACH_A_SECOND.items():
-        run_ = f"{number}-{lanes}"
-        ceiling[lanes] = _ceiling(provider, outside, f"{run_}-ceiling", lanes, options.seconds)
-        drained[lanes] = rate(provider.drain(f"{run_}-drain", lanes, each * options.seconds))
+    for lanes, queued in QUEUED_PER_SECOND.items():
+        name = f"{number}-{lanes}"
+        ceiling[lanes] = _ceiling(services, engine, f"{name}-ceiling", lanes, options.seconds)
+        drained[lanes] = rate(services.drain(f"{name}-drain", lanes, queued * options.seconds))
         machine.empty_logs()
-        offer = Offer(min(drained[lanes], AIMED[lanes]) * SHARE, options.seconds)
-        lag[lanes] = Late().take(provider, outside, f"{run_}-lag", _strategies(lanes), offer).lag(offer)
+        schedule = SignalSchedule(min(drained[lanes], TARGET_RATES[lanes]) * LAG_SHARE, options.seconds)
+        samples = LagSamples().take(services, engine, f"{name}-lag", _strategies(lanes), schedule)
+        lag[lanes] = samples.lag(schedule)
         print(f"{lanes} lanes: ceiling {ceiling[lanes]:.0f}/s, {drained[lanes]:.0f}/s, {lag[lanes]}")
-    offer = Offer(min(drained[LANES], AIMED[LANES]) * DEAD_SHARE, options.seconds / STRETCHES)
-    alive, dead = _dead(provider, outside, number, offer)
+    stretch_seconds = options.seconds / STRETCHES
+    schedule = SignalSchedule(min(drained[LANES], TARGET_RATES[LANES]) * DEAD_SHARE, stretch_seconds)
+    alive, dead = _beside_dead_endpoint(services, engine, number, schedule)
     print(f"without a dead endpoint {alive}, with one {dead}")
-    others = _others(before, _used(machine, provider), time.monotonic() - began)
-    return Round(ceiling, drained, lag, alive, dead, others)
+    others = _others_share(before, _used(machine, services), time.monotonic() - began)
+    return EventsRound(ceiling, drained, lag, alive, dead, others)
 
 
-def _ceiling(provider: Provider, outside: Outside, run_: str, lanes: int, seconds: int) -> float:
-    urls = [provider.webhook(lane) for lane in range(min(lanes, CALLERS))]
-    sent, rate = outside.run(outside.posts(urls, run_, seconds))
-    provider.sent += sent
-    return rate
+def _ceiling(
+    services: DeliveryServices, engine: StrategyEngine, name: str, lanes: int, seconds: int
+) -> float:
+    """Return the rate of plain POSTs to the receiver, which no provider can exceed."""
+    urls = [services.webhook(lane) for lane in range(min(lanes, MAX_POSTERS))]
+    sent, rate_ = engine.run(engine.posts(urls, name, seconds))
+    services.sent += sent
+    return rate_
 
 
-def _dead(provider: Provider, outside: Outside, number: int, offer: Offer) -> tuple[Lag, Lag]:
-    """Without and with it, in turn; after each stretch it lives until its lane is empty."""
-    found = {False: Late(), True: Late()}
+def _beside_dead_endpoint(
+    services: DeliveryServices, engine: StrategyEngine, number: int, schedule: SignalSchedule
+) -> tuple[Lag, Lag]:
+    """Return the lag of the other lanes without and with a dead endpoint, measured in alternating stretches.
+
+    After each stretch the dead endpoint answers until its lane is empty.
+    """
+    found = {False: LagSamples(), True: LagSamples()}
     for stretch in range(STRETCHES):
         for is_dead in (False, True) if (number + stretch) % 2 == 0 else (True, False):
-            outside.set_dead(is_dead=is_dead)
-            run = f"{number}-{stretch}-{'dead' if is_dead else 'alive'}"
-            found[is_dead].take(provider, outside, run, [*_strategies(ENDPOINTS - 1), DEAD], offer)
-    return found[False].lag(offer), found[True].lag(offer)
+            engine.set_dead(is_dead=is_dead)
+            name = f"{number}-{stretch}-{'dead' if is_dead else 'alive'}"
+            found[is_dead].take(services, engine, name, [*_strategies(ENDPOINTS - 1), DEAD], schedule)
+    return found[False].lag(schedule), found[True].lag(schedule)
 
 
 @dataclass
-class Late:
-    """How late events were, by stretch."""
+class LagSamples:
+    """The lag of each event in milliseconds, by stretch."""
 
     stretches: list[list[float]] = field(default_factory=list)
     max_late_ms: float = 0.0
 
     def take(
-        self, provider: Provider, outside: Outside, run: str, strategies: Sequence[str], offer: Offer
+        self,
+        services: DeliveryServices,
+        engine: StrategyEngine,
+        name: str,
+        strategies: Sequence[str],
+        schedule: SignalSchedule,
     ) -> Self:
-        offered = outside.run(outside.signals(provider.origin, run, strategies, offer))
-        outside.set_dead(is_dead=False)
-        places = [number for number, name in enumerate(strategies) if name == DEAD]
-        to_dead = sum(number % len(strategies) in places for number, _ in offer.times())
-        self.stretches.append(late(offered.due, provider.offered(run, offered, to_dead)))
-        self.max_late_ms = max(self.max_late_ms, offered.max_late_ms)
+        """Measure one more stretch."""
+        sent = engine.run(engine.signals(services.origin, name, strategies, schedule))
+        engine.set_dead(is_dead=False)
+        places = [number for number, strategy_ in enumerate(strategies) if strategy_ == DEAD]
+        to_dead = sum(number % len(strategies) in places for number, _ in schedule.times())
+        self.stretches.append(lags_ms(sent.due, services.attempts(name, sent, to_dead)))
+        self.max_late_ms = max(self.max_late_ms, sent.max_late_ms)
         return self
 
-    def lag(self, offer: Offer) -> Lag:
-        """The median and the 99th percentile of each stretch, and of these the median.
+    def lag(self, schedule: SignalSchedule) -> Lag:
+        """Return the medians over the stretches of each stretch's median and 99th percentile.
 
-        What is slowed is so in every stretch; what else the machine does falls into one or another.
+        A slow provider is slow in every stretch; other load on the machine meets only some of them.
         """
         cuts = [quantiles(each, n=100) for each in self.stretches]
         p50, p99 = (median(each[place] for each in cuts) for place in (49, 98))
-        return Lag(*(round(each, 1) for each in (offer.rate, p50, p99, self.max_late_ms)))
+        return Lag(*(round(each, 1) for each in (schedule.rate, p50, p99, self.max_late_ms)))
 
 
-def late(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
-    """Milliseconds from when each call was due to the answer's end."""
+def lags_ms(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
+    """Return the milliseconds from when each call was due until its response was complete."""
     return [(each.ended - due[each.position]) * 1e3 for each in attempts]
 
 
 def rate(attempts: Sequence[Attempt]) -> float:
-    """Deliveries a second, from the first request to the last answer."""
+    """Return deliveries per second, from the first request to the last response."""
     began, ended = min(each.began for each in attempts), max(each.ended for each in attempts)
     return round(len(attempts) / (ended - began), 1)
 
@@ -156,49 +178,59 @@ def _strategies(lanes: int) -> list[str]:
     return [strategy(lane) for lane in range(lanes)]
 
 
-def _used(machine: Machine, provider: Provider) -> tuple[Snapshot, float]:
+def _used(machine: Machine, services: DeliveryServices) -> tuple[CpuSnapshot, float]:
     postgres = machine.postgres.pid
-    assert postgres is not None  # noqa: S101 - it was waited for
+    assert postgres is not None  # noqa: S101 - it is up
     own = resource.getrusage(resource.RUSAGE_SELF)
-    return Snapshot.take(provider.pids, postgres), own.ru_utime + own.ru_stime
+    return CpuSnapshot.take(services.pids, postgres), own.ru_utime + own.ru_stime
 
 
-def _others(before: tuple[Snapshot, float], after: tuple[Snapshot, float], seconds: float) -> float:
-    """Which share of the machine's processor time went to what is neither measured nor the load."""
+def _others_share(
+    before: tuple[CpuSnapshot, float], after: tuple[CpuSnapshot, float], seconds: float
+) -> float:
+    """Return the part of the machine's processor time that neither the services nor the load used."""
     processors = os.cpu_count() or 1
     spent = after[0].others_since(before[0]) - (after[1] - before[1])
     return round(max(0.0, spent) / (seconds * processors), 3)
 
 
-def outcomes(rounds: Sequence[Round]) -> list[Outcome]:
-    """Each target beside the median of the rounds."""
-    return [target.beside(median(value(one) for one in rounds)) for target, value in TARGETS]
+def outcomes(rounds: Sequence[EventsRound]) -> list[TargetOutcome]:
+    """Compare each target with the median of the rounds."""
+    return [target.outcome(median(value(one) for one in rounds)) for target, value in TARGETS]
 
 
-def described(on: dict[str, Any], rounds: Sequence[Round], counted: Mapping[str, int]) -> str:
-    """Rates, lags, what a dead endpoint does to the others, and the targets: medians of the rounds."""
-    parts = ["# Events a second, and how late they are", report.described(on), _noise(rounds)]
-    parts += [_deliveries(rounds), _beside_dead(rounds), "## What was aimed at"]
-    parts += [tables.aims(outcomes(rounds)), _once(counted)]
+def described(on: dict[str, Any], rounds: Sequence[EventsRound], counted: Mapping[str, int]) -> str:
+    """Return the results as Markdown: rates, lags, the effect of a dead endpoint, and the targets."""
+    parts = ["# Integration events", report.described(on), _noise(rounds)]
+    parts += [_deliveries(rounds), _beside_dead(rounds), "## Targets"]
+    parts += [tables.targets_table(outcomes(rounds)), _delivered_once(counted)]
     return report.joined(parts)
 
 
-def _noise(rounds: Sequence[Round]) -> str:
+def _noise(rounds: Sequence[EventsRound]) -> str:
     shares = [one.others_share for one in rounds]
     max_late = max(
         each.max_late_ms for one in rounds for each in (*one.lag.values(), one.all_alive, one.one_dead)
     )
     return (
-        f"Of the machine's processor time {median(shares):.0%} went to others in the median round,"
-        f" {max(shares):.0%} in the worst. Load, services and Postgres share the processors; the engine's own"
-        f" calls were up to {max_late:,.0f} ms late, which counts as lag. Offered are two thirds of the rate aimed"
-        " at, or of the one reached where that is less; beside the dead endpoint one third, in"
-        f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn, of which the medians count."
+        f"Other processes used {median(shares):.0%} of the machine's processor time in the median round and"
+        f" {max(shares):.0%} in the worst. Load, services and Postgres share the processors. The engine's own"
+        f" calls were up to {max_late:,.0f} ms late, which counts as lag. The engine sends two thirds of the target"
+        " rate, or of the measured rate if it is lower. Beside the dead endpoint it sends one third, in"
+        f" {STRETCHES} stretches without it and {STRETCHES} with it, in turn; the table has the medians of these."
     )
 
 
-def _deliveries(rounds: Sequence[Round]) -> str:
-    head = ("lanes", "plain POSTs/s", "deliveries/s", "to the POSTs", "offered/s", "p50 lag ms", "p99 lag ms")
+def _deliveries(rounds: Sequence[EventsRound]) -> str:
+    head = (
+        "lanes",
+        "plain POSTs/s",
+        "deliveries/s",
+        "of the POSTs",
+        "offered/s",
+        "p50 lag ms",
+        "p99 lag ms",
+    )
     lines = [
         (
             f"{lanes:,}",
@@ -207,12 +239,12 @@ def _deliveries(rounds: Sequence[Round]) -> str:
             f"{median(one.drained[lanes] / one.ceiling[lanes] for one in rounds):.2f}",
             *_lag_cells([one.lag[lanes] for one in rounds]),
         )
-        for lanes in EACH_A_SECOND
+        for lanes in QUEUED_PER_SECOND
     ]
     return tables.table(head, lines)
 
 
-def _beside_dead(rounds: Sequence[Round]) -> str:
+def _beside_dead(rounds: Sequence[EventsRound]) -> str:
     head = (f"{ENDPOINTS} endpoints", "offered/s", "p50 lag ms", "p99 lag ms")
     lines = [
         ("all alive", *_lag_cells([one.all_alive for one in rounds])),
@@ -221,17 +253,17 @@ def _beside_dead(rounds: Sequence[Round]) -> str:
     return tables.table(head, lines)
 
 
-def _lag_cells(lags_: Sequence[Lag]) -> tuple[str, str, str]:
+def _lag_cells(lags: Sequence[Lag]) -> tuple[str, str, str]:
     return (
-        f"{median(one.offered for one in lags_):,.0f}",
-        f"{median(one.p50_ms for one in lags_):,.0f}",
-        f"{median(one.p99_ms for one in lags_):,.0f}",
+        f"{median(one.offered for one in lags):,.0f}",
+        f"{median(one.p50_ms for one in lags):,.0f}",
+        f"{median(one.p99_ms for one in lags):,.0f}",
     )
 
 
-def _once(counted: Mapping[str, int]) -> str:
+def _delivered_once(counted: Mapping[str, int]) -> str:
     return (
-        f"{counted['sent']:,} events were sent, those of plain POSTs among them; the receiver's inbox holds"
-        f" {counted['inbox']:,}, and {counted['openings']:,} positions were opened, {counted['positions']:,}"
-        " of them different: each event once."
+        f"Each event was carried out exactly once: {counted['sent']:,} events were sent, plain POSTs included; the"
+        f" receiver's inbox has {counted['inbox']:,}; {counted['openings']:,} positions were opened,"
+        f" {counted['positions']:,} of them different."
     )

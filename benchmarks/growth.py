@@ -1,4 +1,4 @@
-"""`make bench-growth`: the same comparison with millions of quotes in the tables already."""
+"""`make bench-growth`: bare and mesh with millions of quotes in the tables."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -7,18 +7,17 @@ from typing import Any, Final
 from benchmarks import bare, report, tables, wrk
 from benchmarks.about import about
 from benchmarks.chains import Machine
-from benchmarks.measured import Measured
-from benchmarks.medians import Row, rows
+from benchmarks.measurement import Measurement
+from benchmarks.medians import MedianRow, rows
 from benchmarks.names import WARM
 from benchmarks.options import Options
 from benchmarks.rounds import Rounds
-from benchmarks.targets import Outcome, least
+from benchmarks.targets import TargetOutcome, at_least
 from benchmarks.workloads import sides
 
 SIZES: Final = (0, 1_000_000, 10_000_000)
 CONNECTIONS: Final = (128,)
-AT_ONCE: Final = 1_000_000
-"""Rows a statement."""
+ROWS_PER_STATEMENT: Final = 1_000_000
 REQUEST: Final = (
     """'{"currencyCode":"USD","currencySymbol":"$","amount":"' || amount || '","account":"""
     """"http://ec2-35-166-236-69.us-west-2.compute.amazonaws.com:8088/ilp/ledger/v1/accounts/bob","""
@@ -27,7 +26,7 @@ REQUEST: Final = (
 NUMBERS: Final = (
     "SELECT n, round((1 + random() * 999)::numeric, 2) AS amount FROM generate_series($1::bigint, $2) n"
 )
-# 25 days of quotes, of which four in five were executed after some seconds: none is old enough for retention
+# 25 days of quotes, four in five executed after four seconds; none is old enough for retention
 FILLS: Final = {
     bare.TABLE: f"INSERT INTO {bare.TABLE} (uuid, request) SELECT gen_random_uuid(), {REQUEST} FROM ({NUMBERS}) WHERE n <= $3",
     "quote": f"""
@@ -41,12 +40,13 @@ FROM (
     FROM ({NUMBERS})
 )""",
 }
-KEPT: Final = 0.9
+MIN_RATIO: Final = 0.9
+"""Ratio to bare, divided by the ratio at the smallest table."""
 
 
 def run(options: Options) -> None:
     wrk.require()
-    measured: dict[int, list[Measured]] = {}
+    measured: dict[int, list[Measurement]] = {}
     sizes = sorted(options.rows or SIZES)
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())
@@ -59,7 +59,7 @@ def run(options: Options) -> None:
                 connections=options.connections or CONNECTIONS,
                 rounds=options.rounds,
                 seconds=options.seconds,
-                tell=print,
+                show=print,
             )
     by_size = {size: rows(each) for size, each in measured.items()}
     content = {
@@ -71,45 +71,46 @@ def run(options: Options) -> None:
 
 
 def fill(machine: Machine, table: str, size: int, largest: int) -> None:
-    """Add rows until there are so many, `largest` in 25 days. The key is built afterwards: minutes less."""
-    there = int(machine.database.value(f"SELECT count(*) FROM {table}"))
-    if there >= size:
+    """Add rows until there are `size`, at a density of `largest` in 25 days.
+
+    The primary key is built afterwards, which is minutes faster.
+    """
+    present = int(machine.database.value(f"SELECT count(*) FROM {table}"))
+    if present >= size:
         return
-    print(f"filling {table}: {there:,} rows to {size:,}")
+    print(f"filling {table}: from {present:,} to {size:,} rows")
     execute = machine.database.execute
     execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
-    for first in range(there + 1, size + 1, AT_ONCE):
-        last = min(first + AT_ONCE - 1, size)
+    for first in range(present + 1, size + 1, ROWS_PER_STATEMENT):
+        last = min(first + ROWS_PER_STATEMENT - 1, size)
         execute(FILLS[table], first, last, largest)
     execute("SET maintenance_work_mem = '1GB'")
     execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY (uuid)")
-    # or autovacuum would do it during the rounds
+    # otherwise autovacuum would do this during the rounds
     execute(f"VACUUM (FREEZE, ANALYZE) {table}")
 
 
 def described(
-    on: dict[str, Any], measured: Mapping[int, list[Measured]], by_size: Mapping[int, list[Row]]
+    on: dict[str, Any], measured: Mapping[int, list[Measurement]], by_size: Mapping[int, list[MedianRow]]
 ) -> str:
-    """Ratios by size, and what has become of the first size's."""
-    parts = ["# With more and more quotes", report.described(on)]
+    """Return the results as Markdown: ratios by table size, and the change from the first size."""
+    parts = ["# Growth", report.described(on)]
     for size, found in by_size.items():
         parts += [
             f"## {size:,} rows before the first round",
             report.noise(measured[size]),
             tables.rates(found),
         ]
-    parts += ["## What was aimed at", tables.aims([*_kept(by_size)])]
+    parts += ["## Targets", tables.targets_table([*_kept(by_size)])]
     return report.joined(parts)
 
 
-def _kept(by_size: Mapping[int, list[Row]]) -> Iterator[Outcome]:
-    """Each size's ratio to bare, beside that of the first size."""
-    (first, before), *larger = by_size.items()
-    was = {row.connections: row.to_bare.median for row in before if row.to_bare}
+def _kept(by_size: Mapping[int, list[MedianRow]]) -> Iterator[TargetOutcome]:
+    """Return for each size its ratio to bare, compared with that of the first size."""
+    (first, rows_before), *larger = by_size.items()
+    before = {row.connections: row.to_bare.median for row in rows_before if row.to_bare}
     for size, found in larger:
         for row in found:
             if row.to_bare:
-                what = (
-                    f"{row.connections} connections, {size:,} rows: ratio to bare, to that at {first:,} rows"
-                )
-                yield least(what, KEPT).beside(row.to_bare.median / was[row.connections])
+                what = f"{row.connections} connections, {size:,} rows: ratio to bare, compared with {first:,} rows"
+                yield at_least(what, MIN_RATIO).outcome(row.to_bare.median / before[row.connections])

@@ -1,9 +1,9 @@
--- What wrk sends, and what it saw, as one line of JSON at the end. One thread: the counters are its own.
+-- Requests for wrk; prints the counts as one line of JSON at the end. Use one thread: counters belong to a thread.
 --   wrk -t1 … -s load.lua URL -- WORKLOAD RUN AUTHORIZATION IDENTIFIERS OFFSET [FILE]
--- RUN makes the keys of this run unlike any other's; IDENTIFIERS are used in turn, from OFFSET on;
--- FILE holds "uuid identifier" lines for look-up.
+-- RUN is part of each idempotency key, so that runs do not share keys; IDENTIFIERS are used in turn, from OFFSET on;
+-- FILE has "uuid identifier" lines for look-up.
 
-local FIRST_IDENTIFIER = 30000000 -- numbers of eight digits, and amounts of six characters: bodies of one length
+local FIRST_IDENTIFIER = 30000000 -- always eight digits, and amounts six characters: all bodies have the same length
 local BODY = {
   '{"currencyCode":"USD","currencySymbol":"$","amount":"',
   '.25","account":"http://ec2-35-166-236-69.us-west-2.compute.amazonaws.com:8088/ilp/ledger/v1/accounts/bob",'
@@ -26,8 +26,8 @@ local function reserve(n, amount)
   return reserve_head .. n .. body_head .. cents .. middle .. identifier .. last
 end
 
-local function count(what)
-  answers[what] = (answers[what] or 0) + 1
+local function count(name)
+  answers[name] = (answers[name] or 0) + 1
 end
 
 local request_of = {}
@@ -39,7 +39,7 @@ end
 
 request_of.cold = request_of.warm
 
--- every other one is invalid
+-- every second request is invalid
 function request_of.refuse()
   sent = sent + 1
   return reserve(sent, sent % 2 == 0 and "-99" or nil)
@@ -47,7 +47,7 @@ end
 
 local reserved = {}
 
--- pays what was reserved last, else reserves
+-- executes the quote that was reserved last, if there is one, else reserves
 function request_of.pay()
   sent = sent + 1
   local quote = table.remove(reserved)
@@ -98,7 +98,7 @@ function init(args)
     end
   end
   request = request_of[workload]
-  response = response_of[workload] -- none where every answer must be 200: reading them costs
+  response = response_of[workload] -- nil if every response must be 200: reading them takes time
 end
 
 local function json(value)
@@ -115,7 +115,7 @@ end
 function done(summary, latency)
   local errors = summary.errors
   print(json({
-    -- wrk asks for one request before it begins, to see what it is like
+    -- wrk calls request() once before it begins
     sent = threads[1]:get("sent") - 1,
     answered = summary.requests,
     answers = threads[1]:get("answers"),

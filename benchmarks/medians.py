@@ -1,10 +1,10 @@
-"""Many rounds as one row a side and number of connections: medians, and ratios by pairs. Pure."""
+"""Summarise the rounds of each side and number of connections: medians, and ratios round by round. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.measured import Measured
+from benchmarks.measurement import Measurement
 from benchmarks.names import BARE, WARM
 
 
@@ -23,10 +23,10 @@ def ratio_of(rounds: Sequence[float]) -> Ratio:
 
 
 @dataclass(frozen=True)
-class Row:
+class MedianRow:
     """Medians over the rounds of one side at one number of connections.
 
-    Ratios are of operations a second unless the name says otherwise; None where the other side did not run.
+    `to_bare` and `to_warm` are ratios of operations per second. A ratio is None if the other side did not run.
     """
 
     side: str
@@ -41,20 +41,20 @@ class Row:
     resident_mib: dict[str, float]
 
 
-def rows(measured: Sequence[Measured]) -> list[Row]:
-    """In the order in which sides and connections first came."""
+def rows(measured: Sequence[Measurement]) -> list[MedianRow]:
+    """Return one row for each side and number of connections, in the order of their first rounds."""
     places = dict.fromkeys((one.side, one.connections) for one in measured)
     return [_row(side, connections, measured) for side, connections in places]
 
 
-def _row(side: str, connections: int, measured: Sequence[Measured]) -> Row:
+def _row(side: str, connections: int, measured: Sequence[Measurement]) -> MedianRow:
     at = [one for one in measured if one.connections == connections]
     own = [one for one in at if one.side == side]
 
-    def ratio_to(other: str, value: Callable[[Measured], float]) -> Ratio | None:
+    def ratio_to(other: str, value: Callable[[Measurement], float]) -> Ratio | None:
         return by_pairs(own, [one for one in at if one.side == other], value) if other != side else None
 
-    return Row(
+    return MedianRow(
         side,
         connections,
         per_second=median(one.per_second for one in own),
@@ -69,7 +69,7 @@ def _row(side: str, connections: int, measured: Sequence[Measured]) -> Row:
 
 
 def by_pairs(
-    ours: Sequence[Measured], others: Sequence[Measured], value: Callable[[Measured], float]
+    ours: Sequence[Measurement], others: Sequence[Measurement], value: Callable[[Measurement], float]
 ) -> Ratio | None:
     """Divide round by round, since a slow moment of the machine slows both sides; None without a common round."""
     other = {one.round: value(one) for one in others}

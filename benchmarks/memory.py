@@ -1,4 +1,4 @@
-"""`make bench-memory`: resident memory, minute by minute, under full load."""
+"""`make bench-memory`: resident memory of each process, minute by minute, under full load."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from typing import Any, Final
 
 from benchmarks import report, tables, wrk
 from benchmarks.about import about
-from benchmarks.chains import Chain, Machine
+from benchmarks.chains import Machine, MeasuredChain
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import WARM
 from benchmarks.options import Options
 from benchmarks.processes import resident
 from benchmarks.rounds import Side, check
-from benchmarks.targets import Outcome, most
+from benchmarks.targets import TargetOutcome, at_most
 from benchmarks.workloads import WARM_IDENTIFIERS
-from benchmarks.wrk import Load
+from benchmarks.wrk import WrkLoad
 
 MINUTES: Final = 10
 CONNECTIONS: Final = (128,)
 SETTLED_MINUTE: Final = 2
-"""By then every pool and memory is filled."""
+"""By then every pool and cache is full."""
 MAX_GROWTH: Final = 1.05
 
 
@@ -29,7 +29,7 @@ def run(options: Options) -> None:
     minutes = options.minutes or MINUTES
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())
-        side = Side(WARM, machine.mesh("mesh", WARM_IDENTIFIERS), Load(WARM, WARM_IDENTIFIERS))
+        side = Side(WARM, machine.mesh("mesh", WARM_IDENTIFIERS), WrkLoad(WARM, WARM_IDENTIFIERS))
         found = {
             connections: _under_load(machine, side, connections, minutes, options.minute_seconds)
             for connections in options.connections or CONNECTIONS
@@ -41,11 +41,11 @@ def run(options: Options) -> None:
 def _under_load(
     machine: Machine, side: Side, connections: int, minutes: int, minute_seconds: int
 ) -> list[dict[str, float]]:
-    """Resident MiB by process at the end of each minute."""
+    """Return resident MiB by process at the end of each minute."""
     rows = side.chain.rows()
     samples = []
     with ThreadPoolExecutor(1) as pool:
-        # a little longer, so that the last look is under load, too
+        # two seconds longer, so that the last sample is taken under load, too
         seconds = minutes * minute_seconds + 2
         load = pool.submit(wrk.run, side.chain.origin, side.load, connections=connections, seconds=seconds)
         began = time.monotonic()
@@ -55,20 +55,20 @@ def _under_load(
                 break
             samples.append(_mib(side.chain))
             machine.empty_logs()
-            print(f"minute {minute}: {sum(samples[-1].values()):.0f} MiB in all")
-        seen = load.result()
-    check(side, seen, connections, side.chain.rows() - rows)
+            print(f"minute {minute}: {sum(samples[-1].values()):.0f} MiB in total")
+        result = load.result()
+    check(side, result, connections, side.chain.rows() - rows)
     if len(samples) < minutes:
         raise BenchmarkError(f"wrk ended after minute {len(samples)} of {minutes}")
     return samples
 
 
-def _mib(chain: Chain) -> dict[str, float]:
+def _mib(chain: MeasuredChain) -> dict[str, float]:
     return {name: round(size / 2**20, 2) for name, size in resident(chain.pids).items()}
 
 
 def described(on: dict[str, Any], found: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
-    """A line a minute, a column a process."""
+    """Return the results as Markdown: a line for each minute, a column for each process."""
     parts = ["# Memory under full load", report.described(on)]
     for connections, samples in found.items():
         names = list(samples[0])
@@ -79,15 +79,15 @@ def described(on: dict[str, Any], found: Mapping[int, Sequence[Mapping[str, floa
         parts += [
             f"## {connections} connections",
             tables.table(("MiB resident at minute", *names), lines),
-            tables.aims(steady(samples)),
+            tables.targets_table(steady(samples)),
         ]
     return report.joined(parts)
 
 
-def steady(samples: Sequence[Mapping[str, float]]) -> list[Outcome]:
-    """Each process, the last minute's memory to the second's."""
+def steady(samples: Sequence[Mapping[str, float]]) -> list[TargetOutcome]:
+    """Compare each process's memory in the last minute with that in minute two."""
     then, last = samples[SETTLED_MINUTE - 1], samples[-1]
     return [
-        most(f"{name}: last minute to minute two", MAX_GROWTH).beside(last[name] / then[name])
+        at_most(f"{name}: last minute compared with minute two", MAX_GROWTH).outcome(last[name] / then[name])
         for name in then
     ]

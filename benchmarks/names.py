@@ -1,4 +1,4 @@
-"""Names by which workloads and processes are known. Pure."""
+"""Names of workloads and processes. Pure."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE = "warm", "cold", "cold-alone", "pa
 WORKLOADS: Final = (WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE)
 
 MAKE_RUN: Final = "make-run"
-"""Starts the services, restarts them, and shows a line a request or, under load, a second."""
+"""Process that starts the services and prints a line for each request or, under load, for each second."""
 DIRECTORY: Final = "central-directory"
 POSTGRES: Final = "postgres"
 GENERATOR: Final = "wrk"

@@ -1,9 +1,9 @@
-"""Load that does not wait for answers: reservations at a fixed rate, whatever the services make of them.
+"""Open-loop load: reservations at a fixed rate, sent whether or not earlier ones were answered.
 
     python -m benchmarks.openloop ORIGIN RATE SECONDS
 
-What is answered in a first second, in which connections are opened, is no goodput. Prints what it saw as JSON. wrk
-cannot: it sends the next request when the last one was answered, so that an overloaded service slows it down.
+Prints its counts as JSON. Responses of the first second, in which connections are opened, are not goodput. wrk cannot
+do this: it waits for a response before it sends the next request, so an overloaded service slows it down.
 """
 
 import asyncio
@@ -24,39 +24,39 @@ from benchmarks.chains import FIRST_IDENTIFIER
 from network.demo import AUTHORIZATION, SAMPLE
 
 MAX_CONNECTIONS: Final = 8_000
-"""Callers at once; who comes while all wait is counted, and not sent."""
+"""A request that is due while all connections wait for a response is counted as not sent."""
 IDENTIFIERS: Final = 1_000
 WARM_UP_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 0.001
 DRAIN_SECONDS: Final = 20
-"""How long the last answers are waited for: longer than a service may take."""
+"""Time to wait for the last responses, longer than a service may take."""
 OK: Final = 200
 
 
-class Connection(asyncio.Protocol):
-    """One caller's: a request at a time."""
+class OpenLoopConnection(asyncio.Protocol):
+    """One connection of a caller, with one request at a time."""
 
-    def __init__(self, answered: Callable[["Connection", int | None], None]) -> None:
+    def __init__(self, answered: Callable[["OpenLoopConnection", int | None], None]) -> None:
         self._answered = answered
         self._received = b""
         self._transport: asyncio.Transport | None = None
         self.due: float | None = None
-        """When the request under way was due, by the monotonic clock: the loop's counts milliseconds alone."""
+        """Monotonic time at which the request in flight was due. The event loop's clock has milliseconds only."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, request: bytes, due: float) -> None:
-        assert self._transport is not None  # noqa: S101 - it was opened
+        assert self._transport is not None  # noqa: S101 - connections are used after connection_made
         self.due = due
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        answer = parse_answer(self._received)
-        if answer is not None:
+        status = parse_status(self._received)
+        if status is not None:
             self._received = b""
-            self._answered(self, answer)
+            self._answered(self, status)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -69,8 +69,8 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
 
-def parse_answer(received: bytes) -> int | None:
-    """The status, once the answer is whole. All that is measured here names its length."""
+def parse_status(received: bytes) -> int | None:
+    """Return the status of a complete response, else None. Every response has a Content-Length."""
     head, separator, body = received.partition(b"\r\n\r\n")
     if not separator:
         return None
@@ -81,16 +81,16 @@ def parse_answer(received: bytes) -> int | None:
 
 @dataclass
 class Tally:
-    """Counts by status, "lost" for none; `seconds` are those of answers of 200, from when each was due."""
+    """Counts by status ("lost": the connection closed). `seconds` are response times of the 200s since they were due."""
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     good_in_time: int = 0
-    """Answers of 200 from the first second's end to the load's."""
+    """Number of 200s between the end of the first second and the end of the load."""
     sent: int = 0
     not_sent: int = 0
     max_late: float = 0.0
-    """Seconds by which a request went out after it was due: whether the generator itself kept up."""
+    """Largest time in seconds from when a request was due until it was sent: is the generator fast enough?"""
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         cuts = quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
@@ -105,20 +105,20 @@ class Tally:
         }
 
 
-class Generator:
-    """Sends at a fixed rate over as many connections as that takes."""
+class OpenLoopGenerator:
+    """Sends reservations at a fixed rate over as many connections as are needed."""
 
     def __init__(self, origin: str, rate: float, seconds: float) -> None:
         parts = urlsplit(origin)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._rate, self._seconds = rate, seconds
-        self._requests = Requests(parts.netloc)
-        self._free: list[Connection] = []
+        self._requests = ReservationRequests(parts.netloc)
+        self._free: list[OpenLoopConnection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._busy = 0
         self._counted = 0.0, 0.0
-        """From when to when, by the monotonic clock."""
+        """Begin and end of the time in which goodput is counted, monotonic."""
         self.tally = Tally()
 
     async def run(self) -> Tally:
@@ -157,23 +157,23 @@ class Generator:
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(
-                lambda: Connection(self._answered), self._host, self._port
+                lambda: OpenLoopConnection(self._answered), self._host, self._port
             )
         except OSError:
             self._connections -= 1
             self.tally.counts["not connected"] += 1
             return
-        # a slow accept is the services' doing, not the generator's
+        # if accepting takes long the services are slow, not the generator: so it is not late
         self._send(connection, due, due)
 
-    def _send(self, connection: Connection, due: float, now: float) -> None:
+    def _send(self, connection: OpenLoopConnection, due: float, now: float) -> None:
         self.tally.sent += 1
         self.tally.max_late = max(self.tally.max_late, now - due)
         self._busy += 1
         connection.send(self._requests.next(), due)
 
-    def _answered(self, connection: Connection, status: int | None) -> None:
-        assert connection.due is not None  # noqa: S101 - it was sent
+    def _answered(self, connection: OpenLoopConnection, status: int | None) -> None:
+        assert connection.due is not None  # noqa: S101 - set by send
         now = time.monotonic()
         took, connection.due = now - connection.due, None
         self._busy -= 1
@@ -188,8 +188,8 @@ class Generator:
             self._connections -= 1
 
 
-class Requests:
-    """Reservations, each with a key of its own."""
+class ReservationRequests:
+    """Builds reservations, each with its own idempotency key."""
 
     def __init__(self, host: str) -> None:
         body = json.dumps({**SAMPLE, "identifier": "{identifier}"}, separators=(",", ":"))
@@ -210,7 +210,7 @@ class Requests:
 
 def main(origin: str, rate: str, seconds: str) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        tally = runner.run(Generator(origin, float(rate), float(seconds)).run())
+        tally = runner.run(OpenLoopGenerator(origin, float(rate), float(seconds)).run())
     print(json.dumps(tally.as_json(float(seconds))))
 
 

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from benchmarks import report, tables, wrk
 from benchmarks.about import about
-from benchmarks.chains import Chain, Machine
+from benchmarks.chains import Machine, MeasuredChain
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import GENERATOR, WARM
 from benchmarks.options import Options
 from benchmarks.rounds import settle
-from benchmarks.targets import least, most
+from benchmarks.targets import at_least, at_most
 from benchmarks.workloads import WARM_IDENTIFIERS
-from benchmarks.wrk import Load
+from benchmarks.wrk import WrkLoad
 
 TIMES: Final = 3
 CONNECTIONS: Final = (32, 128, 512)
@@ -50,8 +50,8 @@ class Overloaded:
     max_late_ms: float
 
 
-GOODPUT: Final = least("goodput to the best rate", 0.8)
-SLOWEST: Final = most("p99 of responses with status 200", 1_000, " ms")
+GOODPUT: Final = at_least("goodput compared with the best rate", 0.8)
+SLOWEST: Final = at_most("p99 of responses with status 200", 1_000, " ms")
 
 
 def run(options: Options) -> None:
@@ -78,7 +78,7 @@ def pin_services() -> tuple[str, ...]:
     return ("taskset", "--cpu-list", str(generator))
 
 
-def _round(machine: Machine, mesh: Chain, options: Options, pinned: tuple[str, ...]) -> Overloaded:
+def _round(machine: Machine, mesh: MeasuredChain, options: Options, pinned: tuple[str, ...]) -> Overloaded:
     connections, before = best_rate(mesh, options, pinned)
     offered = before * TIMES
     result = offer(machine, mesh, offered, options, pinned)
@@ -92,7 +92,7 @@ def _round(machine: Machine, mesh: Chain, options: Options, pinned: tuple[str, .
     return one
 
 
-def best_rate(mesh: Chain, options: Options, pinned: tuple[str, ...]) -> tuple[int, float]:
+def best_rate(mesh: MeasuredChain, options: Options, pinned: tuple[str, ...]) -> tuple[int, float]:
     """Return the number of connections at which most reservations a second are answered, and that rate."""
     rates = {
         connections: closed_loop(mesh, connections, options, pinned)
@@ -101,9 +101,9 @@ def best_rate(mesh: Chain, options: Options, pinned: tuple[str, ...]) -> tuple[i
     return max(rates.items(), key=itemgetter(1))
 
 
-def closed_loop(mesh: Chain, connections: int, options: Options, pinned: tuple[str, ...]) -> float:
+def closed_loop(mesh: MeasuredChain, connections: int, options: Options, pinned: tuple[str, ...]) -> float:
     """Return the rate of reservations when each connection waits for its response."""
-    load = Load(WARM, WARM_IDENTIFIERS)
+    load = WrkLoad(WARM, WARM_IDENTIFIERS)
     result = wrk.run(mesh.origin, load, connections=connections, seconds=options.seconds, prefix=pinned)
     if faults := wrk.faults(result, WARM, connections):
         raise BenchmarkError(
@@ -114,7 +114,7 @@ def closed_loop(mesh: Chain, connections: int, options: Options, pinned: tuple[s
 
 
 def offer(
-    machine: Machine, mesh: Chain, rate: float, options: Options, pinned: tuple[str, ...]
+    machine: Machine, mesh: MeasuredChain, rate: float, options: Options, pinned: tuple[str, ...]
 ) -> dict[str, Any]:
     """Send reservations at a fixed rate; return what the generator counted."""
     settle(machine, mesh)
@@ -155,12 +155,12 @@ def described(on: dict[str, Any], rounds: list[Overloaded]) -> str:
         "best before/s",
         "best after/s",
         "offered/s",
-        "no caller free",
+        "not sent",
         "200",
         "503",
         "504",
         "goodput/s",
-        "to the best",
+        "of the best",
         "p50 ms",
         "p99 ms",
     )
@@ -179,14 +179,14 @@ def described(on: dict[str, Any], rounds: list[Overloaded]) -> str:
         )
         for number, one in enumerate(rounds)
     ]
-    aims = [
-        GOODPUT.beside(median(one.goodput / one.best for one in rounds)),
-        SLOWEST.beside(median(one.p99_ms for one in rounds)),
+    outcomes = [
+        GOODPUT.outcome(median(one.goodput / one.best for one in rounds)),
+        SLOWEST.outcome(median(one.p99_ms for one in rounds)),
     ]
     parts = [
-        "# Three times the best rate",
+        "# Overload: three times the best rate",
         report.described(on),
         tables.table(head, lines),
-        tables.aims(aims),
+        tables.targets_table(outcomes),
     ]
     return report.joined(parts)

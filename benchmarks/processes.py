@@ -1,4 +1,4 @@
-"""What processes have used, from /proc (Linux)."""
+"""Processor time and memory of processes, from /proc (Linux)."""
 
 import os
 import resource
@@ -15,41 +15,41 @@ PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True)
-class Stat:
-    """Of /proc/<pid>/stat: the parent, and processor seconds: its own, and those of children that have ended."""
+class ProcessStat:
+    """From /proc/<pid>/stat: the parent, and the processor seconds of the process and of its ended children."""
 
     parent: int
     cpu_seconds: float
     ended_children_cpu_seconds: float
 
 
-def parse_stat(text: str) -> Stat:
-    """A name may hold blanks and parentheses; the last one ends it."""
+def parse_stat(text: str) -> ProcessStat:
+    """Parse /proc/<pid>/stat. A process name may hold spaces and parentheses; the last parenthesis ends it."""
     fields = text.rpartition(")")[2].split()
     user, system, children_user, children_system = (int(field) / TICKS for field in fields[11:15])
-    return Stat(int(fields[1]), user + system, children_user + children_system)
+    return ProcessStat(int(fields[1]), user + system, children_user + children_system)
 
 
 def parse_resident(status: str) -> int:
-    """Bytes of VmRSS in /proc/<pid>/status."""
+    """Return VmRSS of /proc/<pid>/status in bytes."""
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1_024
 
 
 def parse_busy(stat: str) -> float:
-    """Seconds that all processors together have worked, from /proc/stat."""
+    """Return the seconds that all processors together were busy, from /proc/stat."""
     user, nice, system, _idle, _waiting, interrupts, soft = (
         int(field) for field in stat.split("\n", 1)[0].split()[1:8]
     )
     return (user + nice + system + interrupts + soft) / TICKS
 
 
-def stat_of(pid: int) -> Stat:
+def stat_of(pid: int) -> ProcessStat:
     return parse_stat(_read(pid, "stat"))
 
 
 def resident(pids: Mapping[str, int]) -> dict[str, int]:
-    """Resident bytes by name."""
+    """Return resident memory in bytes by name."""
     return {name: parse_resident(_read(pid, "status")) for name, pid in pids.items()}
 
 
@@ -57,29 +57,29 @@ def _read(pid: int, what: str) -> str:
     try:
         return (PROC / str(pid) / what).read_text()
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise BenchmarkError(f"process {pid} has ended, and with it the measurement") from error
+        raise BenchmarkError(f"process {pid} has ended, so the measurement cannot go on") from error
 
 
-def children_of(parent: int) -> dict[int, Stat]:
-    """By process id."""
+def children_of(parent: int) -> dict[int, ProcessStat]:
+    """Return the child processes by process id."""
     found = {}
     for folder in PROC.glob("[0-9]*"):
         try:
             stat = parse_stat((folder / "stat").read_text())
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
+            continue  # the process has just ended
         if stat.parent == parent:
             found[int(folder.name)] = stat
     return found
 
 
 def environment_of(pid: int) -> list[str]:
-    """NAME=value, as the process was started."""
+    """Return the NAME=value pairs with which the process was started."""
     return (PROC / str(pid) / "environ").read_text().split("\0")
 
 
 def family_cpu_seconds(pid: int) -> float:
-    """A process and all its children, those that have ended too: Postgres has one for each connection."""
+    """Return the processor seconds of a process and all its children: Postgres has one for each connection."""
     own, children = stat_of(pid), children_of(pid)
     return (
         own.cpu_seconds + own.ended_children_cpu_seconds + sum(stat.cpu_seconds for stat in children.values())
@@ -87,27 +87,27 @@ def family_cpu_seconds(pid: int) -> float:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Processor seconds so far: by name, and of the whole machine."""
+class CpuSnapshot:
+    """Processor seconds so far, by name and for the whole machine."""
 
     by_name: Mapping[str, float]
     machine: float
 
     @classmethod
-    def take(cls, pids: Mapping[str, int], postgres: int) -> "Snapshot":
-        waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
+    def take(cls, pids: Mapping[str, int], postgres: int) -> "CpuSnapshot":
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
         by_name = {
             **{name: stat_of(pid).cpu_seconds for name, pid in pids.items()},
             POSTGRES: family_cpu_seconds(postgres),
-            # the only processes that are waited for while a round lasts
-            GENERATOR: waited_for.ru_utime + waited_for.ru_stime,
+            # wrk is the only child process that ends during a round
+            GENERATOR: children.ru_utime + children.ru_stime,
         }
         return cls(by_name, parse_busy((PROC / "stat").read_text()))
 
-    def since(self, before: "Snapshot") -> dict[str, float]:
-        """Processor seconds by name since then."""
+    def since(self, before: "CpuSnapshot") -> dict[str, float]:
+        """Return the processor seconds by name since an earlier snapshot."""
         return {name: seconds - before.by_name[name] for name, seconds in self.by_name.items()}
 
-    def others_since(self, before: "Snapshot") -> float:
-        """Processor seconds that the machine spent on what is not ours: the noise of the measurement."""
+    def others_since(self, before: "CpuSnapshot") -> float:
+        """Return the processor seconds that other processes used: the noise of the measurement."""
         return max(0.0, self.machine - before.machine - sum(self.since(before).values()))

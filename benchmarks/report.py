@@ -1,4 +1,4 @@
-"""Results as Markdown, and as files."""
+"""Results as Markdown and JSON files."""
 
 import json
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from statistics import median
 from typing import Any
 
 from benchmarks import tables, targets
-from benchmarks.measured import Measured
-from benchmarks.medians import Row
+from benchmarks.measurement import Measurement
+from benchmarks.medians import MedianRow
 from benchmarks.options import Options
 
 
-def comparison(about: dict[str, Any], measured: Sequence[Measured], found: Sequence[Row]) -> str:
-    """All of `make bench`."""
+def comparison(about: dict[str, Any], measured: Sequence[Measurement], found: Sequence[MedianRow]) -> str:
+    """Return the results of `make bench` as Markdown."""
     parts = ["# Results", described(about), noise(measured), tables.rates(found)]
-    parts += ["## What was aimed at", tables.aims(targets.outcomes(found))]
+    parts += ["## Targets", tables.targets_table(targets.outcomes(found))]
     for side in dict.fromkeys(row.side for row in found):
         own = [row for row in found if row.side == side]
         parts += [f"## Processes: {side}", tables.processor_times(own), tables.memory(own)]
@@ -22,7 +22,7 @@ def comparison(about: dict[str, Any], measured: Sequence[Measured], found: Seque
 
 
 def described(about: dict[str, Any]) -> str:
-    """The machine and how often, in a paragraph."""
+    """Return a paragraph with the machine, the versions, and the number and length of the rounds."""
     own = ", ".join(f"`{name}={value}`" for name, value in about["settings"].items())
     return (
         f"Measured {about['measured']} at commit {about['commit']}, {about['rounds']} rounds of"
@@ -32,17 +32,17 @@ def described(about: dict[str, Any]) -> str:
     )
 
 
-def noise(measured: Sequence[Measured]) -> str:
-    """What else the machine did: with much of it rates say little, and ratios less."""
+def noise(measured: Sequence[Measurement]) -> str:
+    """Return a sentence about the processor time of other processes: the more it is, the less rates mean."""
     shares = [one.others_share for one in measured]
     return (
-        f"Of the machine's processor time {median(shares):.0%} went to others in the median round,"
+        f"Other processes used {median(shares):.0%} of the machine's processor time in the median round and"
         f" {max(shares):.0%} in the worst."
     )
 
 
 def joined(parts: Sequence[str]) -> str:
-    """Parts of a document."""
+    """Join the parts of a Markdown document."""
     return "\n\n".join(parts) + "\n"
 
 

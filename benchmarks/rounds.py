@@ -1,4 +1,4 @@
-"""Rounds: each chain under the same load in turn, and what it took."""
+"""Rounds: each chain in turn under the same load, with rates, processor time and memory."""
 
 import os
 import time
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from benchmarks import wrk
-from benchmarks.chains import Chain, Machine
+from benchmarks.chains import Machine, MeasuredChain
 from benchmarks.errors import BenchmarkError
-from benchmarks.measured import Measured
+from benchmarks.measurement import Measurement
 from benchmarks.names import LOOK_UP
-from benchmarks.processes import Snapshot, resident
-from benchmarks.wrk import Load, Seen
+from benchmarks.processes import CpuSnapshot, resident
+from benchmarks.wrk import WrkLoad, WrkResult
 from network.polling import PollTimer
 
 WARM_UP_SECONDS: Final = 1
 WARM_UP_CONNECTIONS: Final = 32
-"""At least: one caller alone would not get round all identifiers before the proxy forgets the first."""
+"""Minimum during warm-up: with one connection the proxy would forget the first identifiers before the last."""
 IDLE_SECONDS: Final = 0.5
 IDLE_SHARE: Final = 0.04
-"""Of one processor: what an idle chain still uses, and far less than one that finishes something."""
+"""Part of one processor that an idle chain still uses; a chain that finishes requests uses far more."""
 SETTLE_SECONDS: Final = 60
 
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Side:
-    """One of those compared: `name` is the chain's for bare, the workload's for the mesh."""
+    """One of the things compared: a chain under a load. `name` is "bare", or the workload for the mesh."""
 
     name: str
-    chain: Chain
-    load: Load
+    chain: MeasuredChain
+    load: WrkLoad
 
 
 def order(sides: Sequence[T], number: int) -> Sequence[T]:
@@ -56,19 +56,22 @@ class Rounds:
         connections: Sequence[int],
         rounds: int,
         seconds: int,
-        tell: Callable[[str], None],
-    ) -> list[Measured]:
-        """What each side did, in alternating order. Raises BenchmarkError where anything was unexpected."""
+        show: Callable[[str], None],
+    ) -> list[Measurement]:
+        """Measure all sides in alternating order and pass each result to `show` as text.
+
+        Raises BenchmarkError if a round does not count.
+        """
         found = []
         for number in range(rounds):
-            for many in connections:
+            for count in connections:
                 for side in order(sides, number):
-                    found.append(self.measure(side, connections=many, seconds=seconds, number=number))
-                    tell(str(found[-1]))
+                    found.append(self.measure(side, connections=count, seconds=seconds, number=number))
+                    show(str(found[-1]))
         return found
 
-    def measure(self, side: Side, *, connections: int, seconds: int, number: int = 0) -> Measured:
-        """CHECKPOINT, load, and the count of what it left in the table."""
+    def measure(self, side: Side, *, connections: int, seconds: int, number: int = 0) -> Measurement:
+        """Warm up, CHECKPOINT, load; return the result if responses and new rows are as expected."""
         chain = side.chain
         self._load(side, max(connections, WARM_UP_CONNECTIONS), WARM_UP_SECONDS)
         settle(self._machine, chain)
@@ -77,43 +80,42 @@ class Rounds:
         self._machine.database.execute("CHECKPOINT")
         before = snapshot(self._machine, chain)
         began = time.monotonic()
-        seen = self._load(side, connections, seconds)
+        result = self._load(side, connections, seconds)
         elapsed = time.monotonic() - began
         after = snapshot(self._machine, chain)
         memory = resident(chain.pids)
-        grown = chain.rows() - rows
-        check(side, seen, connections, grown)
-        return Measured(
+        check(side, result, connections, chain.rows() - rows)
+        return Measurement(
             round=number,
             side=side.name,
             connections=connections,
-            per_second=round(seen.per_second, 1),
-            p50_ms=seen.p50_us / 1e3,
-            p99_ms=seen.p99_us / 1e3,
+            per_second=round(result.per_second, 1),
+            p50_ms=result.p50_us / 1e3,
+            p99_ms=result.p99_us / 1e3,
             cpu_us={
-                name: round(spent / seen.answered * 1e6, 1) for name, spent in after.since(before).items()
+                name: round(spent / result.answered * 1e6, 1) for name, spent in after.since(before).items()
             },
             resident_mib={name: round(size / 2**20, 1) for name, size in memory.items()},
             others_share=round(after.others_since(before) / (elapsed * self._processors), 3),
         )
 
-    def _load(self, side: Side, connections: int, seconds: int) -> Seen:
-        """Each load goes on with the identifiers where the last one stopped."""
-        load = Load(side.load.workload, side.load.identifiers, self._offset, side.load.quotes)
-        seen = wrk.run(side.chain.origin, load, connections=connections, seconds=seconds)
-        self._offset += seen.sent
-        return seen
+    def _load(self, side: Side, connections: int, seconds: int) -> WrkResult:
+        """Apply load; its identifiers begin where those of the last load ended."""
+        load = WrkLoad(side.load.workload, side.load.identifiers, self._offset, side.load.quotes)
+        result = wrk.run(side.chain.origin, load, connections=connections, seconds=seconds)
+        self._offset += result.sent
+        return result
 
 
-def snapshot(machine: Machine, chain: Chain) -> Snapshot:
-    """What the chain and Postgres have used so far."""
+def snapshot(machine: Machine, chain: MeasuredChain) -> CpuSnapshot:
+    """Return the processor time that the chain and Postgres have used so far."""
     postgres = machine.postgres.pid
-    assert postgres is not None  # noqa: S101 - it was waited for
-    return Snapshot.take(chain.pids, postgres)
+    assert postgres is not None  # noqa: S101 - it is up
+    return CpuSnapshot.take(chain.pids, postgres)
 
 
-def settle(machine: Machine, chain: Chain) -> None:
-    """Return when the chain has finished what was under way when its load stopped."""
+def settle(machine: Machine, chain: MeasuredChain) -> None:
+    """Wait until the chain has finished the requests that were in flight when its load stopped."""
     timer = PollTimer(SETTLE_SECONDS, IDLE_SECONDS)
     before = None
     while timer.wait():
@@ -121,17 +123,17 @@ def settle(machine: Machine, chain: Chain) -> None:
         if before and sum(now.since(before).values()) <= IDLE_SHARE * IDLE_SECONDS:
             return
         before = now
-    raise BenchmarkError(f"{chain.name} is still busy {SETTLE_SECONDS} s after the load has stopped")
+    raise BenchmarkError(f"{chain.name} is still busy {SETTLE_SECONDS} s after its load has stopped")
 
 
-def check(side: Side, seen: Seen, connections: int, grown: int) -> None:
-    """Raise BenchmarkError where not exactly the expected happened."""
+def check(side: Side, result: WrkResult, connections: int, new_rows: int) -> None:
+    """Raise BenchmarkError unless the responses and the number of new rows are as expected."""
     workload = side.load.workload
-    found = wrk.faults(seen, workload, connections)
-    # a row for each 200, and for what wrk no longer waited for
-    reserved, under_way = (0, 0) if workload == LOOK_UP else (seen.quotes, connections)
-    if not reserved <= grown <= reserved + under_way:
-        found.append(f"the table grew by {grown} for {reserved} answers of 200")
+    found = wrk.faults(result, workload, connections)
+    # one row for each 200, and for requests that were in flight when wrk stopped
+    reserved, in_flight = (0, 0) if workload == LOOK_UP else (result.quotes, connections)
+    if not reserved <= new_rows <= reserved + in_flight:
+        found.append(f"the table grew by {new_rows} for {reserved} responses with status 200")
     if found:
         where = f"{side.name}, {connections} connections"
         raise BenchmarkError("\n".join([f"{where}: this run does not count", *found]))

@@ -1,19 +1,19 @@
-"""What is printed and written: Markdown tables. Pure."""
+"""Results as Markdown tables. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.medians import Ratio, Row
+from benchmarks.medians import MedianRow, Ratio
 from benchmarks.names import GENERATOR
-from benchmarks.targets import Outcome, python_cpu_us
+from benchmarks.targets import TargetOutcome, python_cpu_us
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned for who reads it as text; numbers to the right."""
+    """Return a Markdown table that is also aligned as plain text: the first column left, all others right."""
     cells = [list(head), *(list(line) for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
-    def written(line: Sequence[str]) -> str:
+    def aligned(line: Sequence[str]) -> str:
         first, *others = line
         padded = [
             first.ljust(widths[0]),
@@ -21,11 +21,11 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
         ]
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join(written(line) for line in (cells[0], ruler, *cells[1:]))
+    return "\n".join(aligned(line) for line in (cells[0], ruler, *cells[1:]))
 
 
-def rates(rows: Sequence[Row]) -> str:
-    """Operations and times, by workload and connections."""
+def rates(rows: Sequence[MedianRow]) -> str:
+    """Return the table of rates and response times by workload and number of connections."""
     head = ("workload", "connections", "operations/s", "p50 ms", "p99 ms", "to bare", "to warm")
     return table(
         head,
@@ -49,22 +49,22 @@ def ratio_text(ratio: Ratio) -> str:
     return f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})"
 
 
-def processor_times(rows: Sequence[Row]) -> str:
-    """What an operation costs each process of one side: a column for each number of connections."""
+def processor_times(rows: Sequence[MedianRow]) -> str:
+    """Return one side's processor time per operation: a line for each process, a column for each number of connections."""
     columns = {_title(row): {**_but_generator(row), "Python of the six": python_cpu_us(row)} for row in rows}
-    return _by_process("µs an operation", columns)
+    return _by_process("µs per operation", columns)
 
 
-def _but_generator(row: Row) -> dict[str, float]:
+def _but_generator(row: MedianRow) -> dict[str, float]:
     return {name: us for name, us in row.cpu_us.items() if name != GENERATOR}
 
 
-def memory(rows: Sequence[Row]) -> str:
-    """Resident memory of each of one side's processes: a column for each number of connections."""
+def memory(rows: Sequence[MedianRow]) -> str:
+    """Return one side's resident memory: a line for each process, a column for each number of connections."""
     return _by_process("MiB resident", {_title(row): row.resident_mib for row in rows})
 
 
-def _title(row: Row) -> str:
+def _title(row: MedianRow) -> str:
     return f"at {row.connections}"
 
 
@@ -76,10 +76,10 @@ def _by_process(what: str, columns: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def aims(outcomes: Sequence[Outcome]) -> str:
-    """Targets beside what was measured."""
-    told = {True: "yes", False: "no", None: ""}
+def targets_table(outcomes: Sequence[TargetOutcome]) -> str:
+    """Return the table of targets and measured values."""
+    words = {True: "yes", False: "no", None: ""}
     return table(
-        ("target", "wanted", "measured", "met"),
-        ((one.what, one.wanted, one.measured, told[one.is_met]) for one in outcomes),
+        ("target", "limit", "measured", "met"),
+        ((one.name, one.limit, one.measured, words[one.is_met]) for one in outcomes),
     )

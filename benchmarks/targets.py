@@ -1,72 +1,72 @@
-"""What is aimed at, beside what was measured. Pure."""
+"""Targets, and whether measured values meet them. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from benchmarks.medians import Ratio, Row
+from benchmarks.medians import MedianRow, Ratio
 from benchmarks.names import COLD, COLD_ALONE, DIRECTORY, GENERATOR, MAKE_RUN, PAY, POSTGRES, WARM
 
-NOT_OF_THE_SIX: Final = {DIRECTORY, GENERATOR, MAKE_RUN, POSTGRES}
-Rows: TypeAlias = Mapping[tuple[str, int], Row]
+NOT_OF_THE_CHAIN: Final = {DIRECTORY, GENERATOR, MAKE_RUN, POSTGRES}
+Rows: TypeAlias = Mapping[tuple[str, int], MedianRow]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A target as it is printed; `is_met` is None where nothing was measured."""
+class TargetOutcome:
+    """A target and the measured value as they are printed. `is_met` is None if nothing was measured."""
 
-    what: str
-    wanted: str
+    name: str
+    limit: str
     measured: str
     is_met: bool | None
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a value shall be at most, or at least."""
+    """An upper or a lower limit for a measured value."""
 
-    what: str
+    name: str
     limit: float
-    is_most: bool
+    is_upper: bool
     unit: str = " times"
 
-    def beside(self, value: float | None) -> Outcome:
-        """None where a run has left out what it needs."""
-        wanted = f"{'at most' if self.is_most else 'at least'} {self.limit:g}{self.unit}"
+    def outcome(self, value: float | None) -> TargetOutcome:
+        """Compare with a measured value, which is None if the run did not measure it."""
+        limit = f"{'at most' if self.is_upper else 'at least'} {self.limit:g}{self.unit}"
         if value is None:
-            return Outcome(self.what, wanted, "not measured", None)
-        is_met = value <= self.limit if self.is_most else value >= self.limit
-        return Outcome(self.what, wanted, f"{value:,.4g}{self.unit}", is_met)
+            return TargetOutcome(self.name, limit, "not measured", None)
+        is_met = value <= self.limit if self.is_upper else value >= self.limit
+        return TargetOutcome(self.name, limit, f"{value:,.4g}{self.unit}", is_met)
 
 
-def most(what: str, limit: float, unit: str = " times") -> Target:
-    return Target(what, limit, is_most=True, unit=unit)
+def at_most(name: str, limit: float, unit: str = " times") -> Target:
+    return Target(name, limit, is_upper=True, unit=unit)
 
 
-def least(what: str, limit: float, unit: str = " times") -> Target:
-    return Target(what, limit, is_most=False, unit=unit)
+def at_least(name: str, limit: float, unit: str = " times") -> Target:
+    return Target(name, limit, is_upper=False, unit=unit)
 
 
-def outcomes(rows: Sequence[Row]) -> list[Outcome]:
-    """Each target of `make bench` beside what was measured."""
+def outcomes(rows: Sequence[MedianRow]) -> list[TargetOutcome]:
+    """Compare each target of `make bench` with the measured value."""
     found = {(row.side, row.connections): row for row in rows}
-    return [target.beside(measure(found)) for target, measure in TARGETS]
+    return [target.outcome(measure(found)) for target, measure in TARGETS]
 
 
 def six(by_process: Mapping[str, float]) -> list[float]:
-    """The values of a chain's own six Python processes: the directory is any network's."""
-    return [value for name, value in by_process.items() if name not in NOT_OF_THE_SIX]
+    """Return the values of the six services of the chain, without directory, Postgres, wrk and `make run`."""
+    return [value for name, value in by_process.items() if name not in NOT_OF_THE_CHAIN]
 
 
-def python_cpu_us(row: Row) -> float:
-    """Of all six together."""
+def python_cpu_us(row: MedianRow) -> float:
+    """Return the processor time per operation of the six services together."""
     return sum(six(row.cpu_us))
 
 
 def _of(
-    side: str, connections: int, value: Callable[[Row], float | Ratio | None]
+    side: str, connections: int, value: Callable[[MedianRow], float | Ratio | None]
 ) -> Callable[[Rows], float | None]:
-    """The value of one row, of a ratio its median; None where there is no such row or ratio."""
+    """Return a function that gets a value, or the median of a ratio, from one row; None without that row."""
 
     def measure(rows: Rows) -> float | None:
         row = rows.get((side, connections))
@@ -77,27 +77,30 @@ def _of(
 
 
 TARGETS: Final = (
-    (most("1 connection: p50 to bare's", 1.3), _of(WARM, 1, lambda row: row.p50_to_bare)),
+    (at_most("1 connection: p50 compared with bare", 1.3), _of(WARM, 1, lambda row: row.p50_to_bare)),
     *(
         (
-            least(f"{connections} connections: quotes/s to bare's", limit),
+            at_least(f"{connections} connections: quotes/s compared with bare", limit),
             _of(WARM, connections, lambda row: row.to_bare),
         )
         for connections, limit in ((8, 1.5), (32, 2.7), (128, 4.5), (512, 6.0))
     ),
-    (most("512 connections: p99 to p50", 4), _of(WARM, 512, lambda row: row.p99_ms / row.p50_ms)),
     (
-        least("cold to warm at 128, the directory takes batches", 0.7),
+        at_most("512 connections: p99 compared with p50", 4),
+        _of(WARM, 512, lambda row: row.p99_ms / row.p50_ms),
+    ),
+    (
+        at_least("cold compared with warm at 128, the directory takes batches", 0.7),
         _of(COLD, 128, lambda row: row.to_warm),
     ),
     (
-        least("cold to warm at 128, the directory takes none", 0.5),
+        at_least("cold compared with warm at 128, the directory takes no batches", 0.5),
         _of(COLD_ALONE, 128, lambda row: row.to_warm),
     ),
-    (least("pay to warm at 128, in operations", 0.8), _of(PAY, 128, lambda row: row.to_warm)),
-    (most("processor time a quote at 128, six processes", 230, " µs"), _of(WARM, 128, python_cpu_us)),
+    (at_least("pay compared with warm at 128, in operations/s", 0.8), _of(PAY, 128, lambda row: row.to_warm)),
+    (at_most("Python per quote at 128, six services", 230, " µs"), _of(WARM, 128, python_cpu_us)),
     (
-        most("largest of the six processes at 512", 90, " MiB"),
+        at_most("largest of the six services at 512", 90, " MiB"),
         _of(WARM, 512, lambda row: max(six(row.resident_mib))),
     ),
 )

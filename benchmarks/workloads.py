@@ -1,4 +1,4 @@
-"""Which load goes to which chain, and what has to be there before it."""
+"""Workloads: the load for each, the chain it goes to, and the quotes that must exist before."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,26 +8,26 @@ from uuid import uuid4
 
 import orjson
 
-from benchmarks.chains import FIRST_IDENTIFIER, THIS_CHECKOUT, Chain, Checkout, Machine
-from benchmarks.database import Database
+from benchmarks.chains import FIRST_IDENTIFIER, THIS_CHECKOUT, Checkout, Machine, MeasuredChain
+from benchmarks.database import BenchmarkDatabase
 from benchmarks.errors import BenchmarkError
 from benchmarks.names import BARE, COLD, COLD_ALONE, LOOK_UP, WARM
 from benchmarks.rounds import Side
-from benchmarks.wrk import Load
+from benchmarks.wrk import WrkLoad
 from network import http_client
 from network.demo import AUTHORIZATION, SAMPLE
 
 WARM_IDENTIFIERS: Final = 1_000
 COLD_IDENTIFIERS: Final = 200_000
-"""Used in turn, and twenty times what the proxy remembers: none is remembered when its turn comes again."""
+"""Twenty times the size of the proxy's cache: no identifier is cached when its turn comes again."""
 QUOTES: Final = 1_000
-AT_ONCE: Final = 8
+THREADS: Final = 8
 OK: Final = 200
 
 
 def sides(machine: Machine, workloads: Sequence[str], data: Path) -> list[Side]:
     """Start the bare chain and the mesh; return the sides to compare: bare, and the mesh under each workload."""
-    bare = Side(BARE, machine.bare(), Load(WARM, WARM_IDENTIFIERS))
+    bare = Side(BARE, machine.bare(), WrkLoad(WARM, WARM_IDENTIFIERS))
     return [bare, *mesh_sides(machine, workloads, data).values()]
 
 
@@ -38,7 +38,7 @@ def mesh_sides(
     *,
     name: str = "mesh",
     checkout: Checkout = THIS_CHECKOUT,
-    database: Database | None = None,
+    database: BenchmarkDatabase | None = None,
 ) -> dict[str, Side]:
     """Start the mesh of a checkout and return one side for each workload.
 
@@ -52,24 +52,24 @@ def mesh_sides(
             alone = machine.mesh(
                 f"{name}-alone", people, takes_batches=False, checkout=checkout, database=database
             )
-            found[workload] = Side(workload, alone, Load(COLD, COLD_IDENTIFIERS))
+            found[workload] = Side(workload, alone, WrkLoad(COLD, COLD_IDENTIFIERS))
         elif workload == LOOK_UP:
             quotes = _reserve(mesh, data / f"{name}-quotes")
-            found[workload] = Side(workload, mesh, Load(workload, WARM_IDENTIFIERS, quotes=quotes))
+            found[workload] = Side(workload, mesh, WrkLoad(workload, WARM_IDENTIFIERS, quotes=quotes))
         else:
             identifiers = COLD_IDENTIFIERS if workload == COLD else WARM_IDENTIFIERS
-            found[workload] = Side(workload, mesh, Load(workload, identifiers))
+            found[workload] = Side(workload, mesh, WrkLoad(workload, identifiers))
     return found
 
 
-def _reserve(mesh: Chain, file: Path) -> Path:
-    """Reserve quotes to look up: "uuid identifier" lines."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def _reserve(mesh: MeasuredChain, file: Path) -> Path:
+    """Reserve quotes to look up; write one "uuid identifier" line for each to the file."""
+    with ThreadPoolExecutor(THREADS) as pool:
         file.write_text("".join(pool.map(lambda number: _reserved(mesh, number), range(QUOTES))))
     return file
 
 
-def _reserved(mesh: Chain, number: int) -> str:
+def _reserved(mesh: MeasuredChain, number: int) -> str:
     identifier = str(FIRST_IDENTIFIER + number)
     answer = http_client.send(
         "POST",
@@ -78,6 +78,6 @@ def _reserved(mesh: Chain, number: int) -> str:
         body=orjson.dumps({**SAMPLE, "identifier": identifier}),
     )
     if answer.status != OK:
-        raise BenchmarkError(f"a quote to look up was answered {answer.status}: {answer.text}")
+        raise BenchmarkError(f"reserving a quote to look up was answered with {answer.status}: {answer.text}")
     reply: dict[str, Any] = answer.json
     return f"{reply['uuid']} {identifier}\n"

@@ -1,4 +1,4 @@
-"""Load by wrk, and what it has to have seen for a round to count."""
+"""Load from wrk, and the check whether its counts are as expected."""
 
 import json
 import shutil
@@ -14,16 +14,16 @@ from network.demo import AUTHORIZATION
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 ANSWER_SECONDS: Final = 15
-"""What wrk takes for a time-out: more than a service takes to answer 504."""
+"""wrk's time-out, longer than a service takes to answer with 504."""
 LATE_SECONDS: Final = 60
 MISSING: Final = (
-    "wrk is not installed: it makes the load (Debian, Ubuntu: apt install wrk; macOS: brew install wrk)"
+    "wrk, the load generator, is not installed (Debian, Ubuntu: apt install wrk; macOS: brew install wrk)"
 )
 
 
 @dataclass(frozen=True)
-class Load:
-    """What to send: identifiers in turn from `offset` on, and the file of quotes to look up."""
+class WrkLoad:
+    """Requests to send: identifiers are used in turn from `offset` on; `quotes` is the file of quotes to look up."""
 
     workload: str
     identifiers: int
@@ -32,8 +32,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What wrk saw. `answers` are counts by "<status>" or "<what> <status>", where the workload tells them apart."""
+class WrkResult:
+    """Counts of wrk. `answers` are counts by "<status>" or "<operation> <status>", if the workload needs them."""
 
     sent: int
     answered: int
@@ -47,28 +47,30 @@ class Seen:
 
     @property
     def quotes(self) -> int:
-        """How many reservations were answered 200."""
+        """Number of reservations that were answered with 200."""
         return self.answers.get("200", self.answers.get("reserve 200", self.answered - self.refused))
 
     @property
     def per_second(self) -> float:
-        """Operations answered, of whatever kind."""
+        """Answered operations per second."""
         return self.answered / self.duration_us * 1e6
 
 
 def require() -> None:
-    """Raises BenchmarkError where wrk is missing."""
+    """Raise BenchmarkError if wrk is not installed."""
     if shutil.which("wrk") is None:
         raise BenchmarkError(MISSING)
 
 
 def version() -> str:
-    """As it says so itself, with a usage error."""
-    told = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
-    return " ".join(told.stdout.split()[:2])
+    """Return wrk's name and version, which `wrk -v` prints with a usage error."""
+    done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    return " ".join(done.stdout.split()[:2])
 
 
-def run(origin: str, load: Load, *, connections: int, seconds: int, prefix: Sequence[str] = ()) -> Seen:
+def run(
+    origin: str, load: WrkLoad, *, connections: int, seconds: int, prefix: Sequence[str] = ()
+) -> WrkResult:
     """Run wrk and return its counts. `prefix` is a command that runs the command after it, such as taskset.
 
     Raises BenchmarkError if wrk fails.
@@ -88,33 +90,33 @@ def run(origin: str, load: Load, *, connections: int, seconds: int, prefix: Sequ
     return parse(done.stdout)
 
 
-def parse(output: str) -> Seen:
-    """The JSON that load.lua prints last."""
+def parse(output: str) -> WrkResult:
+    """Parse the JSON line that load.lua prints at the end."""
     last = output.strip().rpartition("\n")[2]
     try:
-        return Seen(**json.loads(last))
+        return WrkResult(**json.loads(last))
     except (ValueError, TypeError) as error:
-        raise BenchmarkError(f"wrk's script printed no result: {error}\n{output}") from error
+        raise BenchmarkError(f"load.lua printed no result: {error}\n{output}") from error
 
 
-def faults(seen: Seen, workload: str, connections: int) -> list[str]:
-    """What was not as expected; when wrk stops, each connection may have one request under way."""
-    found = [f"{count} {what} errors" for what, count in seen.lost.items() if count]
-    if not seen.answered:
+def faults(result: WrkResult, workload: str, connections: int) -> list[str]:
+    """Describe all that was not as expected. One request for each connection may be in flight when wrk stops."""
+    found = [f"{count} {name} errors" for name, count in result.lost.items() if count]
+    if not result.answered:
         found.append("nothing was answered")
-    if not 0 <= seen.sent - seen.answered <= connections:
-        found.append(f"{seen.sent} requests were sent and {seen.answered} answered")
+    if not 0 <= result.sent - result.answered <= connections:
+        found.append(f"{result.sent} requests were sent and {result.answered} answered")
     match workload:
         case "refuse":
-            bad = seen.answers.get("400", 0)
-            if abs(bad - seen.quotes) > connections:
-                found.append(f"half of {dict(seen.answers)} should be 400")
+            bad = result.answers.get("400", 0)
+            if abs(bad - result.quotes) > connections:
+                found.append(f"half of the responses should have status 400: {dict(result.answers)}")
             expected = {"200", "400"}
         case "pay":
             expected = {"reserve 200", "pay 200"}
         case _:
             expected = set()
-            if seen.refused:
-                found.append(f"{seen.refused} answers of 400 or more")
-    found += [f"{count} answers {what}" for what, count in seen.answers.items() if what not in expected]
+            if result.refused:
+                found.append(f"{result.refused} responses with status 400 or more")
+    found += [f"{count} responses {name}" for name, count in result.answers.items() if name not in expected]
     return found

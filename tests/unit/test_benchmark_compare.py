@@ -8,9 +8,9 @@ import pytest
 from benchmarks import compare, options
 from benchmarks.chains import Checkout
 from benchmarks.errors import BenchmarkError
-from benchmarks.measured import Measured
+from benchmarks.measurement import Measurement
 
-ONE = Measured(
+ONE = Measurement(
     round=0,
     side="base warm",
     connections=8,

@@ -1,4 +1,4 @@
-"""What the benchmarks send and count: only what went exactly as expected is a result."""
+"""Load generators and options: a round counts only if everything was as expected."""
 
 import asyncio
 import json
@@ -7,16 +7,22 @@ import pytest
 
 from benchmarks import options, wrk
 from benchmarks.errors import BenchmarkError
-from benchmarks.openloop import Connection, Generator, Requests, Tally, parse_answer
+from benchmarks.openloop import (
+    OpenLoopConnection,
+    OpenLoopGenerator,
+    ReservationRequests,
+    Tally,
+    parse_status,
+)
 from benchmarks.overload import check as check_overload
 from benchmarks.rounds import Side, check
-from benchmarks.wrk import Load
+from benchmarks.wrk import WrkLoad
 
 COMMANDS = ("run", "growth", "overload")
 
 
-def seen(**changed):
-    as_printed = {
+def result(**changed):
+    printed = {
         "sent": 101,
         "answered": 100,
         "answers": {},
@@ -27,95 +33,97 @@ def seen(**changed):
         "p99_us": 3_000,
         "max_us": 4_000,
     }
-    return wrk.parse("Running 2s test\n" + json.dumps(as_printed | changed) + "\n")
+    return wrk.parse("Running 2s test\n" + json.dumps(printed | changed) + "\n")
 
 
 def side(workload):
-    return Side(workload, None, Load(workload, 10))
+    return Side(workload, None, WrkLoad(workload, 10))
 
 
 # wrk
 
 
-def test_what_wrk_saw_is_the_last_line_it_prints():
-    found = seen()
+def test_the_result_of_wrk_is_the_last_line_that_it_prints():
+    found = result()
 
     assert (100, 50.0, 100) == (found.answered, found.per_second, found.quotes)
 
 
 @pytest.mark.parametrize("output", ["", "unable to connect", '{"sent": 1}', "[]"])
-def test_output_without_a_result_is_no_result(output):
+def test_output_without_a_result_ends_the_run(output):
     with pytest.raises(BenchmarkError, match="no result"):
         wrk.parse(output)
 
 
 def test_a_load_that_went_as_expected_has_no_fault():
-    assert [] == wrk.faults(seen(), "warm", 1)
-    assert [] == wrk.faults(seen(refused=50, answers={"200": 50, "400": 50}), "refuse", 1)
-    assert [] == wrk.faults(seen(answers={"reserve 200": 50, "pay 200": 50}), "pay", 1)
+    assert [] == wrk.faults(result(), "warm", 1)
+    assert [] == wrk.faults(result(refused=50, answers={"200": 50, "400": 50}), "refuse", 1)
+    assert [] == wrk.faults(result(answers={"reserve 200": 50, "pay 200": 50}), "pay", 1)
 
 
 @pytest.mark.parametrize(
     ("workload", "changed", "fault"),
     [
-        ("warm", {"refused": 3}, "3 answers of 400 or more"),
+        ("warm", {"refused": 3}, "3 responses with status 400 or more"),
         ("warm", {"lost": {"timeout": 2}}, "2 timeout errors"),
         ("warm", {"sent": 0, "answered": 0}, "nothing was answered"),
         ("warm", {"sent": 109}, "109 requests were sent and 100 answered"),
         ("warm", {"sent": 99}, "99 requests were sent and 100 answered"),
-        ("refuse", {"answers": {"200": 50, "400": 49, "503": 1}}, "1 answers 503"),
-        ("pay", {"answers": {"reserve 200": 50, "pay 200": 49, "pay 410": 1}}, "1 answers pay 410"),
+        ("refuse", {"answers": {"200": 50, "400": 49, "503": 1}}, "1 responses 503"),
+        ("pay", {"answers": {"reserve 200": 50, "pay 200": 49, "pay 410": 1}}, "1 responses pay 410"),
     ],
 )
-def test_anything_but_the_expected_is_a_fault(workload, changed, fault):
-    assert [fault] == wrk.faults(seen(**changed), workload, 8)
+def test_every_unexpected_count_is_a_fault(workload, changed, fault):
+    assert [fault] == wrk.faults(result(**changed), workload, 8)
 
 
-def test_as_many_are_refused_as_are_invalid():
+def test_half_of_the_refuse_workload_must_be_refused():
     answers = {"200": 70, "400": 30}
 
-    assert ["half of {'200': 70, '400': 30} should be 400"] == wrk.faults(seen(answers=answers), "refuse", 8)
+    assert ["half of the responses should have status 400: {'200': 70, '400': 30}"] == wrk.faults(
+        result(answers=answers), "refuse", 8
+    )
 
 
-def test_quotes_are_the_reservations_alone():
-    assert 50 == seen(answers={"reserve 200": 50, "pay 200": 40}).quotes
-    assert 60 == seen(answers={"200": 60, "400": 40}).quotes
+def test_only_reservations_count_as_quotes():
+    assert 50 == result(answers={"reserve 200": 50, "pay 200": 40}).quotes
+    assert 60 == result(answers={"200": 60, "400": 40}).quotes
 
 
 # the table
 
 
 @pytest.mark.parametrize("grown", [100, 101, 108])
-def test_a_round_counts_where_each_200_is_a_row_and_no_more_than_were_under_way(grown):
-    check(side("warm"), seen(), 8, grown)
+def test_a_round_counts_if_there_is_a_row_for_each_200_and_at_most_for_each_request_in_flight(grown):
+    check(side("warm"), result(), 8, grown)
 
 
 @pytest.mark.parametrize("grown", [99, 109])
-def test_a_round_whose_rows_are_not_its_quotes_does_not_count(grown):
-    with pytest.raises(BenchmarkError, match=f"the table grew by {grown} for 100 answers of 200"):
-        check(side("warm"), seen(), 8, grown)
+def test_a_round_with_too_few_or_too_many_rows_does_not_count(grown):
+    with pytest.raises(BenchmarkError, match=f"the table grew by {grown} for 100 responses with status 200"):
+        check(side("warm"), result(), 8, grown)
 
 
-def test_looking_up_leaves_nothing_in_the_table():
-    check(side("look-up"), seen(), 8, 0)
+def test_the_look_up_workload_must_not_add_rows():
+    check(side("look-up"), result(), 8, 0)
 
-    with pytest.raises(BenchmarkError, match="the table grew by 1 for 0 answers of 200"):
-        check(side("look-up"), seen(), 8, 1)
+    with pytest.raises(BenchmarkError, match="the table grew by 1 for 0 responses with status 200"):
+        check(side("look-up"), result(), 8, 1)
 
 
 # the open loop
 
 
-def test_an_answer_is_read_once_it_is_whole():
+def test_a_response_has_a_status_once_it_is_complete():
     head = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\ncontent-length: 2\r\n"
 
     assert [None, None, None, 503] == [
-        parse_answer(received) for received in (b"HTT", head, head + b"\r\n{", head + b"\r\n{}")
+        parse_status(received) for received in (b"HTT", head, head + b"\r\n{", head + b"\r\n{}")
     ]
 
 
-def test_each_request_has_a_key_of_its_own_and_its_length():
-    requests = Requests("127.0.0.1:1")
+def test_each_request_of_the_open_loop_has_its_own_key_and_the_right_length():
+    requests = ReservationRequests("127.0.0.1:1")
     heads, bodies = zip(*(requests.next().split(b"\r\n\r\n") for _ in range(3)), strict=True)
 
     assert 3 == len({line for head in heads for line in head.split(b"\r\n") if line.startswith(b"Idem")})
@@ -126,7 +134,7 @@ def test_each_request_has_a_key_of_its_own_and_its_length():
     assert ["30000001", "30000002", "30000003"] == [json.loads(body)["identifier"] for body in bodies]
 
 
-def test_goodput_is_what_was_answered_in_time():
+def test_goodput_is_the_number_of_200s_in_time_per_second():
     tally = Tally(seconds=[0.1] * 99 + [0.5], good_in_time=80)
 
     found = tally.as_json(10)
@@ -136,12 +144,12 @@ def test_goodput_is_what_was_answered_in_time():
 
 
 @pytest.mark.parametrize(("at", "counted"), [(0.5, 0), (1.5, 1), (5.9, 1), (6.1, 0)])
-def test_only_what_is_answered_after_a_first_second_and_before_the_end_is_goodput(at, counted, monkeypatch):
-    generator = Generator("http://127.0.0.1:1", 0.0, 5.0)
+def test_goodput_counts_responses_after_the_first_second_and_before_the_end_only(at, counted, monkeypatch):
+    generator = OpenLoopGenerator("http://127.0.0.1:1", 0.0, 5.0)
     monkeypatch.setattr("benchmarks.openloop.time.monotonic", lambda: 100.0)
     asyncio.run(generator.run())
     monkeypatch.setattr("benchmarks.openloop.time.monotonic", lambda: 100.0 + at)
-    connection = Connection(generator._answered)
+    connection = OpenLoopConnection(generator._answered)
     connection.due = 100.0
 
     generator._answered(connection, 200)
@@ -152,7 +160,7 @@ def test_only_what_is_answered_after_a_first_second_and_before_the_end_is_goodpu
 OVERLOADED = {"statuses": {"200": 10, "503": 5, "504": 1, "lost": 0}, "sent": 16, "max_late_ms": 3.0}
 
 
-def test_an_overloaded_service_may_refuse():
+def test_an_overloaded_service_may_answer_503_and_504():
     check_overload(OVERLOADED, 11)
 
 
@@ -165,7 +173,7 @@ def test_an_overloaded_service_may_refuse():
         ({"max_late_ms": 900.0}, 10, "the load generator itself was 900 ms late"),
     ],
 )
-def test_an_overloaded_service_may_do_nothing_else(changed, grown, fault):
+def test_any_other_result_of_an_overloaded_service_ends_the_run(changed, grown, fault):
     with pytest.raises(BenchmarkError, match=fault):
         check_overload({**OVERLOADED, **changed}, grown)
 
@@ -173,35 +181,35 @@ def test_an_overloaded_service_may_do_nothing_else(changed, grown, fault):
 # options
 
 
-def test_what_make_leaves_empty_is_as_good_as_not_said(tmp_path):
-    asked = options.parse(["run", "--workloads=", "--rounds=", f"--data={tmp_path}"], COMMANDS)
+def test_an_empty_option_counts_as_not_given(tmp_path):
+    parsed = options.parse(["run", "--workloads=", "--rounds=", f"--data={tmp_path}"], COMMANDS)
 
     assert (options.WORKLOADS, options.ROUNDS, options.SECONDS) == (
-        asked.workloads,
-        asked.rounds,
-        asked.seconds,
+        parsed.workloads,
+        parsed.rounds,
+        parsed.seconds,
     )
-    assert options.PUBLISHED.resolve() == asked.text_folder
+    assert options.PUBLISHED.resolve() == parsed.text_folder
     assert 5 == options.parse(["overload", f"--data={tmp_path}"], COMMANDS).rounds
 
 
 @pytest.mark.parametrize(
     "less", ["--workloads=warm", "--connections=1", "--rounds=1", "--quick=1", "--rows=0"]
 )
-def test_less_than_the_whole_is_not_published(less, tmp_path):
-    asked = options.parse(["run", less, f"--data={tmp_path}"], COMMANDS)
+def test_only_the_results_of_a_whole_run_are_published(less, tmp_path):
+    parsed = options.parse(["run", less, f"--data={tmp_path}"], COMMANDS)
 
-    assert tmp_path / "bench-results" == asked.text_folder == asked.json_folder
+    assert tmp_path / "bench-results" == parsed.text_folder == parsed.json_folder
 
 
-def test_a_quick_run_is_short_but_for_what_is_said():
-    asked = options.parse(["run", "--quick=1", "--seconds=7", "--connections=8,1,8"], COMMANDS)
+def test_a_quick_run_is_short_except_for_given_options():
+    parsed = options.parse(["run", "--quick=1", "--seconds=7", "--connections=8,1,8"], COMMANDS)
 
-    assert (options.QUICK_ROUNDS, 7, (8, 1)) == (asked.rounds, asked.seconds, asked.connections)
+    assert (options.QUICK_ROUNDS, 7, (8, 1)) == (parsed.rounds, parsed.seconds, parsed.connections)
 
 
 @pytest.mark.parametrize("wrong", ["--workloads=warm,hot", "--connections=0", "--seconds=1e3", "--rounds=٣"])
-def test_what_cannot_be_run_is_refused_by_name(wrong, capsys):
+def test_a_wrong_option_is_refused_by_name(wrong, capsys):
     with pytest.raises(SystemExit):
         options.parse(["run", wrong], COMMANDS)
 

@@ -1,13 +1,13 @@
-"""What the benchmarks make of what they measured: pairs, medians, targets, and what /proc says."""
+"""Results of the benchmarks: ratios by pairs, medians, targets, and values from /proc."""
 
 from benchmarks import medians, processes, tables, targets
-from benchmarks.measured import Measured
+from benchmarks.measurement import Measurement
 from benchmarks.memory import steady
 from benchmarks.rounds import order
 
 
 def measured(side, number, per_second, connections=8, p50_ms=2.0, **cpu_us):
-    return Measured(
+    return Measurement(
         round=number,
         side=side,
         connections=connections,
@@ -24,7 +24,7 @@ def test_the_order_of_sides_alternates():
     assert ["abc", "cba", "abc"] == [order("abc", number) for number in range(3)]
 
 
-def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
+def test_a_ratio_is_the_median_of_the_ratios_of_single_rounds():
     rounds = [("bare", 100, 200), ("bare", 10, 30), ("bare", 50, 50)]
     every = [
         one
@@ -45,7 +45,7 @@ def test_only_rounds_with_the_same_number_of_connections_are_paired():
     assert [None, None] == [row.to_bare for row in medians.rows(every)]
 
 
-def test_a_rounds_ratio_needs_the_other_side_in_that_round():
+def test_a_round_without_the_other_side_has_no_ratio():
     ours = [measured("warm", 0, 100), measured("warm", 1, 400)]
     others = [measured("bare", 1, 200)]
 
@@ -55,32 +55,36 @@ def test_a_rounds_ratio_needs_the_other_side_in_that_round():
 # targets
 
 
-def test_a_target_stands_beside_what_was_measured():
-    at_most, at_least = targets.most("memory", 90, " MiB"), targets.least("rate", 4.5)
+def test_a_target_is_met_up_to_its_limit():
+    upper, lower = targets.at_most("memory", 90, " MiB"), targets.at_least("rate", 4.5)
 
-    assert targets.Outcome("memory", "at most 90 MiB", "90 MiB", is_met=True) == at_most.beside(90)
-    assert targets.Outcome("rate", "at least 4.5 times", "4.4 times", is_met=False) == at_least.beside(4.4)
-    assert targets.Outcome("rate", "at least 4.5 times", "not measured", is_met=None) == at_least.beside(None)
+    assert targets.TargetOutcome("memory", "at most 90 MiB", "90 MiB", is_met=True) == upper.outcome(90)
+    assert targets.TargetOutcome("rate", "at least 4.5 times", "4.4 times", is_met=False) == lower.outcome(
+        4.4
+    )
+    assert targets.TargetOutcome("rate", "at least 4.5 times", "not measured", is_met=None) == lower.outcome(
+        None
+    )
 
 
-def test_a_run_of_less_than_the_whole_is_told_what_it_did_not_measure():
+def test_targets_that_a_shorter_run_did_not_measure_are_neither_met_nor_missed():
     every = [measured("bare", 0, 100, connections=128), measured("warm", 0, 600, connections=128)]
 
-    met = {one.what: one.is_met for one in targets.outcomes(medians.rows(every))}
+    met = {one.name: one.is_met for one in targets.outcomes(medians.rows(every))}
 
-    assert met["128 connections: quotes/s to bare's"] is True
-    assert met["512 connections: quotes/s to bare's"] is None
-    assert met["pay to warm at 128, in operations"] is None
+    assert met["128 connections: quotes/s compared with bare"] is True
+    assert met["512 connections: quotes/s compared with bare"] is None
+    assert met["pay compared with warm at 128, in operations/s"] is None
 
 
-def test_processor_time_of_the_six_is_without_directory_postgres_and_generator():
+def test_python_per_quote_leaves_out_the_directory_postgres_and_the_generator():
     cpu_us = {"dfsp-api": 30.0, "spsp-server": 20.0, "central-directory": 9.0, "postgres": 8.0, "wrk": 7.0}
     row = medians.rows([measured("warm", 0, 1, **cpu_us)])[0]
 
     assert 50.0 == targets.python_cpu_us(row)
 
 
-def test_memory_is_steady_where_the_last_minute_is_as_the_second():
+def test_memory_is_steady_if_the_last_minute_is_like_minute_two():
     grown = steady([{"one": 10.0}, {"one": 50.0}, {"one": 52.5}, {"one": 53.0}])
     steadily = steady([{"one": 10.0}, {"one": 50.0}, {"one": 60.0}, {"one": 52.5}])
 
@@ -99,27 +103,27 @@ def test_a_table_is_aligned():
 # processes
 
 
-def test_a_process_name_may_hold_what_separates_fields():
+def test_a_process_name_may_contain_spaces_and_parentheses():
     ticks = processes.TICKS
     text = f"7 (a) b (c)) S 3 {' 0' * 9} {2 * ticks} {1 * ticks} {4 * ticks} {1 * ticks} 20 0 1 0 0\n"
 
-    assert processes.Stat(3, 3.0, 5.0) == processes.parse_stat(text)
+    assert processes.ProcessStat(3, 3.0, 5.0) == processes.parse_stat(text)
 
 
-def test_resident_memory_is_told_in_kib():
+def test_resident_memory_is_parsed_from_kib():
     assert 2_048 == processes.parse_resident("Name:\tx\nVmHWM:\t      9 kB\nVmRSS:\t      2 kB\n")
 
 
-def test_a_machine_is_busy_when_it_neither_idles_nor_waits_for_disks():
+def test_a_machine_is_busy_unless_it_idles_or_waits_for_disks():
     ticks = processes.TICKS
     text = f"cpu  {ticks} {ticks} {ticks} {90 * ticks} {80 * ticks} {ticks} {ticks} 0 0 0\ncpu0 1\n"
 
     assert 5.0 == processes.parse_busy(text)
 
 
-def test_what_others_used_is_what_is_left_of_the_machine():
-    before = processes.Snapshot({"one": 1.0, "wrk": 1.0}, 10.0)
-    after = processes.Snapshot({"one": 2.0, "wrk": 1.5}, 13.0)
+def test_other_processes_used_what_the_measured_ones_did_not():
+    before = processes.CpuSnapshot({"one": 1.0, "wrk": 1.0}, 10.0)
+    after = processes.CpuSnapshot({"one": 2.0, "wrk": 1.5}, 13.0)
 
     assert {"one": 1.0, "wrk": 0.5} == after.since(before)
     assert 1.5 == after.others_since(before)

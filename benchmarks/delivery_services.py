@@ -1,4 +1,4 @@
-"""The two integration services as `make run` starts them, a thousand lanes, and what came of their events."""
+"""Both integration services as `make run` starts them, with a thousand lanes, and the fate of their events."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.chains import Machine
-from benchmarks.engine import Offered, Outside
 from benchmarks.errors import BenchmarkError
+from benchmarks.strategy_engine import SentSignals, StrategyEngine
 from network import ports, samples, topology
 from network.polling import PollTimer
 from network.processes import Network
@@ -22,7 +22,7 @@ LANES: Final = 1_000
 DEAD: Final = "dead"
 DRAIN_SECONDS: Final = 240
 CREATED: Final = 201
-# every lane's request comes from this address, each for a user of its own
+# all lanes request their integrations from one address
 SETTINGS: Final = {"QUOTES_REQUESTS_PER_ADDRESS": "1000000"}
 
 APPROVE: Final = "UPDATE integration SET state = 'APPROVED'"
@@ -33,7 +33,7 @@ ENABLE: Final = """
 INSERT INTO lane (integration_id, strategy_id, is_enabled) SELECT id, description, true FROM integration
 """
 
-# as outbox and signals write them, but all at once, and with a life that outlasts the queue
+# as the outbox writes events, but all in one statement, and with a lifetime longer than the queue needs
 QUEUE: Final = """
 WITH l AS (
     UPDATE lane SET last_seq = last_seq + $2 WHERE strategy_id = ANY($1::text[])
@@ -53,9 +53,9 @@ SELECT e.data::json ->> 'proquantPositionId' AS position, e.state, e.log FROM ev
 JOIN lane l ON l.id = e.lane_id
 WHERE l.strategy_id <> 'dead' AND e.data::json ->> 'proquantPositionId' LIKE $1 || '-%'
 """
-# an event opens a position of its own: carried out twice it would be there twice
-CARRIED_OUT: Final = "SELECT count(*) FROM signal_receiver.trade WHERE profit IS NULL"
-OPENED: Final = (
+# each event opens its own position: an event carried out twice would show here twice
+OPENINGS: Final = "SELECT count(*) FROM signal_receiver.trade WHERE profit IS NULL"
+POSITIONS: Final = (
     "SELECT count(DISTINCT (account_id, position_id)) FROM signal_receiver.trade WHERE profit IS NULL"
 )
 INBOX: Final = "SELECT count(*) FROM signal_receiver.inbox WHERE type IS NULL"
@@ -63,19 +63,19 @@ INBOX: Final = "SELECT count(*) FROM signal_receiver.inbox WHERE type IS NULL"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One delivery, in seconds of the wall clock: when the request began, and when its 200 was there."""
+    """One delivery: when its request began and when its 200 was complete, in wall-clock seconds."""
 
     position: str
     began: float
     ended: float
 
 
-class Provider:
-    """Both services with their lanes; `sent` counts what the receiver has to have carried out once."""
+class DeliveryServices:
+    """Both services and their lanes. `sent` counts the events that the receiver must carry out once."""
 
-    def __init__(self, machine: Machine, network: Network, outside: Outside) -> None:
+    def __init__(self, machine: Machine, network: Network, engine: StrategyEngine) -> None:
         self._machine = machine
-        self._outside = outside
+        self._engine = engine
         self.origin = network.origin(INTEGRATIONS)
         self._receiver = network.origin(SIGNAL_RECEIVER)
         self.pids = {name: child.pid for name, child in network.children.items() if child.pid is not None}
@@ -85,14 +85,14 @@ class Provider:
         return f"{self._receiver}/webhook/{token(lane)}"
 
     def set_up(self) -> None:
-        """Integrations through the API, approved and enabled beside it: nobody is told of that."""
-        urls = {strategy(lane): self.webhook(lane) for lane in range(LANES)} | {DEAD: self._outside.dead_url}
-        self._outside.run(self._request(urls))
+        """Request the integrations through the API; approve and enable them by SQL, without notifications."""
+        urls = {strategy(lane): self.webhook(lane) for lane in range(LANES)} | {DEAD: self._engine.dead_url}
+        self._engine.run(self._request(urls))
         for statement in (APPROVE, STRATEGIES, ENABLE):
             self._machine.database.execute(statement)
 
     async def _request(self, urls: dict[str, str]) -> None:
-        room = asyncio.Semaphore(16)
+        slots = asyncio.Semaphore(16)
 
         async def request(name: str, url: str) -> None:
             body = {
@@ -102,51 +102,51 @@ class Provider:
                 "userEmail": f"{name}@example.com",
                 "webhook": {"url": url, "headers": {}},
             }
-            async with room:
+            async with slots:
                 path = "/api/integrations/v1/integrations"
-                await self._outside.call("POST", self.origin + path, body, expected=CREATED)
+                await self._engine.call("POST", self.origin + path, body, expected=CREATED)
 
         async with asyncio.TaskGroup() as group:
             for name, url in urls.items():
                 group.create_task(request(name, url))
 
     def drain(self, run: str, lanes: int, each: int) -> list[Attempt]:
-        """So many events in each lane at once, until all are delivered."""
+        """Queue `each` events in each lane at once and wait until all are delivered."""
         self._machine.database.execute(QUEUE, [strategy(lane) for lane in range(lanes)], each, run)
         return self._delivered(run, lanes * each)
 
-    def offered(self, run: str, offered: Offered, to_dead: int) -> list[Attempt]:
-        """What came of the engine's signals, of which so many were for the dead lane."""
-        return self._delivered(run, len(offered.due) - to_dead)
+    def attempts(self, run: str, signals: SentSignals, to_dead: int) -> list[Attempt]:
+        """Return the deliveries of the engine's signals, of which `to_dead` went to the dead endpoint's lane."""
+        return self._delivered(run, len(signals.due) - to_dead)
 
     def _delivered(self, run: str, expected: int) -> list[Attempt]:
         self.sent += expected
         timer = PollTimer(DRAIN_SECONDS, 0)
         while self._machine.database.value(WAITING):
             if not timer.wait():
-                raise BenchmarkError(f"{run}: events still wait after {DRAIN_SECONDS} s")
-            self._outside.wait(0.25)
+                raise BenchmarkError(f"{run}: not all events are delivered after {DRAIN_SECONDS} s")
+            self._engine.wait(0.25)
         found = [delivered(row) for row in self._machine.database.rows(EVENTS, run)]
         if len(found) != expected:
             raise BenchmarkError(f"{run}: {len(found)} events for {expected} signals")
         return found
 
     def check_inbox(self) -> dict[str, int]:
-        """Each event once. Raises BenchmarkError."""
+        """Return the counts of both services. Raises BenchmarkError unless each event was carried out once."""
         database = self._machine.database
         found = {
             "sent": self.sent,
             "inbox": int(database.value(INBOX)),
-            "positions": int(database.value(OPENED)),
-            "openings": int(database.value(CARRIED_OUT)),
+            "positions": int(database.value(POSITIONS)),
+            "openings": int(database.value(OPENINGS)),
         }
         if len(set(found.values())) > 1:
-            raise BenchmarkError(f"the receiver has not carried out each event once: {found}")
+            raise BenchmarkError(f"the receiver has not carried out each event exactly once: {found}")
         return found
 
 
 def delivered(row: Any) -> Attempt:  # noqa: ANN401 - a record, or what a test makes of one
-    """One event that went out once and was answered 200. Raises BenchmarkError for anything else."""
+    """Return the one attempt of an event that was answered with 200. Raises BenchmarkError for any other event."""
     log = json.loads(row["log"])
     if row["state"] != "DELIVERED" or [each["status"] for each in log] != [200]:
         raise BenchmarkError(f"{row['position']} is {row['state']} after {log}")
@@ -163,7 +163,7 @@ def token(lane: int) -> str:
 
 
 def write_accounts(file: Path) -> None:
-    """An account for each lane, so that no lane waits for another's account."""
+    """Write a file with an account for each lane, so that no lane waits for the account of another."""
     lines = (
         f'[[account]]\nid = "{strategy(lane)}"\ntoken = "{token(lane)}"\nowner = "receiver"\nfunds = "10000.00"\n'
         for lane in range(LANES)
@@ -172,17 +172,17 @@ def write_accounts(file: Path) -> None:
 
 
 @contextmanager
-def running(machine: Machine, data: Path, outside: Outside) -> Iterator[Provider]:
-    """Both services with the defaults of `make run`, ready, with all their lanes."""
+def running(machine: Machine, data: Path, engine: StrategyEngine) -> Iterator[DeliveryServices]:
+    """Start both services with the defaults of `make run`, wait until they are ready, and create the lanes."""
     samples.ensure_users(data / "integrations-users", samples.INTEGRATION_CALLERS)
     samples.ensure_users(data / "receiver-users", samples.RECEIVER_CALLERS)
     samples.ensure_secret(data / "encryption-keys", samples.encryption_key())
     write_accounts(data / "accounts.toml")
     with Network(_specs(machine, data), logs=data / "logs") as network:
         network.wait_ready()
-        provider = Provider(machine, network, outside)
-        provider.set_up()
-        yield provider
+        services = DeliveryServices(machine, network, engine)
+        services.set_up()
+        yield services
 
 
 def _specs(machine: Machine, data: Path) -> Sequence[topology.ServiceSpec]:

@@ -1,4 +1,4 @@
-"""What stands outside the integration services: the engine, a webhook that is dead, and a caller in a loop."""
+"""All that is outside the integration services: the strategy engine, a dead webhook, and plain POSTs in a loop."""
 
 import asyncio
 import base64
@@ -18,35 +18,38 @@ from network.samples import INTEGRATION_CALLERS
 from network.topology import HOST
 
 ENGINE: Final = "engine"
-VERSION: Final = f"an engine of its own on aiohttp {aiohttp.__version__}"
+VERSION: Final = f"the benchmark's own client on aiohttp {aiohttp.__version__}"
 AUTHORIZATION: Final = (
     "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
 )
 MAX_CALLS: Final = 256
-"""Of the engine's at once; who comes while all are under way waits, and the wait counts."""
+"""Concurrent calls of the engine. A call that waits because of this limit is late, and the wait counts as lag."""
 ANSWER_SECONDS: Final = 30
 TICK_SECONDS: Final = 0.001
 SIGNAL: Final = {"type": "REOPEN", "direction": "BUY", "ticker": "XAUUSD", "quantity": 0.01}
-"""Closes what is open and opens its own: carried out in whatever order the engine's calls come."""
-ANSWERED, TAKEN = 200, 202
+"""A REOPEN closes a position and opens another, so it can be carried out in any order."""
+OK, ACCEPTED = 200, 202
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Offered:
-    """When each signal was due, by position, on the wall clock; and the latest the engine itself began one."""
+class SentSignals:
+    """When each signal was due, by position, in wall-clock seconds, and how late the engine was at most."""
 
     due: Mapping[str, float]
     max_late_ms: float
 
 
-class Outside:
-    """`with Outside() as outside: outside.run(outside.signals(…))`: one event loop, at rest in between."""
+class StrategyEngine:
+    """Runs on an event loop of its own, which rests between calls.
+
+    `with StrategyEngine() as engine: engine.run(engine.signals(…))`
+    """
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._answers = asyncio.Event()
+        self._is_alive = asyncio.Event()
         self._numbers = itertools.count()
         self.dead_url = ""
 
@@ -61,7 +64,7 @@ class Outside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._answers.set()
+        self._is_alive.set()
 
         async def close() -> None:
             await self._client.close()
@@ -74,19 +77,19 @@ class Outside:
         return self._runner.run(work)
 
     def wait(self, seconds: float) -> None:
-        """So long only the dead webhook is at work."""
+        """Run the event loop for some time, so that the dead webhook can answer."""
         self.run(asyncio.sleep(seconds))
 
     def set_dead(self, *, is_dead: bool) -> None:
-        """While it is dead it takes connections and requests, and answers none."""
+        """Let the dead webhook answer, or let it take connections and requests without answering."""
         if is_dead:
-            self._answers.clear()
+            self._is_alive.clear()
         else:
-            self._answers.set()
+            self._is_alive.set()
 
     async def _serve_dead(self) -> web.AppRunner:
         async def handle(_request: web.Request) -> web.Response:
-            await self._answers.wait()
+            await self._is_alive.wait()
             return web.Response()
 
         app = web.Application()
@@ -98,7 +101,7 @@ class Outside:
         return runner
 
     async def call(self, method: str, url: str, body: Mapping[str, Any], *, expected: int) -> bytes:
-        """Raises BenchmarkError for any other answer, and where there is none."""
+        """Send a request and return the body of the response. Raises BenchmarkError for any other status."""
         headers = {"Authorization": AUTHORIZATION}
         try:
             async with self._client.request(method, url, json=body, headers=headers) as reply:
@@ -106,39 +109,41 @@ class Outside:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise BenchmarkError(f"{method} {url}: {error!r}") from error
         if reply.status != expected:
-            raise BenchmarkError(f"{method} {url} is answered {reply.status}: {content[:300]!r}")
+            raise BenchmarkError(f"{method} {url} was answered with {reply.status}: {content[:300]!r}")
         return content
 
-    async def signals(self, origin: str, run: str, strategies: Sequence[str], offer: "Offer") -> Offered:
-        """The engine: a signal when it is due, the strategies in turn, whether or not others were answered.
+    async def signals(
+        self, origin: str, run: str, strategies: Sequence[str], schedule: "SignalSchedule"
+    ) -> SentSignals:
+        """Send each signal when it is due, for the strategies in turn, whether or not earlier ones were answered.
 
-        Its password is checked beforehand, as it is once a minute where it calls all the time.
+        The first call makes the service check the password: an engine that calls all the time pays this once a minute.
         """
-        await self.call("GET", f"{origin}/v1/me/integrations", {}, expected=ANSWERED)
-        room = asyncio.Semaphore(MAX_CALLS)
+        await self.call("GET", f"{origin}/v1/me/integrations", {}, expected=OK)
+        slots = asyncio.Semaphore(MAX_CALLS)
         due: dict[str, float] = {}
         began, began_wall = time.monotonic(), time.time()
         max_late = 0.0
 
         async def send(strategy: str, position: str, after: float) -> None:
             nonlocal max_late
-            async with room:
+            async with slots:
                 max_late = max(max_late, time.monotonic() - began - after)
                 url = f"{origin}/v1/strategies/{strategy}/signals"
                 body = {"signalId": position, **SIGNAL, "proquantPositionId": position}
-                await self.call("POST", url, body, expected=TAKEN)
+                await self.call("POST", url, body, expected=ACCEPTED)
 
         async with asyncio.TaskGroup() as group:
-            for number, after in offer.times():
+            for number, after in schedule.times():
                 while (early := began + after - time.monotonic()) > 0:
                     await asyncio.sleep(max(early, TICK_SECONDS))
                 position = f"{run}-{number}"
                 due[position] = began_wall + after
                 group.create_task(send(strategies[number % len(strategies)], position, after))
-        return Offered(due, max_late * 1e3)
+        return SentSignals(due, max_late * 1e3)
 
     async def posts(self, urls: Sequence[str], run: str, seconds: float) -> tuple[int, float]:
-        """The ceiling: each URL gets one event after another from a loop of its own; how many, and a second."""
+        """Send events to each URL one after another; return their number and their rate per second."""
         began = time.monotonic()
         until = began + seconds
         counts = await asyncio.gather(*(self._post_until(url, run, until) for url in urls))
@@ -152,31 +157,31 @@ class Outside:
             headers = {"webhook-id": position, "Content-Type": "application/json"}
             async with self._client.post(url, data=event(run, position), headers=headers) as reply:
                 content = await reply.read()
-            if reply.status != ANSWERED:
-                raise BenchmarkError(f"the receiver answers {reply.status}: {content[:300]!r}")
+            if reply.status != OK:
+                raise BenchmarkError(f"the receiver answered with {reply.status}: {content[:300]!r}")
         raise AssertionError  # count does not end
 
 
 @dataclass(frozen=True)
-class Offer:
-    """So many a second, for so long."""
+class SignalSchedule:
+    """When signals are due: `rate` per second for `seconds`."""
 
     rate: float
     seconds: float
 
     def times(self) -> Iterator[tuple[int, float]]:
-        """Each signal's number, and how many seconds after the beginning it is due."""
+        """Return each signal's number and the seconds after the start at which it is due."""
         return ((number, number / self.rate) for number in range(int(self.rate * self.seconds)))
 
 
 def event(strategy: str, position: str) -> bytes:
-    """A webhook's body as the provider writes it."""
+    """Return the body of a webhook as the provider writes it."""
     data = {
         **{name: value for name, value in SIGNAL.items() if name != "type"},
         "strategy": {"id": strategy, "name": strategy},
         "proquantPositionId": position,
     }
-    written = {
+    content = {
         "timestamp": int(time.time() * 1e3),
         "type": f"SIGNAL_{SIGNAL['type']}",
         "integration": {
@@ -187,4 +192,4 @@ def event(strategy: str, position: str) -> bytes:
         },
         "data": data,
     }
-    return json.dumps({"v1": {"deprecation": None, "event": written}}, separators=(",", ":")).encode()
+    return json.dumps({"v1": {"deprecation": None, "event": content}}, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""What one round of one side gave."""
+"""The result of one round of one side."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from benchmarks.names import GENERATOR
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One side under load once. Processor time is in microseconds for an operation, by process."""
+class Measurement:
+    """One side under load once. `cpu_us` is processor time per operation by process, in microseconds."""
 
     round: int
     side: str
@@ -18,7 +18,7 @@ class Measured:
     cpu_us: dict[str, float]
     resident_mib: dict[str, float]
     others_share: float
-    """Processor time that went to what is not ours, of all there was."""
+    """Part of the machine's processor time that other processes used, 0 to 1."""
 
     def __str__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""`make bench`: bare and mesh under each workload, as tables, JSON and a chart."""
+"""`make bench`: measure bare and mesh under each workload; write tables, JSON and a chart."""
 
 from dataclasses import asdict
 from typing import Final
@@ -15,7 +15,7 @@ CONNECTIONS: Final = (1, 8, 32, 128, 512)
 
 
 def run(options: Options) -> None:
-    """Measure, print and write. Raises BenchmarkError where a run does not count."""
+    """Measure, print and write. Raises BenchmarkError if a round does not count."""
     wrk.require()
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())
@@ -25,7 +25,7 @@ def run(options: Options) -> None:
             connections=options.connections or CONNECTIONS,
             rounds=options.rounds,
             seconds=options.seconds,
-            tell=print,
+            show=print,
         )
     found = rows(measured)
     content = {
