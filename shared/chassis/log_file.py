@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 OLDER_FILES: Final = 3
 OUTPUT: Final = (1, 2)
@@ -31,7 +31,7 @@ class LogFile:
 
     def take_over(self) -> None:
         """From now on all output goes to the file. Raises OSError where it cannot be written to."""
-        with self._path.open("ab") as file:
+        with _open(self._path) as file:
             self._lead_to(file.fileno())
 
     def rotate_if_full(self) -> None:
@@ -40,7 +40,7 @@ class LogFile:
             self._rotate()
 
     def _rotate(self) -> None:
-        with self._new.open("ab") as file:
+        with _open(self._new) as file:
             _remove(self._older[-1])
             names = [*reversed(self._older), self._path]
             for older, newer in pairwise(names):
@@ -54,6 +54,13 @@ class LogFile:
     def _lead_to(self, file: int) -> None:
         for descriptor in self._descriptors:
             os.dup2(file, descriptor)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file that only its owner can read: log lines name callers and quotes."""
+    file = path.open("ab")
+    os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def _remove(path: Path) -> None:

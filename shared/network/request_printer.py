@@ -1,18 +1,22 @@
 """Print one line for each request, whatever number of services it passed; under load one line each second."""
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from network import log_format, topology
 from network.log_files import LogChunk
 from network.log_records import LogRecord, parse, time_of_day
 from network.request_counter import RequestCounter
-from network.terminal import Terminal
+from network.terminal import Terminal, escape_controls
 
 _QUIET_SECONDS = 0.5
 _PERIOD_SECONDS = 1.0
 _MAX_LINES_PER_PERIOD = 50
+# during an outage, lines of failed requests must not hide the supervisor's
+_MAX_FAILURES_PER_PERIOD = 5
+_FAILURE_PERIOD_SECONDS = 10.0
 _MAX_TRACES = 5_000
 _MAX_RECORDS_PER_TRACE = 100
 # with seven services in the chain, more lines in one look mean more requests than a period may show
@@ -85,10 +89,39 @@ class TraceBuffer:
         return [record for record in records if topology.chain_position(record.service) == position]
 
 
+class FailureLimiter:
+    """Lets a few failed requests (status 500 or higher) of a period through, and counts the others."""
+
+    def __init__(self) -> None:
+        self._period_start = float("-inf")
+        self._shown = 0
+        self._hidden: Counter[str] = Counter()
+
+    def is_shown(self, record: LogRecord, now: float) -> bool:
+        if record.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return True
+        if now - self._period_start >= _FAILURE_PERIOD_SECONDS and not self._hidden:
+            self._period_start, self._shown = now, 0
+        self._shown += 1
+        if self._shown <= _MAX_FAILURES_PER_PERIOD:
+            return True
+        self._hidden[f"{record.status} {record.text_of('id')}".rstrip()] += 1
+        return False
+
+    def take_summary(self, now: float) -> str:
+        """Return a line for the requests that were not shown; empty until their period has ended."""
+        if not self._hidden or now - self._period_start < _FAILURE_PERIOD_SECONDS:
+            return ""
+        kinds = ", ".join(f"{count} of them {kind}" for kind, count in self._hidden.most_common())
+        text = f"{self._hidden.total()} more requests failed in {_FAILURE_PERIOD_SECONDS:.0f} s: {kinds}"
+        self._hidden.clear()
+        return text
+
+
 class RequestPrinter:
     """Prints each request, or their number each second when there are too many to read.
 
-    Requests of the traces `ignored` are not printed.
+    Requests of the traces `ignored` are not printed. Of many failed requests only some are.
     """
 
     def __init__(
@@ -98,6 +131,7 @@ class RequestPrinter:
         self._wall_clock = wall_clock
         self._traces = TraceBuffer(ignored=ignored)
         self._printed_at: deque[float] = deque()
+        self._failures = FailureLimiter()
         self._counter: RequestCounter | None = None
 
     def show(self, chunks: Sequence[LogChunk], now: float) -> None:
@@ -106,12 +140,15 @@ class RequestPrinter:
             self._start_counting([], now)
         if self._counter is None:
             self._traces.add((record for chunk in chunks for record in _records(chunk)), now)
-            self._print_each(self._traces.take(now), now)
+            requests = [r for r in self._traces.take(now) if self._failures.is_shown(r, now)]
+            self._print_each(requests, now)
         else:
             for chunk in chunks:
                 self._counter.add(chunk)
             if now - self._counter.period_start >= _PERIOD_SECONDS:
                 self._print_counts(self._counter, now)
+        if summary := self._failures.take_summary(now):
+            self._print_now(summary)
 
     def _print_each(self, requests: Sequence[LogRecord], now: float) -> None:
         while self._printed_at and now - self._printed_at[0] >= _PERIOD_SECONDS:
@@ -131,11 +168,13 @@ class RequestPrinter:
     def _print_counts(self, counter: RequestCounter, now: float) -> None:
         counts = counter.end_period(now)
         if counts.requests:
-            text = f"{counts.requests} requests, {counts.failed} failed"
-            self._terminal.print_line(f"{time_of_day(self._wall_clock())}  {text}")
+            self._print_now(f"{counts.requests} requests, {counts.failed} failed")
         if counts.few:
             self._traces.ignore(counts.trace_ids, until=now + _PERIOD_SECONDS)
             self._counter = None
+
+    def _print_now(self, text: str) -> None:
+        self._terminal.print_line(f"{time_of_day(self._wall_clock())}  {escape_controls(text)}")
 
 
 def _records(chunk: LogChunk) -> Iterator[LogRecord]:

@@ -1,4 +1,4 @@
-"""`make run`'s process, from outside."""
+"""`make run` as a process, seen from outside."""
 
 import asyncio
 import re
@@ -13,11 +13,18 @@ from network.topology import CHAIN
 from support.chain import free_ports
 from support.exchange import send
 from support.messages import QUOTE, RESERVE
-from support.sample_run import sample_run
+from support.sample_run import UP, sample_run
 
 
-async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process_behind(client, passable):
-    with sample_run(free_ports(), passable / "data") as run:
+async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client, passable):
+    """Whatever variables of Postgres' clients the shell has. The short time to live lets it show an expired quote."""
+    shell = {
+        "PGPORT": "1",
+        "PGHOST": "nowhere",
+        "PGSSLMODE": "verify-full",
+        "PGTARGETSESSIONATTRS": "standby",
+    }
+    with sample_run(free_ports(), passable / "data", QUOTES_TTL_SECONDS="3", **shell) as run:
         run.wait_until_up()
         answer = await send(client, "POST", run.url + RESERVE, QUOTE)
         running = run.processes()
@@ -28,39 +35,77 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process_behind(
     assert '"amount":"13.75"' in run.output
     assert "fee: 13.75 - 12.50 = 1.25 USD" in run.output
     assert '"state":"EXECUTED"' in run.output
-    for refusal in ("404  QuoteNotFoundError", "410 QuoteExpiredError (not shown", "409  QuoteMismatchError"):
+    for refusal in ("404  QuoteNotFoundError", "410  QuoteExpiredError", "409  QuoteMismatchError"):
         assert refusal in run.output
     for name in CHAIN:
         assert name in run.output
     assert len(running) > 8, running
     assert 0 == code
     assert {} == left
+    assert {0o600} == {log.stat().st_mode & 0o777 for log in (passable / "data" / "logs").iterdir()}
 
 
-async def test_a_run_tells_each_of_many_requests_once_wherever_they_came_in(client, passable):
+async def test_a_client_that_sends_the_sample_before_the_demonstration_does_not_end_the_run(client, passable):
+    """Then spsp-client-proxy may have the directory's answer in its cache, so that central-directory logs nothing."""
+    with sample_run(free_ports(), passable / "data") as run:
+        statuses = set()
+        while UP not in run.output:
+            assert run.process.poll() is None, run.output
+            try:
+                statuses.add((await send(client, "POST", run.url + RESERVE, QUOTE)).status)
+            except OSError:
+                await asyncio.sleep(0.01)
+
+    assert statuses
+    assert '"state":"EXECUTED"' in run.output
+    assert "an expired quote: 410 QuoteExpiredError (not shown: quotes are valid for 300 s" in run.output
+
+
+async def test_a_demonstration_that_fails_does_not_end_the_run(client, passable):
+    """Such as with fees of the user's own, under which the sample is refused."""
+    fees = passable / "fees.toml"
+    fees.write_text(
+        '[[rule]]\ntransferType = "p2p"\ncurrencyCode = "EUR"\n'
+        '[[rule.step]]\nfrom = "0.01"\nto = "100.00"\nflat = "0.20"\n'
+    )
+    fees.chmod(0o644)
+    with sample_run(free_ports(), passable / "data", QUOTES_FEE_SCHEDULE=str(fees)) as run:
+        run.wait_until_up()
+        reply = await send(
+            client, "POST", run.url + RESERVE, {**QUOTE, "currencyCode": "EUR", "currencySymbol": "€"}
+        )
+        code = run.end(signal.SIGINT)
+
+    assert "QUOTES_FEE_SCHEDULE may be the reason" in run.output
+    assert "The demonstration ends here. The network stays up." in run.output
+    assert 200 == reply.status, reply.body
+    assert 0 == code
+
+
+async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(client, passable):
     first = free_ports()
     with sample_run(first, passable / "data") as run:
         run.wait_until_up()
-        await asyncio.sleep(1)  # the last lines of the demonstration are read
+        await asyncio.sleep(1)  # the last log lines of the demonstration are read
         before = len(run.output)
         for url, message, count in ((run.url, QUOTE, 300), (f"http://127.0.0.1:{first + 3}", {}, 100)):
             answers = [send(client, "POST", url + RESERVE, message) for _ in range(count)]
             statuses = {answer.status for answer in await asyncio.gather(*answers)}
             assert {200 if message else 400} == statuses
-            await asyncio.sleep(3)  # each burst is told by itself
-        told = run.output[before:]
+            await asyncio.sleep(3)  # each burst is printed separately
+        printed = run.output[before:]
         run.end(signal.SIGINT)
 
-    sums = re.findall(r"  (\d+) requests, (\d+) failed", told)
-    each = re.findall(r"POST /v1/quoteSourceAmount +(\d+)", told)
-    # of those at the very moment when counting begins or ends one may be told neither way, on a busy machine
+    sums = re.findall(r"  (\d+) requests, (\d+) failed", printed)
+    each = re.findall(r"POST /v1/quoteSourceAmount +(\d+)", printed)
+    # on a busy machine, a request at the moment when counting begins or ends may be missed
     assert 0 <= 400 - sum(int(count) for count, _ in sums) - len(each) <= 2
     assert 0 <= 100 - sum(int(failed) for _, failed in sums) - each.count("400") <= 2
     assert sums
 
 
 @pytest.mark.parametrize(("offset", "service"), [(0, "dfsp-api-payer"), (3, "spsp-server")])
-def test_a_taken_port_is_named_with_its_service_before_anything_starts(tmp_path, offset, service):
+def test_a_taken_port_is_reported_with_its_service_before_anything_starts(tmp_path, offset, service):
     first = free_ports()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first + offset))

@@ -6,8 +6,10 @@ import signal
 from contextlib import contextmanager, suppress
 
 from network.postgres import processes_on
+from support.chain import free_ports
 from support.exchange import send
 from support.load import Load, broken_promises
+from support.sample_run import sample_run
 
 TIMEOUT_MS = 1_500
 
@@ -62,3 +64,17 @@ async def test_readiness_follows_a_paused_postgres(own_postgres, own_chain, clie
     assert 200 == live.status
     # nobody's readiness is another hop's
     assert 200 == before.status
+
+
+def test_ctrl_c_with_a_paused_postgres_stops_every_process(passable):
+    with sample_run(free_ports(), passable / "data") as run:
+        run.wait_until_up()
+        for pid in processes_on(passable / "data" / "postgres"):
+            os.kill(pid, signal.SIGSTOP)
+        code = run.end(signal.SIGINT)
+        left = run.processes()
+
+    assert {} == left
+    assert 0 == code
+    assert "all processes have stopped" in run.output
+    assert "was killed" not in run.output

@@ -38,7 +38,7 @@ def path(tmp_path):
 @pytest.fixture
 def lines(path):
     """Lines into the file `path`, which is rotated at ten bytes."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     yield LogWriter(descriptor, LogFile(path, 10, older_files=2, descriptors=[descriptor]))
     os.close(descriptor)
 
@@ -56,6 +56,13 @@ def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
         "service.log.1": "fifth\nsixth\n",
         "service.log.2": "third\nfourth\n",
     } == (contents(path))
+
+
+def test_log_files_are_readable_by_their_owner_alone(path, lines):
+    for word in (b"first", b"second", b"third"):
+        lines.write([word], now=True)
+
+    assert {0o600} == {each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
 
 
 def test_what_an_earlier_process_has_left_counts(path):

@@ -257,6 +257,33 @@ def test_a_service_that_does_not_exist_is_said(data):
         shown(data, service="dfsp")
 
 
+def test_a_mistyped_trace_is_reported_instead_of_waiting_in_silence(data):
+    with pytest.raises(log_viewer.LogsNotFoundError, match=r"no line in .*/logs has the trace id 'onee'$"):
+        shown(data, trace="onee")
+
+
+def test_a_mistyped_data_folder_is_reported_instead_of_waiting_in_silence(tmp_path):
+    with pytest.raises(
+        log_viewer.LogsNotFoundError, match=r"there is no folder .*/mistyped/logs: DATA names"
+    ):
+        shown(tmp_path / "mistyped")
+
+
+def test_a_service_without_a_log_is_reported(data):
+    with pytest.raises(log_viewer.LogsNotFoundError, match="no line of postgres in "):
+        shown(data, service="postgres")
+
+
+def test_a_trace_that_is_not_there_yet_is_reported_and_waited_for(data, monkeypatch):
+    stream = io.StringIO()
+    terminal = Terminal(stream)
+    readers = iter([True, False])
+    monkeypatch.setattr(terminal, "has_reader", lambda: next(readers))
+    log_viewer.show(data, terminal, trace="later")
+
+    assert stream.getvalue().endswith("has the trace id 'later'; waiting for new lines, Ctrl-C ends\n")
+
+
 def test_colour_is_for_terminals_alone_and_not_where_it_is_refused(monkeypatch):
     class Screen(io.StringIO):
         def isatty(self):

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from network import postgres as postgres_module
 from network.child_process import ChildProcess
 from network.postgres import EmbeddedPostgres, processes_on
 
@@ -57,6 +58,55 @@ async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         assert "on" == await ask(postgres, f"SHOW {setting}")
     assert "18" == (await ask(postgres, "SHOW server_version")).split(".")[0]
+
+
+async def test_a_stale_socket_lock_of_another_process_does_not_stop_the_start(postgres):
+    """After a crash, the process id in the socket's lock file may belong to another process of the same user."""
+    postgres.kill()
+    lock = postgres._data.socket_folder / ".s.PGSQL.5432.lock"
+    other = ChildProcess("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._data.user)
+    other.start()
+    pid, *rest = lock.read_text().splitlines()
+    assert pid
+    lock.write_text("\n".join([str(other.pid), *rest, ""]))
+    try:
+        postgres.start()
+    finally:
+        other.kill()
+
+    assert 1 == await ask(postgres, "SELECT 1")
+
+
+def test_a_paused_postgres_is_stopped_with_its_backends(postgres, folder):
+    for pid in postgres.all_pids():
+        os.kill(pid, signal.SIGSTOP)
+    postgres.stop()
+
+    assert set() == postgres.all_pids() | processes_on(folder)
+    assert 0 == postgres.exit_code  # in good order, not killed
+
+
+def test_a_paused_postgres_that_is_killed_leaves_no_backend(postgres, folder):
+    for pid in postgres.all_pids():
+        os.kill(pid, signal.SIGSTOP)
+    postgres.kill()
+
+    assert set() == processes_on(folder)
+
+
+async def test_a_start_that_takes_long_is_waited_for_and_reported(folder, monkeypatch):
+    """Such as a recovery after a crash. An interrupted one starts from its beginning at the next attempt."""
+    reported = []
+    read = postgres_module._read_pid_file
+
+    def read_slowly(of_folder):
+        return read(of_folder) if len(reported) >= 2 else []
+
+    monkeypatch.setattr(postgres_module, "_REPORT_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_module, "_read_pid_file", read_slowly)
+    with EmbeddedPostgres(folder, report=reported.append) as postgres:
+        assert 1 == await ask(postgres, "SELECT 1")
+    assert all("Postgres has been starting for 0 s; a recovery after a crash" in line for line in reported)
 
 
 async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, folder):

@@ -144,6 +144,37 @@ def test_each_service_is_told_which_file_its_output_goes_to(build, tmp_path):
     }
 
 
+def test_log_files_are_readable_by_their_owner_alone(tmp_path):
+    """Also those of an earlier version. The older file of a rotation is another one."""
+    log = tmp_path / "log"
+    log.touch(0o644)
+    child = ChildProcess("c", ["/bin/echo", "a line"], log=log)
+    child.start()
+    child.wait(5)
+    child.rotate_log(1)
+
+    assert [0o600, 0o600] == [file.stat().st_mode & 0o777 for file in (log, tmp_path / "log.1")]
+
+
+def test_services_do_not_inherit_variables_of_postgres_clients(build, monkeypatch):
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    network = build()
+
+    assert [] == [name for child in network.children.values() for name in child.env if name.startswith("PG")]
+    assert all("PATH" in child.env for child in network.children.values())
+
+
+def test_a_paused_process_can_be_terminated(tmp_path):
+    child = ChildProcess("c", ["/bin/sleep", "60"], log=tmp_path / "log")
+    child.start()
+    child.pause()
+    child.terminate()
+
+    assert child.wait(5)
+
+
 def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from network.child_process import ChildProcess\n"
