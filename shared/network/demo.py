@@ -174,8 +174,8 @@ class Demo:
         if seconds > _MAX_EXPIRY_WAIT_SECONDS:
             # the terms decide when a quote expires: nothing in the API makes it expire earlier
             self._print(
-                f"{refusal.reason}: {refusal.status} {refusal.id} (not shown: quotes are valid for {seconds:.0f} s;"
-                " with QUOTES_TTL_SECONDS=3 it is)"
+                f"{refusal.reason}: {refusal.status} {refusal.id} (not shown, since this one expires at"
+                f" {escape_controls(str(quote.get('expires')))}; shown with QUOTES_TTL_SECONDS=3)"
             )
             return
         time.sleep(max(0.0, seconds) + 0.1)
