@@ -30,6 +30,7 @@ from chassis.written import whole, written
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Of a header's name and value. As it is another number, an error's limit tells whether a URL is at fault."""
+MAX_SHED: Final = 16
 LOOKS: Final = 15
 """At each connection, while it is kept open without a request."""
 
@@ -162,6 +163,13 @@ class Server(web.Server):
         self.is_closing = True
         for connection in self.connections:
             connection.close_if_idle()
+
+    def shed_idle(self) -> int:
+        """Close up to 16 idle connections, those that opened first; return their number."""
+        idle = [connection for connection in self._open if connection.is_idle][:MAX_SHED]
+        for connection in idle:
+            connection.close_if_idle()
+        return len(idle)
 
     def pre_shutdown(self) -> None:
         for connection in self.connections:

@@ -7,13 +7,12 @@ them without a word.
 """
 
 import asyncio
-import socket
-import sys
 from collections.abc import Mapping
 from typing import Final
 
 import asyncpg
 
+from chassis.keepalive import detect_dead_peer
 from chassis.migrations import Connection
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -34,12 +33,6 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 """``default_transaction_read_only`` is not among them: an administrator who sets it wants no writes, as before a
 move to another server. Readiness says that there can be none."""
-
-KEEPALIVE_IDLE_SECONDS: Final = 10
-KEEPALIVE_INTERVAL_SECONDS: Final = 3
-KEEPALIVE_PROBES: Final = 3
-USER_TIMEOUT_MS: Final = 5_000
-"""Data that the peer does not acknowledge for this long ends the connection."""
 
 POOLER_CHECK_SECONDS: Final = 2.0
 POOLER_CHECKS: Final = 5
@@ -125,14 +118,5 @@ async def _require_own_session(connection: Connection, url: str, pid: int) -> No
 
 
 def _detect_dead_peer(connection: Connection) -> None:
-    """Let the kernel end a TCP connection whose peer is gone without a word."""
     # asyncpg has no public way to its socket
-    stream: socket.socket | None = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]  # noqa: SLF001
-    if stream is None or stream.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    detect_dead_peer(connection._transport.get_extra_info("socket"))  # type: ignore[union-attr]  # noqa: SLF001

@@ -147,9 +147,9 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         server = runner.server
         assert isinstance(server, Server)  # noqa: S101 - set up above
         service = app[SERVICE]
-        acceptor = Acceptor(server, listener, service.tls)
+        acceptor = Acceptor(server, listener, service.tls, service.logs, server.shed_idle)
         acceptor.open()
-        watching = asyncio.create_task(acceptor.keep_current())
+        watching = asyncio.create_task(acceptor.reload_tls())
         yield
         watching.cancel()
         acceptor.close()

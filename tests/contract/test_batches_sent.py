@@ -67,7 +67,7 @@ async def test_no_batch_has_more_lines_than_announced_or_than_it_may_have_itself
     assert most == max(len(batch) for batch in sender.peer.batches)
 
 
-async def test_a_line_is_the_request_and_the_envelope_carries_nothing(sender):
+async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller(sender):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     given = [
         (SOURCE, {TRACE: "t-1", KEY: "k-1", "traceparent": trace, "X-Request-Timeout-Ms": "7000"}),
@@ -91,7 +91,7 @@ async def test_a_line_is_the_request_and_the_envelope_carries_nothing(sender):
         assert {"method": ask.method, "path": ask.target, "headers": headers, "body": body} == each
     assert 6_000 < left["t-1"] <= 7_000 < left["t-2"] <= 8_000 < left["t-3"] <= 9_000
     assert len({each["id"] for each in lines}) == len(lines)
-    assert {"Host", "Content-Type", "Content-Length"} == set(envelope.headers)
+    assert {"Host", "Content-Type", "Content-Length", "L1p-Trace-Id"} == set(envelope.headers)
     assert NDJSON == envelope.headers["Content-Type"]
 
 

@@ -1,20 +1,31 @@
-"""Accepting connections."""
+"""Connections are accepted (chassis.http.acceptor)."""
 
 import asyncio
+import contextlib
 import errno
+import os
+import resource
 import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from chassis.http.acceptor import MAX_AT_ONCE, Acceptor
+from chassis.logs import Logs, LogWriter
 from chassis.settings import Settings, load
 from chassis.tls import Tls
+from network.polling import PollTimer
+from support.sockets import unused_url
 
 MANY = 200
 
 
 class Counted(asyncio.Protocol):
-    """Counts the connections made."""
+    """Keeps the connections that were made."""
 
     made: list["Counted"]
 
@@ -41,6 +52,10 @@ async def listener():
         await asyncio.sleep(0)
 
 
+def acceptor_for(listener, tls, close_idle=lambda: 0):
+    return Acceptor(Counted, listener, tls, Logs("test", LogWriter(-1), human=False), close_idle)
+
+
 def callers(listener, number):
     return [socket.create_connection(listener.getsockname()) for _ in range(number)]
 
@@ -51,12 +66,12 @@ async def settled(number):
             await asyncio.sleep(0.01)
 
 
-async def test_many_that_wait_are_accepted_in_one_turn_and_all_by_and_by(listener, tls):
+async def test_many_waiting_callers_are_accepted_in_one_iteration(listener, tls):
     waiting = callers(listener, MANY)
-    acceptor = Acceptor(Counted, listener, tls)
+    acceptor = acceptor_for(listener, tls)
     acceptor._accept()
 
-    assert MAX_AT_ONCE == len(acceptor._accepting) + len(Counted.made)
+    assert MAX_AT_ONCE == len(acceptor._handshakes) + len(Counted.made)
     acceptor.open()
     await settled(MANY)
     peers = {each.connection.getpeername() for each in Counted.made}
@@ -67,8 +82,8 @@ async def test_many_that_wait_are_accepted_in_one_turn_and_all_by_and_by(listene
         each.close()
 
 
-async def test_what_is_written_goes_out_at_once_on_any_loop(listener, tls):
-    acceptor = Acceptor(Counted, listener, tls)
+async def test_small_writes_are_sent_at_once_on_any_event_loop(listener, tls):
+    acceptor = acceptor_for(listener, tls)
     acceptor.open()
     [caller] = callers(listener, 1)
     await settled(1)
@@ -78,8 +93,8 @@ async def test_what_is_written_goes_out_at_once_on_any_loop(listener, tls):
     caller.close()
 
 
-async def test_closed_doors_accept_nobody_and_keep_who_is_in(listener, tls):
-    acceptor = Acceptor(Counted, listener, tls)
+async def test_a_closed_acceptor_accepts_no_more_and_keeps_open_connections(listener, tls):
+    acceptor = acceptor_for(listener, tls)
     acceptor.open()
     first = callers(listener, 1)
     await settled(1)
@@ -94,11 +109,11 @@ async def test_closed_doors_accept_nobody_and_keep_who_is_in(listener, tls):
 
 
 class Exhausted:
-    """A listener for which there are no file descriptors left, for a while."""
+    """A listener that has no free file descriptor for some calls of `accept`."""
 
-    def __init__(self, listener):
+    def __init__(self, listener, refusals):
         self._listener = listener
-        self.refusals = 1
+        self.refusals = refusals
 
     def fileno(self):
         return self._listener.fileno()
@@ -113,14 +128,88 @@ class Exhausted:
         return self._listener.accept()
 
 
-async def test_without_file_descriptors_it_rests_and_goes_on(listener, tls):
-    exhausted = Exhausted(listener)
-    acceptor = Acceptor(Counted, exhausted, tls)
+async def test_idle_connections_are_closed_when_no_file_descriptor_is_free(listener, tls):
+    exhausted = Exhausted(listener, refusals=1)
+    closed = []
+    acceptor = acceptor_for(exhausted, tls, lambda: closed.append(1) or 1)
     acceptor.open()
     waiting = callers(listener, 3)
     await settled(3)
 
-    assert 0 == exhausted.refusals
+    assert [1] == closed
     acceptor.close()
     for each in waiting:
         each.close()
+
+
+async def test_callers_are_refused_when_no_file_descriptor_is_free(listener, tls, monkeypatch):
+    """They would wait for a minute otherwise."""
+    logged = []
+    monkeypatch.setattr(Logs, "error", lambda _self, event, **fields: logged.append((event, fields)))
+    acceptor = acceptor_for(Exhausted(listener, refusals=1), tls)
+    waiting = callers(listener, 3)
+    for each in waiting:
+        each.setblocking(False)
+    acceptor._accept()
+
+    for each in waiting:
+        assert b"" == await asyncio.wait_for(asyncio.get_running_loop().sock_recv(each, 1), 5)
+    assert [
+        ("connections cannot be accepted", {"cause": "[Errno 24] Too many open files", "refused": 3})
+    ] == logged
+    later = callers(listener, 1)
+    await settled(1)
+    acceptor.close()
+    for each in waiting + later:
+        each.close()
+
+
+async def test_a_lack_of_file_descriptors_is_logged_once_a_second(listener, tls, monkeypatch):
+    logged = []
+    monkeypatch.setattr(Logs, "error", lambda _self, event, **fields: logged.append(fields["refused"]))
+    clock = [0.0]
+    monkeypatch.setattr("chassis.http.acceptor.time.monotonic", lambda: clock[0])
+    acceptor = acceptor_for(Exhausted(listener, refusals=1_000), tls)
+    [waiting] = callers(listener, 1)
+    for clock[0] in (0.0, 0.1, 0.9, 1.0, 1.5, 2.5):
+        acceptor._accept()
+    acceptor.close()
+    waiting.close()
+
+    assert [0, 0, 0] == logged
+
+
+def test_a_service_without_free_file_descriptors_still_answers(tmp_path):
+    """Seen as: nothing was accepted for a minute, health checks neither, and nothing was logged."""
+    url, log = unused_url(), tmp_path / "log"
+    (tmp_path / "users").touch()
+    environment = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "QUOTES_USERS_FILE": str(tmp_path / "users"),
+        "QUOTES_PORT": url.rpartition(":")[2],
+        "QUOTES_LOG_FILE": str(log),
+        "QUOTES_STOP_GRACE_SECONDS": "0",
+    }
+    command = [sys.executable, "-m", "spsp_server"]
+    with subprocess.Popen(command, env=environment) as service, contextlib.ExitStack() as stack:
+        try:
+            eventually(lambda: '"started"' in log.read_text())
+            used = len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
+            resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+            for _ in range(200):
+                stack.enter_context(socket.create_connection(("127.0.0.1", urlsplit(url).port), 10))
+            for _ in range(3):
+                with urllib.request.urlopen(f"{url}/health/live", timeout=10) as reply:
+                    assert 200 == reply.status
+            assert '"event":"connections cannot be accepted"' in log.read_text()
+        finally:
+            service.kill()
+
+
+def eventually(is_so):
+    timer = PollTimer(30)
+    while timer.wait():
+        with contextlib.suppress(OSError):
+            if is_so():
+                return
+    raise AssertionError

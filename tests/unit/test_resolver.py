@@ -1,4 +1,4 @@
-"""Which replica a request goes to."""
+"""A request goes to a replica of a service (chassis.http.resolver)."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ BASE = "http://spsp-server"
 
 @pytest.fixture
 async def names(monkeypatch):
-    """What the name resolves to; a test changes it as it goes."""
+    """The addresses of a name, which a test may change."""
     found = {"spsp-server": ["10.0.0.1", "10.0.0.2"]}
 
     async def getaddrinfo(host, port, **_options):
@@ -31,7 +31,7 @@ async def names(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Moved by hand."""
+    """A clock that the test moves."""
     now = [1_000.0]
     monkeypatch.setattr(resolver, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
@@ -44,76 +44,76 @@ async def connections(users_file):
     await made.close()
 
 
-async def bases(replicas, count):
-    return [(await replicas.next(BASE)).base for _ in range(count)]
+async def bases(resolved, count):
+    return [(await resolved.next(BASE)).base for _ in range(count)]
 
 
-async def test_replicas_take_turns(names):
+async def test_requests_go_to_the_replicas_in_turn(names):
     used = await bases(Resolver(), 100)
 
     assert {"http://10.0.0.1": 50, "http://10.0.0.2": 50} == {each: used.count(each) for each in used}
 
 
-async def test_a_place_is_an_address_and_the_host_header_the_name(names):
+async def test_a_request_goes_to_an_address_with_the_name_as_host_header(names):
     replica = await Resolver().next(BASE)
 
     assert {"Host": "spsp-server"} == replica.headers
 
 
-async def test_a_repetition_goes_elsewhere(names):
-    replicas = Resolver()
+async def test_a_repetition_goes_to_another_replica(names):
+    resolved = Resolver()
     for _ in range(10):
-        replica = await replicas.next(BASE)
-        other = await replicas.instead_of(replica, BASE, is_away=False)
+        replica = await resolved.next(BASE)
+        other = await resolved.instead_of(replica, BASE, is_away=False)
         assert replica.base != other.base
 
 
-async def test_what_cannot_be_reached_is_left_out_for_two_seconds(names, clock):
-    replicas = Resolver()
-    replica = await replicas.next(BASE)
-    await replicas.instead_of(replica, BASE, is_away=True)
+async def test_a_replica_that_cannot_be_reached_is_avoided_for_two_seconds(names, clock):
+    resolved = Resolver()
+    replica = await resolved.next(BASE)
+    await resolved.instead_of(replica, BASE, is_away=True)
 
-    assert replica.base not in await bases(replicas, 10)
+    assert replica.base not in await bases(resolved, 10)
     clock[0] += 2.1
-    assert replica.base in await bases(replicas, 10)
+    assert replica.base in await bases(resolved, 10)
 
 
-async def test_what_alone_is_there_is_never_left_out(names):
+async def test_the_only_replica_is_never_avoided(names):
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = Resolver()
-    replica = await replicas.next(BASE)
+    resolved = Resolver()
+    replica = await resolved.next(BASE)
 
-    assert replica == await replicas.instead_of(replica, BASE, is_away=True)
-    assert replica == await replicas.next(BASE)
+    assert replica == await resolved.instead_of(replica, BASE, is_away=True)
+    assert replica == await resolved.next(BASE)
 
 
-async def test_where_there_is_nowhere_else_the_name_is_looked_up_again(names):
-    """A service that was made anew has another address."""
+async def test_without_another_replica_the_name_is_resolved_again(names):
+    """A container that was created again has another address."""
     names["spsp-server"] = ["10.0.0.1"]
-    replicas = Resolver()
-    replica = await replicas.next(BASE)
+    resolved = Resolver()
+    replica = await resolved.next(BASE)
     names["spsp-server"] = ["10.0.0.9"]
 
-    assert "http://10.0.0.9" == (await replicas.instead_of(replica, BASE, is_away=True)).base
+    assert "http://10.0.0.9" == (await resolved.instead_of(replica, BASE, is_away=True)).base
 
 
-async def test_after_a_pause_no_old_address_is_used(names, clock):
-    """It may be another service's by then: seen as an answer of spsp-client to what was meant for spsp-server."""
-    replicas = Resolver()
-    await replicas.next(BASE)
+async def test_an_old_address_is_not_used_after_a_pause(names, clock):
+    """It may belong to another service: spsp-client once answered requests to spsp-server."""
+    resolved = Resolver()
+    await resolved.next(BASE)
     names["spsp-server"] = ["10.0.0.8"]
     clock[0] += 60
 
-    assert ["http://10.0.0.8"] * 5 == await bases(replicas, 5)
+    assert ["http://10.0.0.8"] * 5 == await bases(resolved, 5)
 
 
-async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock):
-    replicas = Resolver()
-    before = set(await bases(replicas, 4))
+async def test_a_name_that_cannot_be_resolved_keeps_its_addresses(names, clock):
+    resolved = Resolver()
+    before = set(await bases(resolved, 4))
     names["spsp-server"] = []
     clock[0] += 60
 
-    assert before == set(await bases(replicas, 4))
+    assert before == set(await bases(resolved, 4))
 
 
 @pytest.mark.parametrize(
@@ -124,17 +124,17 @@ async def test_a_name_that_is_not_to_be_resolved_stays_what_it_was(names, clock)
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_whatever_closes_before_a_reply_is_repeated_elsewhere_once(
+async def test_a_request_without_a_response_is_repeated_once_at_another_replica(
     names, connections, monkeypatch, error
 ):
-    """Which of these it is depends on the very moment at which the other side closes."""
+    """The error depends on the moment at which the peer closes the connection."""
     tried = []
 
-    async def once(replica, *_request):
+    async def attempt(replica, *_request):
         tried.append(replica.base)
         raise error
 
-    monkeypatch.setattr(connections, "_once", once)
+    monkeypatch.setattr(connections, "_try", attempt)
 
     with pytest.raises(pool.NoResponseError):
         await connections.request("GET", BASE, "/", {})
@@ -142,14 +142,14 @@ async def test_whatever_closes_before_a_reply_is_repeated_elsewhere_once(
     assert ["http://10.0.0.1", "http://10.0.0.2"] == sorted(tried)
 
 
-async def test_nothing_is_repeated_once_a_reply_has_begun(names, connections, monkeypatch):
+async def test_a_request_is_not_repeated_when_a_response_has_begun(names, connections, monkeypatch):
     tried = []
 
-    async def once(replica, *_request):
+    async def attempt(replica, *_request):
         tried.append(replica.base)
         raise BrokenResponseError
 
-    monkeypatch.setattr(connections, "_once", once)
+    monkeypatch.setattr(connections, "_try", attempt)
 
     with pytest.raises(pool.NoResponseError):
         await connections.request("GET", BASE, "/", {})

@@ -1,59 +1,79 @@
-"""Accepts connections: many that wait, each time, with the TLS files in force.
+"""Accepts connections on a listening socket, with the present TLS files.
 
-uvloop accepts one connection in each turn of its loop. When a turn takes long because there is much to do, callers
-are then turned away by the kernel and come again only after one, three and seven seconds.
+uvloop accepts one connection in each iteration of its loop. If an iteration takes long, the kernel then drops callers,
+which try again only after one, three and seven seconds. So here an iteration accepts many.
 """
 
 import asyncio
+import contextlib
+import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from chassis.logs import Logs
 from chassis.tls import Tls
 
-LOOK_AT_FILES_SECONDS: Final = 1.0
+CHECK_FILES_SECONDS: Final = 1.0
 MAX_AT_ONCE: Final = 128
-"""The rest in the next turn: what is under way has its turn in between."""
-REST_SECONDS: Final = 0.1
-"""After there was no file descriptor left for a further connection."""
+"""Further connections are accepted in the next iteration, so that those that are served have their turn."""
+PAUSE_SECONDS: Final = 0.1
+SHORT_PAUSE_SECONDS: Final = 0.01
+LOG_EVERY_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 10.0
 
 
 class Acceptor:
-    """What accepts on a listening socket."""
+    """Accepts connections and makes a protocol for each.
+
+    When no file descriptor is free, idle connections are closed. If there are none, waiting callers are refused: a
+    descriptor that is kept in reserve is enough to accept a connection and close it at once.
+    """
 
     def __init__(
         self,
-        make: Callable[[socket.socket], asyncio.Protocol],
+        protocol_for: Callable[[socket.socket], asyncio.Protocol],
         listener: socket.socket,
         tls: Tls,
+        logs: Logs,
+        close_idle: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``make`` makes what serves one connection, whose socket it gets to look at."""
-        self._make = make
+        """``close_idle`` closes idle connections and returns their number."""
+        self._protocol_for = protocol_for
         self._listener = listener
         self._tls = tls
+        self._logs = logs
+        self._close_idle = close_idle
         self._loop = asyncio.get_running_loop()
-        self._accepting: set[asyncio.Task[None]] = set()
-        self._rest: asyncio.TimerHandle | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._reserve = [os.open(os.devnull, os.O_RDONLY)]
+        self._refused = 0
+        self._logged = float("-inf")
+        self._waiting = select.poll()
+        self._waiting.register(listener.fileno(), select.POLLIN)
         listener.setblocking(False)
 
     def open(self) -> None:
-        self._rest = None
+        self._pause = None
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accepts no more; connections that are there stay."""
+        """Accept no more connections; open ones stay open."""
         self._loop.remove_reader(self._listener.fileno())
-        if self._rest is not None:
-            self._rest.cancel()
-        for task in self._accepting:
+        if self._pause is not None:
+            self._pause.cancel()
+        for task in self._handshakes:
             task.cancel()
+        self._release_reserve()
 
-    async def keep_current(self) -> None:
-        """Takes over TLS files that change, for connections to come."""
+    async def reload_tls(self) -> None:
+        """Use TLS files that have changed for later connections. Runs until it is cancelled."""
         while self._tls.is_used:
-            await asyncio.sleep(LOOK_AT_FILES_SECONDS)
+            await asyncio.sleep(CHECK_FILES_SECONDS)
             self._tls.reload_if_changed()
 
     def _accept(self) -> None:
@@ -62,31 +82,57 @@ class Acceptor:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except ConnectionAbortedError:  # it has gone again
+            except ConnectionAbortedError:  # the caller has left
                 continue
-            except OSError:
-                self._pause()
+            except OSError as error:
+                # without a free descriptor the kernel does not even look if a caller is waiting
+                if self._waiting.poll(0):
+                    self._out_of_descriptors(error)
                 return
             task = self._loop.create_task(self._serve(connection))
-            self._accepting.add(task)
-            task.add_done_callback(self._accepting.discard)
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
-    def _pause(self) -> None:
+    def _out_of_descriptors(self, error: OSError) -> None:
+        # connections that were accepted in this iteration are known to the server only in the next one
+        is_soon_free = self._close_idle() or (self._handshakes and self._tls.server is None)
+        if not is_soon_free:
+            self._refuse_waiting()
+        if time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            self._logs.error("connections cannot be accepted", cause=str(error), refused=self._refused)
+            self._refused = 0
         self._loop.remove_reader(self._listener.fileno())
-        self._rest = self._loop.call_later(REST_SECONDS, self.open)
+        self._pause = self._loop.call_later(SHORT_PAUSE_SECONDS if is_soon_free else PAUSE_SECONDS, self.open)
+
+    def _refuse_waiting(self) -> None:
+        """Close the connections of waiting callers, so that they can try another replica."""
+        with contextlib.suppress(OSError):  # none is waiting, or the descriptor is used elsewhere
+            for _ in range(MAX_AT_ONCE):
+                self._release_reserve()
+                self._listener.accept()[0].close()
+                self._refused += 1
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY))
+        if not self._reserve:
+            with contextlib.suppress(OSError):
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY))
+
+    def _release_reserve(self) -> None:
+        while self._reserve:
+            os.close(self._reserve.pop())
 
     async def _serve(self, connection: socket.socket) -> None:
         context = self._tls.server
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
-            # asyncio's own loop does so only for sockets that were made as ones of TCP by number
+            # asyncio's own loop sets this only for sockets whose protocol number is that of TCP
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(
-                partial(self._make, connection),
+                partial(self._protocol_for, connection),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
             )
-        except (TimeoutError, OSError):  # no handshake that can be finished, or gone already
+        except (TimeoutError, OSError):  # the handshake failed, or the caller has left
             connection.close()

@@ -1,8 +1,7 @@
-"""Connections to other services: HTTP/1.1, one request at a time, read with llhttp.
+"""One connection to another service: HTTP/1.1, one request at a time, responses parsed by llhttp.
 
-Our own because two things decide here that a client for everything hides: what a request costs, which at every hop
-of a chain is most of what a quote costs, and whether a reply had begun when a connection broke, which decides
-whether the request may be repeated (wire.md §4, "Repeating").
+General clients hide two things that matter here: the cost of a request, which is most of the cost of a hop, and
+whether a response had begun when a connection broke, which decides if the request is repeated (wire.md §4, "Repeating").
 """
 
 import asyncio
@@ -12,90 +11,93 @@ from typing import Final, Protocol, cast
 import httptools
 from multidict import CIMultiDict
 
+from chassis.keepalive import detect_dead_peer
 from chassis.messages import Headers
+from chassis.tracing import TRACE_HEADER
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_HEAD_BYTES: Final = 64 * 1024
 
-_LAST_INFORMATION: Final = 199
+_LAST_INTERIM_STATUS: Final = 199
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 
 class NotConnectedError(Exception):
-    """No connection came about: nothing was sent."""
+    """No connection could be made, so nothing was sent."""
 
 
 class ConnectionClosedError(Exception):
-    """The connection closed before a reply began."""
+    """The connection closed before a response began."""
 
 
 class BrokenResponseError(Exception):
-    """A reply began, and it is none that can be read to its end."""
+    """A response began but is malformed or incomplete."""
 
 
 class StopReadingError(Exception):
-    """Raised by a sink that wants no more of a reply."""
+    """Raised by a sink that wants no more of a response."""
 
 
 class Sink(Protocol):
-    """What becomes of a reply, as it comes. ValueError from it breaks the reply off, StopReadingError ends it."""
+    """Receives a response in parts. It may raise ValueError, which fails the request, or StopReadingError."""
 
-    def begin(self, status: int, headers: Headers) -> None:
-        """Status and headers."""
+    def begin(self, status: int, headers: Headers) -> None: ...
 
     def feed(self, chunk: bytes) -> None:
-        """Some more of the body."""
+        """Receive a part of the body."""
 
 
 def head_of(method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-    """A request's lines before its body. Raises ValueError where something in it would end a line."""
+    """Return a request's bytes before its body. Raises ValueError if a value contains the end of a line."""
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     text = "\r\n".join(lines)
     if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1 or "\0" in text:
-        raise ValueError("a header holds what ends a line")
+        raise ValueError("the request's target or a header contains a line break or NUL")
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n"
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection."""
+    """One connection; in ``all_open`` while it is open."""
 
     def __init__(self, all_open: "set[ClientConnection]") -> None:
-        """It is in ``all_open`` for as long as it is open."""
         self._all_open = all_open
         self._transport: asyncio.WriteTransport | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._reply: asyncio.Future[None] | None = None
+        self._response: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        self._has_begun = False
+        self._trace_id = ""
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._head_bytes = 0
         self._ends_with_connection = False
+        self.has_response_begun = False
         self.is_usable = True
-        """Whether it takes another request."""
-        self.idle_since = 0.0
+        """Whether it can take another request."""
+        self.idle_since: float | None = None
+        """None until its first response is complete."""
 
-    async def send(self, request: bytes, sink: Sink) -> None:
-        """Sends a request and returns when its reply has gone to ``sink``.
+    async def send(self, request: bytes, trace_id: str, sink: Sink) -> None:
+        """Send a request and return when ``sink`` has received the response.
 
-        Raises ConnectionClosedError, BrokenResponseError. Cancelled, it closes the connection.
+        Raises ConnectionClosedError, BrokenResponseError. If it is cancelled, it closes the connection.
         """
+        self.has_response_begun = False
         if self._transport is None or self._transport.is_closing():
             raise ConnectionClosedError("the connection was closed")
-        self._reply = asyncio.get_running_loop().create_future()
+        self._response = asyncio.get_running_loop().create_future()
         self._sink = sink
-        self._has_begun = False
+        self._trace_id = trace_id
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
         try:
-            await self._reply
+            await self._response
         except BaseException:
             self.close()
             raise
         finally:
-            self._reply = self._sink = self._parser = None
+            self._response = self._sink = self._parser = None
         if not self.is_usable:
             self.close()
 
@@ -104,17 +106,18 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # what asyncio calls
+    # called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)  # of a stream
+        self._transport = cast("asyncio.WriteTransport", transport)
         self._all_open.add(self)
+        detect_dead_peer(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:  # nobody asked
+        if self._parser is None:  # no request is in flight
             self.close()
             return
-        self._has_begun = True
+        self.has_response_begun = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
@@ -127,18 +130,18 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._all_open.discard(self)
         self.is_usable = False
-        if self._has_begun and self._ends_with_connection and exc is None:
-            self._done()
-        elif self._has_begun:
-            self._fail(BrokenResponseError(f"the reply broke off: {exc or 'end of stream'}"))
+        if not self.has_response_begun:
+            self._fail(ConnectionClosedError(f"closed before a response began: {exc or 'end of stream'}"))
+        elif self._ends_with_connection and exc is None:
+            self._complete()
         else:
-            self._fail(ConnectionClosedError(f"closed before a reply began: {exc or 'end of stream'}"))
+            self._fail(BrokenResponseError(f"the response is incomplete: {exc or 'end of stream'}"))
 
-    # what the parser calls
+    # called by the parser
 
     def on_message_begin(self) -> None:
         if self._sink is None:
-            raise ValueError("more than one reply")
+            raise ValueError("more than one response to a request")
         self._headers = CIMultiDict()
         self._head_bytes = 0
 
@@ -146,22 +149,25 @@ class ClientConnection(asyncio.Protocol):
         length = len(name) + len(value)
         self._head_bytes += length
         if length > MAX_LINE_BYTES or self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError("headers without end")
+            raise ValueError("the headers of the response are too long")
         self._headers.add(name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
-        assert self._parser is not None  # noqa: S101 - it calls this
-        status = self._parser.get_status_code()
-        if status <= _LAST_INFORMATION:
+        status = self._status()
+        if status <= _LAST_INTERIM_STATUS or self._sink is None:
             return
         headers = self._headers
+        if headers.get(TRACE_HEADER, self._trace_id) != self._trace_id:
+            # the peer sent it before it read this request: no response to this one has begun
+            self._sink = None
+            self._fail(ConnectionClosedError("the peer sent a response to another request"))
+            return
         self._ends_with_connection = (
             "Content-Length" not in headers
             and "Transfer-Encoding" not in headers
             and status not in _WITHOUT_BODY
         )
-        if self._sink is not None:
-            self._sink.begin(status, headers)
+        self._sink.begin(status, headers)
 
     def on_body(self, chunk: bytes) -> None:
         if self._sink is None:
@@ -171,25 +177,29 @@ class ClientConnection(asyncio.Protocol):
         except StopReadingError:
             self._sink = None
             self.is_usable = False
-            self._done()
+            self._complete()
 
     def on_message_complete(self) -> None:
+        if self._status() <= _LAST_INTERIM_STATUS:
+            return  # such as 100 Continue: the response follows
         assert self._parser is not None  # noqa: S101 - it calls this
-        if self._parser.get_status_code() <= _LAST_INFORMATION:
-            return  # 100 Continue and its like: the reply is still to come
-        assert self._transport is not None  # noqa: S101 - it brought the reply
+        assert self._transport is not None  # noqa: S101 - it brought the response
         if not self._parser.should_keep_alive() or self._transport.get_write_buffer_size():
             self.is_usable = False
         self._sink = None
-        self._done()
+        self._complete()
 
-    def _done(self) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_result(None)
+    def _status(self) -> int:
+        assert self._parser is not None  # noqa: S101 - it calls the methods that need this
+        return self._parser.get_status_code()
+
+    def _complete(self) -> None:
+        if self._response is not None and not self._response.done():
+            self._response.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         self.is_usable = False
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(error)
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
         if self._transport is not None:
             self._transport.abort()

@@ -1,4 +1,4 @@
-"""Requests to other services: TLS, replicas in turn, one repetition (wire.md §4, "Repeating")."""
+"""Connections to other services: reuse, TLS, replicas, and one repetition (wire.md §4, "Repeating")."""
 
 import asyncio
 import ssl
@@ -24,17 +24,20 @@ from chassis.http.client import (
 from chassis.http.resolver import ReplicaAddress, Resolver
 from chassis.messages import Headers
 from chassis.tls import Tls
+from chassis.tracing import TRACE_HEADER, new_trace_id
 
-MAX_REPLY_BYTES: Final = 64 * 1024
+MAX_RESPONSE_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 1_024
 MAX_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 15.0
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+_Key = tuple[str, ssl.SSLContext | None]
+
 
 class PeerResponse(msgspec.Struct, frozen=True):
-    """What came back; ``body`` is None where it was longer than 64 KiB."""
+    """The response of another service; ``body`` is None if it was longer than 64 KiB."""
 
     status: int
     headers: Headers
@@ -42,18 +45,18 @@ class PeerResponse(msgspec.Struct, frozen=True):
 
 
 class NoResponseError(Exception):
-    """Nothing that could be read came back; the message is for the log."""
+    """There was no valid response; the message is for the log."""
 
 
 class ConnectionPool:
-    """What an app calls others with."""
+    """The connections of a service to other services."""
 
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
         self._resolver = Resolver()
-        self._idle: dict[tuple[str, ssl.SSLContext | None], deque[ClientConnection]] = {}
+        self._idle: dict[_Key, deque[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
-        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def close(self) -> None:
         self._resolver.close()
@@ -69,13 +72,13 @@ class ConnectionPool:
         body: bytes | None = None,
         deadline: float | None = None,
     ) -> PeerResponse:
-        """The answer of the service at base URL ``base`` to ``target``, its path and query.
+        """Return the response of the service at base URL ``base`` to ``target``, its path and query.
 
         Raises as :meth:`stream` does.
         """
-        whole = BufferedResponse()
-        await self.stream(method, base, target, headers, body, whole, deadline)
-        return whole.received
+        sink = BufferedResponse()
+        await self.stream(method, base, target, headers, body, sink, deadline)
+        return sink.received
 
     async def stream(
         self,
@@ -87,41 +90,47 @@ class ConnectionPool:
         sink: Sink,
         deadline: float | None = None,
     ) -> None:
-        """Returns when the answer has gone to ``sink``.
+        """Send a request and return when ``sink`` has received the response.
 
-        Repeated once, on another replica where there is one, where the connection was refused, or closed before
-        a reply began. Raises NoResponseError; TimeoutError after ``deadline``, on the monotonic clock, or a minute.
+        If the connection was refused, or closed before a response began, the request is repeated once, on another
+        replica if there is one. Raises NoResponseError, and TimeoutError at ``deadline`` (monotonic clock) or after
+        a minute.
         """
         seconds = MAX_SECONDS if deadline is None else deadline - time.monotonic()
         async with asyncio.timeout(seconds):
             try:
-                await self._twice(_Request(method, target, headers, body), base, sink)
+                await self._try_twice(_PeerRequest(method, target, headers, body), base, sink)
             except (NotConnectedError, ConnectionClosedError, BrokenResponseError, ValueError) as error:
                 raise NoResponseError(f"{type(error).__name__.removesuffix('Error')}: {error}") from error
 
-    async def _twice(self, request: "_Request", base: str, sink: Sink) -> None:
+    async def _try_twice(self, request: "_PeerRequest", base: str, sink: Sink) -> None:
         replica = await self._resolver.next(base)
         try:
-            await self._once(replica, request, sink)
-        except NotConnectedError as error:  # nothing was sent, and another may take it
-            again = await self._resolver.instead_of(replica, base, is_away=True)
-            if isinstance(error.__cause__, TimeoutError) and again.base == replica.base:
+            await self._try(replica, request, sink)
+        except NotConnectedError as error:
+            other = await self._resolver.instead_of(replica, base, is_away=True)
+            if isinstance(error.__cause__, TimeoutError) and other.base == replica.base:
                 raise
         except ConnectionClosedError:
-            # it was an old connection that closed, which says little of the service
-            again = await self._resolver.instead_of(replica, base, is_away=False)
+            # an idle connection may close at any time: that does not mean that the replica is away
+            other = await self._resolver.instead_of(replica, base, is_away=False)
         else:
             return
-        await self._once(again, request, sink)
+        await self._try(other, request, sink)
 
-    async def _once(self, replica: ReplicaAddress, request: "_Request", sink: Sink) -> None:
-        async with self._room:
-            context = self._context(replica)
-            connection = self._take_idle(replica, context) or await self._connect(replica, context)
-            await connection.send(request.written_to(replica), sink)
+    async def _try(self, replica: ReplicaAddress, request: "_PeerRequest", sink: Sink) -> None:
+        async with self._free:
+            key = replica.base, self._context(replica)
+            connection = self._take_idle(key) or await self._connect(replica, key)
+            try:
+                await connection.send(request.bytes_for(replica), request.trace_id, sink)
+            except asyncio.CancelledError:
+                if connection.idle_since is not None and not connection.has_response_begun:
+                    self._close_idle(key)  # a firewall may have forgotten all of them
+                raise
             if connection.is_usable:
                 connection.idle_since = time.monotonic()
-                self._idle.setdefault((replica.base, context), deque()).append(connection)
+                self._idle.setdefault(key, deque()).append(connection)
 
     def _context(self, replica: ReplicaAddress) -> ssl.SSLContext | None:
         if not replica.base.startswith("https:"):
@@ -129,13 +138,13 @@ class ConnectionPool:
         client = self._tls.client
         return client if isinstance(client, ssl.SSLContext) else _system_context()
 
-    def _take_idle(self, replica: ReplicaAddress, context: ssl.SSLContext | None) -> ClientConnection | None:
-        """The connection used last, closing those that have been idle for long."""
-        idle = self._idle.get((replica.base, context))
+    def _take_idle(self, key: _Key) -> ClientConnection | None:
+        """Return the connection that was used last; close those that have been idle for too long."""
+        idle = self._idle.get(key)
         if not idle:
             return None
         too_old = time.monotonic() - IDLE_SECONDS
-        while idle and (not idle[0].is_usable or idle[0].idle_since < too_old):
+        while idle and (not idle[0].is_usable or (idle[0].idle_since or 0.0) < too_old):
             idle.popleft().close()
         while idle:
             connection = idle.pop()
@@ -143,17 +152,22 @@ class ConnectionPool:
                 return connection
         return None
 
+    def _close_idle(self, key: _Key) -> None:
+        for connection in self._idle.pop(key, ()):
+            connection.close()
+
     def _forget_closed(self) -> None:
-        """Of places that are not used any more, too."""
+        """Remove closed connections, also those to replicas that are no longer used."""
         for key, idle in list(self._idle.items()):
             self._idle[key] = deque(connection for connection in idle if connection.is_usable)
             if not self._idle[key]:
                 del self._idle[key]
 
-    async def _connect(self, replica: ReplicaAddress, context: ssl.SSLContext | None) -> ClientConnection:
+    async def _connect(self, replica: ReplicaAddress, key: _Key) -> ClientConnection:
         """Raises NotConnectedError."""
         self._forget_closed()
-        parts = urlsplit(replica.base)
+        base, context = key
+        parts = urlsplit(base)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
         name = replica.server_hostname or (host if context is not None else None)
         try:
@@ -167,7 +181,7 @@ class ConnectionPool:
 
 
 class BufferedResponse:
-    """The whole answer, if it is not too long."""
+    """A sink that keeps a response of at most 64 KiB."""
 
     def __init__(self) -> None:
         self._status = 0
@@ -180,30 +194,31 @@ class BufferedResponse:
 
     def feed(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
-        if self._bytes <= MAX_REPLY_BYTES:
-            self._chunks.append(chunk)
-        else:
+        if self._bytes > MAX_RESPONSE_BYTES:
             raise StopReadingError
+        self._chunks.append(chunk)
 
     @property
     def received(self) -> PeerResponse:
-        assert self._headers is not None  # noqa: S101 - a reply has come
-        body = None if self._bytes > MAX_REPLY_BYTES else b"".join(self._chunks)
+        assert self._headers is not None  # noqa: S101 - a response was received
+        body = None if self._bytes > MAX_RESPONSE_BYTES else b"".join(self._chunks)
         return PeerResponse(self._status, self._headers, body)
 
 
-class _Request(msgspec.Struct, frozen=True):
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes | None
+class _PeerRequest:
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> None:
+        self._method = method
+        self._target = target
+        self._headers = headers
+        self._body = body
+        self.trace_id = headers.get(TRACE_HEADER) or new_trace_id()
 
-    def written_to(self, replica: ReplicaAddress) -> bytes:
+    def bytes_for(self, replica: ReplicaAddress) -> bytes:
         parts = urlsplit(replica.base)
-        headers = {hdrs.HOST: parts.netloc, **self.headers, **replica.headers}
-        body = self.body
-        head = head_of(self.method, parts.path + self.target, headers, None if body is None else len(body))
-        return head if body is None else head + body
+        headers = {hdrs.HOST: parts.netloc, **self._headers, TRACE_HEADER: self.trace_id, **replica.headers}
+        length = None if self._body is None else len(self._body)
+        head = head_of(self._method, parts.path + self._target, headers, length)
+        return head if self._body is None else head + self._body
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Where a request goes, of the places that a service's name stands for."""
+"""Names of services, resolved to the addresses of their replicas."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ REPLICA_CONNECT_SECONDS: Final = 1.0
 RESOLVE_EVERY_SECONDS: Final = 1.0
 RESOLVE_MAX_SECONDS: Final = 1.0
 STALE_AFTER_SECONDS: Final = 2.0
-SHUN_SECONDS: Final = 2.0
+AVOID_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """Where one request goes."""
+    """Base URL of one replica with its address in place of the name, and what a request to it needs besides."""
 
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -31,29 +31,29 @@ class ReplicaAddress:
 
 @dataclass(slots=True)
 class _Host:
-    """One host's places, as its name was resolved last."""
+    """The replicas of one name when it was last resolved."""
 
-    places: list[ReplicaAddress]
+    replicas: list[ReplicaAddress]
     resolved: float
     turn: int = 0
 
 
 class Resolver:
-    """A service's replicas, in turn.
+    """Chooses a replica for each request, in turn.
 
-    A name with several addresses is a service with several replicas (as in compose, or a headless service of
-    Kubernetes): each request goes to the next one. The name is resolved again every second, behind the
-    requests, so that replicas which come are used and those that go are not; after a pause, before the request:
-    an address that was a replica's may be another service's by now. Where no connection came about is left out
-    for two seconds, as long as there is another: a replica that stops is gone before its address is.
+    A name with several addresses is a service with several replicas, as in compose or a headless service of
+    Kubernetes. The name is resolved again every second, in the background. After a pause it is resolved before the
+    request: the address of a replica may belong to another service by then. A replica that did not accept a connection
+    is avoided for two seconds, if there is another: a stopped replica disappears before its address does.
     """
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
         self._resolving: dict[str, asyncio.Task[None]] = {}
-        self._shunned: dict[str, float] = {}
+        self._avoided: dict[str, float] = {}
 
     async def next(self, base: str) -> ReplicaAddress:
+        """Return the next replica of the service at base URL ``base``."""
         host = self._hosts.get(base)
         if host is None:
             await asyncio.shield(self._resolve(base))
@@ -63,19 +63,18 @@ class Resolver:
             if age > STALE_AFTER_SECONDS:
                 await self._wait_for(resolving)
                 host = self._hosts[base]
-        return self._choose(host)
+        return self._choose(host, host.replicas)
 
-    async def instead_of(self, replica: ReplicaAddress, base: str, *, is_away: bool) -> ReplicaAddress:
-        """Where to repeat what ``replica`` did not answer: elsewhere, if there is anywhere else."""
+    async def instead_of(self, failed: ReplicaAddress, base: str, *, is_away: bool) -> ReplicaAddress:
+        """Return the replica for a repetition: another one than ``failed``, if there is one."""
         if is_away:
-            self._shunned[replica.base] = time.monotonic() + SHUN_SECONDS
-        if not self._others(replica, base):
+            self._avoided[failed.base] = time.monotonic() + AVOID_SECONDS
+        if not self._others(failed, base):
             await self._wait_for(self._resolve(base))
-        others = self._others(replica, base)
-        return self._choose(self._hosts[base], others) if others else replica
+        others = self._others(failed, base)
+        return self._choose(self._hosts[base], others) if others else failed
 
     async def _wait_for(self, resolving: asyncio.Task[None]) -> None:
-        """No longer for a name than for a connection."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESOLVE_MAX_SECONDS):
                 await asyncio.shield(resolving)
@@ -84,21 +83,19 @@ class Resolver:
         for task in self._resolving.values():
             task.cancel()
 
-    def _others(self, replica: ReplicaAddress, base: str) -> list[ReplicaAddress]:
-        return [other for other in self._hosts[base].places if other.base != replica.base]
+    def _others(self, failed: ReplicaAddress, base: str) -> list[ReplicaAddress]:
+        return [replica for replica in self._hosts[base].replicas if replica.base != failed.base]
 
-    def _choose(self, host: _Host, places: Sequence[ReplicaAddress] = ()) -> ReplicaAddress:
-        """The next in turn among ``places``, or all of the host's; of those left out only if there is no other."""
+    def _choose(self, host: _Host, replicas: Sequence[ReplicaAddress]) -> ReplicaAddress:
         host.turn += 1
-        places = places or host.places
-        if self._shunned and len(places) > 1:
+        if self._avoided and len(replicas) > 1:
             now = time.monotonic()
-            self._shunned = {base: until for base, until in self._shunned.items() if until > now}
-            places = [replica for replica in places if replica.base not in self._shunned] or places
-        return places[host.turn % len(places)]
+            self._avoided = {base: until for base, until in self._avoided.items() if until > now}
+            replicas = [replica for replica in replicas if replica.base not in self._avoided] or replicas
+        return replicas[host.turn % len(replicas)]
 
     def _resolve(self, base: str) -> asyncio.Task[None]:
-        """The resolution under way; one at a time for each host."""
+        """Return the running task that resolves the name, or a new one."""
         task = self._resolving.get(base)
         if task is None:
             task = asyncio.create_task(self._resolve_now(base))
@@ -107,15 +104,15 @@ class Resolver:
         return task
 
     async def _resolve_now(self, base: str) -> None:
-        places = await resolve(base)
         before = self._hosts.get(base)
-        if places is None:  # not to be resolved now: what was known may still be there
-            places = before.places if before is not None else [ReplicaAddress(base)]
-        self._hosts[base] = _Host(places, time.monotonic(), before.turn if before is not None else 0)
+        replicas = await resolve(base)
+        if replicas is None:  # the name server may be away, while the replicas are not
+            replicas = before.replicas if before is not None else [ReplicaAddress(base)]
+        self._hosts[base] = _Host(replicas, time.monotonic(), before.turn if before is not None else 0)
 
 
 async def resolve(base: str) -> list[ReplicaAddress] | None:
-    """Each address that a base URL's name has; None where it is not to be resolved now."""
+    """Return a replica for each address of a base URL's name; None if the name cannot be resolved now."""
     parts = urlsplit(base)
     host = parts.hostname or ""
     if _is_address(host):
@@ -128,15 +125,14 @@ async def resolve(base: str) -> list[ReplicaAddress] | None:
     for family, _, _, _, address in found:
         families.setdefault(family, set()).add(str(address[0]))
     addresses = max(families.values(), key=len, default=set())
-    if (
-        len(addresses) == 1 and len(families) > 1
-    ):  # one of each family is one host: asyncio takes what answers
+    if len(addresses) == 1 and len(families) > 1:
+        # an address of each family is one host: asyncio connects to the one that accepts
         return [ReplicaAddress(base)]
     seconds = CONNECT_SECONDS if len(addresses) == 1 else REPLICA_CONNECT_SECONDS
-    return [_place(base, address, seconds) for address in sorted(addresses)]
+    return [_replica(base, address, seconds) for address in sorted(addresses)]
 
 
-def _place(base: str, address: str, connect_seconds: float) -> ReplicaAddress:
+def _replica(base: str, address: str, connect_seconds: float) -> ReplicaAddress:
     parts = urlsplit(base)
     literal = f"[{address}]" if ":" in address else address
     netloc = literal if parts.port is None else f"{literal}:{parts.port}"
