@@ -146,7 +146,7 @@ class FeeSchedule:
 
 
 def parse(text: str) -> FeeSchedule:
-    """A schedule from TOML: ``[[rule]]`` tables with ``[[rule.step]]`` tables (README, "Fees").
+    """A schedule from TOML: ``[[rule]]`` tables with ``[[rule.step]]`` tables (docs/fees.md).
 
     Raises ScheduleError where a rule is malformed, or where under it a larger amount would cost the sender as
     much or less in all: that is what makes the two operations inverse.

@@ -1,4 +1,4 @@
-"""The statements that hold the promises (README, "Decisions").
+"""The statements that hold the promises (docs/decisions.md).
 
 Each takes many items and is one or two autocommitted READ COMMITTED statements, whatever their number.
 """

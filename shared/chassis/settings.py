@@ -1,7 +1,7 @@
 """Settings: read from the environment, checked at start, immutable.
 
 A service adds fields to :class:`Settings` with ``environ.var``. A class that renames an environment variable lists
-the old name in its ``aliases``. The README's table is checked against these classes.
+the old name in its ``aliases``. The table in docs/configuration.md is checked against these classes.
 """
 
 import os
