@@ -1,21 +1,25 @@
-# Needs Python >= 3.11 and make, nothing else.
-# without it, the best on the path
+# Needs Python 3.11 or later and make, nothing else.
+
+# the Python of the virtual environment; by default shared/network/python.sh chooses one
 PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 DRAWS  := $(VENV)/.installed-bench
+# port of the first service; the others follow
 PORT   ?= 8010
+# data and logs of `make run`
 DATA   ?= .data
 TRACE  ?=
 SERVICE ?=
-# run or compose; without it, whichever is up
+# source of `make logs`: run or compose; by default the one that is running
 FROM   ?=
-# TLS=1: mutual TLS on every hop of the containers
+# TLS=1: the containers use mutual TLS on every hop
 TLS    ?=
 
 export SECRETS ?= $(DATA)/compose
 COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
+# the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
 .PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-alone test-faults test-faults-alone test-containers test-deploy test-browser lint fmt pin user
@@ -31,9 +35,10 @@ up: $(READY)
 	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
 		"$$($(COMPOSE) port load-balancer $(INSIDE))"
 	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-load-balancer 80)"
-	@echo "make logs, make ps, make down; the second DFSP's callers ask at $$($(COMPOSE) port dfsp2-load-balancer $(INSIDE))"
+	@echo "The containers are up: make logs follows their logs, make ps lists them, make down stops them."
+	@echo "The second DFSP answers at $$($(COMPOSE) port dfsp2-load-balancer $(INSIDE))."
 
-# quotes and secrets stay: the next `make up` has them all
+# keeps quotes and secrets for the next `make up`
 down:
 	$(COMPOSE) down
 
@@ -115,7 +120,9 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# make user NAME=alice FILE=users: asks for the password
+# make user NAME=alice: asks for the password; FILE names another users file than that of the chain under `make run`
+FILE   ?= $(DATA)/users
+
 user: $(READY)
 	@$(BIN)/python -m chassis.users add "$(NAME)" --file "$(FILE)"
 

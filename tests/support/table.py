@@ -51,7 +51,7 @@ class FaultTable:
             "replica of each service, steady load in both directions at the published ports (reserve, execute,\n"
             "look up; 1.5 s to answer), and one container after the other stopped, paused, killed and cut off\n"
             "all its networks for about two seconds. A request that fails fails with a documented error within\n"
-            "its time; where callers' connections end at the container, at the front or at the payer's `dfsp-api`\n"
+            "its time; where callers' connections end at the container, at the load balancer or at the payer's `dfsp-api`\n"
             "behind it, their connection is lost instead. Callers repeat with the same key until they have an\n"
             "answer. *Lost*: a quote or a payment that was answered 200 and is not in the payee's database with\n"
             "exactly those terms. *Doubled*: more rows than keys, or two answers to one key.\n\n"
