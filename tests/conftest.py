@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 
 from chassis.auth import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
-from support.postgres import create_database, drop_database, fresh_database, postgres, with_database
+from support.postgres import ReusedDatabases, fresh_database, postgres
 from support.settings import BATCH_LINES, DEFAULTS
 
 # the same examples each time, so that what is green stays green; others with --hypothesis-profile=searching
@@ -62,12 +62,17 @@ def passable() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="session")
+def reused_databases(postgres_url) -> ReusedDatabases:
+    return ReusedDatabases(postgres_url)
+
+
 @pytest.fixture
-async def database_url(postgres_url) -> AsyncIterator[str]:
-    """A database of the test's own."""
-    name = await create_database(postgres_url)
-    yield with_database(postgres_url, name)
-    await drop_database(postgres_url, name)
+async def database_url(reused_databases) -> AsyncIterator[str]:
+    """A database of the test's own, empty."""
+    url = await reused_databases.take()
+    yield url
+    await reused_databases.give_back(url)
 
 
 @pytest.fixture

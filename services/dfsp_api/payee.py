@@ -19,11 +19,14 @@ from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingErr
 from chassis.messages import Reply
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
-from dfsp_api.distributed import DistributedRepository
-from dfsp_api.pricing import FeeSchedule, ScheduleError, Terms, parse
-from dfsp_api.repository import MIGRATIONS, NewQuote, Payment, Repository
-from dfsp_api.reservation import OPERATIONS, executed, fingerprint, looked_up, quote_uuid, reserved
+from dfsp_api.distributed_repository import DistributedRepository
+from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
+from dfsp_api.idempotency import fingerprint, quote_uuid
+from dfsp_api.pricing import FeeSchedule, Terms
+from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
+from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder, Repository
 from dfsp_api.statement_batcher import Together
+from dfsp_api.stored_quote import OPERATIONS
 from quoting import validation
 from quoting.call import Call, Operation
 from quoting.express import Passage
@@ -92,8 +95,8 @@ def create_app(settings: PayeeSettings) -> web.Application:
 def load_fees(path: Path) -> FeeSchedule:
     """The schedule in a file. Raises StartError that names rule and amount."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ScheduleError) as error:
+        return parse_fee_schedule(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, FeeScheduleError) as error:
         raise StartError(f"{path}: {error}") from error
 
 
@@ -130,7 +133,7 @@ class Payee:
         if call.operation is Operation.EXECUTE:
             parameters, payment = _payment(call)
             passage.value = payment
-            passage.reply = lambda quote: _told(executed(quote, call.caller, parameters))
+            passage.reply = lambda quote: _told(execution_reply(quote, call.caller, parameters))
             self._together.start_executing(passage)
             return True
         if namespace is None:
@@ -140,7 +143,7 @@ class Payee:
         except (NoFeeScheduleError, AmountOutOfRangeError):
             return False
         passage.value = new
-        passage.reply = lambda quote: _told(reserved(quote, call.operation, new.fingerprint))
+        passage.reply = lambda quote: _told(reservation_reply(quote, call.operation, new.fingerprint))
         self._together.start_reserving(passage)
         return True
 
@@ -161,7 +164,7 @@ class Payee:
         else:
             wanted = new.fingerprint
             quote = await self._together.reserve(new, call.deadline)
-        return reserved(quote, call.operation, wanted)
+        return reservation_reply(quote, call.operation, wanted)
 
     def _new_quote(self, call: Call, namespace: bytes) -> NewQuote:
         """Raises InvalidBodyError; NoFeeScheduleError and AmountOutOfRangeError where there is no price."""
@@ -173,6 +176,7 @@ class Payee:
             fingerprint(request),
             request,
             self._price(call.operation, request),
+            namespace,
         )
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
@@ -182,11 +186,11 @@ class Payee:
 
     async def _execute(self, call: Call) -> object:
         parameters, payment = _payment(call)
-        return executed(await self._together.execute(payment, call.deadline), call.caller, parameters)
+        return execution_reply(await self._together.execute(payment, call.deadline), call.caller, parameters)
 
     async def _look_up(self, call: Call) -> object:
         quote = await self._together.find(UUID(call.uuid), call.deadline)
-        return looked_up(quote, call.caller, dict(call.query))
+        return look_up_reply(quote, call.caller, dict(call.query))
 
     async def keep_swept(self, settings: PayeeSettings, on_fault: Callable[..., object]) -> None:
         """Retention, for as long as the service runs: small batches, one after the other."""
@@ -203,10 +207,10 @@ def _uuid(call: Call, namespace: bytes) -> UUID:
     return quote_uuid(namespace, call.caller, call.idempotency_key or "")
 
 
-def _payment(call: Call) -> tuple[Mapping[str, str], Payment]:
+def _payment(call: Call) -> tuple[Mapping[str, str], PaymentOrder]:
     """The parameters, and what they ask for. Raises InvalidBodyError."""
     parameters = validation.payment(call.body or b"")
-    return parameters, Payment(
+    return parameters, PaymentOrder(
         UUID(call.uuid),
         call.caller,
         fingerprint(parameters),

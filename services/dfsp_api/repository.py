@@ -1,6 +1,6 @@
 """The statements that hold the promises (docs/decisions.md).
 
-Each takes many items and is one or two autocommitted READ COMMITTED statements, whatever their number.
+Each takes many items, and is one or two autocommitted READ COMMITTED statements, however many items there are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +16,16 @@ import orjson
 from chassis.database import Connection, Database
 from chassis.errors import QuotingError, UnavailableError
 from chassis.migrations import Migrations
+from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
 from dfsp_api.pricing import Terms
-from dfsp_api.reservation import Quote
+from dfsp_api.stored_quote import StoredQuote
 
 MIGRATIONS: Final = Migrations("dfsp_api", files("dfsp_api") / "migrations")
 MAX_TRIES: Final = 3
 SWEEP_ROWS: Final = 500
 SWEEP_SLICE: Final = timedelta(hours=1)
+
+REPLACED: Final = "the database was replaced by another one; a repetition with the same key is safe"
 
 IS_CITUS: Final = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
 IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('quote')"
@@ -32,30 +35,32 @@ NAMESPACE: Final = "SELECT secret FROM namespace"
 COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
     created, expires, executed"""
 
-# Sorted by uuid: two batches with the same keys in opposite order wait for each other instead of deadlocking.
-# DISTINCT ON: a key that is in the batch twice is inserted once, its first request.
+# ORDER BY uuid: two batches with the same keys in opposite order would deadlock; so one waits for the other.
+# DISTINCT ON: a key that is in the batch twice is inserted once, with its first request.
+# namespace: the uuids were made with its secret; in another database they would be a second quote for their keys.
 INSERT: Final = f"""
 INSERT INTO quote AS q (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
     created, expires)
 SELECT DISTINCT ON (i.uuid) i.uuid, i.caller, i.operation, i.fingerprint, i.request::json, i.source_amount,
-    i.destination_amount, date_trunc('milliseconds', clock.at), date_trunc('milliseconds', clock.at + $8)
+    i.destination_amount, {in_milliseconds("clock.at")}, {expires_after("clock.at", "$8")}
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[])
     WITH ORDINALITY
     AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, position),
-    (SELECT clock_timestamp() AS at) AS clock
+    (SELECT {CLOCK} AS at) AS clock
+WHERE EXISTS (SELECT FROM namespace WHERE secret = $9)
 ORDER BY i.uuid, i.position
 ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
 """
 
-# A rival's row is not visible to the INSERT that met it; it is to the next statement.
+# The INSERT does not see the row of a concurrent transaction that made it do nothing; the next statement does.
 SELECT: Final = f"""
-SELECT {COLUMNS}, expires <= clock_timestamp() AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
+SELECT {COLUMNS}, {is_expired(CLOCK)} AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
 """
 
-# Rows are locked first, in order, and the clock is read after that: now() is when the transaction began, and
-# after a wait for a lock it would execute past `expires`. The join with l keeps the lock before the clock.
-# Which parameters must be equal is in the fingerprint; the two amounts only where they were given.
+# The rows are locked first, in order, and the clock is read after the last lock: read before a wait for a lock, it
+# would let a quote be executed after `expires`. The join with l keeps the lock before the clock. The fingerprint
+# says which parameters must be equal; the two amounts must be equal only where the payment has them.
 EXECUTE: Final = f"""
 WITH i AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::numeric[], $5::numeric[])
@@ -63,12 +68,12 @@ WITH i AS (
 ), l AS MATERIALIZED (
     SELECT uuid FROM quote WHERE uuid = ANY($1::uuid[]) ORDER BY uuid FOR NO KEY UPDATE
 ), t AS MATERIALIZED (
-    SELECT clock_timestamp() AS at, count(*) AS locked FROM l
+    SELECT {CLOCK} AS at, count(*) AS locked FROM l
 )
-UPDATE quote SET executed = date_trunc('milliseconds', t.at)
+UPDATE quote SET executed = {in_milliseconds("t.at")}
 FROM t, l
 WHERE quote.uuid = l.uuid AND t.locked > 0
-    AND quote.executed IS NULL AND quote.request IS NOT NULL AND quote.expires > t.at
+    AND {can_execute("t.at")}
     AND EXISTS (
         SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
             AND i.fingerprint = quote.fingerprint
@@ -80,7 +85,8 @@ RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))
 
 SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
 
-# Counts what was due, not what was reduced: where a rival has executed one of them, there may still be more.
+# Returns the number of rows that were due, not of those that were reduced: where one of them was executed
+# meanwhile, more may still be due.
 SWEEP: Final = """
 WITH due AS MATERIALIZED (
     SELECT uuid FROM quote
@@ -99,7 +105,7 @@ SWEPT: Final = "UPDATE retention SET swept_until = $1"
 
 
 class NewQuote(msgspec.Struct, frozen=True):
-    """What is to be reserved."""
+    """A quote to reserve. ``namespace`` is the secret that its uuid was made with."""
 
     uuid: UUID
     caller: str
@@ -107,10 +113,11 @@ class NewQuote(msgspec.Struct, frozen=True):
     fingerprint: bytes
     request: Mapping[str, str]
     terms: Terms
+    namespace: bytes
 
 
-class Payment(msgspec.Struct, frozen=True):
-    """What is to be executed, and what must be equal for that."""
+class PaymentOrder(msgspec.Struct, frozen=True):
+    """A quote to execute, and the values that must be equal to the reserved ones."""
 
     uuid: UUID
     caller: str
@@ -120,35 +127,41 @@ class Payment(msgspec.Struct, frozen=True):
 
 
 class Repository:
-    """The table ``quote``."""
+    """The table ``quote``.
 
-    def __init__(self, database: Database, ttl: timedelta) -> None:
+    ``deadline`` is the latest deadline of the callers, on the monotonic clock: the connection of a statement that has
+    not ended by then is closed (Database.fetch).
+    """
+
+    def __init__(self, database: Database, lifetime: timedelta) -> None:
         self._database = database
-        self._ttl = ttl
+        self._lifetime = lifetime
         self._namespace: bytes | None = None
+        database.on_connect(self._read_namespace)
 
     @property
     def known_namespace(self) -> bytes | None:
-        """The 32 random bytes that the database keeps for uuids, once they have been read."""
+        """The 32 random bytes from which this database's uuids are made; None until they are read."""
         return self._namespace
 
-    async def namespace(self) -> bytes:
-        """Likewise, read if they have not been."""
+    async def namespace(self, deadline: float | None = None) -> bytes:
+        """Return the 32 random bytes from which this database's uuids are made. Raises as Database.fetch does."""
         if self._namespace is None:
-            rows = await self._database.fetch(NAMESPACE)
+            rows = await self._database.fetch(NAMESPACE, deadline=deadline)
             self._namespace = bytes(rows[0]["secret"])
         return self._namespace
 
-    async def reserve(self, new: Sequence[NewQuote], deadline: float | None = None) -> dict[UUID, Quote]:
+    async def reserve(
+        self, quotes: Sequence[NewQuote], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
         """Return the quote of each uuid: the new one, or the one that was there before. Committed, durably.
 
-        ``deadline``, here and below, is the latest one of the callers on the monotonic clock: the statement's
-        connection is closed then (Database.fetch). Raises UnavailableError where the database is away, or where a row
-        can be neither inserted nor found.
+        Raises UnavailableError where the database is away, or is another one than the uuids were made for, or where a
+        row can be neither inserted nor found.
         """
-        quotes: dict[UUID, Quote] = {}
-        left = new
-        for _ in range(MAX_TRIES):
+        found: dict[UUID, StoredQuote] = {}
+        left = quotes
+        for _ in range(MAX_TRIES if quotes else 0):
             rows = await self._database.fetch(
                 INSERT,
                 [each.uuid for each in left],
@@ -158,20 +171,27 @@ class Repository:
                 [orjson.dumps(each.request).decode() for each in left],
                 [each.terms.source_amount for each in left],
                 [each.terms.destination_amount for each in left],
-                self._ttl,
+                self._lifetime,
+                _common_namespace(quotes),
                 deadline=deadline,
             )
-            quotes.update(quotes_of(rows))
-            left = [each for each in left if each.uuid not in quotes]
+            found.update(quotes_by_uuid(rows))
+            left = [each for each in left if each.uuid not in found]
             if left:
-                quotes.update(await self.find([each.uuid for each in left], deadline))
-                left = [each for each in left if each.uuid not in quotes]
+                found.update(await self.find([each.uuid for each in left], deadline))
+                left = [each for each in left if each.uuid not in found]
             if not left:
-                return quotes
-        raise UnavailableError(cause="a quote was neither inserted nor found")
+                break
+            for row in await self._database.fetch(NAMESPACE, deadline=deadline):
+                self.require_same_namespace(left[0], row["secret"])
+        if left:
+            raise UnavailableError(cause="a quote was neither inserted nor found")
+        return found
 
-    async def execute(self, payments: Sequence[Payment], deadline: float | None = None) -> dict[UUID, Quote]:
-        """Executes what may be executed; the quote of each uuid that is there, as it is after that."""
+    async def execute(
+        self, payments: Sequence[PaymentOrder], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        """Execute the quotes that can be executed; return each quote that is there, as it is after that."""
         rows = await self._database.fetch(
             EXECUTE,
             [each.uuid for each in payments],
@@ -181,37 +201,36 @@ class Repository:
             [each.destination_amount for each in payments],
             deadline=deadline,
         )
-        quotes = quotes_of(rows)
+        quotes = quotes_by_uuid(rows)
         left = [each.uuid for each in payments if each.uuid not in quotes]
         return {**quotes, **(await self.find(left, deadline) if left else {})}
 
-    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, Quote]:
-        """The quotes under these uuids."""
-        return quotes_of(await self._database.fetch(SELECT, uuids, deadline=deadline))
+    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, StoredQuote]:
+        return quotes_by_uuid(await self._database.fetch(SELECT, uuids, deadline=deadline))
 
     async def missing(self) -> list[str]:
-        """What keeps these statements from working on this database; empty when nothing does.
+        """Return why these statements cannot work on this database; nothing when they can.
 
-        A distributed table takes none that touches many rows: said here, rather than by each call's 503.
+        On a distributed table each statement on many rows fails. Readiness says so, rather than each request.
         """
         try:
             if await self._database.fetch(IS_CITUS) and await self._database.fetch(IS_DISTRIBUTED):
                 return ["QUOTES_DATABASE_KIND=distributed, which this database is"]
         except QuotingError:
-            pass  # which the database's own check says
+            pass  # Database.missing says it
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """One small batch of retention: reduces expired, never executed quotes to stubs.
+        """Reduce one small batch of quotes that expired and were never executed to stubs.
 
-        How many were due, or None when there is nothing left to do, or another process is about it.
+        Returns how many were due; None when nothing is left to do, or another process does it.
         """
 
         async def work(connection: Connection) -> int | None:
             begin: datetime | None = await connection.fetchval(SWEEP_FROM)
             if begin is None:
                 return None
-            until: datetime = await connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
+            until: datetime = await connection.fetchval(f"SELECT {CLOCK} - $1::interval", older_than)
             if until <= begin:
                 return None
             is_last = until <= begin + SWEEP_SLICE
@@ -223,20 +242,47 @@ class Repository:
 
         return await self._database.transaction(work)
 
+    async def _read_namespace(self, connection: Connection) -> None:
+        """Each new connection may lead to another database: its secret replaces the one that is known.
 
-def quotes_of(rows: Iterable[asyncpg.Record]) -> dict[UUID, Quote]:
-    """The quotes in rows of COLUMNS and whether they are expired."""
-    return {row[0]: _quote(*row) for row in rows}
+        Connections to the former database are not used again.
+        """
+        try:
+            namespace: bytes | None = await connection.fetchval(NAMESPACE)
+        except asyncpg.UndefinedTableError:  # not migrated yet
+            namespace = None
+        if self._namespace is not None and namespace != self._namespace:
+            await self._database.expire_connections()
+        self._namespace = namespace
+
+    def require_same_namespace(self, quote: NewQuote, secret: bytes) -> None:
+        """Raise UnavailableError where the database has another secret than the quote's uuid was made with."""
+        if quote.namespace != secret:
+            self._namespace = secret
+            raise UnavailableError(cause=REPLACED)
 
 
-def _quote(
+def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
+    """Raises UnavailableError for a batch of before and after the database was replaced."""
+    namespaces = {each.namespace for each in quotes}
+    if len(namespaces) > 1:
+        raise UnavailableError(cause=REPLACED)
+    return namespaces.pop()
+
+
+def quotes_by_uuid(rows: Iterable[asyncpg.Record]) -> dict[UUID, StoredQuote]:
+    """Return the quotes in rows that have COLUMNS and is_expired."""
+    return {row[0]: _stored_quote(*row) for row in rows}
+
+
+def _stored_quote(
     uuid: UUID,
     caller: str,
     operation: str,
     fingerprint: bytes,
     request: str | None,
-    *others: Any,  # noqa: ANN401 - amounts and times, as Quote has them
-) -> Quote:
-    return Quote(
+    *others: Any,  # noqa: ANN401 - amounts and times, as StoredQuote has them
+) -> StoredQuote:
+    return StoredQuote(
         uuid, caller, operation, fingerprint, orjson.loads(request) if request is not None else None, *others
     )

@@ -15,8 +15,8 @@ import asyncpg
 from chassis.batching import Batcher, FutureItem, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
-from dfsp_api.repository import NewQuote, Payment, Repository
-from dfsp_api.reservation import Quote
+from dfsp_api.repository import NewQuote, PaymentOrder, Repository
+from dfsp_api.stored_quote import StoredQuote
 
 MAX_OPEN: Final = 8
 """Statements of one kind under way at once, those included that wait for a connection."""
@@ -44,28 +44,28 @@ class Together:
         self._execute = self._batcher(quotes.execute, _uuid)
         self._find = self._batcher(quotes.find, lambda uuid: uuid)
 
-    async def reserve(self, new: NewQuote, deadline: float) -> Quote | None:
+    async def reserve(self, new: NewQuote, deadline: float) -> StoredQuote | None:
         """The quote under ``new.uuid``, new or old; committed. Begun before ``deadline`` or never."""
-        item: FutureItem[Any, Quote | None] = FutureItem(new, deadline)
+        item: FutureItem[Any, StoredQuote | None] = FutureItem(new, deadline)
         self._reserve.add(item)
         return await item.result
 
-    def start_reserving(self, item: Item[NewQuote, Quote | None]) -> None:
+    def start_reserving(self, item: Item[NewQuote, StoredQuote | None]) -> None:
         """Likewise for an item, which gets its quote."""
         self._reserve.add(item)
 
-    def start_executing(self, item: Item[Payment, Quote | None]) -> None:
+    def start_executing(self, item: Item[PaymentOrder, StoredQuote | None]) -> None:
         """Likewise."""
         self._execute.add(item)
 
-    async def execute(self, payment: Payment, deadline: float) -> Quote | None:
+    async def execute(self, payment: PaymentOrder, deadline: float) -> StoredQuote | None:
         """The quote under ``payment.uuid``, executed if it may be."""
-        item: FutureItem[Any, Quote | None] = FutureItem(payment, deadline)
+        item: FutureItem[Any, StoredQuote | None] = FutureItem(payment, deadline)
         self._execute.add(item)
         return await item.result
 
-    async def find(self, uuid: UUID, deadline: float) -> Quote | None:
-        item: FutureItem[Any, Quote | None] = FutureItem(uuid, deadline)
+    async def find(self, uuid: UUID, deadline: float) -> StoredQuote | None:
+        item: FutureItem[Any, StoredQuote | None] = FutureItem(uuid, deadline)
         self._find.add(item)
         return await item.result
 
@@ -75,15 +75,15 @@ class Together:
 
     def _batcher(
         self,
-        statement: Callable[[Sequence[V]], Awaitable[Mapping[UUID, Quote]]],
+        statement: Callable[[Sequence[V]], Awaitable[Mapping[UUID, StoredQuote]]],
         uuid_of: Callable[[V], UUID],
-    ) -> Batcher[V, Quote | None]:
-        async def run(items: Items[V, Quote | None]) -> None:
+    ) -> Batcher[V, StoredQuote | None]:
+        async def run(items: Items[V, StoredQuote | None]) -> None:
             quotes = await statement([item.value for item in items])
             for item in items:
                 item.settle(quotes.get(uuid_of(item.value)))
 
-        async def send_many(items: Items[V, Quote | None], _release: Callable[[], None]) -> None:
+        async def send_many(items: Items[V, StoredQuote | None], _release: Callable[[], None]) -> None:
             async with self._connections:
                 await self._database.connected()
                 now = time.monotonic()

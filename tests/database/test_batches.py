@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from chassis.errors import IdempotencyKeyReusedError, QuoteMismatchError, UnavailableError
+from dfsp_api.idempotency import require_same_request
+from dfsp_api.replies import execution_reply
 from dfsp_api.repository import Repository
-from dfsp_api.reservation import executed, reserved
 from quoting.call import Operation
 from support.messages import QUOTE
 from support.payee import TTL, database, new, payment, rows, waiting_for_lock
@@ -34,9 +35,9 @@ async def test_a_key_twice_in_a_batch_is_one_quote_of_its_first_request(reposito
 
     assert 2 == await rows(sql) == len(quotes)
     assert one.fingerprint == quotes[one.uuid].fingerprint
-    reserved(quotes[one.uuid], Operation.QUOTE_SOURCE_AMOUNT, one.fingerprint)
+    require_same_request(quotes[one.uuid], Operation.QUOTE_SOURCE_AMOUNT, one.fingerprint)
     with pytest.raises(IdempotencyKeyReusedError):
-        reserved(quotes[one.uuid], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
+        require_same_request(quotes[one.uuid], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
 
 
 async def test_old_and_new_keys_in_a_batch_each_get_their_own(repository, sql):
@@ -137,9 +138,9 @@ async def test_a_payment_twice_in_a_batch_is_executed_once_and_each_is_told_its_
     altered = {**QUOTE, "amount": "1.00"}
     quotes = await repository.execute([payment(item, amount="1.00"), payment(item), payment(item)])
 
-    assert "EXECUTED" == executed(quotes[item.uuid], "test", QUOTE)["state"]
+    assert "EXECUTED" == execution_reply(quotes[item.uuid], "test", QUOTE)["state"]
     with pytest.raises(QuoteMismatchError):
-        executed(quotes[item.uuid], "test", altered)
+        execution_reply(quotes[item.uuid], "test", altered)
 
 
 async def test_what_a_batch_may_not_do_alone_it_may_not_do_together(repository, sql):

@@ -7,13 +7,9 @@ import pytest
 
 from dfsp_api.repository import SWEEP_ROWS, SWEEP_SLICE, Repository
 from support.messages import OTHER, QUOTE, RESERVE_DESTINATION
-from support.payee import FIVE_PER_CENT, NO_FEES, database, new, payment, rows, until, waiting_for_lock
+from support.payee import FIVE_PER_CENT, NO_FEES, database, new, payment, rows, stubs, until, waiting_for_lock
 
 HOUR = timedelta(hours=1)
-
-
-async def stubs(sql) -> int:
-    return await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
 
 
 async def sweep_all(repository: Repository, older_than: timedelta = HOUR) -> list[int]:

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from chassis.database import Database
 from chassis.errors import IdempotencyKeyReusedError, QuotingError, UnavailableError, UpstreamTimeoutError
+from dfsp_api.idempotency import require_same_request
 from dfsp_api.repository import NewQuote, Repository
-from dfsp_api.reservation import OPERATIONS, Quote, reserved
 from dfsp_api.statement_batcher import Together
+from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting.call import Operation
 from support.payee import TTL, database, new, payment, rows, waiting_for_lock
 
@@ -57,7 +58,7 @@ async def test_one_items_bad_data_fails_alone(together, sql):
     quotes = await ends_of(*(together.reserve(item, soon()) for item in items))
 
     assert [UnavailableError] * 2 == [type(quotes[4]), type(quotes[7])]
-    good = [quote for quote in quotes if isinstance(quote, Quote)]
+    good = [quote for quote in quotes if isinstance(quote, StoredQuote)]
     assert [item.uuid for number, item in enumerate(items) if number not in (4, 7)] == [q.uuid for q in good]
     assert 8 == await rows(sql)
 
@@ -68,9 +69,9 @@ async def test_a_key_used_twice_at_once_is_one_quote_and_the_other_request_is_re
 
     assert 2 == await rows(sql)
     assert quotes[0] == quotes[2] == quotes[3]
-    reserved(quotes[0], Operation.QUOTE_SOURCE_AMOUNT, one.fingerprint)
+    require_same_request(quotes[0], Operation.QUOTE_SOURCE_AMOUNT, one.fingerprint)
     with pytest.raises(IdempotencyKeyReusedError):
-        reserved(quotes[2], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
+        require_same_request(quotes[2], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
 
 
 async def test_payments_and_look_ups_at_once_each_get_their_own(together, sql):
@@ -116,7 +117,7 @@ class Scripted:
     async def connected(self) -> None:
         await asyncio.sleep(self.seconds)
 
-    async def reserve(self, items: Sequence[NewQuote]) -> dict[UUID, Quote]:
+    async def reserve(self, items: Sequence[NewQuote]) -> dict[UUID, StoredQuote]:
         self.begun.append([item.caller for item in items])
         await asyncio.sleep(self.seconds)
         if any(item.caller == "bad" for item in items):
@@ -126,7 +127,7 @@ class Scripted:
     execute = find = reserve
 
 
-def _quote(item: NewQuote) -> Quote:
+def _quote(item: NewQuote) -> StoredQuote:
     known = {
         "uuid": item.uuid,
         "caller": item.caller,
@@ -134,7 +135,7 @@ def _quote(item: NewQuote) -> Quote:
         "fingerprint": item.fingerprint,
         "request": item.request,
     }
-    return Quote(**{name: known.get(name) for name in Quote.__struct_fields__})
+    return StoredQuote(**{name: known.get(name) for name in StoredQuote.__struct_fields__})
 
 
 def named(caller: str) -> NewQuote:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import AmountOutOfRangeError
-from dfsp_api.pricing import FeeSchedule, ScheduleError, parse
+from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
+from dfsp_api.pricing import FeeSchedule
 from support.messages import QUOTE
 
 EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}
@@ -121,10 +122,10 @@ def test_a_schedule_is_taken_exactly_when_every_larger_amount_costs_more(rule):
         if cost <= before
     ]
     if not falls:
-        parse(toml(rule))
+        parse_fee_schedule(toml(rule))
         return
-    with pytest.raises(ScheduleError) as raised:
-        parse(toml(rule))
+    with pytest.raises(FeeScheduleError) as raised:
+        parse_fee_schedule(toml(rule))
     amount, cost = falls[0]
     assert f"rule p2p {rule['currency']}: {amount} would cost the sender {cost} in all" in str(raised.value)
 
@@ -135,8 +136,8 @@ def test_both_amounts_are_what_trying_every_amount_gives(rule, data):
     """source(D) by the book; destination(S) the largest D whose source(D) does not exceed S."""
     costs = {amount: oracle_source(rule, amount) for amount in amounts(rule)}
     try:
-        fees = parse(toml(rule))
-    except ScheduleError:
+        fees = parse_fee_schedule(toml(rule))
+    except FeeScheduleError:
         return
     arriving = data.draw(st.sampled_from(sorted(costs)))
     sent = data.draw(st.integers(min(costs.values()), max(costs.values())))
@@ -150,8 +151,8 @@ def test_both_amounts_are_what_trying_every_amount_gives(rule, data):
 def test_an_amount_outside_is_refused_and_no_other(rule, amount):
     costs = [oracle_source(rule, each) for each in amounts(rule)]
     try:
-        fees = parse(toml(rule))
-    except ScheduleError:
+        fees = parse_fee_schedule(toml(rule))
+    except FeeScheduleError:
         return
     for source, is_within in ((True, amount in amounts(rule)), (False, costs[0] <= amount <= costs[-1])):
         try:
@@ -167,8 +168,8 @@ def test_an_amount_outside_is_refused_and_no_other(rule, amount):
 def test_source_and_destination_are_inverse(rule, data):
     """Promise 5, over amounts too many to try: D comes back, fees are never negative, larger costs more."""
     try:
-        fees = parse(toml(rule))
-    except ScheduleError:
+        fees = parse_fee_schedule(toml(rule))
+    except FeeScheduleError:
         return
     ends = [end for first, last, *_ in rule["steps"] for end in (first, last)]
     arriving = data.draw(st.sampled_from(ends) | st.integers(ends[0], ends[-1]))

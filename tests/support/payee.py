@@ -15,10 +15,10 @@ import aiohttp
 import asyncpg
 
 from chassis.database import Database
+from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
-from dfsp_api.repository import MIGRATIONS, NewQuote, Payment
-from dfsp_api.reservation import fingerprint, quote_uuid
+from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder
 from support.answers import Whole
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
 from support.serving import served
@@ -27,6 +27,7 @@ from support.settings import load
 PATIENCE_SECONDS: Final = 60
 
 TTL: Final = timedelta(minutes=5)
+NAMESPACE: Final = bytes(32)
 TERMS: Final = Terms(Decimal("13.75"), Decimal("12.50"))
 
 NO_FEES: Final = "rule = []\n"
@@ -130,6 +131,7 @@ async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
 
         await until(migrated)
         assert not faults
+        await made.fetch("UPDATE namespace SET secret = $1", NAMESPACE)
         yield made
     finally:
         await made.close()
@@ -154,6 +156,12 @@ async def rows(sql: asyncpg.Connection) -> int:
     return found
 
 
+async def stubs(sql: asyncpg.Connection) -> int:
+    """How many quotes retention has reduced to stubs."""
+    found: int = await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
+    return found
+
+
 # A clock that stands where the test puts it, in place of Postgres' own in this database.
 FAKE_CLOCK: Final = """
 CREATE TABLE public.fake_clock (at timestamptz NOT NULL);
@@ -173,6 +181,12 @@ class FakeClock:
     async def install(self) -> None:
         await self._sql.execute(FAKE_CLOCK)
 
+    async def remove(self) -> None:
+        await self._sql.execute(
+            "DROP FUNCTION pg_catalog.clock_timestamp();"
+            "ALTER FUNCTION pg_catalog.real_clock_timestamp() RENAME TO clock_timestamp"
+        )
+
     async def set(self, time: str, plus: str = "0") -> None:
         """To a time as a reply tells it, and an interval more."""
         await self._sql.execute(
@@ -184,14 +198,20 @@ def new(key: str, **changes: str) -> NewQuote:
     """What a batch reserves: the sample, changed."""
     request = {**QUOTE, **changes}
     return NewQuote(
-        quote_uuid(bytes(32), "test", key), "test", "quoteSourceAmount", fingerprint(request), request, TERMS
+        quote_uuid(NAMESPACE, "test", key),
+        "test",
+        "quoteSourceAmount",
+        fingerprint(request),
+        request,
+        TERMS,
+        NAMESPACE,
     )
 
 
-def payment(of: NewQuote, **changes: str) -> Payment:
+def payment(of: NewQuote, **changes: str) -> PaymentOrder:
     """What pays for it."""
     request = {**of.request, **changes}
-    return Payment(
+    return PaymentOrder(
         of.uuid,
         of.caller,
         fingerprint(request),

@@ -44,11 +44,12 @@ async def sql(database_url) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def clock(sql) -> FakeClock:
-    """Taken before the payee: its database's clock stands still."""
+async def clock(sql) -> AsyncIterator[FakeClock]:
+    """Requested before the payee: the clock of its database stands still."""
     clock = FakeClock(sql)
     await clock.install()
-    return clock
+    yield clock
+    await clock.remove()
 
 
 @pytest.fixture

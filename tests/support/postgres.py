@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -16,7 +17,28 @@ from docker.errors import DockerException
 
 from network.postgres import EmbeddedPostgres
 
-IMAGE = "postgres:17"
+IMAGE: Final = "postgres:17"
+
+# What a test leaves behind: connections, settings, tables, functions.
+_DISCONNECT: Final = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_EMPTY: Final = """
+DO $$
+DECLARE name text;
+BEGIN
+    EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
+    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I RESET ALL', current_database());
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)' LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+    CREATE SCHEMA public;
+    PERFORM pg_stat_reset();
+END
+$$
+"""
+_SYSTEM_OBJECTS: Final = "SELECT (SELECT count(*) FROM pg_proc) + (SELECT count(*) FROM pg_extension)"
 
 
 @contextmanager
@@ -62,6 +84,48 @@ def _in_container() -> Iterator[str]:
         yield container.get_connection_url()
 
 
+class ReusedDatabases:
+    """Databases that tests have one after the other: emptying one takes 20 ms, creating and dropping one 300."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._free: list[str] = []
+        self._system_objects: int | None = None
+
+    async def take(self) -> str:
+        """Return the URL of an empty database."""
+        if self._free:
+            return self._free.pop()
+        url = with_database(self._server_url, await create_database(self._server_url))
+        if self._system_objects is None:
+            connection = await asyncpg.connect(url)
+            self._system_objects = await connection.fetchval(_SYSTEM_OBJECTS)
+            await connection.close()
+        return url
+
+    async def give_back(self, url: str) -> None:
+        """Empty the database for the next test; drop it where the test has changed its catalog."""
+        if await self._empty(url):
+            self._free.append(url)
+        else:
+            await drop_database(self._server_url, urlsplit(url).path.removeprefix("/"))
+
+    async def _empty(self, url: str) -> bool:
+        try:
+            connection = await asyncpg.connect(url)
+        except asyncpg.InvalidCatalogNameError:  # the test has dropped it
+            return False
+        try:
+            await connection.execute("SET default_transaction_read_only = off; SET statement_timeout = 0")
+            await connection.execute(_DISCONNECT)
+            await connection.execute(_EMPTY)
+            return self._system_objects == await connection.fetchval(_SYSTEM_OBJECTS)
+        except asyncpg.PostgresError:
+            return False
+        finally:
+            await connection.close()
+
+
 async def create_database(url: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(url)
@@ -82,7 +146,7 @@ def with_database(url: str, name: str) -> str:
 
 @contextmanager
 def fresh_database(url: str) -> Iterator[str]:
-    """A database of one's own on the server at ``url``; for fixtures that are no coroutines."""
+    """A database on the server at ``url``; for fixtures that are no coroutines."""
     name = asyncio.run(create_database(url))
     try:
         yield with_database(url, name)

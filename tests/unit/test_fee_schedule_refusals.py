@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dfsp_api.pricing import ScheduleError, parse
+from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
 
 RULE = 'transferType = "p2p"\ncurrencyCode = "USD"\n'
 STEP = '[[rule.step]]\nfrom = "0.01"\nto = "10.00"\n'
@@ -14,8 +14,8 @@ GOOD = f"[[rule]]\n{RULE}{STEP}"
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(ScheduleError) as raised:
-        parse(text)
+    with pytest.raises(FeeScheduleError) as raised:
+        parse_fee_schedule(text)
     return str(raised.value)
 
 
@@ -28,7 +28,7 @@ def steps(*rows: str, settings: str = "") -> str:
 
 
 def test_the_schedule_that_the_others_are_made_from_is_taken():
-    assert [("p2p", "USD")] == list(parse(GOOD).rules)
+    assert [("p2p", "USD")] == list(parse_fee_schedule(GOOD).rules)
 
 
 def test_a_larger_amount_that_would_cost_less_is_refused_with_rule_and_amount():
@@ -49,8 +49,8 @@ def test_a_larger_amount_that_would_cost_as_much_is_refused():
 
 
 def test_a_larger_amount_that_costs_one_minor_unit_more_is_taken():
-    parse(steps("0.01 10.00 0.01 0", "10.01 20.00 0.01 0"))
-    parse(steps("0.01 10.00 0.02 0", "10.01 20.00 0.02 0"))
+    parse_fee_schedule(steps("0.01 10.00 0.01 0", "10.01 20.00 0.01 0"))
+    parse_fee_schedule(steps("0.01 10.00 0.02 0", "10.01 20.00 0.02 0"))
 
 
 def test_every_place_where_steps_meet_is_looked_at():
@@ -60,7 +60,7 @@ def test_every_place_where_steps_meet_is_looked_at():
 
 
 def test_least_can_repair_a_falling_step():
-    parse(steps("0.01 10.00 5.00 0", "10.01 20.00 0 1", settings='least = "5.00"'))
+    parse_fee_schedule(steps("0.01 10.00 5.00 0", "10.01 20.00 0 1", settings='least = "5.00"'))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_steps_follow_each_other_without_gap_or_overlap(rows, place):
     ],
 )
 def test_what_is_wrong_with_a_schedule_is_said(text, said):
-    with pytest.raises(ScheduleError, match=said):
-        parse(text)
+    with pytest.raises(FeeScheduleError, match=said):
+        parse_fee_schedule(text)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_number_has_at_most_18_digits(key, value):
 
 
 def test_a_percentage_is_at_most_1000():
-    parse(f"[[rule]]\n{RULE}{STEP}percent = '1000'")
+    parse_fee_schedule(f"[[rule]]\n{RULE}{STEP}percent = '1000'")
 
     assert "percent must be" in refusal(f"[[rule]]\n{RULE}{STEP}percent = '1000.01'")
 

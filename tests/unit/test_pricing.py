@@ -5,11 +5,12 @@ from decimal import Decimal
 import pytest
 
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError
+from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.payee import SAMPLE_FEES
-from dfsp_api.pricing import FeeSchedule, Terms, parse
+from dfsp_api.pricing import FeeSchedule, Terms
 from support.messages import QUOTE
 
-SAMPLE = parse(SAMPLE_FEES.read_text())
+SAMPLE = parse_fee_schedule(SAMPLE_FEES.read_text())
 
 
 def schedule(steps: str, settings: str = "", currency: str = "USD") -> FeeSchedule:
@@ -18,7 +19,7 @@ def schedule(steps: str, settings: str = "", currency: str = "USD") -> FeeSchedu
     for line in steps.strip().splitlines():
         first, last, flat, percent = line.split()
         text += f'[[rule.step]]\nfrom = "{first}"\nto = "{last}"\nflat = "{flat}"\npercent = "{percent}"\n'
-    return parse(text)
+    return parse_fee_schedule(text)
 
 
 def source(fees: FeeSchedule, amount: str, currency: str = "USD") -> str:
@@ -187,7 +188,7 @@ def test_without_a_rule_there_is_no_fee_schedule(change):
 
 
 def test_a_rule_holds_for_each_of_its_currencies_and_types():
-    fees = parse("""
+    fees = parse_fee_schedule("""
         [[rule]]
         transferType = ["p2p", "p2b"]
         currencyCode = ["USD", "JPY"]

@@ -15,7 +15,9 @@ from chassis.errors import (
     QuoteNotFoundError,
 )
 from chassis.schemas import parse
-from dfsp_api.reservation import Quote, executed, fingerprint, looked_up, quote_uuid, reserved, told
+from dfsp_api.idempotency import fingerprint, quote_uuid
+from dfsp_api.replies import execution_reply, format_time, look_up_reply, reservation_reply
+from dfsp_api.stored_quote import StoredQuote
 from quoting.call import Operation
 from quoting.schemas import RESERVATION
 from support.messages import QUOTE
@@ -24,7 +26,7 @@ NAMESPACE = bytes(range(32))
 CREATED = datetime(2017, 5, 11, 11, 25, 3, 561_000, UTC)
 EXPIRES = CREATED + timedelta(minutes=5)
 
-RESERVED = Quote(
+RESERVED = StoredQuote(
     uuid=quote_uuid(NAMESPACE, "test", "a key"),
     caller="test",
     operation="quoteSourceAmount",
@@ -141,27 +143,29 @@ def test_a_repeated_reservation_is_told_the_same_quote(quote):
         "amount": "13.75",
         "expires": "2017-05-11T11:30:03.561Z",
         "uuid": str(RESERVED.uuid),
-    } == reserved(quote, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(QUOTE))
+    } == reservation_reply(quote, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(QUOTE))
 
 
 def test_a_destination_quote_is_told_what_arrives():
     quote = replace(RESERVED, operation="quoteDestinationAmount")
 
-    assert "12.50" == reserved(quote, Operation.QUOTE_DESTINATION_AMOUNT, fingerprint(QUOTE))["amount"]
+    assert (
+        "12.50" == reservation_reply(quote, Operation.QUOTE_DESTINATION_AMOUNT, fingerprint(QUOTE))["amount"]
+    )
 
 
 @pytest.mark.parametrize("quote", [RESERVED, EXECUTED, STUB], ids=["reserved", "executed", "stub"])
 def test_a_key_is_bound_to_operation_and_body(quote):
     """Also when retention has left a stub: its fingerprint is there still."""
     with pytest.raises(IdempotencyKeyReusedError):
-        reserved(quote, Operation.QUOTE_DESTINATION_AMOUNT, fingerprint(QUOTE))
+        reservation_reply(quote, Operation.QUOTE_DESTINATION_AMOUNT, fingerprint(QUOTE))
     with pytest.raises(IdempotencyKeyReusedError):
-        reserved(quote, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(altered("identifier")))
+        reservation_reply(quote, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(altered("identifier")))
 
 
 def test_a_stub_is_told_to_its_key_as_expired():
     with pytest.raises(QuoteExpiredError):
-        reserved(STUB, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(QUOTE))
+        reservation_reply(STUB, Operation.QUOTE_SOURCE_AMOUNT, fingerprint(QUOTE))
 
 
 def test_an_execution_is_told_with_its_amounts_and_time():
@@ -172,12 +176,12 @@ def test_an_execution_is_told_with_its_amounts_and_time():
         "destinationAmount": "12.50",
         "fee": "1.25",
         "executed": "2017-05-11T11:30:03.560Z",
-    } == executed(EXECUTED, "test", QUOTE)
+    } == execution_reply(EXECUTED, "test", QUOTE)
 
 
 def test_executing_nothing_is_not_found():
     with pytest.raises(QuoteNotFoundError):
-        executed(None, "test", QUOTE)
+        execution_reply(None, "test", QUOTE)
 
 
 @pytest.mark.parametrize("quote", [RESERVED, EXPIRED, EXECUTED, STUB])
@@ -185,7 +189,7 @@ def test_executing_nothing_is_not_found():
 def test_executing_anothers_quote_is_not_found_whatever_else(quote, payment):
     """404 comes first: another caller learns nothing, not even that the quote is there."""
     with pytest.raises(QuoteNotFoundError):
-        executed(quote, "other", payment)
+        execution_reply(quote, "other", payment)
 
 
 @pytest.mark.parametrize("quote", [RESERVED, EXPIRED, EXECUTED], ids=["reserved", "expired", "executed"])
@@ -193,20 +197,22 @@ def test_executing_anothers_quote_is_not_found_whatever_else(quote, payment):
 def test_executing_with_another_parameter_is_a_mismatch_before_anything_else(quote, name):
     """409 comes before the stored reply and before 410."""
     with pytest.raises(QuoteMismatchError) as raised:
-        executed(quote, "test", altered(name))
+        execution_reply(quote, "test", altered(name))
 
     assert [(name, altered(name)[name])] == [(fault.key, fault.value) for fault in raised.value.faults]
 
 
 def test_executing_an_executed_quote_is_told_as_before_although_it_has_expired():
     """Nexuq #393: replay is looked at before expiry."""
-    assert executed(EXECUTED, "test", QUOTE) == executed(replace(EXECUTED, is_expired=True), "test", QUOTE)
+    assert execution_reply(EXECUTED, "test", QUOTE) == execution_reply(
+        replace(EXECUTED, is_expired=True), "test", QUOTE
+    )
 
 
 @pytest.mark.parametrize("quote", [EXPIRED, STUB], ids=["expired", "stub"])
 def test_executing_an_expired_quote_is_refused(quote):
     with pytest.raises(QuoteExpiredError):
-        executed(quote, "test", QUOTE)
+        execution_reply(quote, "test", QUOTE)
 
 
 @pytest.mark.parametrize(
@@ -227,10 +233,10 @@ def test_executing_an_expired_quote_is_refused(quote):
 )
 def test_amounts_of_a_payment_are_compared_as_numbers(name, value, is_same):
     if is_same:
-        assert "EXECUTED" == executed(EXECUTED, "test", {**QUOTE, name: value})["state"]
+        assert "EXECUTED" == execution_reply(EXECUTED, "test", {**QUOTE, name: value})["state"]
     else:
         with pytest.raises(QuoteMismatchError) as raised:
-            executed(EXECUTED, "test", {**QUOTE, name: value})
+            execution_reply(EXECUTED, "test", {**QUOTE, name: value})
         assert [name] == [fault.key for fault in raised.value.faults]
 
 
@@ -256,7 +262,7 @@ def test_a_quote_is_looked_up_with_its_state_and_all_it_holds(quote, state):
         "created": "2017-05-11T11:25:03.561Z",
         "executed": "2017-05-11T11:30:03.560Z" if state == "EXECUTED" else None,
         "request": QUOTE,
-    } == looked_up(quote, "test", {})
+    } == look_up_reply(quote, "test", {})
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,7 @@ def test_a_quote_is_looked_up_with_its_state_and_all_it_holds(quote, state):
 )
 def test_what_is_not_the_callers_own_quote_of_that_receiver_is_not_found(quote, caller, receiver):
     with pytest.raises(QuoteNotFoundError):
-        looked_up(quote, caller, receiver)
+        look_up_reply(quote, caller, receiver)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,7 @@ def test_what_is_not_the_callers_own_quote_of_that_receiver_is_not_found(quote, 
 )
 def test_amounts_are_told_with_the_digits_they_were_stored_with(source, destination, fee):
     quote = replace(EXECUTED, source_amount=Decimal(source), destination_amount=Decimal(destination))
-    told_ = executed(quote, "test", QUOTE)
+    told_ = execution_reply(quote, "test", QUOTE)
 
     assert (source, destination, fee) == (told_["sourceAmount"], told_["destinationAmount"], told_["fee"])
 
@@ -296,4 +302,4 @@ def test_amounts_are_told_with_the_digits_they_were_stored_with(source, destinat
     ],
 )
 def test_a_time_is_told_in_utc_with_milliseconds_and_z(time, expected):
-    assert expected == told(time)
+    assert expected == format_time(time)

@@ -1,8 +1,8 @@
 """The same promises where the table is spread over machines by its key: Citus, CockroachDB, YugabyteDB.
 
-Citus refuses FOR UPDATE over many shards and volatile functions in what writes. So each row has statements of
-its own, which name one uuid, and the time is read by itself and comes as a parameter: always from the node that
-is connected to, never from whichever keeps the row.
+Citus refuses FOR UPDATE on several shards, and volatile functions in statements that write. So each row has statements
+of its own, which name one uuid, and the time is read by a statement of its own and passed as a parameter. It is the
+time of the node that the service is connected to, never of the node that keeps the row.
 """
 
 import asyncio
@@ -16,24 +16,26 @@ import orjson
 
 from chassis.database import Connection
 from chassis.errors import UnavailableError
+from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
 from dfsp_api.repository import (
     COLUMNS,
     MAX_TRIES,
     SWEEP_ROWS,
     SWEEP_SLICE,
     NewQuote,
-    Payment,
+    PaymentOrder,
     Repository,
-    quotes_of,
+    quotes_by_uuid,
 )
-from dfsp_api.reservation import Quote
+from dfsp_api.stored_quote import StoredQuote
 
-ROWS_AT_ONCE: Final = 8
+MAX_ROWS_AT_ONCE: Final = 8
 
-TIME: Final = """
-SELECT clock.at, date_trunc('milliseconds', clock.at) AS told,
-    date_trunc('milliseconds', clock.at + $1::interval) AS later
-FROM (SELECT clock_timestamp() AS at) AS clock
+# With the namespace's secret, which says whether this is still the database that a uuid was made for.
+TIME: Final = f"""
+SELECT clock.at, {in_milliseconds("clock.at")} AS in_milliseconds, {expires_after("clock.at", "$1::interval")} AS later,
+    (SELECT secret FROM namespace) AS namespace
+FROM (SELECT {CLOCK} AS at) AS clock
 """
 
 INSERT: Final = f"""
@@ -44,14 +46,14 @@ ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
 """
 
-SELECT: Final = f"SELECT {COLUMNS}, expires <= $2 AS is_expired FROM quote WHERE uuid = $1"
+SELECT: Final = f"SELECT {COLUMNS}, {is_expired('$2')} AS is_expired FROM quote WHERE uuid = $1"
 
-# The row is locked first; the time that is read after that is what it is executed at.
+# The row is locked first; the time that is read after that is the time of the execution.
 LOCK_ONE: Final = "SELECT uuid FROM quote WHERE uuid = $1 FOR UPDATE"
 
 EXECUTE: Final = f"""
 UPDATE quote SET executed = $3
-WHERE uuid = $1 AND executed IS NULL AND request IS NOT NULL AND expires > $2
+WHERE uuid = $1 AND {can_execute("$2")}
     AND caller = $4 AND fingerprint = $5
     AND ($6::numeric IS NULL OR source_amount = $6) AND ($7::numeric IS NULL OR destination_amount = $7)
 RETURNING {COLUMNS}, false AS is_expired
@@ -79,15 +81,19 @@ R = TypeVar("R")
 class DistributedRepository(Repository):
     """The table ``quote``, row by row."""
 
-    async def reserve(self, new: Sequence[NewQuote], deadline: float | None = None) -> dict[UUID, Quote]:
-        # of one key in the batch twice, the first request counts
-        first = {each.uuid: each for each in reversed(new)}
-        return _by_uuid(await _each(partial(self._reserve, deadline=deadline), first.values()))
+    async def reserve(
+        self, quotes: Sequence[NewQuote], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        # of a key that is in the batch twice, the first request counts
+        first = {each.uuid: each for each in reversed(quotes)}
+        return _by_uuid(await _for_each(partial(self._reserve, deadline=deadline), first.values()))
 
-    async def _reserve(self, new: NewQuote, deadline: float | None) -> Quote:
-        for _ in range(MAX_TRIES):
-            (time,) = await self._database.fetch(TIME, self._ttl, deadline=deadline)
-            rows = await self._database.fetch(
+    async def _reserve(self, new: NewQuote, deadline: float | None) -> StoredQuote:
+        async def work(connection: Connection) -> StoredQuote | None:
+            time = await connection.fetchrow(TIME, self._lifetime)
+            assert time is not None  # noqa: S101 - a SELECT of one row
+            self.require_same_namespace(new, time["namespace"])
+            rows = await connection.fetch(
                 INSERT,
                 new.uuid,
                 new.caller,
@@ -96,30 +102,34 @@ class DistributedRepository(Repository):
                 orjson.dumps(new.request).decode(),
                 new.terms.source_amount,
                 new.terms.destination_amount,
-                time["told"],
+                time["in_milliseconds"],
                 time["later"],
-                deadline=deadline,
-            )
-            quote = quotes_of(rows).get(new.uuid) or await self._find(new.uuid, deadline)
+            ) or await connection.fetch(SELECT, new.uuid, time["at"])
+            return quotes_by_uuid(rows).get(new.uuid)
+
+        for _ in range(MAX_TRIES):
+            quote = await self._database.use(work, deadline=deadline)
             if quote is not None:
                 return quote
         raise UnavailableError(cause="a quote was neither inserted nor found")
 
-    async def execute(self, payments: Sequence[Payment], deadline: float | None = None) -> dict[UUID, Quote]:
-        of_uuid: dict[UUID, list[Payment]] = {}
+    async def execute(
+        self, payments: Sequence[PaymentOrder], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        by_uuid: dict[UUID, list[PaymentOrder]] = {}
         for payment in payments:
-            of_uuid.setdefault(payment.uuid, []).append(payment)
+            by_uuid.setdefault(payment.uuid, []).append(payment)
 
-        async def in_turn(group: list[Payment]) -> Quote | None:
+        async def in_turn(group: list[PaymentOrder]) -> StoredQuote | None:
             quote = None
             for payment in group:
                 quote = await self._execute(payment, deadline)
             return quote
 
-        return _by_uuid(await _each(in_turn, of_uuid.values()))
+        return _by_uuid(await _for_each(in_turn, by_uuid.values()))
 
-    async def _execute(self, payment: Payment, deadline: float | None) -> Quote | None:
-        async def work(connection: Connection) -> Quote | None:
+    async def _execute(self, payment: PaymentOrder, deadline: float | None) -> StoredQuote | None:
+        async def work(connection: Connection) -> StoredQuote | None:
             if await connection.fetchval(LOCK_ONE, payment.uuid) is None:
                 return None
             time = await connection.fetchrow(TIME, timedelta())
@@ -128,28 +138,29 @@ class DistributedRepository(Repository):
                 EXECUTE,
                 payment.uuid,
                 time["at"],
-                time["told"],
+                time["in_milliseconds"],
                 payment.caller,
                 payment.fingerprint,
                 payment.source_amount,
                 payment.destination_amount,
             ) or await connection.fetch(SELECT, payment.uuid, time["at"])
-            return quotes_of(rows)[payment.uuid]
+            return quotes_by_uuid(rows)[payment.uuid]
 
         return await self._database.transaction(work, deadline=deadline)
 
-    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, Quote]:
-        return _by_uuid(await _each(partial(self._find, deadline=deadline), dict.fromkeys(uuids)))
+    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, StoredQuote]:
+        return _by_uuid(await _for_each(partial(self._find, deadline=deadline), dict.fromkeys(uuids)))
 
-    async def _find(self, uuid: UUID, deadline: float | None) -> Quote | None:
+    async def _find(self, uuid: UUID, deadline: float | None) -> StoredQuote | None:
         (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
-        return quotes_of(await self._database.fetch(SELECT, uuid, time["at"], deadline=deadline)).get(uuid)
+        rows = await self._database.fetch(SELECT, uuid, time["at"], deadline=deadline)
+        return quotes_by_uuid(rows).get(uuid)
 
     async def missing(self) -> list[str]:
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """As its model, but without a lock: what two processes do at once is done once, and harms nobody."""
+        """As in the other repository, but without a lock: two processes may reduce the same quotes, with one effect."""
         (swept,) = await self._database.fetch(SWEEP_FROM)
         (time,) = await self._database.fetch(TIME, -older_than)
         begin, until = swept["swept_until"], time["later"]
@@ -158,15 +169,18 @@ class DistributedRepository(Repository):
         is_last = until <= begin + SWEEP_SLICE
         until = min(until, begin + SWEEP_SLICE)
         due = [row["uuid"] for row in await self._database.fetch(DUE, begin, until, SWEEP_ROWS)]
-        await _each(lambda uuid: self._database.fetch(SWEEP, uuid, until), due)
+        await _for_each(lambda uuid: self._database.fetch(SWEEP, uuid, until), due)
         if len(due) < SWEEP_ROWS:
             await self._database.fetch(SWEPT, until)
         return None if is_last and not due else len(due)
 
 
-async def _each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """What ``work`` gives for each item, some at a time. All are done with before the first error is raised."""
-    slots = asyncio.Semaphore(ROWS_AT_ONCE)
+async def _for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
+    """Return the result of ``work`` for each item, MAX_ROWS_AT_ONCE at a time.
+
+    The first error is raised only when all have ended.
+    """
+    slots = asyncio.Semaphore(MAX_ROWS_AT_ONCE)
 
     async def one(item: T) -> R:
         async with slots:
@@ -179,5 +193,5 @@ async def _each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R
     return [result for result in results if not isinstance(result, BaseException)]
 
 
-def _by_uuid(quotes: Iterable[Quote | None]) -> dict[UUID, Quote]:
+def _by_uuid(quotes: Iterable[StoredQuote | None]) -> dict[UUID, StoredQuote]:
     return {quote.uuid: quote for quote in quotes if quote is not None}

@@ -1,0 +1,128 @@
+"""The payee's replies: which state of a quote gives which reply or error (wire.md §2).
+
+Pure: no clock, no database, no HTTP; the rows come in as arguments.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from chassis.errors import (
+    Fault,
+    QuoteExpiredError,
+    QuoteMismatchError,
+    QuoteNotFoundError,
+    UnavailableError,
+)
+from dfsp_api.idempotency import require_same_request
+from dfsp_api.stored_quote import OPERATIONS, StoredQuote
+from quoting.call import Operation
+from quoting.schemas import same_amount
+
+
+def reservation_reply(
+    quote: StoredQuote | None, operation: Operation, fingerprint: bytes
+) -> Mapping[str, object]:
+    """Return the reply to a reservation, whose own fingerprint is given, from the quote of its key.
+
+    Raises IdempotencyKeyReusedError where another request reserved the quote, QuoteExpiredError where retention has
+    removed its amounts, UnavailableError where there is no quote.
+    """
+    if quote is None:
+        raise UnavailableError(cause="a quote was neither inserted nor found")
+    require_same_request(quote, operation, fingerprint)
+    if quote.request is None:
+        raise QuoteExpiredError
+    return {"amount": _reserved_amount(quote), "expires": format_time(quote.expires), "uuid": str(quote.uuid)}
+
+
+def execution_reply(
+    quote: StoredQuote | None, caller: str, payment: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Return the reply to a payment from its quote, which the database has executed if it may be (Quote API §III).
+
+    Checked in the order of wire.md §2: QuoteNotFoundError, QuoteMismatchError, the stored execution,
+    QuoteExpiredError.
+    """
+    if quote is None or quote.caller != caller:
+        raise QuoteNotFoundError
+    if quote.request is None:
+        raise QuoteExpiredError
+    faults = _mismatches(quote, payment)
+    if faults:
+        raise QuoteMismatchError(faults=faults)
+    if quote.executed is None:
+        raise QuoteExpiredError(f"The quote expired at {format_time(quote.expires)}.")
+    return {
+        "uuid": str(quote.uuid),
+        "state": "EXECUTED",
+        **_amounts(quote),
+        "executed": format_time(quote.executed),
+    }
+
+
+def look_up_reply(
+    quote: StoredQuote | None, caller: str, receiver: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Return the reply to a look-up. Raises QuoteNotFoundError, also where the quote has another receiver."""
+    if quote is None or quote.caller != caller or quote.request is None:
+        raise QuoteNotFoundError
+    if any(quote.request[name] != value for name, value in receiver.items()):
+        raise QuoteNotFoundError
+    state = "EXECUTED" if quote.executed else "EXPIRED" if quote.is_expired else "RESERVED"
+    return {
+        "uuid": str(quote.uuid),
+        "state": state,
+        "operation": quote.operation,
+        "amount": _reserved_amount(quote),
+        **_amounts(quote),
+        "expires": format_time(quote.expires),
+        "created": format_time(quote.created),
+        "executed": format_time(quote.executed) if quote.executed else None,
+        "request": quote.request,
+    }
+
+
+def format_time(time: datetime) -> str:
+    """Format a time in UTC with milliseconds and Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _mismatches(quote: StoredQuote, payment: Mapping[str, str]) -> list[Fault]:
+    """Return each parameter of a payment that differs from the reserved one."""
+    assert quote.request is not None  # noqa: S101 - the caller looked
+    expected = {
+        **quote.request,
+        "sourceAmount": _format_amount(quote.source_amount),
+        "destinationAmount": _format_amount(quote.destination_amount),
+    }
+    return [
+        Fault(name, "differs from the reserved one", value)
+        for name, value in payment.items()
+        if not _is_same(name, value, expected[name])
+    ]
+
+
+def _is_same(name: str, one: str, other: str) -> bool:
+    return same_amount(one, other) if name.lower().endswith("amount") else one == other
+
+
+def _reserved_amount(quote: StoredQuote) -> str:
+    """Return the amount that the reservation was answered with."""
+    is_source = quote.operation == OPERATIONS[Operation.QUOTE_SOURCE_AMOUNT]
+    return _format_amount(quote.source_amount if is_source else quote.destination_amount)
+
+
+def _amounts(quote: StoredQuote) -> dict[str, str]:
+    assert quote.source_amount is not None  # noqa: S101 - a stub never gets here
+    assert quote.destination_amount is not None  # noqa: S101
+    return {
+        "sourceAmount": _format_amount(quote.source_amount),
+        "destinationAmount": _format_amount(quote.destination_amount),
+        "fee": _format_amount(quote.source_amount - quote.destination_amount),
+    }
+
+
+def _format_amount(amount: Decimal | None) -> str:
+    """Format an amount with the fraction digits that it was stored with: those of its currency."""
+    return format(amount, "f") if amount is not None else ""
