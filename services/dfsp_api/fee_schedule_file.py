@@ -39,7 +39,7 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
         for currency in _strings(table, "currencyCode"):
             for transfer_type in _strings(table, "transferType"):
                 if (transfer_type, currency) in rules:
-                    raise FeeScheduleError(f"rule {transfer_type} {currency}: there is another one")
+                    raise FeeScheduleError(f"rule {transfer_type} {currency}: there is another rule for it")
                 rules[transfer_type, currency] = _rule(table, transfer_type, currency)
     return FeeSchedule(rules)
 

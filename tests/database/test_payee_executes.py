@@ -45,13 +45,13 @@ async def test_a_quote_is_executed_with_the_terms_reserved(payee, sql):
 
 
 async def test_the_reserved_source_amount_of_a_destination_quote_is_the_requests(payee):
-    """Also where no exact inverse exists: 0.16 buys 0.14 for 0.15, and 0.01 more is fee."""
-    body = {**QUOTE, "amount": "0.16"}
+    """Also where there is no exact inverse: 0.10 costs 0.11 and 0.11 costs 0.13, so 0.01 of 0.12 is additional fee."""
+    body = {**QUOTE, "amount": "0.12"}
     told = (await payee.reserve(body, path=RESERVE_DESTINATION)).json
     paid = (await payee.execute(told["uuid"], body)).json
 
     assert told["amount"] == paid["destinationAmount"]
-    assert ("0.16", "0.14", "0.02") == (paid["sourceAmount"], paid["destinationAmount"], paid["fee"])
+    assert ("0.12", "0.10", "0.02") == (paid["sourceAmount"], paid["destinationAmount"], paid["fee"])
 
 
 async def test_500_payments_of_one_quote_over_two_processes_are_one_execution(two_processes, sql):

@@ -88,9 +88,9 @@ async def test_level_one_mock_answered_a_missing_identifier_with_status_200(paye
 @pytest.mark.parametrize(
     ("currency", "amount", "source", "fee", "too_fine"),
     [
-        ("JPY", "1234", "1357", "123", "1234.0"),
-        ("KWD", "1.234", "1.357", "0.123", "1.2345"),
-        ("USD", "1.23", "1.35", "0.12", "1.234"),
+        ("JPY", "1234", "1358", "124", "1234.0"),
+        ("KWD", "1.234", "1.358", "0.124", "1.2345"),
+        ("USD", "1.23", "1.36", "0.13", "1.234"),
     ],
 )
 async def test_level_one_schema_kept_two_decimals_for_every_currency(

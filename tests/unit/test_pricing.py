@@ -1,4 +1,4 @@
-"""Fees: what a schedule says an amount costs, both ways."""
+"""The fee of an amount by a fee schedule, in both operations."""
 
 from decimal import Decimal
 
@@ -34,25 +34,44 @@ def destination(fees: FeeSchedule, amount: str, currency: str = "USD") -> str:
     return str(terms.destination_amount)
 
 
-def test_the_samples_source_amount_is_13_75():
-    """The source's example: 12.50 USD shall arrive."""
+def test_in_the_sample_12_50_costs_13_75():
+    """The Quote API's example."""
     assert Terms(Decimal("13.75"), Decimal("12.50")) == SAMPLE.price_source(QUOTE)
 
 
-def test_the_samples_destination_amount_is_12_50():
+def test_in_the_sample_13_75_buys_12_50():
     assert Terms(Decimal("13.75"), Decimal("12.50")) == SAMPLE.price_destination({**QUOTE, "amount": "13.75"})
+
+
+@pytest.mark.parametrize(
+    ("currency", "unit"), [("USD", "0.01"), ("EUR", "0.01"), ("JPY", "1"), ("KWD", "0.001")]
+)
+def test_splitting_a_payment_never_avoids_the_samples_fee(currency, unit):
+    """10 % of 0.04 USD, rounded half up, were nothing: 250 payments of it cost 0.00 instead of 1.00."""
+    fees = [
+        int((Decimal(source(SAMPLE, str(number * Decimal(unit)), currency)) / Decimal(unit)) - number)
+        for number in range(1, 401)
+    ]
+    parts = [
+        (fees[one - 1] + fees[other - 1], fees[one + other - 1])
+        for one in range(1, 200)
+        for other in range(1, 200)
+    ]
+
+    assert min(fees) == 1
+    assert all(split >= whole for split, whole in parts)
 
 
 @pytest.mark.parametrize(
     ("currency", "amount", "expected"),
     [
         ("USD", "1", "1.10"),
-        ("USD", "0.01", "0.01"),
-        ("USD", "0.05", "0.06"),
+        ("USD", "0.01", "0.02"),
+        ("USD", "0.11", "0.13"),
         ("EUR", "99.99", "109.99"),
         ("JPY", "1000", "1100"),
         ("JPY", "5", "6"),
-        ("KWD", "1.234", "1.357"),
+        ("KWD", "1.234", "1.358"),
         ("KWD", "0.005", "0.006"),
         ("KWD", "12.5", "13.750"),
     ],
@@ -72,7 +91,7 @@ def test_amounts_carry_the_currencys_own_fraction_digits(currency, amount, expec
         ("down", 0, 1, 1, 1, 2),
     ],
 )
-def test_a_fee_is_rounded_once_as_the_rule_says(rounding, of_0_5, of_1_5, of_1_4, of_1_6, of_2_0):
+def test_a_fee_is_rounded_once_by_the_rules_rounding(rounding, of_0_5, of_1_5, of_1_4, of_1_6, of_2_0):
     """Ten per cent of 5, 15, 14, 16 and 20 yen."""
     fees = schedule("1 1000 0 10", f'rounding = "{rounding}"', "JPY")
 
@@ -80,7 +99,7 @@ def test_a_fee_is_rounded_once_as_the_rule_says(rounding, of_0_5, of_1_5, of_1_4
         assert str(amount + fee) == source(fees, str(amount), "JPY")
 
 
-def test_rounding_is_half_up_unless_said():
+def test_rounding_is_half_up_by_default():
     assert "6" == source(schedule("1 1000 0 10", currency="JPY"), "5", "JPY")
 
 
@@ -88,7 +107,7 @@ def test_a_fee_is_flat_plus_percentage():
     assert "102.75" == source(schedule("0.01 1000.00 0.25 2.5"), "100.00")
 
 
-def test_a_fee_is_at_least_least():
+def test_a_fee_is_not_below_the_minimum():
     fees = schedule("0.01 1000.00 0 10", 'least = "0.50"')
 
     assert "4.50" == source(fees, "4.00")
@@ -96,7 +115,7 @@ def test_a_fee_is_at_least_least():
     assert "5.51" == source(fees, "5.01")
 
 
-def test_a_fee_is_at_max_most():
+def test_a_fee_is_not_above_the_maximum():
     fees = schedule("0.01 1000.00 0 10", 'most = "2.00"')
 
     assert "21.99" == source(fees, "19.99")
@@ -104,8 +123,8 @@ def test_a_fee_is_at_max_most():
     assert "1002.00" == source(fees, "1000.00")
 
 
-def test_least_and_max_come_before_rounding():
-    """2.4 minor units are raised to 3, not rounded to 2 and left."""
+def test_minimum_and_maximum_come_before_rounding():
+    """2.4 minor units are raised to 3, and not rounded down to 2."""
     fees = schedule("0.01 10.00 0 10", 'least = "0.03"\nrounding = "down"')
 
     assert "0.27" == source(fees, "0.24")
@@ -141,8 +160,8 @@ def test_a_steps_bounds_are_inclusive(amount, expected):
 
 
 @pytest.mark.parametrize("amount", ["101.01", "101.50", "102.00"])
-def test_a_source_amount_between_two_steps_buys_the_lower_steps_last(amount):
-    """102.00 pays for 100.00 only: 100.01 costs 102.01. What is over is fee."""
+def test_a_source_amount_between_two_steps_buys_the_end_of_the_lower_step(amount):
+    """102.00 pays for 100.00 only, as 100.01 costs 102.01. The rest is fee."""
     assert "100.00" == destination(schedule(STAIRS), amount)
 
 
@@ -156,14 +175,14 @@ def test_a_destination_amount_outside_the_bounds_is_refused(amount):
 
 @pytest.mark.parametrize("amount", ["10.99", "1001.01", "999999999999999999", "0.01"])
 def test_a_source_amount_outside_the_bounds_is_refused(amount):
-    """Below what the least destination amount costs nothing is left after the fee."""
+    """Below the cost of the smallest destination amount nothing is left after the fee."""
     fees = schedule("10.00 1000.00 1.00 0")
 
     with pytest.raises(AmountOutOfRangeError, match=r"from 11\.00 to 1001\.00 "):
         destination(fees, amount)
 
 
-def test_the_bounds_themselves_are_priced():
+def test_both_bounds_are_inclusive():
     fees = schedule("10.00 1000.00 1.00 0")
 
     assert ("11.00", "1001.00") == (source(fees, "10.00"), source(fees, "1000.00"))
@@ -187,7 +206,7 @@ def test_without_a_rule_there_is_no_fee_schedule(change):
             price({**QUOTE, **change})
 
 
-def test_a_rule_holds_for_each_of_its_currencies_and_types():
+def test_a_rule_applies_to_each_of_its_currencies_and_transfer_types():
     fees = parse_fee_schedule("""
         [[rule]]
         transferType = ["p2p", "p2b"]

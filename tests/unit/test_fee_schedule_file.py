@@ -1,4 +1,4 @@
-"""Fee schedules that cannot be used are refused at load, with rule and amount."""
+"""A fee schedule that cannot be used is refused when it is read, with the rule and the amount."""
 
 import os
 import subprocess
@@ -20,6 +20,7 @@ def refusal(text: str) -> str:
 
 
 def steps(*rows: str, settings: str = "") -> str:
+    """A rule for p2p USD; each row is ``from to flat percent``."""
     text = f"[[rule]]\n{RULE}{settings}\n"
     for row in rows:
         first, last, flat, percent = row.split()
@@ -27,12 +28,12 @@ def steps(*rows: str, settings: str = "") -> str:
     return text
 
 
-def test_the_schedule_that_the_others_are_made_from_is_taken():
+def test_the_schedule_that_the_other_tests_start_from_is_accepted():
     assert [("p2p", "USD")] == list(parse_fee_schedule(GOOD).rules)
 
 
 def test_a_larger_amount_that_would_cost_less_is_refused_with_rule_and_amount():
-    """10.01 at 1 % costs 10.11, where 10.00 with a flat 5.00 costs 15.00."""
+    """10.01 at 1 % costs 10.11, and 10.00 with a flat 5.00 costs 15.00."""
     message = refusal(steps("0.01 10.00 5.00 0", "10.01 20.00 0 1"))
 
     assert (
@@ -48,18 +49,18 @@ def test_a_larger_amount_that_would_cost_as_much_is_refused():
     )
 
 
-def test_a_larger_amount_that_costs_one_minor_unit_more_is_taken():
+def test_a_larger_amount_that_costs_one_minor_unit_more_is_accepted():
     parse_fee_schedule(steps("0.01 10.00 0.01 0", "10.01 20.00 0.01 0"))
     parse_fee_schedule(steps("0.01 10.00 0.02 0", "10.01 20.00 0.02 0"))
 
 
-def test_every_place_where_steps_meet_is_looked_at():
+def test_each_boundary_between_two_steps_is_checked():
     message = refusal(steps("0.01 1.00 0 0", "1.01 2.00 1.00 0", "2.01 3.00 0.50 0"))
 
     assert "rule p2p USD: 2.01 would cost the sender 2.51" in message
 
 
-def test_least_can_repair_a_falling_step():
+def test_a_minimum_fee_can_make_up_for_a_falling_step():
     parse_fee_schedule(steps("0.01 10.00 5.00 0", "10.01 20.00 0 1", settings='least = "5.00"'))
 
 
@@ -82,7 +83,7 @@ def test_steps_follow_each_other_without_gap_or_overlap(rows, place):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("rule = [", "is not TOML"),
         ("x = " + "9" * 5_000, "is not TOML"),
@@ -94,17 +95,14 @@ def test_steps_follow_each_other_without_gap_or_overlap(rows, place):
         (f'[[rule]]\ntransferType = "p2p"\n{STEP}', "needs currencyCode"),
         (f'[[rule]]\ntransferType = []\ncurrencyCode = "USD"\n{STEP}', "needs transferType"),
         (f'[[rule]]\ntransferType = ["p2p", 1]\ncurrencyCode = "USD"\n{STEP}', "needs transferType"),
-        (GOOD + GOOD, "rule p2p USD: is there twice"),
-        (f'[[rule]]\ntransferType = "p2p"\ncurrencyCode = ["USD", "USD"]\n{STEP}', "is there twice"),
+        (GOOD + GOOD, "rule p2p USD: there is another rule for it"),
+        (f'[[rule]]\ntransferType = "p2p"\ncurrencyCode = ["USD", "USD"]\n{STEP}', "there is another rule"),
         (f"[[rule]]\n{RULE}", "rule p2p USD: needs"),
         (f"[[rule]]\n{RULE}step = []", "rule p2p USD: needs"),
         (f"[[rule]]\n{RULE}step = [1]", "rule p2p USD: needs"),
         (f"[[rule]]\n{RULE}step = 1", "rule p2p USD: needs"),
         (f"[[rule]]\n{RULE}leest = '1'\n{STEP}", "rule p2p USD: leest: no such setting"),
         (f"[[rule]]\n{RULE}{STEP}percentage = '1'", "percentage: no such setting of a step"),
-        (GOOD.replace("USD", "XAU"), "XAU is no ISO 4217 currency"),
-        (GOOD.replace("USD", "usd"), "usd is no ISO 4217 currency"),
-        (GOOD.replace("USD", "ABC"), "ABC is no ISO 4217 currency"),
         (f"[[rule]]\n{RULE}rounding = 'up_half'\n{STEP}", "rounding must be one of half_up, half_down"),
         (f"[[rule]]\n{RULE}rounding = []\n{STEP}", "rounding must be one of"),
         (f"[[rule]]\n{RULE}most = '1.00'\nleast = '1.01'\n{STEP}", "most 1.00 is below least"),
@@ -114,9 +112,38 @@ def test_steps_follow_each_other_without_gap_or_overlap(rows, place):
         (GOOD.replace('"10.00"', '"999999999999999999"'), "more than 18 digits"),
     ],
 )
-def test_what_is_wrong_with_a_schedule_is_said(text, said):
-    with pytest.raises(FeeScheduleError, match=said):
+def test_a_refusal_says_what_is_wrong_with_the_schedule(text, reason):
+    with pytest.raises(FeeScheduleError, match=reason):
         parse_fee_schedule(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("transferType", "p2p ", "'p2p '"),
+        ("transferType", "", "''"),
+        ("transferType", "p" * 33, "'" + "p" * 33 + "'"),
+        ("transferType", "p2p\u200b", r"'p2p\u200b'"),
+        ("transferType", "р2р", r"'\u04402\u0440'"),  # noqa: RUF001 - Cyrillic letters
+        ("transferType", "p2p\\n", r"'p2p\n'"),
+        ("transferType", "*", "'*'"),
+        ("currencyCode", "XAU", "'XAU'"),
+        ("currencyCode", "usd", "'usd'"),
+        ("currencyCode", "ABC", "'ABC'"),
+        ("currencyCode", "USD ", "'USD '"),
+        ("currencyCode", "", "''"),
+    ],
+)
+def test_a_fee_rule_that_no_request_can_match_is_refused(key, value, shown):
+    """A rule for `p2p ` would never apply, and every p2p request would be answered NoFeeScheduleError."""
+    known = {"transferType": "p2p", "currencyCode": "USD"}[key]
+    text = GOOD.replace(f'{key} = "{known}"', f'{key} = "{value}"')
+
+    assert refusal(text).startswith(f"each rule: {key} {shown} must ")
+    # also as one of several
+    assert refusal(text.replace(f'"{value}"', f'["{known}", "{value}"]')).startswith(
+        f"each rule: {key} {shown} "
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,22 +151,23 @@ def test_what_is_wrong_with_a_schedule_is_said(text, said):
 )
 @pytest.mark.parametrize("key", ["from", "to", "flat", "percent", "least", "most"])
 def test_a_number_is_a_plain_string(key, value):
-    """A TOML float would not be exact, and what is negative is no fee."""
-    lines = f"{key} = {value}\n"
+    """A TOML float would not be exact, and a fee is never negative."""
+    line = f"{key} = {value}\n"
     if key in {"least", "most"}:
-        text = f"[[rule]]\n{RULE}{lines}{STEP}"
+        text = f"[[rule]]\n{RULE}{line}{STEP}"
     else:
-        step = "".join(line for line in STEP.splitlines(keepends=True) if not line.startswith(key))
-        text = f"[[rule]]\n{RULE}{step}{lines}"
+        text = f"[[rule]]\n{RULE}{step_without(key)}{line}"
 
     assert f"rule p2p USD: {key} must be a string such as" in refusal(text)
 
 
 @pytest.mark.parametrize("key", ["from", "to"])
 def test_a_step_has_both_ends(key):
-    step = "".join(line for line in STEP.splitlines(keepends=True) if not line.startswith(key))
+    assert f"rule p2p USD: {key} must be a string" in refusal(f"[[rule]]\n{RULE}{step_without(key)}")
 
-    assert f"rule p2p USD: {key} must be a string" in refusal(f"[[rule]]\n{RULE}{step}")
+
+def step_without(key: str) -> str:
+    return "".join(line for line in STEP.splitlines(keepends=True) if not line.startswith(key))
 
 
 @pytest.mark.parametrize(
@@ -155,8 +183,7 @@ def test_an_amount_has_no_more_fraction_digits_than_its_currency(currency, value
 @pytest.mark.parametrize("value", ["1234567890123456789", "0." + "0" * 18, "9" * 5_000])
 @pytest.mark.parametrize("key", ["to", "percent"])
 def test_a_number_has_at_most_18_digits(key, value):
-    step = "".join(line for line in STEP.splitlines(keepends=True) if not line.startswith(key))
-    message = refusal(f'[[rule]]\n{RULE}{step}{key} = "{value}"\n')
+    message = refusal(f'[[rule]]\n{RULE}{step_without(key)}{key} = "{value}"\n')
 
     assert f"rule p2p USD: {key} must be a string" in message
     assert len(message) < 200
@@ -169,17 +196,16 @@ def test_a_percentage_is_at_most_1000():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (steps("0.01 10.00 5.00 0", "10.01 20.00 0 1").encode(), "rule p2p USD: 10.01 would cost"),
-        (steps("0.01 10.00 0 0", "10.01 20.00 0 0", "5.00 6.00 0 0").encode(), "must begin at 20.01"),
-        (b"rule = [", "is not TOML"),
+        (GOOD.replace("p2p", "p2p ").encode(), "each rule: transferType 'p2p ' must be"),
         (b"\xff\xfe", "utf-8"),
         (None, "No such file"),
     ],
-    ids=["not increasing", "overlap", "not TOML", "not UTF-8", "no file"],
+    ids=["not increasing", "impossible", "not UTF-8", "no file"],
 )
-def test_the_payee_does_not_start_with_a_schedule_that_is_refused(users_file, tmp_path, content, said):
+def test_the_payee_does_not_start_with_a_schedule_that_is_refused(users_file, tmp_path, content, reason):
     """It ends with status 2 and one line that says what to change."""
     fees = tmp_path / "fees.toml"
     if content is not None:
@@ -202,6 +228,6 @@ def test_the_payee_does_not_start_with_a_schedule_that_is_refused(users_file, tm
     )
 
     assert 2 == ended.returncode
-    assert ended.stderr.startswith(f"error: {fees}: ") or said == "No such file"
-    assert said in ended.stderr
+    assert ended.stderr.startswith(f"error: {fees}: ") or reason == "No such file"
+    assert reason in ended.stderr
     assert 1 == len(ended.stderr.splitlines())
