@@ -93,9 +93,9 @@ ASKED = --workloads=$(WORKLOADS) --connections=$(CONNECTIONS) --rounds=$(ROUNDS)
 bench: $(DRAWS)
 	@$(BENCH) run $(ASKED)
 
-# BASE=folder: another checkout, in which `make` has built .venv; OVERLOAD=also or only: goodput under overload
+# BASE=folder: another checkout, in which `make` has built .venv; BASE_SETTINGS=QUOTES_NAME=value,...; OVERLOAD=also or only: goodput under overload
 bench-compare: $(READY)
-	@$(BENCH) compare $(ASKED) --base="$(BASE)" --overload=$(OVERLOAD)
+	@$(BENCH) compare $(ASKED) --base="$(BASE)" --base-settings="$(BASE_SETTINGS)" --overload=$(OVERLOAD)
 
 # ROWS=0,100000000: other sizes of the tables
 bench-growth: $(READY)

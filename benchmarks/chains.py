@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -50,13 +50,14 @@ class MeasuredChain:
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with this project at any commit, and the Python of its own environment."""
+    """A folder with this project at any commit, the Python of its environment, and settings for its services."""
 
     folder: Path
     python: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, folder: Path) -> "Checkout":
+    def at(cls, folder: Path, settings: Mapping[str, str]) -> "Checkout":
         """Raise BenchmarkError unless `make` has built an environment in the folder."""
         python = folder.absolute() / ".venv" / "bin" / "python"
         if not (python.exists() and (folder / "shared" / "network").is_dir()):
@@ -64,7 +65,7 @@ class Checkout:
                 f"{folder} is not a checkout of this project with an environment: {python} or shared/network "
                 f"is missing. Create one: git worktree add {folder} COMMIT && make -C {folder} .venv/.installed"
             )
-        return cls(folder.absolute(), str(python))
+        return cls(folder.absolute(), str(python), settings)
 
 
 THIS_CHECKOUT: Final = Checkout(Path.cwd(), sys.executable)
@@ -149,7 +150,7 @@ class Machine:
             MAKE_RUN,
             command,
             log=self._logs / f"{name}.log",
-            env={**os.environ, **own},
+            env={**os.environ, **checkout.settings, **own},
             cwd=checkout.folder,
         )
         self._start(run, lambda: UP in run.log.read_text())

@@ -72,7 +72,7 @@ def run(options: Options) -> None:
     if options.base is None:
         raise BenchmarkError("compare needs another checkout with an environment: BASE=folder")
     wrk.require()
-    checkouts = {BASE: Checkout.at(options.base), NEW: THIS_CHECKOUT}
+    checkouts = {BASE: Checkout.at(options.base, options.base_settings), NEW: THIS_CHECKOUT}
     on: dict[str, Any] = {}
     cells: list[Cell] = []
     pairs: list[OverloadedPair] = []
@@ -107,6 +107,7 @@ def _about(machine: Machine, options: Options) -> dict[str, Any]:
     return {
         **about.about(machine, options, wrk.version()),
         "base_commit": about.commit(options.base),
+        "base_settings": options.base_settings,
     }
 
 
@@ -186,7 +187,8 @@ def _overload_both(
 
 def described(on: dict[str, Any], cells: Sequence[Cell], pairs: Sequence[OverloadedPair]) -> str:
     """Return the results as Markdown."""
-    parts = [f"# {on['commit']} compared with {on['base_commit']}", report.described(on)]
+    own = "".join(f" {name}={value}" for name, value in on["base_settings"].items())
+    parts = [f"# {on['commit']} compared with {on['base_commit']}{own}", report.described(on)]
     if cells:
         measured = [one for cell in cells for one in (*cell.base, *cell.new)]
         parts += [report.noise(measured), "## New to base", _ratios(cells), "## Medians", _medians(cells)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.names import COLD, LOOK_UP, PAY, REFUSE, WARM, WORKLOADS
+from network.topology import PREFIX
 
 ROUNDS, SECONDS = 3, 5
 COMMAND_ROUNDS: Final = {"overload": 5}
@@ -35,6 +36,7 @@ class Options:
     minutes: int
     minute_seconds: int
     base: Path | None
+    base_settings: dict[str, str]
     overload: str
     data: Path
     text_folder: Path
@@ -55,6 +57,12 @@ def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
     parser.add_argument("--rows", type=_numbers(0, 1_000_000_000), default=(), help="growth: table sizes")
     parser.add_argument("--minutes", type=_number(3, 1_440), default=0, help="memory: how long")
     parser.add_argument("--base", type=Path, help="compare: folder of another checkout, with its own .venv")
+    parser.add_argument(
+        "--base-settings",
+        type=_settings,
+        default={},
+        help="compare: NAME=value,... for the other checkout alone",
+    )
     parser.add_argument(
         "--overload",
         choices=OVERLOAD,
@@ -77,6 +85,7 @@ def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
         minutes=given.minutes,
         minute_seconds=QUICK_MINUTE_SECONDS if given.quick else MINUTE_SECONDS,
         base=given.base,
+        base_settings=given.base_settings,
         overload=given.overload,
         data=(given.data / "bench").resolve(),
         # only the results of a whole run are published
@@ -91,6 +100,14 @@ def _words(text: str) -> tuple[str, ...]:
         if word not in WORKLOADS:
             raise argparse.ArgumentTypeError(f"unknown workload {word!r}: use one of {', '.join(WORKLOADS)}")
     return words
+
+
+def _settings(text: str) -> dict[str, str]:
+    settings = dict(each.partition("=")[::2] for each in text.split(","))
+    for name in settings:
+        if not name.startswith(PREFIX):
+            raise argparse.ArgumentTypeError(f"{name!r} is not a setting: the name must begin with {PREFIX}")
+    return settings
 
 
 def _number(minimum: int, maximum: int) -> Callable[[str], int]:

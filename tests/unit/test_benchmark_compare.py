@@ -24,6 +24,7 @@ ONE = Measurement(
 ON = {
     "commit": "bbbbbbb",
     "base_commit": "aaaaaaa",
+    "base_settings": {"QUOTES_HTTP": "aiohttp"},
     "measured": "2026-11-27T12:00:00+00:00",
     "rounds": 1,
     "seconds": 5,
@@ -53,6 +54,16 @@ def test_given_workloads_and_connections_replace_the_defaults():
     chosen = parse("--workloads=pay,warm", "--connections=4")
 
     assert [("pay", 4), ("warm", 4)] == list(compare.places(chosen))
+
+
+def test_settings_for_the_base_alone_are_separated_by_commas():
+    assert {"QUOTES_A": "1", "QUOTES_B": "x=y"} == parse(
+        "--base-settings=QUOTES_A=1,QUOTES_B=x=y"
+    ).base_settings
+    assert {} == parse("--base-settings=").base_settings
+
+    with pytest.raises(SystemExit):
+        parse("--base-settings=PATH=1")
 
 
 def test_results_of_a_comparison_are_never_written_to_the_documents():
@@ -88,7 +99,7 @@ def test_the_document_names_both_commits_and_shows_every_figure():
 
     text = compare.described(ON, [cell], [pair])
 
-    assert "# bbbbbbb compared with aaaaaaa" in text
+    assert "# bbbbbbb compared with aaaaaaa QUOTES_HTTP=aiohttp" in text
     assert all(f" {figure.title} " in text for figure in compare.FIGURES)
     assert "1.25 (1.25 to 1.25)" in text
     assert "100 → 125" in text
@@ -103,11 +114,11 @@ def test_a_base_must_be_a_checkout_with_an_environment(tmp_path, has_python):
         python.touch()
 
     with pytest.raises(BenchmarkError, match="git worktree add"):
-        Checkout.at(tmp_path)
+        Checkout.at(tmp_path, {})
 
     (tmp_path / "shared" / "network").mkdir(parents=True)
     if has_python:
-        assert str(tmp_path / ".venv" / "bin" / "python") == Checkout.at(tmp_path).python
+        assert str(tmp_path / ".venv" / "bin" / "python") == Checkout.at(tmp_path, {}).python
 
 
 def test_a_comparison_without_a_base_is_refused():
