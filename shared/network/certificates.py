@@ -30,7 +30,7 @@ _FOLDER_MODE = 0o755
 def names() -> dict[str, tuple[str, ...]]:
     """Return the names that the certificate of each compose service must contain.
 
-    Within its networks a service of the second DFSP is also reached by the name of the first DFSP's service.
+    The second DFSP's services are also reached by the names of the first DFSP's, within their own networks.
     """
     found: dict[str, tuple[str, ...]] = {DIRECTORY: (DIRECTORY,), CALLER: (CALLER,)}
     for role in _ROLES:

@@ -79,7 +79,7 @@ def show(
 def report_nothing_found(
     terminal: Terminal, *, trace: str | None, service: str | None, place: object, follow: bool
 ) -> None:
-    """Say that there are no lines, so that nobody waits because of a mistyped name. Raises if nothing follows."""
+    """Report that there are no lines, which a mistyped name may cause. Raises LogsNotFoundError unless `follow`."""
     of_service = f" of {service}" if service else ""
     text = f"no line{of_service} in {place}" + (f" has the trace id {trace!r}" if trace else "")
     if not follow:

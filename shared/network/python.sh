@@ -1,12 +1,12 @@
 #!/bin/sh
 # python.sh [PYTHON]
 #
-# Prints which Python the environment is to be made of: the one named; otherwise the first on the path that is new
-# enough and can make one, python3 before others, unless another of the same version is clearly faster. Version managers
-# build theirs without optimizations, which costs a tenth of all quotes a second.
+# Prints the Python to create the virtual environment with: the one that is named; otherwise the first on the path that
+# is new enough and has venv. python3 comes before others, unless another of the same version is clearly faster: version
+# managers build Python without optimizations, which costs a tenth of all quotes per second.
 set -fu
 
-# its version, and the microseconds of a short piece of work; nothing of one that cannot be taken
+# prints the version and the microseconds of a short computation; fails for a Python that cannot be used
 probe='
 import ensurepip, sys, time, venv
 def work():
@@ -22,8 +22,8 @@ print("%d.%d" % sys.version_info[:2], round(min(work() for _ in range(9)) * 1e6)
 chosen='' chosen_version='' chosen_took=''
 
 consider() {
-    said=$("$1" -c "$probe" 2>/dev/null) || return
-    version=${said% *} took=${said#* }
+    result=$("$1" -c "$probe" 2>/dev/null) || return
+    version=${result% *} took=${result#* }
     if [ -z "$chosen" ] || { [ "$version" = "$chosen_version" ] && [ $((took * 115)) -lt $((chosen_took * 100)) ]; }; then
         chosen=$1 chosen_version=$version chosen_took=$took
     fi
@@ -41,7 +41,7 @@ else
 fi
 
 if [ -z "$chosen" ]; then
-    echo "${1:-No Python on the path} will not do: Python 3.11 or later is needed, with venv. make PYTHON=... names one" >&2
+    echo "${1:-No Python on the path} cannot be used: Python 3.11 or later with venv is needed; name one with make PYTHON=..." >&2
     exit 1
 fi
 echo "$chosen"

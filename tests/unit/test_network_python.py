@@ -74,7 +74,7 @@ def test_where_none_will_do_it_says_what_is_needed(path, named, what):
 
     assert chosen.returncode == 1
     assert chosen.stdout == ""
-    assert chosen.stderr.startswith(f"{what} will not do: Python 3.11 or later is needed")
+    assert chosen.stderr.startswith(f"{what} cannot be used: Python 3.11 or later with venv is needed")
 
 
 def test_a_real_python_tells_what_the_choice_is_made_by(tmp_path):
