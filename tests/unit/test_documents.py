@@ -9,7 +9,7 @@ import pytest
 from central_directory.app import CentralDirectorySettings
 from chassis.errors import QuotingError
 from chassis.settings import old_names, variables
-from dfsp_api import pricing
+from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
 from integrations.app import IntegrationsSettings
@@ -100,7 +100,7 @@ def test_the_example_of_the_fees_document_charges_the_fees_that_it_names():
     (example,) = re.findall(
         r"^```toml\n(.*?)^```$", (ROOT / "docs" / "fees.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    schedule = pricing.parse(example)
+    schedule = parse_fee_schedule(example)
     request = {"transferType": "p2p", "currencyCode": "USD"}
     terms = [schedule.price_source({**request, "amount": amount}) for amount in ("12.50", "200.00")]
 
