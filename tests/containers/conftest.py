@@ -16,7 +16,7 @@ import pytest
 from docker.models.containers import Container
 
 from support import compose
-from support.load import Load, Outcome, Payment
+from support.load import Load, RequestOutcome, TrackedPayment
 from support.table import FaultTable
 
 # of this run alone: another beside it may test another tree on the same engine
@@ -38,7 +38,7 @@ def image() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def network(image, tmp_path_factory) -> Iterator[compose.Network]:
+def network(image, tmp_path_factory) -> Iterator[compose.ComposeNetwork]:
     """Each module its own: what one breaks the next does not see."""
     with compose.network(tmp_path_factory.mktemp("compose"), image) as made:
         yield made
@@ -78,8 +78,8 @@ class Inside:
     """Load from inside that has ended, or is under way."""
 
     container: Container
-    payments: list[Payment]
-    outcomes: list[Outcome]
+    payments: list[TrackedPayment]
+    outcomes: list[RequestOutcome]
 
     @property
     def failed(self) -> list[str]:
@@ -90,10 +90,10 @@ class Inside:
             if each.status != 200
         ]
 
-    def why(self, network: compose.Network) -> str:
+    def why(self, network: compose.ComposeNetwork) -> str:
         """The same, with what the services have logged of them."""
         traces = [each.trace_id for each in self.outcomes if each.status != 200]
-        return "\n".join([*self.failed, *network.told_of(traces)])
+        return "\n".join([*self.failed, *network.logged_lines(traces)])
 
     def wait_more(self, requests: int, seconds: float = 60) -> None:
         wanted = self._answered() + requests
@@ -108,7 +108,7 @@ class Inside:
 
 
 @contextlib.contextmanager
-def load_inside(network: compose.Network, workers: int = 8) -> Iterator[Inside]:
+def load_inside(network: compose.ComposeNetwork, workers: int = 8) -> Iterator[Inside]:
     """Callers in the first DFSP's network ask for quotes at the second, as long as this is entered."""
     command = [f"{network.scheme}://dfsp-api-payer", compose.AT["dfsp2"], str(workers)]
     volumes = [f"{compose.TOP / 'tests'}:/tests:ro"]
@@ -143,7 +143,9 @@ def load_inside(network: compose.Network, workers: int = 8) -> Iterator[Inside]:
             container.remove(force=True)
 
 
-async def payers_scaled(network: compose.Network, caller: aiohttp.ClientSession) -> tuple[list[int], Load]:
+async def payers_scaled(
+    network: compose.ComposeNetwork, caller: aiohttp.ClientSession
+) -> tuple[list[int], Load]:
     """Load at the first DFSP's published port while its payers become two and one again.
 
     Returns what each of the two was asked meanwhile, and the load.
@@ -170,7 +172,7 @@ async def payers_scaled(network: compose.Network, caller: aiohttp.ClientSession)
 
 @contextlib.asynccontextmanager
 async def both_directions(
-    network: compose.Network, caller: aiohttp.ClientSession, workers: int = 5
+    network: compose.ComposeNetwork, caller: aiohttp.ClientSession, workers: int = 5
 ) -> AsyncIterator[dict[str, Load]]:
     """Steady load at both published ports: each DFSP's callers ask for quotes at the other, by its name."""
     urls = network.urls

@@ -83,7 +83,7 @@ def chain(own_chain) -> Chain:
 
 @pytest.mark.parametrize("fault", [killed, hanging, restarted])
 async def test_in_batches_nothing_is_lost_doubled_or_undocumented(chain, client, fault, pytestconfig):
-    load = Load([chain.url], workers=CALLERS, rest_seconds=0.02, most=20_000)
+    load = Load([chain.url], workers=CALLERS, rest_seconds=0.02, max_payments=20_000)
     async with load.running(client), strange_ones(client, chain) as strange:
         await load.more(BETWEEN)
         for name in SERVICES:

@@ -1,4 +1,4 @@
-"""The network in containers, under a project name and on ports of its own."""
+"""Start the network in containers, with its own project name and ports."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ INTEGRATION_SERVICES: Final = ("integrations", "signal-receiver")
 INTEGRATION_LOAD_BALANCERS: Final = ("integrations-load-balancer", "receiver-load-balancer")
 INTEGRATION_DATABASES: Final = ("integrations-postgres", "receiver-postgres")
 AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
-"""Somebody whose account is at this DFSP."""
+"""An identifier whose account is at this DFSP."""
 STOP_SECONDS: Final = 14
 READY_SECONDS: Final = 90
 
@@ -49,8 +49,8 @@ _INTEGRATION_OURS = ("INTEGRATIONS_PORT", "RECEIVER_PORT", "WEBHOOKS_SUBNET")
 
 
 @dataclass
-class Network:
-    """Two DFSPs in containers."""
+class ComposeNetwork:
+    """The compose project: two DFSPs and the integration services."""
 
     compose: DockerCompose
     engine: docker.DockerClient
@@ -65,12 +65,12 @@ class Network:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where each DFSP's callers call, at its own payer."""
-        fronts = {"dfsp1": "load-balancer", "dfsp2": "dfsp2-load-balancer"}
+        """Return the published URL of each DFSP's payer."""
+        load_balancers = {"dfsp1": "load-balancer", "dfsp2": "dfsp2-load-balancer"}
         inside = 443 if self.has_tls else 80
         return {
-            dfsp: f"{self.scheme}://{self.run('port', front, str(inside)).strip()}"
-            for dfsp, front in fronts.items()
+            dfsp: f"{self.scheme}://{self.run('port', load_balancer, str(inside)).strip()}"
+            for dfsp, load_balancer in load_balancers.items()
         }
 
     @property
@@ -78,19 +78,19 @@ class Network:
         return self.folder / "certificates"
 
     def run(self, *arguments: str) -> str:
-        """`docker compose` with these arguments; what it says where it fails is in the exception."""
+        """Run `docker compose`; return its output. A failure raises an exception with the output."""
         command = [*self.compose.docker_compose_command(), *arguments]
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=300)
         assert not done.returncode, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def scale(self, **counts: int) -> None:
-        """So many replicas of each service, its name with underscores; those there are stay as they are."""
+        """Set the number of replicas by service name (with underscores), without recreating running ones."""
         scale = [f"--scale={name.replace('_', '-')}={count}" for name, count in counts.items()]
         self.run("up", "--detach", "--wait", "--no-recreate", *scale)
 
     def containers(self, service: str) -> list[Container]:
-        """A service's replicas, stopped ones too, in order of their numbers."""
+        """Return a service's containers, including stopped ones, by replica number."""
         label = "com.docker.compose"
         found = self.engine.containers.list(
             all=True,
@@ -105,7 +105,7 @@ class Network:
         return self.engine.networks.get(f"{self.project}_{name}")
 
     def is_ready(self, container: Container) -> bool:
-        """Asks as the engine does: with the image's own health check."""
+        """Run the image's health check, as the engine does."""
         return container.exec_run(list(HEALTH_CHECK)).exit_code == 0
 
     def wait_ready(self, *wanted: Container) -> None:
@@ -126,13 +126,13 @@ class Network:
         return False
 
     def python(self, container: Container, script: str, *arguments: str) -> str:
-        """What a script prints inside a container."""
+        """Run a Python script inside a container; return its output."""
         done = container.exec_run(["python", "-c", script, *arguments])
         assert done.exit_code == 0, done.output.decode()
         return done.output.decode()
 
     def rows(self, dfsp: str) -> dict[str, dict[str, Any]]:
-        """All quotes of a DFSP's database, by uuid."""
+        """Return all quotes in a DFSP's database by uuid."""
         database = self.container("postgres" if dfsp == "dfsp1" else "dfsp2-postgres")
         sql = (
             "COPY (SELECT row_to_json(r) FROM (SELECT uuid, source_amount::text, destination_amount::text,"
@@ -143,20 +143,22 @@ class Network:
         lines = (done.output[0] or b"").decode().replace("\\\\", "\\").splitlines()
         return {row["uuid"]: _typed(row) for row in map(json.loads, lines)}
 
-    def told_of(self, trace_ids: Sequence[str]) -> list[str]:
-        """What the containers that are there have logged of these requests."""
+    def logged_lines(self, trace_ids: Sequence[str]) -> list[str]:
+        """Return the log lines of these requests, from all existing containers."""
         wanted = set(trace_ids)
-        told = []
+        lines_of_requests = []
         for service in SERVICES if wanted else ():
             for container in self.containers(service):
                 lines = container.logs().decode().splitlines()
                 records = [json.loads(line) for line in lines if line.startswith("{")]
-                told += [f"{container.name}: {each}" for each in records if each.get("traceId") in wanted]
-        return told
+                lines_of_requests += [
+                    f"{container.name}: {each}" for each in records if each.get("traceId") in wanted
+                ]
+        return lines_of_requests
 
     @contextlib.contextmanager
     def cut_off(self, container: Container) -> Iterator[None]:
-        """Takes a container off all its networks, and back with the names it had there."""
+        """Disconnect a container from all its networks; at the end, connect it again with the same names."""
         container.reload()
         joined = container.attrs["NetworkSettings"]["Networks"]
         for name in joined:
@@ -178,8 +180,8 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[Network]:
-    """The network, ready; nothing of it is left at the end."""
+def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[ComposeNetwork]:
+    """Start the network and wait until it is ready. Remove everything at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     compose_files.prepare(folder)
     if tls:
@@ -196,18 +198,18 @@ def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[Network]
     with contextlib.closing(docker.from_env(timeout=60)) as engine, _without((*_OURS, *_INTEGRATION_OURS)):
         compose = DockerCompose(TOP, compose_file_name=files, env_file=str(file))
         with compose:
-            yield Network(compose, engine, project, folder, image, tls)
+            yield ComposeNetwork(compose, engine, project, folder, image, tls)
 
 
 def requests(container: Container) -> int:
-    """How many a service has logged."""
+    """Return the number of requests that a container has logged."""
     lines = container.logs().decode().splitlines()
     return sum(json.loads(line).get("event") == "request" for line in lines if line.startswith("{"))
 
 
 @contextlib.contextmanager
 def _without(names: Sequence[str]) -> Iterator[None]:
-    """What the caller's environment says of another network is not for this one."""
+    """Remove environment variables that configure another compose network."""
     taken = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -217,7 +219,7 @@ def _without(names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def built(tag: str) -> Iterator[None]:
-    """The image of this tree, gone at the end; what it was built from stays cached."""
+    """Build the image of this tree. Remove it at the end; its layers stay cached."""
     _docker("build", "--quiet", "--file", "services/Dockerfile", "--tag", tag, ".")
     yield
     _docker("image", "rm", tag)

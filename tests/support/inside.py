@@ -66,7 +66,12 @@ async def main(base: str, identifier: str, workers: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     pool = ConnectionPool(Tls(load(Settings, {"QUOTES_USERS_FILE": os.devnull, **os.environ})))
     made = Load(
-        [base], workers=workers, identifier=identifier, most=100_000, timeout_ms=10_000, rest_seconds=0.1
+        [base],
+        workers=workers,
+        identifier=identifier,
+        max_payments=100_000,
+        timeout_ms=10_000,
+        rest_seconds=0.1,
     )
     async with made.running(Caller(pool, base)):  # type: ignore[arg-type]
         _say("running")

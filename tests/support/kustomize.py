@@ -1,4 +1,4 @@
-"""Renders the manifests: by kustomize, by kubectl, or by Debian's kustomize in a container."""
+"""Render the manifests with kustomize, kubectl, or Debian's kustomize in a container."""
 
 import shutil
 import subprocess
@@ -12,11 +12,11 @@ IN_CONTAINER = "apt-get update -qq && apt-get install -y -qq kustomize >/dev/nul
 
 
 class NoRendererError(RuntimeError):
-    """Never a reason to skip: what is not rendered is not tested."""
+    """There is no program to render with. Tests fail then rather than being skipped."""
 
 
 def with_example_secrets(folder: Path) -> Path:
-    """A copy of the manifests whose secrets are the examples."""
+    """Copy the manifests and use the example secrets."""
     copy = folder / "kubernetes"
     shutil.copytree(KUBERNETES, copy, ignore=shutil.ignore_patterns("secrets"))
     for example in copy.rglob("secrets.example"):
@@ -25,7 +25,7 @@ def with_example_secrets(folder: Path) -> Path:
 
 
 def render(manifests: Path, overlay: str) -> list[dict[str, Any]]:
-    """Every object of an overlay."""
+    """Return every object of an overlay."""
     target = f"overlays/{overlay}"
     for command in (["kustomize", "build", target], ["kubectl", "kustomize", target]):
         if shutil.which(command[0]):
@@ -48,7 +48,7 @@ def _objects(command: list[str], folder: Path) -> list[dict[str, Any]]:
 
 
 def files() -> dict[Path, list[dict[str, Any]]]:
-    """Every YAML file as it is written, by its path below deploy/kubernetes."""
+    """Return the content of every YAML file by its path below deploy/kubernetes."""
     return {
         path.relative_to(KUBERNETES): list(yaml.safe_load_all(path.read_text()))
         for path in sorted(KUBERNETES.rglob("*.yaml"))

@@ -1,4 +1,4 @@
-"""Steady load: callers that reserve, pay and look up, and repeat what is left unknown, as wire.md §3 says."""
+"""Steady load: callers that reserve, pay and look up, and repeat requests with an unknown outcome (wire.md §3)."""
 
 import asyncio
 import itertools
@@ -21,12 +21,12 @@ WORKERS: Final = 20
 PAUSE_SECONDS: Final = 0.1
 GIVE_UP_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 3.0
-"""How much later than its deadline a reply may come on a slow machine."""
+"""How long after its deadline a reply may arrive on a slow machine."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One request and how it ended: in a reply, or in an error of the connection."""
+class RequestOutcome:
+    """One request with its reply, or with the error of its connection."""
 
     method: str
     target: str
@@ -44,25 +44,25 @@ class Outcome:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with it, None where the reply is a documented one and in time."""
+        """Return the fault of the reply; None if it is documented and arrived in time."""
         if self.status is None:
             return f"{self.method} {self.target}: {self.error}"
         late = self.seconds - self.timeout_ms / 1000
         if late > PATIENCE_SECONDS:
-            return f"{self.method} {self.target}: {self.status} came {late:.1f} s late"
+            return f"{self.method} {self.target}: {self.status} arrived {late:.1f} s after its deadline"
         wrong = why_undocumented(self.status, self.headers, self.body, self.trace_id)
         return f"{self.method} {self.target}: {wrong}" if wrong else None
 
 
 @dataclass
-class Payment:
-    """One quote's life: what was asked with one key, and each answer of 200 to it."""
+class TrackedPayment:
+    """One quote: its key and terms, and each 200 reply to a request for it."""
 
     key: str
     request: dict[str, str]
-    reserved: list[Outcome] = field(default_factory=list)
-    executed: list[Outcome] = field(default_factory=list)
-    looked_up: list[Outcome] = field(default_factory=list)
+    reserved: list[RequestOutcome] = field(default_factory=list)
+    executed: list[RequestOutcome] = field(default_factory=list)
+    looked_up: list[RequestOutcome] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -74,49 +74,49 @@ class Payment:
 
 
 class Load:
-    """Workers that make payments until told to stop; each request and its outcome is kept."""
+    """Workers that make payments until answered to stop; each request and its outcome is kept."""
 
     def __init__(
         self,
         urls: Sequence[str],
         *,
         timeout_ms: int = 4_000,
-        most: int = 2_000,
+        max_payments: int = 2_000,
         workers: int = WORKERS,
         identifier: str = QUOTE["identifier"],
         rest_seconds: float = 0.0,
     ) -> None:
-        """Calls go to ``urls`` in turn, repetitions too; ``most`` bounds the payments.
+        """Send requests and repetitions to ``urls`` in turn.
 
-        Each worker rests between two payments: what is tried is a fault, not how much a machine can carry.
+        Each worker rests between two payments, because these tests are about faults, not about capacity.
         """
         self._rest_seconds = rest_seconds
         self._workers = workers
         self._request = {**QUOTE, "identifier": identifier}
         self._query = LOOK_UP_QUERY.replace(QUOTE["identifier"], identifier)
-        self.payments: list[Payment] = []
-        self.outcomes: list[Outcome] = []
+        self.payments: list[TrackedPayment] = []
+        self.outcomes: list[RequestOutcome] = []
         self._urls: Iterator[str] = itertools.cycle(urls)
         self._timeout_ms = timeout_ms
-        self._most = most
+        self._max_payments = max_payments
         self._stopping = False
         self._random = random.Random(20170511)
 
     @property
     def problems(self) -> list[str]:
-        """Outcomes that no caller should see, connection errors among them."""
+        """Return the faults of all outcomes, including connection errors."""
         return [outcome.problem for outcome in self.outcomes if outcome.problem]
 
     @property
     def undocumented(self) -> list[str]:
-        """The same without connection errors."""
+        """Return the faults of all replies, without connection errors."""
         return [each.problem for each in self.outcomes if each.status is not None and each.problem]
 
     def statuses(self) -> set[int | None]:
         return {outcome.status for outcome in self.outcomes}
 
     async def more(self, payments: int, *, seconds: float = 60) -> None:
-        """Returns when so many more payments are complete; so a test goes by work done, not by time."""
+        """Wait until this number of further payments is complete."""
         async with asyncio.timeout(seconds):
             wanted = self._complete() + payments
             while self._complete() < wanted:
@@ -127,7 +127,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self, client: aiohttp.ClientSession) -> AsyncIterator["Load"]:
-        """Load while inside; at the end every worker finishes what it began."""
+        """Load while inside; at the end every worker finishes what it started."""
         self._stopping = False
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
@@ -138,14 +138,14 @@ class Load:
                 self._stopping = True
 
     async def _work(self, client: aiohttp.ClientSession) -> None:
-        while not self._stopping and len(self.payments) < self._most:
+        while not self._stopping and len(self.payments) < self._max_payments:
             amount = f"{self._random.randrange(1, 100_000)}.{self._random.randrange(100):02}"
-            payment = Payment(f"load-{uuid.uuid4()}", {**self._request, "amount": amount})
+            payment = TrackedPayment(f"load-{uuid.uuid4()}", {**self._request, "amount": amount})
             self.payments.append(payment)
             await self._pay(client, payment)
             await asyncio.sleep(self._rest_seconds)
 
-    async def _pay(self, client: aiohttp.ClientSession, payment: Payment) -> None:
+    async def _pay(self, client: aiohttp.ClientSession, payment: TrackedPayment) -> None:
         reserve = await self.until_answered(client, "POST", RESERVE, payment.request, payment.key)
         if reserve is None:
             return
@@ -167,8 +167,8 @@ class Load:
         target: str,
         body: dict[str, str] | None = None,
         key: str | None = None,
-    ) -> Outcome | None:
-        """Repeats, with the same key, until the outcome is known: the 200, or None after any other answer."""
+    ) -> RequestOutcome | None:
+        """Repeat with the same key until the outcome is known. Return the 200 reply, or None after any other."""
         give_up = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < give_up:
             outcome = await self.send(client, method, target, body, key)
@@ -186,26 +186,26 @@ class Load:
         target: str,
         body: dict[str, str] | None = None,
         key: str | None = None,
-    ) -> Outcome:
+    ) -> RequestOutcome:
         trace_id = str(uuid.uuid4())
         made = headers(**{TRACE: trace_id, "X-Request-Timeout-Ms": str(self._timeout_ms)})
         if key is not None:
             made[KEY] = key
-        began = time.monotonic()
+        started = time.monotonic()
         known: dict[str, Any] = {}
         try:
             async with client.request(method, next(self._urls) + target, json=body, headers=made) as reply:
                 known = {"status": reply.status, "headers": dict(reply.headers), "body": await reply.read()}
         except (aiohttp.ClientError, TimeoutError) as error:
             known = {"error": repr(error)}
-        seconds = time.monotonic() - began
-        outcome = Outcome(method, target, trace_id, seconds, self._timeout_ms, **known)
+        seconds = time.monotonic() - started
+        outcome = RequestOutcome(method, target, trace_id, seconds, self._timeout_ms, **known)
         self.outcomes.append(outcome)
         return outcome
 
     async def repeat_all(self, client: aiohttp.ClientSession) -> None:
-        """Reserves and pays everything once more with its own key: the answers are added to each payment's."""
-        pending = asyncio.Queue[Payment]()
+        """Reserve and pay each payment once more with its key, and add the replies to it."""
+        pending = asyncio.Queue[TrackedPayment]()
         for payment in self.payments:
             pending.put_nowait(payment)
 
@@ -219,7 +219,7 @@ class Load:
 
 
 async def broken_promises(load: Load, database_url: str) -> list[str]:
-    """What callers were told that the table does not hold, and what it holds more (wire.md §7, 1 to 3)."""
+    """Return the differences between the replies to callers and the payee's table (wire.md §7, 1 to 3)."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = {str(row["uuid"]): row for row in await connection.fetch("SELECT * FROM quote")}
@@ -229,8 +229,8 @@ async def broken_promises(load: Load, database_url: str) -> list[str]:
     return broken + broken_by(load.payments, rows)
 
 
-def broken_by(payments: Sequence[Payment], rows: Mapping[str, Any]) -> list[str]:
-    """What callers were told that the table's rows, by uuid, do not hold."""
+def broken_by(payments: Sequence[TrackedPayment], rows: Mapping[str, Any]) -> list[str]:
+    """Return the differences between the replies to callers and the payee's rows by uuid."""
     broken = [fault for payment in payments for fault in _broken(payment, rows)]
     uuids = [payment.uuid for payment in payments if payment.reserved]
     if len(set(uuids)) != len(uuids):
@@ -238,12 +238,12 @@ def broken_by(payments: Sequence[Payment], rows: Mapping[str, Any]) -> list[str]
     return broken
 
 
-def _broken(payment: Payment, rows: Mapping[str, Any]) -> list[str]:
+def _broken(payment: TrackedPayment, rows: Mapping[str, Any]) -> list[str]:
     if not payment.is_complete:
         return [f"{payment.key} was never completed"]
     row = rows.get(payment.uuid)
     if row is None:
-        return [f"{payment.key} was reserved and is not there"]
+        return [f"{payment.key} was reserved but has no row"]
     broken = []
     if len({outcome.body for outcome in payment.reserved}) != 1:
         broken.append(f"{payment.key} was reserved with different terms")
@@ -252,22 +252,22 @@ def _broken(payment: Payment, rows: Mapping[str, Any]) -> list[str]:
     quote, execution = payment.reserved[0].json, payment.executed[0].json
     stored = {
         "amount": str(row["source_amount"]),
-        "expires": _told(row["expires"]),
-        "executed": row["executed"] and _told(row["executed"]),
+        "expires": _format_time(row["expires"]),
+        "executed": row["executed"] and _format_time(row["executed"]),
         "destination": str(row["destination_amount"]),
         "request": orjson.loads(row["request"]),
     }
-    told = {
+    answered = {
         "amount": quote["amount"],
         "expires": quote["expires"],
         "executed": execution["executed"],
         "destination": payment.request["amount"],
         "request": payment.request,
     }
-    if stored != told:
-        broken.append(f"{payment.key}: told {told}, stored {stored}")
+    if stored != answered:
+        broken.append(f"{payment.key}: the replies say {answered}, the row says {stored}")
     return broken
 
 
-def _told(time_: Any) -> str:
+def _format_time(time_: Any) -> str:
     return time_.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_.microsecond // 1000:03}Z"

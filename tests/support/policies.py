@@ -1,4 +1,4 @@
-"""Who reaches whom: as network policies say it, and as the calls in compose.yaml do."""
+"""Evaluate network policies, and read the calls between services from compose.yaml."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod, or somebody outside the manifests who is known by labels alone."""
+    """A pod of the manifests, or an outside pod that is known by its labels only."""
 
     namespace: str
     name: str
@@ -28,7 +28,7 @@ def pod(namespace: str, name: str, namespace_labels: Labels, labels: Labels) -> 
 
 
 def pods(objects: Iterable[Mapping[str, Any]]) -> list[Pod]:
-    """One pod of each deployment."""
+    """Return one pod for each deployment."""
     objects = list(objects)
     of_namespace = {
         o["metadata"]["name"]: o["metadata"]["labels"] for o in objects if o["kind"] == "Namespace"
@@ -46,13 +46,13 @@ def pods(objects: Iterable[Mapping[str, Any]]) -> list[Pod]:
 
 
 def allowed(objects: Iterable[Mapping[str, Any]], source: Pod, target: Pod, port: int, protocol: str) -> bool:
-    """Whether a connection is let out at the one end and in at the other."""
+    """Whether the policies allow a connection at both ends: egress and ingress."""
     policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
-    out = _lets(policies, "Egress", source, target, port, protocol)
-    return out and _lets(policies, "Ingress", target, source, port, protocol)
+    out = _allows(policies, "Egress", source, target, port, protocol)
+    return out and _allows(policies, "Ingress", target, source, port, protocol)
 
 
-def _lets(policies: list[Any], direction: str, own: Pod, other: Pod, port: int, protocol: str) -> bool:
+def _allows(policies: list[Any], direction: str, own: Pod, other: Pod, port: int, protocol: str) -> bool:
     key, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
     mine = [
         policy["spec"]
@@ -69,7 +69,7 @@ def _lets(policies: list[Any], direction: str, own: Pod, other: Pod, port: int, 
 
 
 def _has_port(rule: Mapping[str, Any], port: int, protocol: str) -> bool:
-    number = {"http": 80}  # the only named port there is, which a test of its own holds
+    number = {"http": 80}  # the only named port, as another test checks
     return any(number.get(p["port"], p["port"]) == port and p["protocol"] == protocol for p in rule["ports"])
 
 
@@ -91,7 +91,7 @@ def _selects(selector: Mapping[str, Any], labels: frozenset[tuple[str, str]]) ->
 
 
 def calls_in_compose(compose: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Which service calls which, by the URLs that each is given and the networks that they share."""
+    """Return (caller, callee) pairs, from each service's configured URLs and the networks they share."""
     found = set()
     for name, service in compose["services"].items():
         for url in _urls(service.get("environment", {})):
@@ -109,7 +109,7 @@ def _urls(environment: Mapping[str, str]) -> list[str]:
 
 
 def _names(compose: Mapping[str, Any], source: str, target: str) -> set[str]:
-    """The names under which one service finds another."""
+    """Return the host names by which one service can reach another."""
     mine, theirs = (_networks(compose["services"][name]) for name in (source, target))
     shared = set(mine) & set(theirs)
     return {target, *(alias for network in shared for alias in theirs[network])} if shared else set()

@@ -32,12 +32,18 @@ class FaultTable:
             for each in outcomes
             if each.status != 200
         )
-        told = ", ".join(f"{count} {name}" for name, count in sorted(failed.items())) or "none"
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(failed.items())) or "none"
         keys = sum(len(load.payments) for load in loads.values())
         good = sum(each.status == 200 for each in outcomes)
-        # three requests make a payment: what a payment needed beyond them were repetitions
+        # a payment needs three requests; all others were repetitions
         repeated = len(outcomes) - good
-        values = (len(outcomes), good, f"{sum(failed.values())}: {told}" if failed else told, keys, repeated)
+        values = (
+            len(outcomes),
+            good,
+            f"{sum(failed.values())}: {kinds}" if failed else kinds,
+            keys,
+            repeated,
+        )
         self.rows.append((container, fault, *map(str, values), str(lost), str(doubled)))
 
     def markdown(self) -> str:
