@@ -96,3 +96,9 @@ def test_the_story_of_the_integration_services_takes_six_commands_and_ends_as_to
         ("OPEN", "SELL", "10"),
         ("CLOSE", "SELL", "10"),
     ] == [(trade["action"], trade["direction"], trade["quantity"]) for trade in trades[::-1]]
+
+
+def test_the_command_that_checks_a_webhook_finds_no_fault_in_the_receivers(shell):
+    (command,) = [block.command for block in blocks(INTEGRATIONS)[6:]]
+
+    assert "0 faults" in shell.paste(command)
