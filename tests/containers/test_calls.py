@@ -1,4 +1,4 @@
-"""What callers and the source ask of the network: both directions, the refusals, the sample calls."""
+"""Quotes in both directions, the refusals, and the sample requests of the Quote API, in containers."""
 
 import base64
 import json
@@ -29,11 +29,11 @@ def at(payee: str) -> dict[str, str]:
 
 
 def pairs(network):
-    """Each payer's URL with the payee on the other side."""
+    """Return each payer's URL with the other DFSP's name."""
     return [(network.urls["dfsp1"], "dfsp2"), (network.urls["dfsp2"], "dfsp1")]
 
 
-async def test_the_sample_quote_goes_both_ways(network, caller):
+async def test_the_sample_quote_works_in_both_directions(network, caller):
     for url, payee in pairs(network):
         source = await send(caller, "POST", url + RESERVE, at(payee))
         destination = await send(caller, "POST", url + RESERVE_DESTINATION, at(payee) | {"amount": "13.75"})
@@ -82,7 +82,7 @@ def expire(network, payee, uuid):
 
 
 def sample_calls():
-    """The source's own curl commands, read as a shell reads them."""
+    """Return the requests of the curl commands in the Quote API."""
     text = (compose.TOP / "docs" / "quote-api.md").read_text(encoding="utf-8")
     for block in re.findall(r"```curl\n(.*?)```", text, re.DOTALL):
         words = shlex.split(block.replace("\n", "\n ").replace("-d\n", "-d "))
@@ -98,19 +98,19 @@ def sample_calls():
                 data = next(iterator)
             elif word != "curl":
                 url = word
-        # what curl sends for -d where no header names another
+        # curl's default content type for -d
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         yield pytest.param(method, url, headers, data, id=url.split("/")[2])
 
 
-def test_the_source_has_five_sample_calls():
+def test_the_quote_api_has_five_sample_requests():
     assert 5 == len(list(sample_calls()))
 
 
 @pytest.mark.parametrize("dfsp", ["dfsp1", "dfsp2"])
 @pytest.mark.parametrize(("method", "url", "headers", "data"), list(sample_calls()))
-def test_a_sample_call_works_to_the_letter(network, dfsp, method, url, headers, data):
-    """From a container in the DFSP's network, by the source's host names."""
+def test_a_sample_request_works_unchanged(network, dfsp, method, url, headers, data):
+    """From a container in the DFSP's network, with the host names of the Quote API."""
     said = network.engine.containers.run(
         network.image,
         ["-c", CALL, json.dumps([method, url, headers, data])],

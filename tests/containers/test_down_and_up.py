@@ -1,11 +1,11 @@
-"""All containers gone and made anew: the quotes are still there."""
+"""Quotes survive when all containers are removed and created again."""
 
 from support import compose
 from support.exchange import send
 from support.messages import QUOTE, RESERVE
 
 
-async def test_down_and_up_keeps_all_quotes(network, caller):
+async def test_all_quotes_survive_down_and_up(network, caller):
     asked = {"dfsp2": network.urls["dfsp1"], "dfsp1": network.urls["dfsp2"]}
     first = {}
     for payee, url in asked.items():

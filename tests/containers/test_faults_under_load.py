@@ -1,4 +1,4 @@
-"""Each container stopped, paused, killed and cut off in turn, under load: nothing lost, nothing doubled."""
+"""Each container is stopped, paused, killed and cut off under load: no quote is lost or doubled."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from support import compose
 from support.load import broken_by
 
 WINDOW_SECONDS = 2.0
-ENTRIES = {*compose.FRONTS, "dfsp-api-payer", "dfsp2-dfsp-api-payer"}
+ENTRIES = {*compose.LOAD_BALANCERS, "dfsp-api-payer", "dfsp2-dfsp-api-payer"}
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def paused(network, container):
 
 
 def _pause(container, attempts=10):
-    """An engine on the first version of cgroups cannot while a health check is just being started in it."""
+    """Retry: with cgroups v1 an engine cannot pause a container while a health check starts in it."""
     for attempt in range(attempts):
         try:
             return container.pause()
@@ -58,7 +58,7 @@ FAULTS = {"stopped": stopped, "paused": paused, "killed": killed, "cut off": cut
 
 
 @pytest.mark.parametrize("service", [*compose.SERVICES, *compose.DATABASES])
-async def test_a_fault_loses_nothing_and_doubles_nothing(network, caller, fault_table, service):
+async def test_a_fault_neither_loses_nor_doubles_a_quote(network, caller, fault_table, service):
     faults = []
     for name, fault in FAULTS.items():
         faults += [

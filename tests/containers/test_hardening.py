@@ -1,4 +1,4 @@
-"""Who reaches whom, and what a container may do."""
+"""Containers reach only the services that they call, and have few rights."""
 
 import concurrent.futures
 import json
@@ -26,7 +26,7 @@ PORTS = dict.fromkeys(SERVICES, 80) | dict.fromkeys(DATABASES, 5432)
 
 
 def allowed() -> dict[str, set[str]]:
-    """Each container with what it may reach; a network joins both ways, so each documented call has its reverse."""
+    """Return the containers that each one may reach. Networks have no direction, so each call has its reverse."""
     reach: dict[str, set[str]] = {name: set() for name in PORTS}
 
     def joined(*names: str) -> None:
@@ -55,7 +55,7 @@ def allowed() -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def reached(network):
-    """What each service does reach of all containers, at all their addresses."""
+    """Return the containers that each service reaches, at any of their addresses."""
     targets = []
     for name, port in PORTS.items():
         networks = network.container(name).attrs["NetworkSettings"]["Networks"].values()
@@ -70,17 +70,17 @@ def reached(network):
 
 
 def _names(name, settings):
-    """The unique ones: a plain name is each DFSP's own."""
+    """Return the unique names, since both DFSPs use the plain ones."""
     return [alias for alias in settings["Aliases"] or [] if alias.startswith(("dfsp1-", "dfsp2-"))]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_reaches_whom_it_may_and_nobody_else(reached, service):
+def test_a_service_reaches_exactly_the_allowed_containers(reached, service):
     assert allowed()[service] == reached[service]
 
 
-def test_nothing_inside_reaches_the_world(network):
-    """All networks but those of the published ports are internal; integrations is on one for the world's webhooks."""
+def test_only_published_ports_and_webhooks_have_a_network_to_the_outside(network):
+    """All networks except those of the published ports are internal; integrations uses one of these for webhooks."""
     open_ones = {
         name
         for name in network.engine.networks.list(names=[network.project])
@@ -102,7 +102,7 @@ def test_nothing_inside_reaches_the_world(network):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_may_do_little(network, service):
+def test_a_service_has_no_rights_that_it_does_not_need(network, service):
     container = network.container(service)
     host = container.attrs["HostConfig"]
 
@@ -121,7 +121,7 @@ def test_a_service_may_do_little(network, service):
 
 
 @pytest.mark.parametrize("service", [*SERVICES, *DATABASES])
-def test_no_secret_stands_in_the_environment(network, service):
+def test_no_secret_is_in_the_environment(network, service):
     container = network.container(service)
     secrets = [
         (network.folder / f"{name}-database-password").read_text().strip() for name in compose_files.DATABASES
@@ -134,7 +134,7 @@ def test_no_secret_stands_in_the_environment(network, service):
         assert secret not in container.logs().decode()
 
 
-def test_the_image_is_described_and_checked(network):
+def test_the_image_has_labels_and_a_health_check(network):
     image = network.engine.images.get(network.image).attrs["Config"]
 
     assert {"title", "description", "licenses"} <= {
@@ -145,7 +145,7 @@ def test_the_image_is_described_and_checked(network):
     assert ["CMD", *compose.HEALTH_CHECK] == image["Healthcheck"]["Test"]
 
 
-def test_the_image_holds_no_build_tools(network):
+def test_the_image_contains_no_build_tools(network):
     container = network.container("spsp-client")
     for tool in ("gcc", "make", "git", "uv", "hatchling"):
         assert container.exec_run(["which", tool]).exit_code != 0, tool
@@ -161,8 +161,8 @@ def test_every_container_is_healthy(network, service):
     assert "healthy" == container.attrs["State"]["Health"]["Status"]
 
 
-def test_a_payee_without_its_database_is_not_ready_and_its_neighbours_are(network):
-    """The engine asks what this asks: the image's own health check."""
+def test_a_payee_without_its_database_is_not_ready_and_its_neighbours_are_ready(network):
+    """The engine uses the health check of the image, too."""
     database, payee = network.container("postgres"), network.container("dfsp-api")
     check = network.engine.images.get(network.image).attrs["Config"]["Healthcheck"]["Test"][1:]
     database.stop(timeout=30)

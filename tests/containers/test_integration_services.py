@@ -14,14 +14,14 @@ COMMANDS = [block.command for block in blocks("docs/integrations.md")[:6]]
 
 @pytest.fixture(scope="module")
 def network(image, tmp_path_factory):
-    """With two of each, in turn: what the one has begun the other may go on with."""
+    """Start two replicas of each, which share the work."""
     with compose.network(tmp_path_factory.mktemp("integrations"), image) as made:
         made.scale(integrations=2, signal_receiver=2)
         yield made
 
 
 async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
-    """Inside, the webhook has the receiver's name in the network that the two share."""
+    """The webhook's host is the receiver's name in the network that both services share."""
     published = {
         f"http://127.0.0.1:{port}": f"http://{network.run('port', service, '80').strip()}"
         for port, service in ((8017, "integrations-load-balancer"), (8018, "receiver-load-balancer"))
@@ -39,7 +39,7 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
         trades = [json.loads(shell.paste(command))["trades"] for _ in range(4)]
 
     async def all_are_asked():
-        """Log lines come a little later."""
+        """Log lines are written a little later."""
         services = [each for name in compose.INTEGRATION_SERVICES for each in network.containers(name)]
         return len(services) == 4 and all(compose.requests(each) for each in services)
 
@@ -48,8 +48,8 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
     assert [trades[0]] * 4 == trades
 
 
-async def test_the_guard_lets_no_webhook_reach_other_addresses_of_the_network(network, caller):
-    """Its own database, which is on a private address too."""
+async def test_no_webhook_may_reach_other_addresses_of_the_network(network, caller):
+    """Such as its own database, which also has a private address."""
     origin = f"http://{network.run('port', 'integrations-load-balancer', '80').strip()}"
     database = network.container("integrations-postgres").attrs["NetworkSettings"]["Networks"]
     (address,) = [each["IPAddress"] for each in database.values()]

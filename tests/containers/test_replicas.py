@@ -1,4 +1,4 @@
-"""Several replicas: requests spread, those that go are no longer used, an update fails nobody."""
+"""Requests are balanced over replicas; stopping or updating a replica fails no request."""
 
 import time
 
@@ -15,10 +15,10 @@ ON_THE_WAY = (
     "dfsp2-dfsp-api",
     "central-directory",
 )
-"""Every service, where a call from the first DFSP to the second meets it."""
+"""The services that a request from the first DFSP to the second passes."""
 
 
-def test_requests_spread_over_replicas_and_a_removed_one_is_no_longer_used(network):
+def test_requests_are_balanced_over_replicas_and_a_removed_one_is_not_used(network):
     network.scale(dfsp2_spsp_server=3)
     replicas = network.containers("dfsp2-spsp-server")
     with load_inside(network) as load:
@@ -40,7 +40,7 @@ def test_requests_spread_over_replicas_and_a_removed_one_is_no_longer_used(netwo
     assert [] == broken_by(load.payments, network.rows("dfsp2"))
 
 
-async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_go(network, caller):
+async def test_callers_at_the_published_port_do_not_notice_that_payers_are_scaled(network, caller):
     counts, load = await payers_scaled(network, caller)
 
     assert min(counts) > 0.6 * sum(counts) / 2, counts
@@ -49,7 +49,7 @@ async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_
 
 
 def test_a_rolling_update_fails_no_request(network):
-    """Each service has two replicas, of which one is made anew and then the other restarted."""
+    """Each service has two replicas: one is recreated, then the other is restarted."""
     before = len(network.rows("dfsp2"))
     network.scale(**{name.replace("-", "_"): 2 for name in ON_THE_WAY})
     with load_inside(network) as load:
@@ -72,8 +72,8 @@ def test_a_rolling_update_fails_no_request(network):
     assert len(load.payments) == len(rows) - before
 
 
-def test_a_service_without_a_twin_comes_back_at_another_address(network):
-    """Its callers find it by its name, within seconds."""
+def test_a_single_replica_is_found_again_at_another_address(network):
+    """Its callers resolve its name within seconds."""
     old = network.container("dfsp2-spsp-server-backend")
     with load_inside(network) as load:
         old.stop(timeout=compose.STOP_SECONDS)

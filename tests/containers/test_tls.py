@@ -20,7 +20,7 @@ from support.exchange import send
 from support.load import broken_by
 from support.messages import QUOTE, RESERVE, UNKNOWN_UUID
 
-# TLS 1.3 tells a client that its certificate is refused when the client takes the connection for made
+# in TLS 1.3 a client learns that its certificate was refused only after its handshake
 KNOCK = """
 import json, socket, ssl, sys
 host, folder = sys.argv[1:]
@@ -50,10 +50,10 @@ def context(folder=None, ca=None) -> ssl.SSLContext:
     return made
 
 
-class Connection(ResponseHandler):
-    """Known as long as it is open, and closed without TLS's goodbyes, which a test's loop does not outlast."""
+class TlsConnection(ResponseHandler):
+    """A connection that is aborted at the end: a TLS shutdown would outlast the test's event loop."""
 
-    open_ones: ClassVar[set["Connection"]] = set()
+    open_ones: ClassVar[set["TlsConnection"]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -70,12 +70,12 @@ class Connection(ResponseHandler):
 @contextlib.asynccontextmanager
 async def session(made: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=made, force_close=True)
-    connector._factory = functools.partial(Connection, loop=asyncio.get_running_loop())
+    connector._factory = functools.partial(TlsConnection, loop=asyncio.get_running_loop())
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as caller:
         yield caller
     async with asyncio.timeout(10):
-        while Connection.open_ones:
+        while TlsConnection.open_ones:
             await asyncio.sleep(0.01)
 
 
@@ -98,7 +98,7 @@ def authority(network) -> trustme.CA:
     return trustme.CA.from_pem((folder / "ca.pem").read_bytes(), (folder / "key.pem").read_bytes())
 
 
-async def test_the_sample_quote_goes_both_ways_and_the_refusals_too(network, caller):
+async def test_quotes_and_refusals_work_in_both_directions(network, caller):
     for url, payee in ((network.urls["dfsp1"], "dfsp2"), (network.urls["dfsp2"], "dfsp1")):
         body = {**QUOTE, "identifier": compose.AT[payee]}
         reserved = await send(caller, "POST", url + RESERVE, body)
@@ -122,7 +122,7 @@ async def refused(network, made: ssl.SSLContext) -> bool:
     return False
 
 
-async def test_without_a_good_certificate_nobody_gets_in_at_the_published_port(network, tmp_path):
+async def test_the_published_port_refuses_clients_without_a_valid_certificate(network, tmp_path):
     ours = network.certificates / certificates.CALLER / "ca.pem"
     issue(tmp_path / "good", authority(network))
     issue(tmp_path / "expired", authority(network), dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
@@ -149,13 +149,13 @@ HOPS = (
 
 
 @pytest.mark.parametrize(("at", "host"), HOPS)
-def test_no_hop_lets_anybody_in_without_a_certificate(network, at, host):
+def test_every_hop_refuses_clients_without_a_certificate(network, at, host):
     assert knock(network, at, host, "/run/certificates").startswith("HTTP/1.1 200")
     refusal = knock(network, at, host)
     assert "HTTP" not in refusal
 
 
-def test_certificates_replaced_on_disk_are_taken_over_without_a_restart(network):
+def test_replaced_certificates_are_loaded_without_a_restart(network):
     started = {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
     before = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
     with load_inside(network) as load:
@@ -170,8 +170,8 @@ def test_certificates_replaced_on_disk_are_taken_over_without_a_restart(network)
     assert started == {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
 
 
-async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_go(network, caller):
-    """The front passes their TLS through, and asks over its own which payer is ready."""
+async def test_callers_at_the_published_port_do_not_notice_that_payers_are_scaled(network, caller):
+    """The load balancer forwards the callers' TLS, and checks the payers' readiness over its own."""
     counts, load = await payers_scaled(network, caller)
 
     assert min(counts) > 0.6 * sum(counts) / 2, counts
@@ -179,7 +179,7 @@ async def test_callers_at_the_published_port_do_not_notice_that_payers_come_and_
 
 
 @pytest.mark.parametrize("service", compose.SERVICES)
-def test_the_health_check_shows_the_certificate(network, service):
+def test_the_health_check_uses_the_certificate(network, service):
     container = network.container(service)
     container.reload()
 
@@ -188,7 +188,7 @@ def test_the_health_check_shows_the_certificate(network, service):
 
 
 async def test_certificates_of_another_authority_are_refused_inside_too(network):
-    """An expired one as well; both lie where a stolen key would lie."""
+    """Expired ones too. Both are in the place of the service's own."""
     mine = network.certificates / "spsp-client-proxy"
     for name, ca, until in (
         ("foreign", trustme.CA(), None),
@@ -202,7 +202,7 @@ async def test_certificates_of_another_authority_are_refused_inside_too(network)
 
 
 @pytest.mark.parametrize("service", ["spsp-client", "dfsp2-spsp-server", "dfsp2-dfsp-api"])
-async def test_a_killed_service_comes_back(network, caller, service):
+async def test_a_killed_service_is_restarted(network, caller, service):
     container = network.container(service)
     before = await asyncio.to_thread(network.rows, "dfsp2")
     async with both_directions(network, caller) as loads:
@@ -220,8 +220,8 @@ async def test_a_killed_service_comes_back(network, caller, service):
     assert [] == [*loads["dfsp1"].problems, *loads["dfsp2"].problems]
 
 
-async def test_a_certificate_for_another_name_is_not_taken_for_the_service(network):
-    """The proxy calls spsp-client: the directory's certificate there is not what it wants."""
+async def test_a_certificate_for_another_name_is_refused(network):
+    """The proxy refuses spsp-client when that has the directory's certificate."""
     container = network.container("spsp-client-proxy")
     script = KNOCK.replace("server_hostname=host", "server_hostname='somebody-else'")
     said = network.python(container, script, "spsp-client", "/run/certificates")

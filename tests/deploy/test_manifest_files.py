@@ -1,4 +1,4 @@
-"""The manifests as they are written: what they name is there. How they come together: the rendered ones' tests."""
+"""The manifest files refer to existing images, modules, settings and paths. They are rendered in the other module."""
 
 import importlib
 import subprocess
@@ -42,16 +42,16 @@ def container(documents):
 
 
 def environment(documents):
-    """What a service is told; what a ConfigMap or a file says stays empty."""
+    """Return a service's variables. Values from a ConfigMap or a Secret are empty."""
     return {each["name"]: each.get("value", "") for each in container(documents)["env"]}
 
 
-def test_there_is_a_file_for_every_service():
+def test_every_service_has_a_file():
     assert sorted(SETTINGS) == sorted(path.stem for path in OF_SERVICES)
 
 
 @pytest.mark.parametrize("path", OF_SERVICES, ids=str)
-def test_a_service_has_a_deployment_a_service_and_a_budget_that_select_its_pods(path):
+def test_each_service_has_a_deployment_a_service_and_a_budget_that_select_its_pods(path):
     documents = OF_SERVICES[path]
     labels = {"app.kubernetes.io/name": path.stem}
     deployment = one(documents, "Deployment")
@@ -64,7 +64,7 @@ def test_a_service_has_a_deployment_a_service_and_a_budget_that_select_its_pods(
 
 
 @pytest.mark.parametrize("path", OF_SERVICES, ids=str)
-def test_a_container_runs_the_one_image_and_a_module_that_can_be_started(path):
+def test_each_container_runs_the_image_with_an_existing_module(path):
     started = container(OF_SERVICES[path])
 
     assert "dfsp-quoting" == started["image"]
@@ -83,7 +83,7 @@ def test_every_variable_is_a_setting_of_the_service(path):
 
 
 @pytest.mark.parametrize("path", OF_SERVICES, ids=str)
-def test_what_a_service_is_told_is_enough_for_it_to_start(path):
+def test_each_service_has_the_settings_that_it_needs_to_start(path):
     told = {name: value for name, value in environment(OF_SERVICES[path]).items() if value}
     for name in ("QUOTES_DATABASE_URL", "QUOTES_USERS_FILE"):
         told.pop(f"{name}_FILE", None)
@@ -106,7 +106,7 @@ def test_every_service_but_the_directory_is_scaled_by_requests_in_flight():
     ]
 
 
-async def test_the_metric_that_scales_is_one_that_services_have(users_file, client):
+async def test_services_export_the_metric_that_the_autoscalers_use(users_file, client):
     from spsp_server.app import create_app
     from support.serving import served
 
@@ -120,13 +120,13 @@ async def test_the_metric_that_scales_is_one_that_services_have(users_file, clie
     assert "requests_in_flight" == rule["name"]["as"]
 
 
-def test_the_directory_has_one_process_that_writes_its_file():
+def test_the_directory_has_one_replica():
     deployment = one(FILES[Path("base/directory/central-directory.yaml")], "Deployment")
 
     assert 1 == deployment["spec"]["replicas"]
 
 
-def test_every_path_in_a_kustomization_is_there():
+def test_every_path_in_a_kustomization_exists():
     for path, (document,) in ((p, d) for p, d in FILES.items() if p.name == "kustomization.yaml"):
         folder = KUBERNETES / path.parent
         named = [*document.get("resources", []), *document.get("components", [])]
@@ -157,5 +157,5 @@ def test_no_secret_is_in_git():
     assert 0 == ignored.returncode
 
 
-def test_the_fees_are_the_sample_until_an_overlay_has_its_own():
+def test_the_base_has_the_sample_fees():
     assert SAMPLE_FEES.read_text() == (KUBERNETES / "base/dfsp/fees.toml").read_text()

@@ -1,4 +1,4 @@
-"""The manifests as kustomize renders them, checked against Kubernetes' own schemas and the project's rules."""
+"""The rendered manifests are valid by Kubernetes' schemas and follow the project's rules."""
 
 import itertools
 
@@ -44,19 +44,19 @@ def containers(objects):
     ]
 
 
-def test_every_object_is_valid_to_the_letter(objects):
+def test_every_object_is_valid_by_a_strict_schema(objects):
     versions = {kubernetes_validate.validate(each, "1.35", strict=True) for each in objects}
 
     assert versions == {"1.35"}
 
 
-def test_no_object_is_there_twice(objects):
+def test_no_object_occurs_twice(objects):
     keys = [(each["kind"], *key(each)) for each in objects]
 
     assert len(set(keys)) == len(keys)
 
 
-def test_every_container_is_asked_whether_it_lives_and_is_ready(objects):
+def test_every_container_has_a_liveness_and_a_readiness_probe(objects):
     for _, container in containers(objects):
         asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
 
@@ -84,7 +84,7 @@ def test_every_container_has_requests_and_limits(objects):
         assert {"cpu", "memory"} == set(container["resources"]["limits"])
 
 
-def test_a_pod_is_given_the_time_that_a_service_takes_to_stop(objects):
+def test_kubernetes_waits_for_as_long_as_a_service_takes_to_stop(objects):
     for spec, container in containers(objects):
         grace = {each["name"]: each.get("value") for each in container["env"]}["QUOTES_STOP_GRACE_SECONDS"]
         before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -93,7 +93,7 @@ def test_a_pod_is_given_the_time_that_a_service_takes_to_stop(objects):
         assert spec["terminationGracePeriodSeconds"] > before + GONE_AFTER_SECONDS + 1
 
 
-def test_every_volume_that_is_mounted_is_there_and_what_it_holds_too(objects):
+def test_every_mounted_volume_and_its_content_exist(objects):
     there = {(each["kind"], *key(each)) for each in objects}
     for deployment in of_kind(objects, "Deployment"):
         namespace = deployment["metadata"]["namespace"]
@@ -114,7 +114,7 @@ def test_every_volume_that_is_mounted_is_there_and_what_it_holds_too(objects):
             assert set(volumes) == {mount["name"] for mount in container["volumeMounts"]}
 
 
-def test_every_key_of_a_config_map_that_is_named_is_there(objects):
+def test_every_key_that_refers_to_a_config_map_exists(objects):
     held = {(*key(each), name) for each in of_kind(objects, "ConfigMap") for name in each["data"]}
     for deployment in of_kind(objects, "Deployment"):
         namespace = deployment["metadata"]["namespace"]
@@ -124,7 +124,7 @@ def test_every_key_of_a_config_map_that_is_named_is_there(objects):
             assert {(namespace, each["name"], each["key"]) for each in named} <= held
 
 
-def test_autoscalers_and_budgets_are_those_of_deployments_there_are(objects):
+def test_every_autoscaler_and_budget_belongs_to_a_deployment(objects):
     deployments = {key(each): each for each in of_kind(objects, "Deployment")}
     scaled = [
         (each["metadata"]["namespace"], each["spec"]["scaleTargetRef"]["name"])
@@ -134,7 +134,7 @@ def test_autoscalers_and_budgets_are_those_of_deployments_there_are(objects):
     assert set(deployments) == {key(each) for each in of_kind(objects, "PodDisruptionBudget")}
     assert {each for each in deployments if each[1] != "central-directory"} == set(scaled)
     assert len(scaled) == len(set(scaled))
-    # or each apply would set back what the autoscaler has chosen
+    # else each apply would reset the number that the autoscaler has chosen
     assert not [each for each in scaled if "replicas" in deployments[each]["spec"]]
     for each in of_kind(objects, "PodDisruptionBudget"):
         (selected,) = [
@@ -147,7 +147,7 @@ def test_autoscalers_and_budgets_are_those_of_deployments_there_are(objects):
         assert key(each) == key(selected)
 
 
-def test_every_autoscaler_looks_at_requests_in_flight_and_keeps_two_at_least(objects):
+def test_every_autoscaler_uses_requests_in_flight_and_keeps_at_least_two_pods(objects):
     for each in of_kind(objects, "HorizontalPodAutoscaler"):
         names = [metric.get("pods", {}).get("metric", {}).get("name") for metric in each["spec"]["metrics"]]
 
@@ -155,7 +155,7 @@ def test_every_autoscaler_looks_at_requests_in_flight_and_keeps_two_at_least(obj
         assert 2 <= each["spec"]["minReplicas"] < each["spec"]["maxReplicas"]
 
 
-def test_callers_find_every_replica_of_what_a_service_calls(objects):
+def test_the_services_that_a_service_calls_are_headless(objects):
     for each in of_kind(objects, "Service"):
         is_headless = each["spec"].get("clusterIP") == "None"
 
@@ -163,7 +163,7 @@ def test_callers_find_every_replica_of_what_a_service_calls(objects):
         assert [{"name": "http", "port": 80, "targetPort": "http"}] == each["spec"]["ports"]
 
 
-def test_one_directory_never_writes_beside_another(objects):
+def test_two_directories_never_run_at_once(objects):
     (directory,) = [
         each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == "central-directory"
     ]
@@ -171,11 +171,11 @@ def test_one_directory_never_writes_beside_another(objects):
     assert (1, {"type": "Recreate"}) == (directory["spec"]["replicas"], directory["spec"]["strategy"])
 
 
-# --- who reaches whom
+# --- network policies
 
 
-def everybody(objects):
-    """The pods, and who is outside: callers, monitoring, databases, DNS, and somebody else."""
+def all_pods(objects):
+    """Return the pods, and outside pods: callers, monitoring, databases, DNS and a stranger."""
     own = pods(objects)
     dfsps = sorted({each.namespace for each in own} - {"directory"})
     return own, {
@@ -202,43 +202,43 @@ def kubernetes_name(compose_name):
     return f"{dfsp}/{compose_name.removeprefix('dfsp2-')}"
 
 
-def test_two_dfsps_may_call_whom_they_call_in_compose_and_nobody_else(rendered):
+def test_the_policies_allow_exactly_the_calls_of_compose(rendered):
     objects = rendered["two-dfsps"]
-    own, _ = everybody(objects)
+    own, _ = all_pods(objects)
     calls = calls_in_compose(yaml.safe_load(COMPOSE.read_text()))
-    # the front is what a Service is here
+    # in Kubernetes a Service replaces the load balancer
     expected = {(kubernetes_name(a), kubernetes_name(b)) for a, b in calls if not a.endswith("load-balancer")}
 
     assert expected == edges(objects, own, own, 80)
     assert 14 == len(expected)
 
 
-def test_only_the_payee_reaches_a_database_and_only_its_own(objects):
-    own, others = everybody(objects)
+def test_only_a_payee_reaches_a_database_and_only_its_own(objects):
+    own, others = all_pods(objects)
     databases = {name: each for name, each in others.items() if name.endswith("/postgres")}
     expected = {(f"{name.removesuffix('/postgres')}/dfsp-api", each.id) for name, each in databases.items()}
 
     assert expected == edges(objects, own, databases.values(), 5432)
 
 
-def test_from_outside_callers_reach_the_payer_alone_and_strangers_nobody(objects):
-    own, others = everybody(objects)
+def test_outside_callers_reach_only_the_payer_and_strangers_reach_no_pod(objects):
+    own, others = all_pods(objects)
     called = edges(objects, [others["callers"]], own, 80)
 
     assert {("shop/shop", each.id) for each in own if each.name == "dfsp-api-payer"} == called
     assert not edges(objects, [others["stranger"]], own, 80)
 
 
-def test_monitoring_reaches_all_and_all_reach_dns(objects):
-    own, others = everybody(objects)
+def test_monitoring_reaches_all_pods_and_all_pods_reach_dns(objects):
+    own, others = all_pods(objects)
 
     assert len(own) == len(edges(objects, [others["monitoring"]], own, 80))
     for protocol in ("UDP", "TCP"):
         assert len(own) == len(edges(objects, own, [others["dns"]], 53, protocol))
 
 
-def test_nobody_reaches_anything_but_the_ports_that_are_served(objects):
-    own, others = everybody(objects)
+def test_only_ports_that_are_served_can_be_reached(objects):
+    own, others = all_pods(objects)
     for port in (22, 443, 5432, 8080):
         assert not edges(objects, [*own, *others.values()], own, port)
     assert not edges(objects, own, [others["stranger"]], 80)
