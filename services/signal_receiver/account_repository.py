@@ -41,6 +41,14 @@ ON CONFLICT (ticker) DO UPDATE SET price = excluded.price, at = excluded.at
 RETURNING price, at
 """
 
+# A token of the file belongs to the file's account: an account that had it before, and now has another or is no longer
+# in the file, gets a digest that no token has.
+FREE_TOKENS: Final = """
+UPDATE account SET token_digest = sha256(gen_random_uuid()::text::bytea)
+FROM unnest($1::text[], $2::bytea[]) AS w (id, token_digest)
+WHERE account.token_digest = w.token_digest AND account.id <> w.id
+"""
+
 # the database decides about funds and the webhook secret once the account exists
 UPSERT_ACCOUNT: Final = """
 INSERT INTO account (id, token_digest, owner, header_name, header_digest, funds)
@@ -103,18 +111,21 @@ class AccountRepository:
 
     async def store_accounts(self, connection: Connection, accounts: Sequence[AccountEntry]) -> None:
         """Create the accounts that are new; the others get the token, owner and header of the file."""
+        accounts = sorted(accounts, key=lambda account: account.id)  # the order in which events lock them
+        digests = [digest(account.token) for account in accounts]
+        await connection.execute(FREE_TOKENS, [account.id for account in accounts], digests)
         await connection.executemany(
             UPSERT_ACCOUNT,
             [
                 (
                     account.id,
-                    digest(account.token),
+                    token_digest,
                     account.owner,
                     account.header.name if account.header else None,
                     digest(account.header.value) if account.header else None,
                     account.funds,
                 )
-                for account in accounts
+                for account, token_digest in zip(accounts, digests, strict=True)
             ],
         )
 

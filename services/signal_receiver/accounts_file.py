@@ -11,10 +11,12 @@ header = {name = "x-foo-bar-api-token", value = "baz"}   # optional
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from chassis.text_file import read_text
 from signal_receiver.toml_tables import read_tables
 from signal_receiver.trading import CENT
 
@@ -43,6 +45,44 @@ class AccountEntry(msgspec.Struct, forbid_unknown_fields=True):
     header: HeaderEntry | None = None
 
 
+class AccountsFile:
+    """The accounts in force. A changed file replaces them; a broken one does not."""
+
+    def __init__(self, path: Path, *, sample_allowed: bool) -> None:
+        """Raises ValueError that names the file and the line at fault."""
+        self._path = path
+        self._sample_allowed = sample_allowed
+        self._read_state = self._seen_state = self._state()
+        self.accounts = self._read()
+
+    def reload_if_changed(self) -> bool:
+        """Read the file if it has changed, and is the same as at the call before: an editor may still be writing it.
+
+        Return whether there are new accounts. Raises ValueError once for a broken file; its accounts are not used.
+        """
+        state = self._state()
+        is_settled, self._seen_state = state == self._seen_state, state
+        if state == self._read_state or not is_settled:
+            return False
+        self._read_state = state
+        self.accounts = self._read()
+        return True
+
+    def _read(self) -> Sequence[AccountEntry]:
+        text = read_text(self._path)
+        try:
+            return parse(text, sample_allowed=self._sample_allowed)
+        except AccountsError as error:
+            raise AccountsError(f"{self._path}, {error}") from None
+
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
 def parse(text: str, *, sample_allowed: bool) -> Sequence[AccountEntry]:
     """Return the accounts in a TOML file's text. Raises AccountsError."""
     try:
@@ -69,14 +109,21 @@ def _fault(account: AccountEntry, *, sample_allowed: bool) -> str | None:
         "token must be 6 to 256 of letters, digits, '.', '_', '~' and '-'": not _TOKEN.match(account.token),
         "the sample token is public; choose another, listen on a loopback address, or set"
         " QUOTES_ALLOW_SAMPLE_CREDENTIALS=true": account.token == SAMPLE_TOKEN and not sample_allowed,
-        "owner must be a user's name": not account.owner,
+        "owner must be a user's name, without white space at its ends or invisible characters": not _is_clean(
+            account.owner
+        ),
         f"funds must be from 0 to {MAX_FUNDS:f}, with at most 2 fraction digits": not _is_funds(
             account.funds
         ),
-        "header must have a header name and a value": header is not None
-        and not (_HEADER_NAME.match(header.name) and header.value),
+        "header must have a header name, and a value without white space at its ends or invisible characters": (
+            header is not None and not (_HEADER_NAME.match(header.name) and _is_clean(header.value))
+        ),
     }
     return next((fault for fault, applies in faults.items() if applies), None)
+
+
+def _is_clean(text: str) -> bool:
+    return bool(text) and text.isprintable() and text == text.strip()
 
 
 def _is_funds(amount: Decimal) -> bool:

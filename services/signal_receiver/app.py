@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import environ
 from aiohttp import web
@@ -17,8 +17,9 @@ from chassis.intake import Routes, serve_routes
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
-from signal_receiver import accounts_file, instruments
+from signal_receiver import instruments
 from signal_receiver.account_repository import AccountRepository
+from signal_receiver.accounts_file import AccountsFile
 from signal_receiver.api import AccountApi
 from signal_receiver.event_repository import MIGRATIONS, SETTINGS
 from signal_receiver.executor import EventExecutor
@@ -26,9 +27,8 @@ from signal_receiver.openapi import openapi
 from signal_receiver.webhook import WebhookRoute
 
 NAME: Final = "signal-receiver"
+ACCOUNTS_CHECK_SECONDS: Final = 1.0
 SAMPLE_INSTRUMENTS: Final = Path(str(files("signal_receiver") / "sample_instruments.toml"))
-
-T = TypeVar("T")
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -55,16 +55,20 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     app = create_service(
         NAME, settings, middlewares=[own_pages_only], shown_path=shown_path, openapi=openapi(NAME)
     )
-    catalogue = _parsed(settings.instruments, instruments.parse)
     sample_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
-    accounts = (
-        _parsed(settings.accounts_file, lambda text: accounts_file.parse(text, sample_allowed=sample_allowed))
-        if settings.accounts_file
-        else ()
-    )
+    try:
+        catalogue = instruments.read(settings.instruments)
+        accounts = (
+            AccountsFile(settings.accounts_file, sample_allowed=sample_allowed)
+            if settings.accounts_file
+            else None
+        )
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
     async def seed(connection: Connection) -> None:
-        await repository.store_accounts(connection, accounts)
+        if accounts is not None:
+            await repository.store_accounts(connection, accounts.accounts)
         await repository.store_first_prices(connection, catalogue)
 
     database = Database(
@@ -77,6 +81,8 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     repository = AccountRepository(database)
     executor = EventExecutor(database, catalogue)
     app.cleanup_ctx.append(_running(database, repository, executor, settings.inbox_sweep_seconds))
+    if accounts is not None:
+        app.cleanup_ctx.append(_reloading(accounts, database, repository))
     app[SERVICE].checks.append(database.missing)
     _add_routes(app, executor, AccountApi(repository, catalogue, settings.price_feeder))
     return app
@@ -100,14 +106,6 @@ def shown_path(path: str, pattern: str | None) -> str:
     return path if path.startswith("/v1/") else pattern or "***"
 
 
-def _parsed(file: Path, parse: Callable[[str], T]) -> T:
-    """Return the content of a file. Raises StartError that names it."""
-    try:
-        return parse(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StartError(f"{file}: {error}") from error
-
-
 def _running(
     database: Database, repository: AccountRepository, executor: EventExecutor, sweep_seconds: float
 ) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -122,3 +120,35 @@ def _running(
         await database.close()
 
     return running
+
+
+def _reloading(
+    accounts: AccountsFile, database: Database, repository: AccountRepository
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def reloading(app: web.Application) -> AsyncIterator[None]:
+        logs = app[SERVICE].logs
+        on_fault = logs.error
+        is_stored = True
+
+        async def reload() -> bool:
+            nonlocal is_stored
+            try:
+                is_stored = not accounts.reload_if_changed() and is_stored
+            except ValueError as error:
+                on_fault(
+                    "the accounts file is refused; the previous accounts stay in force", cause=str(error)
+                )
+            if not is_stored:
+                await database.transaction(
+                    lambda connection: repository.store_accounts(connection, accounts.accounts)
+                )
+                is_stored = True
+                logs.info("the accounts file was reloaded", accounts=len(accounts.accounts))
+            return False
+
+        async with periodically(
+            "the changed accounts file could not be stored yet", ACCOUNTS_CHECK_SECONDS, reload, on_fault
+        ):
+            yield
+
+    return reloading

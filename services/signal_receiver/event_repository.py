@@ -38,10 +38,14 @@ READ: Final = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
 SELECT clock.at, a.id AS account_id, a.version, a.header_name, a.header_digest, a.webhook_secret, a.funds, a.held,
     i.is_found, i.type, i.until,
-    p.position_id, p.ticker, p.direction, p.quantity, p.price, p.margin, p.opened,
+    p.position_id, p.ticker, p.direction, p.quantity, p.price, p.margin, p.opened, p.signalled_ms,
+    CASE WHEN e.closes <> coalesce(p.position_id, '') THEN EXISTS (
+        SELECT FROM trade AS t WHERE t.account_id = a.id AND t.strategy_id = e.strategy_id
+            AND t.position_id = e.closes AND t.action = 'CLOSE'
+    ) ELSE false END AS is_closed,
     pp.price AS position_price, pp.at AS position_price_at, op.price AS order_price, op.at AS order_price_at
-FROM clock, unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[])
-    WITH ORDINALITY AS e (token_digest, key, strategy_id, ticker, place)
+FROM clock, unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[])
+    WITH ORDINALITY AS e (token_digest, key, strategy_id, ticker, closes, place)
 LEFT JOIN LATERAL (SELECT * FROM account WHERE token_digest = e.token_digest LIMIT 1) AS a ON true
 LEFT JOIN LATERAL (
     SELECT true AS is_found, type, until FROM inbox WHERE account_id = a.id AND key = e.key LIMIT 1
@@ -70,26 +74,27 @@ WITH same AS MATERIALIZED (
         AND w.account_id IN (SELECT id FROM same)
 ), opened AS (
     INSERT INTO position
-        (account_id, strategy_id, position_id, ticker, direction, quantity, price, margin, opened)
+        (account_id, strategy_id, position_id, ticker, direction, quantity, price, margin, opened, signalled_ms)
     SELECT * FROM unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::numeric[],
-        $13::numeric[], $14::numeric[], $15::timestamptz[]) AS w (account_id)
+        $13::numeric[], $14::numeric[], $15::timestamptz[], $16::bigint[]) AS w (account_id)
     WHERE account_id IN (SELECT id FROM same)
     ON CONFLICT (account_id, strategy_id) DO UPDATE SET position_id = excluded.position_id,
         ticker = excluded.ticker, direction = excluded.direction, quantity = excluded.quantity,
-        price = excluded.price, margin = excluded.margin, opened = excluded.opened
+        price = excluded.price, margin = excluded.margin, opened = excluded.opened,
+        signalled_ms = excluded.signalled_ms
 ), traded AS (
     INSERT INTO trade
         (account_id, strategy_id, position_id, action, ticker, direction, quantity, price, profit, at)
     SELECT t.account_id, t.strategy_id, t.position_id, t.action, t.ticker, t.direction, t.quantity, t.price,
-        t.profit, $25
-    FROM unnest($16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[],
-            $22::numeric[], $23::numeric[], $24::numeric[]) WITH ORDINALITY
+        t.profit, $26
+    FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[],
+            $23::numeric[], $24::numeric[], $25::numeric[]) WITH ORDINALITY
         AS t (account_id, strategy_id, position_id, action, ticker, direction, quantity, price, profit, place)
     WHERE t.account_id IN (SELECT id FROM same)
     ORDER BY t.place
 )
 INSERT INTO inbox (account_id, key, type, until)
-SELECT * FROM unnest($26::text[], $27::bytea[], $28::text[], $29::timestamptz[]) AS w (account_id)
+SELECT * FROM unnest($27::text[], $28::bytea[], $29::text[], $30::timestamptz[]) AS w (account_id)
 WHERE account_id IN (SELECT id FROM same)
 ON CONFLICT (account_id, key) DO UPDATE SET type = excluded.type, until = excluded.until
 RETURNING account_id
@@ -150,6 +155,7 @@ async def read(fetch: Fetch, queries: Sequence[EventQuery]) -> Snapshot:
         [each.key for each in queries],
         [each.signal.strategy if each.signal else None for each in queries],
         [each.signal.order.ticker if each.signal and each.signal.order else None for each in queries],
+        [each.signal.position if each.signal and not each.signal.order else None for each in queries],
     )
     accounts: dict[str, Account] = {}
     snapshot = Snapshot(rows[0]["at"], [_account(row, accounts) for row in rows], {}, {})
@@ -179,6 +185,8 @@ def _add(snapshot: Snapshot, account: Account, key: bytes, signal: TradeSignal, 
         error = BY_TYPE[row["type"]] if row["type"] is not None else None
         snapshot.outcomes[account.id, key] = Outcome(error, is_final=row["until"] is None)
     account.book.positions[signal.strategy] = _position(row)
+    if row["is_closed"]:
+        account.book.closed.add((signal.strategy, signal.position))
     if row["position_price"] is not None:
         snapshot.prices[row["ticker"]] = Price(row["position_price"], row["position_price_at"])
     if row["order_price"] is not None and signal.order is not None:
@@ -196,6 +204,7 @@ def _position(row: asyncpg.Record) -> Position | None:
         row["margin"],
         row["position_id"],
         row["opened"],
+        row["signalled_ms"],
     )
 
 
@@ -222,7 +231,7 @@ async def write(
         *_columns(4, ((each.id, each.version, each.book.funds, each.book.held) for each in accounts)),
         *_columns(2, (key for key, position in after.items() if position is None)),
         *_columns(
-            9,
+            10,
             ((*key, *_position_columns(position)) for key, position in after.items() if position is not None),
         ),
         *_columns(9, (_trade_row(account_id, trade) for account_id, trade in trades)),
@@ -241,6 +250,7 @@ def _position_columns(position: Position) -> tuple[object, ...]:
         position.price,
         position.margin,
         position.opened,
+        position.signalled,
     )
 
 

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from chassis.errors import Fault, InvalidBodyError
+from chassis.json_object import members
 from chassis.schemas import UNPRINTABLE
 
 MAX_ID_CHARACTERS: Final = 128
+MAX_TIMESTAMP: Final = 2**53
 MIN_MAGNITUDE: Final = Decimal("1e-999999999999999999")
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
@@ -60,19 +62,23 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class TradeSignal:
-    """An event that trades. A CLOSE has no order: it closes the strategy's open position, whatever that is."""
+    """An event that trades. A CLOSE has no order: it closes the strategy's whole position."""
 
     type: SignalType
     timestamp: int
+    """When the provider made the event, in milliseconds since 1970."""
     strategy: str
     position: str
+    """The provider's id; empty if a CLOSE does not name one."""
     order: Order | None
 
     def key(self, webhook_id: str | None) -> bytes:
-        """Return the inbox key: within one account, events with the same key are the same event."""
-        if webhook_id is not None:
-            return _digest("id", webhook_id)
-        return _digest("event", self.type.value, str(self.timestamp), self.strategy, self.position)
+        """Return the inbox key: within one account, events with the same key are the same event.
+
+        The webhook-id alone is not enough: a CLOSE that comes under the id of an OPEN must not be taken for it.
+        """
+        event = self.type.value, str(self.timestamp), self.strategy, self.position
+        return _digest("event", *event) if webhook_id is None else _digest("id", webhook_id, *event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class VersionedEvent(msgspec.Struct):
 
 class EventV1(msgspec.Struct):
     type: str
-    timestamp: int | None = None
+    timestamp: Annotated[int, msgspec.Meta(ge=-MAX_TIMESTAMP, le=MAX_TIMESTAMP)] | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -102,7 +108,7 @@ class StrategyV1(msgspec.Struct):
 
 class CloseDataV1(msgspec.Struct):
     strategy: StrategyV1
-    position: str = msgspec.field(name="proquantPositionId", default="")
+    position: str | None = msgspec.field(name="proquantPositionId", default=None)
 
 
 class OrderDataV1(msgspec.Struct):
@@ -140,7 +146,7 @@ def read_v1(raw: msgspec.Raw) -> tuple[str, TradeSignal | None]:
         _check_id("v1.event.data.ticker", data.ticker)
         _check_id("v1.event.data.proquantPositionId", data.position)
     _check_id("v1.event.data.strategy.id", data.strategy.id)
-    return head.type, TradeSignal(type_, head.timestamp, data.strategy.id, data.position, order)
+    return head.type, TradeSignal(type_, head.timestamp, data.strategy.id, data.position or "", order)
 
 
 READERS: Final[Mapping[str, Reader]] = {"v1": read_v1}
@@ -159,6 +165,7 @@ def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> WebhookEvent:
     name = known[-1]
     version = _decode(_VERSION, offered[name], name)
     type_, signal = readers[name](version.event)
+    members(body)  # refuses keys that occur twice, at any depth: msgspec takes the last one
     return WebhookEvent(type_, name, version.deprecation, signal)
 
 

@@ -9,6 +9,7 @@ and its events are executed again with the account locked.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -18,7 +19,7 @@ from chassis.database import Connection, Database
 from chassis.errors import InvalidBodyError
 from chassis.messages import Headers
 from signal_receiver import event_repository
-from signal_receiver.credentials import ID_HEADER, accepts
+from signal_receiver.credentials import ID_HEADER, sender_fault
 from signal_receiver.event_errors import EventError
 from signal_receiver.event_repository import Account, EventQuery, Fetch, InboxEntry, Snapshot
 from signal_receiver.events import TradeSignal
@@ -49,6 +50,8 @@ class EventResult:
     account: str | None
     error: EventError | None
     body_error: InvalidBodyError | None = None
+    cause: str | None = None
+    """More about the error, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,6 @@ class AcceptedSignal:
     signal: TradeSignal
 
 
-NOT_ACCEPTED: Final = EventResult(None, EventError.INVALID_CREDENTIALS)
-
-
 class EventExecutor:
     def __init__(self, database: Database, catalogue: Catalogue) -> None:
         self._database = database
@@ -72,9 +72,12 @@ class EventExecutor:
             self._send, window=WINDOW, max_in_flight=MAX_BATCHES, key=lambda event: event.token_digest
         )
 
-    async def execute(self, event: ReceivedEvent) -> EventResult:
-        """Raises UnavailableError if the outcome is unknown; the same event may then be sent again."""
-        item = FutureItem[ReceivedEvent, EventResult](event)
+    async def execute(self, event: ReceivedEvent, deadline: float) -> EventResult:
+        """Raises UnavailableError or UpstreamTimeoutError if the outcome is unknown: the event may be sent again.
+
+        ``deadline`` is a time on the monotonic clock.
+        """
+        item = FutureItem[ReceivedEvent, EventResult](event, deadline)
         self._batcher.add(item)
         return await item.result
 
@@ -84,7 +87,9 @@ class EventExecutor:
     async def _send(self, items: Items[ReceivedEvent, EventResult], _release: object) -> None:
         """Execute a batch. If a statement fails, execute its events one by one: one cannot fail the others."""
         try:
-            results = await self._execute([item.value for item in items])
+            results = await self._execute(
+                [item.value for item in items], max(item.deadline for item in items)
+            )
         except asyncpg.PostgresError as error:
             if len(items) == 1:
                 items[0].fail(error)
@@ -95,18 +100,21 @@ class EventExecutor:
         for item, result in zip(items, results, strict=True):
             item.settle(result)
 
-    async def _execute(self, events: Sequence[ReceivedEvent]) -> Sequence[EventResult]:
-        results = await self._read_and_write(self._database.fetch, events)
+    async def _execute(self, events: Sequence[ReceivedEvent], deadline: float) -> Sequence[EventResult]:
+        fetch = partial(self._database.fetch, deadline=deadline)
+        results = await self._read_and_write(fetch, events)
         outdated = [event for event, result in zip(events, results, strict=True) if result is None]
-        repeated = iter(await self._execute_locked(outdated) if outdated else ())
+        repeated = iter(await self._execute_locked(outdated, deadline) if outdated else ())
         return [result or next(repeated) for result in results]
 
-    async def _execute_locked(self, events: Sequence[ReceivedEvent]) -> Sequence[EventResult]:
+    async def _execute_locked(
+        self, events: Sequence[ReceivedEvent], deadline: float
+    ) -> Sequence[EventResult]:
         async def work(connection: Connection) -> Sequence[EventResult | None]:
             await event_repository.lock(connection, (event.token_digest for event in events))
             return await self._read_and_write(connection.fetch, events)
 
-        results = await self._database.transaction(work)
+        results = await self._database.transaction(work, deadline=deadline)
         found = [result for result in results if result is not None]
         assert len(found) == len(events)  # noqa: S101 - the lock keeps others from changing the accounts
         return found
@@ -120,8 +128,11 @@ class EventExecutor:
         accepted: list[AcceptedSignal] = []
         results: list[EventResult | None] = []
         for event, account, query in zip(events, snapshot.accounts, queries, strict=True):
-            if account is None or not accepts(account, event.headers, event.body):
-                results.append(NOT_ACCEPTED)
+            fault = (
+                sender_fault(account, event.headers, event.body) if account else "no account has this token"
+            )
+            if account is None or fault is not None:
+                results.append(EventResult(None, EventError.INVALID_CREDENTIALS, cause=fault))
             elif query.signal is None or query.key is None:
                 body_error = event.content if isinstance(event.content, InvalidBodyError) else None
                 results.append(EventResult(account.id, None, body_error))

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from pathlib import Path
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from chassis.text_file import read_text
 from signal_receiver.event_errors import EventError
 from signal_receiver.toml_tables import read_tables
 
@@ -90,6 +92,15 @@ class InstrumentEntry(msgspec.Struct, forbid_unknown_fields=True):
     price: PriceEntry
     timezone: str
     open: list[str]
+
+
+def read(path: Path) -> Catalogue:
+    """Return the catalogue in a TOML file. Raises ValueError that names the file and the line at fault."""
+    text = read_text(path)
+    try:
+        return parse(text)
+    except CatalogueError as error:
+        raise CatalogueError(f"{path}, {error}") from None
 
 
 def parse(text: str) -> Catalogue:

@@ -37,6 +37,8 @@ class Position:
     id: str
     """The provider's ``proquantPositionId``."""
     opened: datetime
+    signalled: int | None
+    """The timestamp of the signal that opened the position; None if it was opened before this was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Book:
     positions: dict[str, Position | None] = field(default_factory=dict)
     """By strategy, for the strategies that sent a signal."""
     trades: list[Trade] = field(default_factory=list)
+    closed: set[tuple[str, str]] = field(default_factory=set)
+    """Strategy and id of closed positions, as far as the signals name them."""
 
     @property
     def free(self) -> Decimal:
@@ -104,8 +108,23 @@ class Book:
         if signal.type is SignalType.REOPEN and self.positions.get(signal.strategy) is not None:
             return self._reopen(signal, market)
         if signal.order is None:
-            return _outcome(self._close(signal.strategy, market))
+            is_stale = self._is_stale(signal)
+            return _outcome(
+                EventError.POSITION_NOT_FOUND if is_stale else self._close(signal.strategy, market)
+            )
         return _outcome(self._open(signal, signal.order, market))
+
+    def _is_stale(self, signal: TradeSignal) -> bool:
+        """Whether a CLOSE is for an earlier position than the open one: one that is closed, or signalled before it.
+
+        A CLOSE of any other position closes the open one: the signal that would have replaced it was lost or refused,
+        and no position may stay open because of that.
+        """
+        position = self.positions.get(signal.strategy)
+        if position is None or signal.position in {"", position.id}:
+            return False
+        is_older = position.signalled is not None and signal.timestamp < position.signalled
+        return is_older or (signal.strategy, signal.position) in self.closed
 
     def _reopen(self, signal: TradeSignal, market: Market) -> Outcome:
         assert signal.order is not None  # noqa: S101 - the reader gives each REOPEN an order
@@ -133,7 +152,14 @@ class Book:
         if margin > self.free:
             return EventError.INSUFFICIENT_FUNDS
         position = Position(
-            order.direction, order.ticker, order.quantity, price, margin, signal.position, market.at
+            order.direction,
+            order.ticker,
+            order.quantity,
+            price,
+            margin,
+            signal.position,
+            market.at,
+            signal.timestamp,
         )
         self.positions[signal.strategy] = position
         self.held += margin
@@ -151,6 +177,7 @@ class Book:
         gain = price - position.price if position.direction is Direction.BUY else position.price - price
         profit = max(_cents(position.quantity, gain, rounding=ROUND_HALF_EVEN), -self.funds)
         self.positions[strategy] = None
+        self.closed.add((strategy, position.id))
         self.held -= position.margin
         self.funds += profit
         self.trades.append(Trade("CLOSE", strategy, position, price, profit))

@@ -1,13 +1,14 @@
 """``POST /webhook/{accountToken}``: executes an event and responds as the guide says."""
 
 import asyncio
+import time
 from typing import Final
 from urllib.parse import unquote
 
 from prometheus_client import CollectorRegistry, Counter
 
 from chassis.csrf import refuse_foreign
-from chassis.errors import InvalidBodyError, UnavailableError
+from chassis.errors import InvalidBodyError, UnavailableError, UpstreamTimeoutError
 from chassis.logs import Logs
 from chassis.messages import Message, Reply
 from signal_receiver.digests import digest
@@ -20,16 +21,6 @@ RESPONSE_SECONDS: Final = 8.0
 MAX_DEPRECATIONS: Final = 100
 
 EXECUTED: Final = Reply(200, b"")
-ERROR_REPLIES: Final = {
-    error: Reply(
-        error.status,
-        error.body,
-        ((ERROR_HEADER, "1"),),
-        error_id=error.type,
-        cause=error.message,
-    )
-    for error in EventError
-}
 
 
 class WebhookRoute:
@@ -60,18 +51,24 @@ class WebhookRoute:
             self._count(event, result.error)
             if result.account is not None:
                 self._deprecations.log_once(event)
-        return EXECUTED if result.error is None else ERROR_REPLIES[result.error]
+        return EXECUTED if result.error is None else _error_reply(result.error, result.cause)
 
     async def _execute(self, event: ReceivedEvent) -> EventResult:
         try:
             async with asyncio.timeout(RESPONSE_SECONDS):
-                return await self._executor.execute(event)
-        except TimeoutError:
+                return await self._executor.execute(event, time.monotonic() + RESPONSE_SECONDS)
+        except (TimeoutError, UpstreamTimeoutError):
             raise UnavailableError("The event could not be executed in time. Send it again.") from None
 
     def _count(self, event: WebhookEvent, error: EventError | None) -> None:
         is_known = event.type in SIGNAL_TYPES or event.type in LIFECYCLE_TYPES
         self._counter.labels(event.type if is_known else "other", error.type if error else "ok").inc()
+
+
+def _error_reply(error: EventError, cause: str | None) -> Reply:
+    return Reply(
+        error.status, error.body, ((ERROR_HEADER, "1"),), error_id=error.type, cause=cause or error.message
+    )
 
 
 def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:

@@ -1,4 +1,4 @@
-"""The same event again, once or fifty times at once (design, "Receiver")."""
+"""The inbox: an event that is sent again, once or fifty times at once, is executed once."""
 
 import asyncio
 
@@ -12,18 +12,18 @@ from support.receiver import ready, signal
 COPIES = 50
 
 
-async def all_at_once(*calls):
+async def outcomes_of(*calls):
     return [answer.outcome for answer in await asyncio.gather(*calls)]
 
 
 @pytest.mark.parametrize("webhook_id", ["msg_1", None])
-async def test_fifty_copies_of_each_event_at_once_trade_once(receiver, start, webhook_id):
-    """Over two processes' worth of receivers on one database."""
+async def test_fifty_concurrent_copies_of_an_event_trade_once(receiver, start, webhook_id):
+    """The copies go to two receivers on one database."""
     second = await start()
     for kind, expected in (("OPEN", 1), ("REOPEN", 3), ("CLOSE", 4)):
         event = signal(kind, direction="SELL")
         id_ = webhook_id and f"{webhook_id}_{kind}"
-        outcomes = await all_at_once(
+        outcomes = await outcomes_of(
             *(each.deliver(event, id_) for each in (receiver, second) for _ in range(COPIES // 2))
         )
 
@@ -31,19 +31,19 @@ async def test_fifty_copies_of_each_event_at_once_trade_once(receiver, start, we
         assert expected == len(await receiver.trades())
 
 
-async def test_fifty_copies_of_a_reopen_that_fails_close_once_and_answer_alike(receiver):
+async def test_fifty_concurrent_copies_of_a_reopen_that_cannot_open_close_once(receiver):
     await receiver.send("OPEN")
     event = signal("REOPEN", 1001, direction="SELL")
-    outcomes = await all_at_once(*(receiver.deliver(event, "msg_1") for _ in range(COPIES)))
+    outcomes = await outcomes_of(*(receiver.deliver(event, "msg_1") for _ in range(COPIES)))
 
     assert {(422, "QuantityTooHigh")} == set(outcomes)
     assert ["OPEN", "CLOSE"] == [trade["action"] for trade in await receiver.trades()]
 
 
-async def test_many_strategies_at_once_each_trade_once_and_no_more_than_there_are_funds_for(receiver):
-    """Each wants a tenth of the funds; twenty come, five times each."""
+async def test_concurrent_strategies_trade_once_each_and_only_within_the_funds(receiver):
+    """Twenty events that need a tenth of the funds each, five copies of each event."""
     events = [signal("OPEN", 10, strategy=f"strategy-{number}") for number in range(20)]
-    outcomes = await all_at_once(
+    outcomes = await outcomes_of(
         *(receiver.deliver(event, f"msg_{number}") for _ in range(5) for number, event in enumerate(events))
     )
     account = await receiver.account()
@@ -54,7 +54,7 @@ async def test_many_strategies_at_once_each_trade_once_and_no_more_than_there_ar
     assert "0.00" == account["freeFunds"]
 
 
-async def test_the_same_id_gets_the_stored_reply_whatever_has_happened_since(receiver):
+async def test_an_event_that_is_sent_again_gets_the_stored_response(receiver):
     event = signal("OPEN")
     first = await receiver.deliver(event, "msg_1")
     await receiver.send("CLOSE")
@@ -64,7 +64,31 @@ async def test_the_same_id_gets_the_stored_reply_whatever_has_happened_since(rec
     assert ["OPEN", "CLOSE"] == [trade["action"] for trade in await receiver.trades()]
 
 
-async def test_ids_are_each_accounts_own(receiver):
+async def test_a_close_under_the_webhook_id_of_an_open_is_executed(receiver):
+    await receiver.deliver(signal("OPEN", position="p1"), "msg_1")
+    answer = await receiver.deliver(signal("CLOSE", position="p1"), "msg_1")
+
+    assert (200, None) == answer.outcome
+    assert ["OPEN", "CLOSE"] == [trade["action"] for trade in await receiver.trades()]
+
+
+async def test_another_event_under_a_known_webhook_id_is_executed(receiver):
+    """Its type, timestamp, strategy and position tell it from the event that was sent under this id before."""
+    event = signal("OPEN", 1, strategy="gold", position="p1")
+    others = [
+        signal("OPEN", 1, strategy="silver", position="p1"),
+        {**event, "type": "SIGNAL_REOPEN"},
+        signal("CLOSE", strategy="silver", position="p1"),
+    ]
+    outcomes = [(await receiver.deliver(each, "msg_1")).outcome for each in (event, *others, *others)]
+
+    assert [(200, None)] * 7 == outcomes
+    assert ["OPEN", "OPEN", "CLOSE", "OPEN", "CLOSE"] == [
+        trade["action"] for trade in await receiver.trades()
+    ]
+
+
+async def test_two_accounts_may_get_the_same_webhook_id(receiver):
     answers = [
         await receiver.deliver(signal("OPEN", 1), "msg_1", token=token)
         for token in ("sample", "others-token")
@@ -74,7 +98,7 @@ async def test_ids_are_each_accounts_own(receiver):
     assert 1 == len((await receiver.account())["positions"])
 
 
-async def test_without_an_id_type_timestamp_strategy_and_position_make_the_event(receiver, sql):
+async def test_without_an_id_an_event_is_known_by_type_timestamp_strategy_and_position(receiver, sql):
     event = signal("OPEN", 1, strategy="gold", position="p1")
     others = [
         {**event, "timestamp": event["timestamp"] + 1},
@@ -89,7 +113,7 @@ async def test_without_an_id_type_timestamp_strategy_and_position_make_the_event
     assert 1 + len(others) == await sql.fetchval("SELECT count(*) FROM inbox")
 
 
-async def test_another_timestamp_is_another_event(receiver):
+async def test_an_event_with_another_timestamp_is_another_event(receiver):
     event = signal("OPEN", 1)
     await receiver.deliver(event)
     answer = await receiver.deliver({**event, "timestamp": event["timestamp"] + 1})
@@ -97,7 +121,7 @@ async def test_another_timestamp_is_another_event(receiver):
     assert (409, "PositionAlreadyExists") == answer.outcome
 
 
-async def test_a_typed_error_is_stored_for_ten_minutes_and_then_the_event_is_judged_anew(receiver, sql):
+async def test_a_typed_error_is_stored_for_ten_minutes_and_then_the_event_is_executed_anew(receiver, sql):
     event = signal("OPEN", 999)
     first = await receiver.deliver(event, "msg_1")
     await receiver.price("1.00")
@@ -113,7 +137,7 @@ async def test_a_typed_error_is_stored_for_ten_minutes_and_then_the_event_is_jud
     assert [None] == [row["until"] for row in await sql.fetch("SELECT until FROM inbox")]
 
 
-async def test_a_200_and_a_reopen_that_closed_are_stored_for_good(receiver, sql):
+async def test_a_200_and_a_reopen_that_closed_are_stored_without_a_limit(receiver, sql):
     await receiver.deliver(signal("OPEN"), "msg_1")
     await receiver.deliver(signal("REOPEN", 1001), "msg_2")
     rows = await sql.fetch("SELECT type, until FROM inbox ORDER BY type NULLS FIRST")
@@ -121,8 +145,8 @@ async def test_a_200_and_a_reopen_that_closed_are_stored_for_good(receiver, sql)
     assert [(None, None), ("QuantityTooHigh", None)] == [(row["type"], row["until"]) for row in rows]
 
 
-async def test_who_is_not_let_in_leaves_nothing_in_the_inbox(receiver, sql):
-    """Or a stranger who knows an id beforehand would have the event refused when it comes."""
+async def test_a_sender_with_wrong_credentials_leaves_nothing_in_the_inbox(receiver, sql):
+    """Otherwise a stranger who guesses an id could have the real event refused."""
     event = signal("OPEN")
     refused = await receiver.deliver(event, "msg_1", token="guarded-token")
     answer = await receiver.deliver(
@@ -132,9 +156,7 @@ async def test_who_is_not_let_in_leaves_nothing_in_the_inbox(receiver, sql):
     assert [(401, "InvalidCredentials"), (200, None)] == [refused.outcome, answer.outcome]
 
 
-async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carried_out_when_it_comes_again(
-    receiver, sql
-):
+async def test_an_event_that_could_not_be_written_gets_503_and_is_executed_when_sent_again(receiver, sql):
     event = signal("OPEN")
     await sql.execute("ALTER TABLE trade RENAME TO elsewhere")
     failed = await receiver.deliver(event, "msg_1")
@@ -148,39 +170,39 @@ async def test_an_event_whose_outcome_could_not_be_written_is_a_503_and_is_carri
     assert (200, None) == again.outcome
 
 
-async def test_an_event_is_carried_out_anew_where_another_process_has_changed_the_account_meanwhile(
+async def test_an_event_is_executed_again_if_another_process_has_changed_the_account(
     receiver, sql, monkeypatch
 ):
     read = event_repository.read
 
-    async def overtaken(fetch, asked):
-        found = await read(fetch, asked)
+    async def read_then_change(fetch, queries):
+        found = await read(fetch, queries)
         monkeypatch.setattr(event_repository, "read", read)
         await sql.execute("UPDATE account SET funds = 0, version = version + 1")
         return found
 
-    monkeypatch.setattr(event_repository, "read", overtaken)
+    monkeypatch.setattr(event_repository, "read", read_then_change)
     answer = await receiver.send("OPEN")
 
     assert (422, "InsufficientFunds") == answer.outcome
     assert [] == await receiver.trades()
 
 
-async def test_one_event_at_fault_takes_no_other_with_it(receiver, sql):
-    """A trigger stands for what nobody has thought of."""
+async def test_an_event_that_fails_a_batch_does_not_fail_the_others(receiver, sql):
+    """A trigger makes the statement fail."""
     await sql.execute(
         """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN IF NEW.strategy_id = 'bad' THEN RAISE 'no'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER fail BEFORE INSERT ON position FOR EACH ROW EXECUTE FUNCTION fail()"""
     )
     strategies = ["good", "bad", *(f"good-{number}" for number in range(30))]
-    outcomes = await all_at_once(*(receiver.send("OPEN", 0.01, strategy=each) for each in strategies))
+    outcomes = await outcomes_of(*(receiver.send("OPEN", 0.01, strategy=each) for each in strategies))
 
     assert [(200, None), (503, None), *[(200, None)] * 30] == outcomes
     assert 31 == len(await receiver.trades())
 
 
-async def test_answers_that_are_not_kept_are_cleared_away_and_no_others(start, receiver, sql):
+async def test_only_expired_inbox_entries_are_deleted(start, receiver, sql):
     await receiver.deliver(signal("OPEN"), "msg_1")
     await receiver.deliver(signal("OPEN"), "msg_2")
     await sql.execute(
@@ -190,10 +212,10 @@ async def test_answers_that_are_not_kept_are_cleared_away_and_no_others(start, r
     )
     await start(inbox_sweep_seconds=0.05)
 
-    async def is_swept():
+    async def are_deleted():
         return 2 == await sql.fetchval("SELECT count(*) FROM inbox")
 
-    await until(is_swept)
+    await until(are_deleted)
 
     assert {None, "PositionAlreadyExists"} == {
         row["type"] for row in await sql.fetch("SELECT type FROM inbox")

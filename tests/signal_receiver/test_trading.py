@@ -1,10 +1,11 @@
-"""What signals do to an account (design, "Receiver")."""
+"""How signals change an account."""
 
+import asyncio
 from decimal import Decimal
 
-import pytest
-
 from support.receiver import instrument, number, signal
+
+NOW = 1549623690730
 
 
 async def test_an_open_signal_opens_a_position_that_holds_its_margin(receiver):
@@ -25,18 +26,19 @@ async def test_an_open_signal_opens_a_position_that_holds_its_margin(receiver):
     } == {name: value for name, value in position.items() if name != "opened"}
 
 
-@pytest.mark.parametrize(
-    ("direction", "price", "funds"),
-    [("BUY", "2001.50", "10015.00"), ("BUY", "1999.00", "9990.00"), ("SELL", "1999.00", "10010.00")],
-)
-async def test_closing_books_the_profit_and_frees_the_margin(receiver, direction, price, funds):
-    await receiver.send("OPEN", 10, direction=direction)
-    await receiver.price(price)
-    answer = await receiver.send("CLOSE")
-    account = await receiver.account()
+async def test_closing_adds_the_profit_and_frees_the_margin(receiver):
+    for direction, price, funds in (
+        ("BUY", "2001.50", "10015.00"),
+        ("BUY", "1999.00", "10005.00"),
+        ("SELL", "1999.00", "10015.00"),
+    ):
+        await receiver.price("2000.00")
+        await receiver.send("OPEN", 10, direction=direction)
+        await receiver.price(price)
+        answer = await receiver.send("CLOSE")
 
-    assert 200 == answer.status
-    assert {"funds": funds, "freeFunds": funds, "positions": []} == account
+        assert 200 == answer.status
+        assert {"funds": funds, "freeFunds": funds, "positions": []} == await receiver.account()
 
 
 async def test_a_loss_is_capped_at_the_accounts_funds(receiver):
@@ -49,7 +51,7 @@ async def test_a_loss_is_capped_at_the_accounts_funds(receiver):
     assert ["-10000.00"] == [trade["profit"] for trade in await receiver.trades() if trade["profit"]]
 
 
-async def test_a_reopen_closes_and_opens_the_other_way_round(receiver):
+async def test_a_reopen_closes_and_opens_in_the_other_direction(receiver):
     await receiver.send("OPEN", 10, direction="BUY")
     await receiver.price("2010.00")
     answer = await receiver.send("REOPEN", 5, direction="SELL")
@@ -70,28 +72,25 @@ async def test_a_reopen_without_an_open_position_is_an_open(receiver):
     assert ["OPEN"] == [trade["action"] for trade in await receiver.trades()]
 
 
-@pytest.mark.parametrize(
-    ("changed", "type_"),
-    [
+async def test_a_reopen_that_cannot_open_still_closes(receiver):
+    for changed, type_ in (
         ({"quantity": 1000.01}, "QuantityTooHigh"),
         ({"quantity": 0}, "QuantityTooLow"),
         ({"quantity": 900}, "InsufficientFunds"),
         ({"ticker": "BTCUSD"}, "UnsupportedInstrument"),
-    ],
-)
-async def test_where_the_opening_of_a_reopen_fails_the_closing_stands(receiver, changed, type_):
-    await receiver.send("OPEN", 10)
-    answer = await receiver.send("REOPEN", **{"quantity": 5, "direction": "SELL", **changed})
+    ):
+        await receiver.send("OPEN", 10)
+        answer = await receiver.send("REOPEN", **{"quantity": 5, "direction": "SELL", **changed})
 
-    assert type_ == answer.outcome[1]
-    assert [] == (await receiver.account())["positions"]
+        assert type_ == answer.outcome[1]
+        assert [] == (await receiver.account())["positions"]
 
 
-async def test_a_close_closes_the_whole_position_whatever_else_it_says(receiver):
+async def test_a_close_ignores_direction_ticker_and_quantity(receiver):
     await receiver.send("OPEN", 10)
     answer = await receiver.send("CLOSE", "all of it", direction="SIDEWAYS", ticker="EURUSD", position=7.5)
 
-    assert 400 == answer.status, "the position's id is text"
+    assert 400 == answer.status, "a position's id is a string"
 
     answer = await receiver.send("CLOSE", "all of it", direction="SIDEWAYS", ticker="EURUSD")
 
@@ -99,7 +98,72 @@ async def test_a_close_closes_the_whole_position_whatever_else_it_says(receiver)
     assert [] == (await receiver.account())["positions"]
 
 
-async def test_strategies_have_positions_of_their_own(receiver):
+async def test_a_close_without_a_position_id_closes_the_open_position(receiver):
+    without = signal("CLOSE", timestamp=NOW + 3)
+    del without["data"]["proquantPositionId"]
+    for close in (signal("CLOSE", position=None, timestamp=NOW + 1), without):
+        await receiver.send("OPEN", 1, timestamp=NOW)
+        answer = await receiver.deliver(close)
+
+        assert (200, None) == answer.outcome
+        assert [] == (await receiver.account())["positions"]
+
+
+async def test_a_stale_close_does_not_close_the_newer_position(receiver):
+    """The position that the CLOSE names is closed already."""
+    await receiver.send("OPEN", 1, position="p1", timestamp=NOW)
+    await receiver.send("CLOSE", position="p1", timestamp=NOW + 1)
+    await receiver.send("OPEN", 1, position="p2", timestamp=NOW + 2)
+    stale = [
+        await receiver.deliver(signal("CLOSE", position="p1", timestamp=timestamp), webhook_id)
+        for timestamp in (NOW + 1, NOW + 2, NOW + 3)
+        for webhook_id in ("msg_1", None)
+    ]
+    open_ones = (await receiver.account())["positions"]
+    closed = await receiver.send("CLOSE", position="p2", timestamp=NOW + 4)
+
+    # without a webhook-id the first is the CLOSE that was executed, sent again
+    assert [(404, "PositionNotFound"), (200, None), *[(404, "PositionNotFound")] * 4] == [
+        answer.outcome for answer in stale
+    ]
+    assert ["p2"] == [position["proquantPositionId"] for position in open_ones]
+    assert (200, None) == closed.outcome
+
+
+async def test_a_close_that_is_older_than_the_open_position_does_not_close_it(receiver):
+    """The position that the CLOSE names was never opened here."""
+    await receiver.send("OPEN", 1, position="p2", timestamp=NOW)
+    answer = await receiver.send("CLOSE", position="p1", timestamp=NOW - 1)
+
+    assert (404, "PositionNotFound") == answer.outcome
+    assert 1 == len((await receiver.account())["positions"])
+
+
+async def test_stale_closes_in_one_batch_with_the_newer_open_do_not_close_it(receiver):
+    """All events of an account that arrive together are executed from one snapshot."""
+    await receiver.send("OPEN", 1, position="p1")
+    await asyncio.gather(
+        receiver.send("CLOSE", position="p1"),
+        receiver.send("OPEN", 1, position="p2"),
+        *(receiver.deliver(signal("CLOSE", position="p1"), f"msg_{number}") for number in range(5)),
+    )
+    positions = (await receiver.account())["positions"]
+
+    assert {"p2"} >= {position["proquantPositionId"] for position in positions}
+    closed = [trade["proquantPositionId"] for trade in await receiver.trades() if trade["action"] == "CLOSE"]
+    assert ["p1"] == closed
+
+
+async def test_a_close_closes_a_position_that_a_lost_reopen_would_have_replaced(receiver):
+    """Nothing may leave a position open that the strategy has given up."""
+    await receiver.send("OPEN", 1, position="p1", timestamp=NOW)
+    answer = await receiver.send("CLOSE", position="p2", timestamp=NOW + 1)
+
+    assert (200, None) == answer.outcome
+    assert [] == (await receiver.account())["positions"]
+
+
+async def test_each_strategy_has_its_own_position(receiver):
     for strategy in ("gold", "silver"):
         await receiver.send("OPEN", 1, strategy=strategy)
     await receiver.send("CLOSE", strategy="gold")
@@ -107,7 +171,7 @@ async def test_strategies_have_positions_of_their_own(receiver):
     assert ["silver"] == [position["strategyId"] for position in (await receiver.account())["positions"]]
 
 
-async def test_each_typed_error_has_its_status_and_form(receiver, start):
+async def test_each_typed_error_has_its_status_and_body(receiver, start):
     """Guide: Implementing and returning these specific Event Errors is optional, but recommended..."""
     closed = await start(catalogue=instrument("XAUUSD") + instrument("CLOSED", open="[]"), port=0)
     await receiver.send("OPEN", 1, strategy="open")
@@ -168,24 +232,22 @@ QUANTITIES = {
 }
 
 
-@pytest.mark.parametrize(("text", "type_"), QUANTITIES.items(), ids=[text[:24] for text in QUANTITIES])
-async def test_a_quantity_is_what_is_written_and_is_answered_as_designed(receiver, text, type_):
-    answer = await receiver.deliver(number(signal("OPEN"), text))
+async def test_a_quantity_is_the_number_as_it_is_written(receiver):
+    for text, type_ in QUANTITIES.items():
+        answer = await receiver.deliver(number(signal("OPEN", strategy=text[:24]), text))
 
-    assert (200 if type_ is None else 422, type_) == answer.outcome
+        assert (200 if type_ is None else 422, type_) == answer.outcome, text[:24]
 
 
-@pytest.mark.parametrize(
-    "text", ["NaN", "Infinity", '"10"', "null", "true", "[1]", "{}", "01", "+1", "1.", ".5", "1e", "0x1"]
-)
-async def test_what_is_no_number_is_a_plain_400(receiver, text):
-    answer = await receiver.deliver(number(signal("OPEN"), text))
+async def test_a_quantity_that_is_not_a_json_number_gets_an_untyped_400(receiver):
+    for text in ("NaN", "Infinity", '"10"', "null", "true", "[1]", "{}", "01", "+1", "1.", ".5", "1e", "0x1"):
+        answer = await receiver.deliver(number(signal("OPEN"), text))
 
-    assert (400, None) == answer.outcome
+        assert (400, None) == answer.outcome, text
     assert [] == await receiver.trades()
 
 
-async def test_a_quantity_below_the_least_is_too_low_once_it_is_a_multiple_of_the_step(start):
+async def test_the_step_is_checked_before_the_minimum(start):
     sender = await start(catalogue=instrument(least='"0.10"'))
     answers = [await sender.send("OPEN", quantity) for quantity in (0.09, 0.095)]
 
