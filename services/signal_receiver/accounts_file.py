@@ -29,7 +29,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 
 
 class AccountsError(ValueError):
-    """The accounts cannot be used; the message names the line, the account and what is wrong."""
+    """The accounts are refused; the message names the line, the account and the fault."""
 
 
 class HeaderEntry(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,9 +19,9 @@ MAX_CLOCK_DIFFERENCE_MINUTES: Final = 5
 
 
 def sender_fault(account: Account, headers: Headers, body: bytes) -> str | None:
-    """Return why the account does not accept the sender, None if it does.
+    """Return why the account does not accept the sender; None if it does.
 
-    The reason is for the log: the sender is told only InvalidCredentials.
+    The reason goes to the log only. The response is InvalidCredentials and no more.
     """
     if account.header_name is not None and account.header_digest is not None:
         values = headers.getall(account.header_name, [])
@@ -36,7 +36,7 @@ def sender_fault(account: Account, headers: Headers, body: bytes) -> str | None:
 
 
 def signature_fault(secret: str, headers: Headers, body: bytes) -> str | None:
-    """Return what is wrong with the signature; None if it is one of this body, made within the last five minutes."""
+    """Return the fault of the signature; None if it is valid for this body and at most five minutes old."""
     names = (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
     missing = [name for name in names if name not in headers]
     if missing:

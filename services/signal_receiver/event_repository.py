@@ -1,7 +1,7 @@
 """SQL that executes events: one statement reads a batch's accounts, another writes the result.
 
-An account has a version that each change increments. What was read is written only while the account still has the
-version that was read; otherwise nothing of that account is written. After :func:`lock` nothing else can change it.
+Each change increments an account's version. The result is written only if the account still has the version that was
+read; otherwise nothing is written for that account. After :func:`lock` no other process can change it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -103,7 +103,7 @@ RETURNING account_id
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an account requires of its sender, and its book, at one version."""
+    """An account's requirements for senders and its book, at one version."""
 
     id: str
     version: int

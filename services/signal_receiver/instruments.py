@@ -27,7 +27,7 @@ _END_OF_DAY = "24:00"
 
 
 class CatalogueError(ValueError):
-    """The catalogue cannot be used; the message names the line, the instrument and what is wrong."""
+    """The catalogue is refused; the message names the line, the instrument and the fault."""
 
 
 @dataclass(frozen=True, slots=True)

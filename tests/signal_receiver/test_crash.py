@@ -1,4 +1,4 @@
-"""A receiver that is killed while events come has carried each out once, however often it comes again."""
+"""A receiver that is killed while events arrive executes each of them once, however often it is sent."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ EVENTS = 300
 
 @pytest.fixture
 async def process(database_url, users_file, client, tmp_path):
-    """A receiver as a process, and who sends to it."""
+    """A receiver that runs as a process, and a sender."""
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(ACCOUNTS)
     environment = {
@@ -23,6 +23,7 @@ async def process(database_url, users_file, client, tmp_path):
         "QUOTES_ACCOUNTS_FILE": str(accounts),
         "QUOTES_DATABASE_URL": database_url,
         "QUOTES_PORT": str(port := free_ports()),
+        "QUOTES_STOP_GRACE_SECONDS": "0",
     }
     network = Network(
         [ServiceSpec("signal-receiver", "signal_receiver", port, environment)], logs=tmp_path / "logs"
@@ -35,13 +36,13 @@ async def process(database_url, users_file, client, tmp_path):
         await asyncio.to_thread(network.stop)
 
 
-async def test_a_killed_receiver_has_traded_what_it_answered_and_trades_the_rest_once_when_it_comes_again(
+async def test_a_killed_receiver_loses_no_answered_event_and_executes_none_twice(
     process,
 ):
     network, sender = process
     events = [signal("OPEN", 0.01, strategy=f"strategy-{number}") for number in range(EVENTS)]
     answered: list[int] = []
-    is_under_way = asyncio.Event()
+    some_are_answered = asyncio.Event()
 
     async def deliver(number: int) -> int | None:
         try:
@@ -50,11 +51,11 @@ async def test_a_killed_receiver_has_traded_what_it_answered_and_trades_the_rest
             return None
         answered.append(number)
         if len(answered) >= EVENTS // 10:
-            is_under_way.set()
+            some_are_answered.set()
         return answer.status
 
     first = [asyncio.create_task(deliver(number)) for number in range(EVENTS)]
-    await is_under_way.wait()
+    await some_are_answered.wait()
     await asyncio.to_thread(network.kill, "signal-receiver")
     before = await asyncio.gather(*first)
     await asyncio.to_thread(network.restart, "signal-receiver")
@@ -63,7 +64,7 @@ async def test_a_killed_receiver_has_traded_what_it_answered_and_trades_the_rest
     again = await asyncio.gather(*(deliver(number) for number in range(EVENTS)))
     trades = await sender.trades()
 
-    assert None in before, "it was killed too late to lose anything"
+    assert None in before, "the receiver was killed after its last answer"
     assert promised <= kept
     assert [200] * EVENTS == again
     assert [f"strategy-{number}" for number in range(EVENTS)] == sorted(

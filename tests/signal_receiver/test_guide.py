@@ -1,4 +1,4 @@
-"""When the guide wants which typed error (guide, Responding to Events); MarketClosed is test_market's."""
+"""The typed errors as the guide describes them ("Responding to Events"); test_market.py has MarketClosed."""
 
 import pytest
 
@@ -18,7 +18,7 @@ async def test_insufficient_funds(receiver, kind):
 
 
 @pytest.mark.parametrize("kind", OPENING)
-async def test_a_quantity_that_is_too_low(start, kind):
+async def test_quantity_too_low(start, kind):
     """Guide: ...is lower than the minimum allowed in your system, for the requested ticker."""
     sender = await start(catalogue=instrument(least='"0.10"'))
 
@@ -27,14 +27,14 @@ async def test_a_quantity_that_is_too_low(start, kind):
 
 
 @pytest.mark.parametrize("kind", OPENING)
-async def test_a_quantity_that_is_too_high(receiver, kind):
+async def test_quantity_too_high(receiver, kind):
     """Guide: ...is higher than the maximum allowed in your system, for the requested ticker."""
     assert "QuantityTooHigh" == (await receiver.send(kind, 1000.01)).outcome[1]
     assert "InsufficientFunds" == (await receiver.send(kind, 1000)).outcome[1]
 
 
 @pytest.mark.parametrize("kind", OPENING)
-async def test_a_precision_that_is_not_supported(receiver, kind):
+async def test_invalid_quantity_precision(receiver, kind):
     """Guide: ...is not supported by your system (e.g. buying 0.0001 units of XAUUSD)."""
     answer = await receiver.deliver(number(signal(kind), "0.0001"))
 
@@ -42,12 +42,12 @@ async def test_a_precision_that_is_not_supported(receiver, kind):
 
 
 @pytest.mark.parametrize("kind", OPENING)
-async def test_an_instrument_that_is_not_supported(receiver, kind):
+async def test_unsupported_instrument(receiver, kind):
     """Guide: The requested instrument in the SIGNAL_OPEN/SIGNAL_REOPEN Event is not supported by your system."""
     assert "UnsupportedInstrument" == (await receiver.send(kind, ticker="BTCUSD")).outcome[1]
 
 
-async def test_a_position_that_exists_already(receiver):
+async def test_position_already_exists(receiver):
     """Guide: A strategy can have up to 1 positions open at any given time. If you receive SIGNAL_OPEN from a strategy
     that already has an open position in your system, you should error out with PositionAlreadyExists.
     """
@@ -60,15 +60,15 @@ async def test_a_position_that_exists_already(receiver):
     assert 1 == len((await receiver.account())["positions"])
 
 
-async def test_a_position_that_is_not_found(receiver):
+async def test_position_not_found(receiver):
     """Guide: You received SIGNAL_CLOSE but there isn't any open position from this strategy in your system."""
     await receiver.send("OPEN", 1, strategy="another")
 
     assert "PositionNotFound" == (await receiver.send("CLOSE")).outcome[1]
 
 
-@pytest.mark.parametrize("token", ["nobodys-token", "guarded-token"])
-@pytest.mark.parametrize("kind", ["OPEN", "CLOSE", "REOPEN"])
-async def test_a_user_who_is_not_identified_or_authorized(receiver, kind, token):
+async def test_invalid_credentials(receiver):
     """Guide: You weren't able to identify and/or authorize the user this Event was meant for."""
-    assert "InvalidCredentials" == (await receiver.send(kind, token=token)).outcome[1]
+    for token in ("nobodys-token", "guarded-token"):
+        for kind in ("OPEN", "CLOSE", "REOPEN"):
+            assert "InvalidCredentials" == (await receiver.send(kind, token=token)).outcome[1]

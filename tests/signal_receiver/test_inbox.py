@@ -73,7 +73,7 @@ async def test_a_close_under_the_webhook_id_of_an_open_is_executed(receiver):
 
 
 async def test_another_event_under_a_known_webhook_id_is_executed(receiver):
-    """Its type, timestamp, strategy and position tell it from the event that was sent under this id before."""
+    """It differs from the first event of that id in type, timestamp, strategy or position."""
     event = signal("OPEN", 1, strategy="gold", position="p1")
     others = [
         signal("OPEN", 1, strategy="silver", position="p1"),

@@ -1,4 +1,4 @@
-"""Prices, and the hours in which there is a market (design, "Receiver")."""
+"""Prices, trading hours and the catalogue of instruments."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -29,24 +29,24 @@ def gold(**changed: str) -> instruments.Instrument:
         ("2026-11-22T18:00:00", True),
         ("2026-11-23T00:00:00", True),
         ("2026-11-23T17:30:00", False),
-        # the clock is put forward on 8 March and back on 1 November
+        # daylight saving time begins on 8 March and ends on 1 November
         ("2026-03-09T16:30:00", True),
         ("2026-11-02T17:30:00", False),
     ],
 )
-def test_hours_are_those_of_the_instruments_time_zone(local, is_open):
+def test_trading_hours_are_in_the_instruments_time_zone(local, is_open):
     at = datetime.fromisoformat(local).replace(tzinfo=NEW_YORK).astimezone(UTC)
 
     assert is_open == gold(timezone='"America/New_York"', open=GOLD_HOURS).is_open(at)
 
 
-def test_round_the_clock_is_always_open():
+def test_an_instrument_without_closing_hours_is_always_open():
     begin = datetime(2026, 11, 16, tzinfo=UTC)
 
     assert all(gold().is_open(begin + timedelta(minutes=15 * number)) for number in range(7 * 96))
 
 
-async def test_a_closed_market_refuses_every_signal_and_leaves_the_position(start):
+async def test_a_closed_market_refuses_every_signal_and_keeps_the_position(start):
     """Guide: You received SIGNAL_OPEN/SIGNAL_CLOSE/SIGNAL_REOPEN, but the market is closed according to your system..."""
     await (await start()).send("OPEN")
     closed = await start(catalogue=instrument(open="[]"))
@@ -64,7 +64,7 @@ async def test_a_closed_market_refuses_every_signal_and_leaves_the_position(star
     assert ["OPEN"] == [trade["action"] for trade in await closed.trades()]
 
 
-async def test_without_a_price_the_market_is_closed_until_there_is_one(start):
+async def test_the_market_is_closed_until_there_is_a_price(start):
     sender = await start(catalogue=instrument(price='{source = "table"}'))
     before = await sender.send("OPEN")
     await sender.price("1999.99")
@@ -74,7 +74,7 @@ async def test_without_a_price_the_market_is_closed_until_there_is_one(start):
     assert "1999.99" == (await sender.account())["positions"][0]["price"]
 
 
-async def test_a_price_that_is_too_old_is_none(start, database_url):
+async def test_the_market_is_closed_while_the_price_is_too_old(start, database_url):
     sender = await start(
         catalogue=instrument(price='{source = "table", first = "2000.00", fresh_seconds = 60.0}')
     )
@@ -82,10 +82,10 @@ async def test_a_price_that_is_too_old_is_none(start, database_url):
     await age_prices(database_url)
     old = [await sender.send("OPEN", 1, strategy="silver"), await sender.send("CLOSE")]
     await sender.price("2000.00")
-    told = await sender.send("CLOSE")
+    renewed = await sender.send("CLOSE")
 
     assert [(200, None), (422, "MarketClosed"), (422, "MarketClosed"), (200, None)] == [
-        answer.outcome for answer in (fresh, *old, told)
+        answer.outcome for answer in (fresh, *old, renewed)
     ]
 
 
@@ -95,7 +95,7 @@ async def age_prices(url: str) -> None:
     await connection.close()
 
 
-async def test_a_price_told_later_is_not_undone_by_a_restart(start):
+async def test_a_restart_keeps_the_price_that_was_set(start):
     await (await start()).price("2100.00")
     again = await start()
     await again.send("OPEN")
@@ -127,7 +127,7 @@ REFUSED = {
     "most": ('"1e13"', "most must be"),
     "step": ('"0.000000001"', "step must be"),
     "margin_percent": ('"101"', "margin_percent must be"),
-    "price": ('{source = "fax"}', "line 1: price.source"),
+    "price": ('{source = "fax"}', "price.source"),
     "timezone": ('"Mars/Olympus"', "timezone 'Mars/Olympus' is not known"),
     "open": ('["Mon-Fri 9-17"]', "is not like"),
     "ticker": ('"XAU/USD"', "ticker must be"),
@@ -135,15 +135,15 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("field", "text", "said"), [(name, *each) for name, each in REFUSED.items()])
-def test_a_catalogue_at_fault_is_refused_with_what_is_wrong(field, text, said):
-    with pytest.raises(CatalogueError, match=re.escape(said)):
-        instruments.parse(instrument(**{field: text}))
+@pytest.mark.parametrize(("field", "text", "message"), [(name, *each) for name, each in REFUSED.items()])
+def test_an_invalid_catalogue_is_refused_with_line_and_fault(field, text, message):
+    with pytest.raises(CatalogueError, match=r"^line 12: .*" + re.escape(message)):
+        instruments.parse("# a comment\n" + instrument("EURUSD") + "\n" + instrument(**{field: text}))
 
 
 @pytest.mark.parametrize("text", ['"NaN"', '"Infinity"', '"-1"'])
 @pytest.mark.parametrize("field", ["least", "most", "step", "margin_percent"])
-def test_bounds_are_numbers_above_zero(field, text):
+def test_limits_are_numbers_above_zero(field, text):
     with pytest.raises(CatalogueError, match=field):
         instruments.parse(instrument(**{field: text}))
 
@@ -159,11 +159,34 @@ def test_bounds_are_numbers_above_zero(field, text):
         "Mo 09:00-10:00",
     ],
 )
-def test_hours_that_end_before_they_begin_or_never_come_are_refused(hours):
+def test_trading_hours_that_are_empty_or_malformed_are_refused(hours):
     with pytest.raises(CatalogueError, match="XAUUSD"):
         instruments.parse(instrument(open=f'["{hours}"]'))
 
 
-def test_an_instrument_may_not_be_there_twice():
+def test_an_instrument_occurs_once():
     with pytest.raises(CatalogueError, match="XAUUSD: is there twice"):
         instruments.parse(instrument() * 2)
+
+
+def test_a_byte_order_mark_in_the_instruments_file_is_ignored(tmp_path):
+    file = tmp_path / "instruments.toml"
+    file.write_text(instrument(), encoding="utf-8-sig")
+
+    assert ["XAUUSD"] == list(instruments.read(file))
+
+
+def test_an_invalid_instruments_file_is_refused_with_its_name_and_the_line(tmp_path):
+    file = tmp_path / "instruments.toml"
+    for content, message in (
+        (instrument().encode() + b"\nopen = \xff", "line 11: is not UTF-8"),
+        (instrument().encode() + b"\n= 1", "at line 11, column 1"),
+        (instrument(timezone='"UTC "').encode(), "line 1: XAUUSD: timezone 'UTC ' is not known"),
+        (instrument(ticker='"XAUUSD\u200b"').encode(), "ticker must be"),
+        (b"", "must hold [[instrument]] tables and nothing else"),
+        (instrument().encode() + b"\n[other]", "must hold [[instrument]] tables and nothing else"),
+    ):
+        file.write_bytes(content)
+
+        with pytest.raises(ValueError, match=rf"instruments\.toml.*{re.escape(message)}"):
+            instruments.read(file)

@@ -1,40 +1,27 @@
-"""Starting, health, logs, metrics and documents."""
+"""Start, health, logs, metrics, the OpenAPI document and the accounts file."""
 
-import asyncio
+import base64
 import json
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from standardwebhooks import Webhook
 
 from chassis.app import SERVICE
-from chassis.logs import LogWriter
 from chassis.run import StartError
 from chassis.settings import load
-from signal_receiver import accounts_file
-from signal_receiver.accounts_file import AccountsError
 from signal_receiver.app import ReceiverSettings, create_app
-from support.receiver import ACCOUNTS, Sender, envelope, settings_of, signal
+from support.receiver import Sender, envelope, settings_of, signal
 from support.serving import served
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
-@pytest.fixture
-async def logged(database_url, users_file, client, tmp_path, monkeypatch):
-    """A receiver whose log lines are kept: the sender, and the lines so far."""
-    lines: list[dict] = []
-    monkeypatch.setattr(LogWriter, "write", lambda _self, new, *, now: lines.extend(map(json.loads, new)))
-    async with served(create_app(settings_of(database_url, users_file, tmp_path))) as url:
-        sender = Sender(client, url)
-        while (await sender.call("GET", "/health/ready")).status != 200:
-            await asyncio.sleep(0.01)
-        yield sender, lines
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+async def test_a_token_in_a_path_never_appears_in_the_log(logged):
+    sender, lines = logged
+    requests = [
         ("POST", "/webhook/sEcReT-token"),
         ("POST", "/%77ebhook/sEcReT-token"),
         ("POST", "/webhook/sEcReT-token/"),
@@ -42,13 +29,11 @@ async def logged(database_url, users_file, client, tmp_path, monkeypatch):
         ("GET", "/webhook/sEcReT-token"),
         ("POST", "/webhooks/sEcReT-token"),
         ("POST", "/sEcReT-token"),
-    ],
-)
-async def test_a_token_in_a_path_never_appears_in_the_log(logged, method, path):
-    sender, lines = logged
-    await sender.call(method, path, envelope(signal("OPEN")), authorization=None)
+    ]
+    for method, path in requests:
+        await sender.call(method, path, envelope(signal("OPEN")), authorization=None)
 
-    assert "request" in {line["event"] for line in lines}
+    assert len(requests) == len([line for line in lines if line["event"] == "request"])
     assert "sEcReT" not in json.dumps(lines)
 
 
@@ -65,7 +50,7 @@ async def test_a_log_line_names_the_account_and_the_typed_error(logged):
     )
 
 
-async def test_a_version_with_an_end_is_told_once(logged):
+async def test_a_deprecated_version_is_logged_once(logged):
     """Guide: It is your responsibility to track the value of deprecation..."""
     sender, lines = logged
     body = json.dumps(envelope(signal("CLOSE"), "2030-01-01T00:00:00.000Z")).encode()
@@ -91,9 +76,7 @@ async def test_events_are_counted_by_type_and_outcome(receiver):
     assert 'requests_total{method="POST",route="/webhook/{accountToken}",status="409"} 1.0' in text
 
 
-async def test_without_its_database_it_starts_is_not_ready_and_answers_an_untyped_503(
-    users_file, client, tmp_path
-):
+async def test_without_its_database_it_is_not_ready_and_answers_an_untyped_503(users_file, client, tmp_path):
     async with served(create_app(settings_of(UNREACHABLE, users_file, tmp_path))) as url:
         sender = Sender(client, url)
         answers = [
@@ -107,7 +90,7 @@ async def test_without_its_database_it_starts_is_not_ready_and_answers_an_untype
     assert ["database"] == answers[0].json["missing"]
 
 
-async def test_a_stopping_service_takes_no_events(database_url, users_file, client, tmp_path):
+async def test_a_service_that_shuts_down_accepts_no_events(database_url, users_file, client, tmp_path):
     app = create_app(settings_of(database_url, users_file, tmp_path))
     async with served(app) as url:
         app[SERVICE].is_closed = True
@@ -116,7 +99,7 @@ async def test_a_stopping_service_takes_no_events(database_url, users_file, clie
     assert (503, None) == answer.outcome
 
 
-async def test_an_event_that_there_is_no_time_for_is_an_untyped_503_and_may_come_again(
+async def test_an_event_that_takes_too_long_gets_an_untyped_503_and_can_be_sent_again(
     receiver, sql, monkeypatch
 ):
     monkeypatch.setattr("signal_receiver.webhook.RESPONSE_SECONDS", 0.1)
@@ -131,7 +114,7 @@ async def test_an_event_that_there_is_no_time_for_is_an_untyped_503_and_may_come
     assert 1 == len(await receiver.trades())
 
 
-async def test_its_document_is_valid_and_names_the_operations_and_the_typed_errors(receiver):
+async def test_the_openapi_document_is_valid_and_lists_operations_and_typed_errors(receiver):
     document = (await receiver.call("GET", "/openapi.json", authorization=None)).json
 
     OpenAPIV31SpecValidator(document).validate()
@@ -145,7 +128,7 @@ async def test_its_document_is_valid_and_names_the_operations_and_the_typed_erro
     assert 9 == len(document["components"]["schemas"]["EventErrorBody"]["properties"]["type"]["enum"])
 
 
-async def test_it_shares_a_database_without_touching_what_is_in_it(start, database_url):
+async def test_it_shares_a_database_without_touching_other_tables(start, database_url):
     connection = await asyncpg.connect(database_url)
     await connection.execute("CREATE TABLE account (id int)")
     sender = await start()
@@ -156,57 +139,7 @@ async def test_it_shares_a_database_without_touching_what_is_in_it(start, databa
     assert ["public", "signal_receiver"] == [row["schemaname"] for row in found]
 
 
-async def test_a_restart_keeps_funds_and_secrets_and_takes_over_tokens(start, tmp_path, monkeypatch):
-    first = await start()
-    await first.send("OPEN")
-    monkeypatch.setattr(
-        "support.receiver.ACCOUNTS", ACCOUNTS.replace('token = "sample"', 'token = "another"')
-    )
-    second = await start()
-    outcomes = [(await second.send("CLOSE", token=token)).outcome for token in ("sample", "another")]
-
-    assert [(401, "InvalidCredentials"), (200, None)] == outcomes
-    assert "10000.00" == (await second.account())["funds"]
-
-
-def test_everybodys_token_is_for_loopback_alone(tmp_path):
-    with pytest.raises(StartError, match="the sample token is public"):
-        create_app(settings_of("postgresql://", _without_samples(tmp_path), tmp_path, host="0.0.0.0"))
-
-
-def _without_samples(folder):
-    users = folder / "users"
-    users.write_text("")
-    return users
-
-
-ONE = '[[account]]\nid = "a"\ntoken = "token-a"\nowner = "receiver"\nfunds = "1.00"\n'
-REFUSED = {
-    'id = "a"': ('id = "a b"', "id must be"),
-    'token = "token-a"': ('token = "a/b"', "token must be"),
-    'owner = "receiver"': ('owner = ""', "owner must be"),
-    'funds = "1.00"': ('funds = "1.001"', "funds must be"),
-    'funds = "1.00"\n': ('funds = "NaN"\n', "funds must be"),
-    "[[account]]": ("[[accounts]]", "account"),
-    "\n": ("\nheader = {name = 'a b', value = 'c'}\n", "header must"),
-}
-
-
-@pytest.mark.parametrize(("found", "instead", "said"), [(found, *each) for found, each in REFUSED.items()])
-def test_accounts_at_fault_are_refused_with_what_is_wrong(found, instead, said):
-    with pytest.raises(AccountsError, match=said):
-        accounts_file.parse(ONE.replace(found, instead, 1), sample_allowed=True)
-
-
-@pytest.mark.parametrize("field", ["id", "token"])
-def test_no_two_accounts_have_an_id_or_a_token_in_common(field):
-    other = ONE.replace('"token-a"', '"token-b"') if field == "id" else ONE.replace('"a"', '"b"')
-
-    with pytest.raises(AccountsError, match=f"same {field}"):
-        accounts_file.parse(ONE + other, sample_allowed=True)
-
-
-def test_a_file_that_cannot_be_read_is_named(users_file, tmp_path):
+def test_a_file_that_cannot_be_read_is_named_at_start(users_file, tmp_path):
     environment = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DATABASE_URL": "postgresql://",
@@ -215,3 +148,37 @@ def test_a_file_that_cannot_be_read_is_named(users_file, tmp_path):
 
     with pytest.raises(StartError, match=r"nothing\.toml"):
         create_app(load(ReceiverSettings, environment))
+
+
+async def test_the_log_says_why_credentials_are_invalid(logged):
+    sender, lines = logged
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    await sender.call("PUT", "/v1/accounts/sample/webhook-secret", {"secret": secret})
+    body = json.dumps(envelope(signal("OPEN"))).encode()
+    at = datetime.now(UTC) - timedelta(hours=2)
+    signature = {
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", at, body.decode()),
+    }
+    answers = [
+        await sender.deliver(body, token="nobodys-token"),
+        await sender.deliver(body, token="guarded-token"),
+        await sender.deliver(body, token="guarded-token", headers={"x-foo-bar-api-token": "?"}),
+        await sender.deliver(body),
+        await sender.deliver(body, "msg_1", headers=signature),
+    ]
+    causes = [line["cause"] for line in lines if line.get("id") == "InvalidCredentials"]
+
+    assert [
+        "no account has this token",
+        "account guarded requires exactly one header x-foo-bar-api-token",
+        "the value of the header x-foo-bar-api-token is not that of account guarded",
+        "a signature is required; missing: webhook-id, webhook-timestamp, webhook-signature (account sample)",
+        (
+            "the signature is valid, but its timestamp is about 120 minutes behind this machine's clock, and at most"
+            " 5 minutes are accepted: check the clocks of both machines (account sample)"
+        ),
+    ] == causes
+    assert {"The account could not be identified or authorized."} == {
+        each.json["message"] for each in answers
+    }

@@ -1,7 +1,7 @@
-"""Whatever comes in whatever order, no balance goes below zero and nothing is traded twice.
+"""Random events in random order: no balance goes below zero, and no event is executed twice.
 
-The machine sends to a receiver over HTTP, batches of events at once and earlier ones again, and compares what
-the database holds with the invariants.
+The state machine sends events to a receiver over HTTP, several at once and earlier ones again, and checks the
+invariants in the database.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ PRICES = st.sampled_from(["0.01", "0.5", "1.10", "1999.99", "2000", "2500.123", 
 
 @st.composite
 def events(draw):
-    """Token, webhook-id or None, body."""
+    """Account token, webhook-id or None, and body."""
     event = signal(
         draw(st.sampled_from(["OPEN", "CLOSE", "REOPEN"])),
         strategy=draw(st.sampled_from(["one", "two", "three"])),
@@ -41,7 +41,7 @@ def events(draw):
 
 
 class World:
-    """A loop of its own with a receiver on a database of its own: the machine is not a coroutine."""
+    """A receiver, its database and an event loop for them: the state machine is not a coroutine."""
 
     def __init__(self, postgres_url: str, users_file: Path) -> None:
         self.runner = asyncio.Runner()
@@ -77,7 +77,7 @@ class World:
         await self.client.close()
         await drop_database(self.postgres_url, self.database)
 
-    async def forget(self):
+    async def reset(self):
         await self.sql.execute(
             "TRUNCATE position, trade, inbox; UPDATE account SET held = 0, funds = CASE id WHEN 'poor' THEN 1 ELSE 10000 END"
         )
@@ -86,14 +86,14 @@ class World:
 
 
 class Trading(RuleBasedStateMachine):
-    """Random events, prices and repetitions."""
+    """Sends random events, sends them again, and changes prices."""
 
     world: World
     sent = Bundle("sent")
 
     def __init__(self) -> None:
         super().__init__()
-        self.world.do(self.world.forget())
+        self.world.do(self.world.reset())
 
     async def _send(self, batch):
         return await asyncio.gather(
@@ -108,8 +108,8 @@ class Trading(RuleBasedStateMachine):
         return batch
 
     @rule(batch=sent)
-    def the_same_again(self, batch):
-        """At once twice, so that they meet in one batch and in several."""
+    def the_same_events_again(self, batch):
+        """Each twice, so that copies are executed in one batch and in several."""
         before = self.world.do(self.world.sql.fetchval("SELECT count(*) FROM trade"))
         self.world.do(self._send([*batch, *batch]))
 
@@ -120,7 +120,7 @@ class Trading(RuleBasedStateMachine):
         self.world.do(self.world.sender.price(price, ticker))
 
     @invariant()
-    def no_balance_is_below_zero_and_all_adds_up(self):
+    def no_balance_is_below_zero_and_all_sums_match(self):
         accounts = self.world.do(
             self.world.sql.fetch(
                 """SELECT a.id, a.funds, a.held,
@@ -147,7 +147,7 @@ def world(postgres_url, users_file):
         yield made
 
 
-def test_no_balance_goes_below_zero_whatever_comes(world):
+def test_random_events_never_break_the_invariants(world):
     Trading.world = world
     run_state_machine_as_test(
         Trading,

@@ -122,7 +122,7 @@ async def test_a_malformed_event_gets_an_untyped_400_that_names_the_field(receiv
 
 
 def test_a_key_that_occurs_twice_is_refused_at_every_depth():
-    """Which of the two values counts differs between JSON parsers: of two quantities the last one was traded."""
+    """JSON parsers disagree about the value of such a key: of two quantities the last one was traded."""
     body = json.dumps(envelope(signal("OPEN"), "2030-01-01"))
     lifecycle = body.replace("SIGNAL_OPEN", "STRATEGY_ENABLED")
     for text in (body, lifecycle):

@@ -1,4 +1,4 @@
-"""A receiver in process, whoever sends it events, and its database looked at from outside."""
+"""A receiver in the test's process, a sender of events, and a connection to its tables."""
 
 import asyncio
 import itertools
@@ -57,13 +57,13 @@ _ids = itertools.count(1)
 class Answer(Whole):
     @property
     def outcome(self) -> tuple[int, str | None]:
-        """Status, and the typed error's type where it is one."""
+        """The status, and the type of a typed error."""
         is_typed = self.headers.get("x-proquant-error") == "1"
         return self.status, self.json["type"] if is_typed else None
 
 
 def signal(kind: str, quantity: object = 10, **changed: Any) -> dict[str, Any]:
-    """An event of the guide's example, each with another position; changed values by their guide's names."""
+    """The guide's example event with a new position id, and with the values given."""
     data = {
         "direction": changed.pop("direction", "BUY"),
         "ticker": changed.pop("ticker", "XAUUSD"),
@@ -91,13 +91,13 @@ def envelope(event: object, deprecation: str | None = None) -> dict[str, Any]:
 
 
 def number(event: dict[str, Any], text: str) -> bytes:
-    """The event's body with this text where its quantity stands: JSON has numbers that Python has not."""
+    """The event's body with this text as its quantity: some JSON numbers cannot be written from Python numbers."""
     marked = {**event, "data": {**event["data"], "quantity": "@"}}
     return json.dumps(envelope(marked)).replace('"@"', text).encode()
 
 
 class Sender:
-    """Sends to one receiver: events as the provider, and the API's calls as its users."""
+    """Sends events as the provider, and API requests as the receiver's users."""
 
     def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
         self.client = client
@@ -143,14 +143,14 @@ class Sender:
         return Decimal((await self.account(account))["funds"])
 
     async def trades(self, account: str = "sample") -> list[dict[str, Any]]:
-        """In the order in which they were made."""
+        """All trades of an account, oldest first."""
         answer = await self.call("GET", f"/v1/accounts/{account}/trades?limit=500")
         assert 200 == answer.status, answer.body
         return answer.json["trades"][::-1]
 
 
 def instrument(name: str = "XAUUSD", **changed: str) -> str:
-    """A line of a catalogue, in TOML; values as TOML writes them."""
+    """One instrument of a catalogue in TOML. The values given are TOML."""
     values = {
         "ticker": f'"{name}"',
         "least": '"0.01"',
@@ -168,7 +168,7 @@ def instrument(name: str = "XAUUSD", **changed: str) -> str:
 def settings_of(
     database_url: str, users_file: Path, folder: Path, *, catalogue: str | None = None, **settings: object
 ) -> ReceiverSettings:
-    """Settings by their names without QUOTES_, in lower case."""
+    """Settings; keyword names are those of the variables in lower case, without QUOTES_."""
     accounts = folder / "accounts.toml"
     accounts.write_text(ACCOUNTS)
     environment = {
@@ -185,7 +185,7 @@ def settings_of(
 
 @asynccontextmanager
 async def receiver(settings: ReceiverSettings, client: aiohttp.ClientSession) -> AsyncIterator[Sender]:
-    """A receiver as `chassis.run` serves it, once it is ready."""
+    """A receiver that is ready."""
     async with served(create_app(settings)) as url:
         sender = Sender(client, url)
         await ready(sender)
@@ -193,14 +193,14 @@ async def receiver(settings: ReceiverSettings, client: aiohttp.ClientSession) ->
 
 
 async def ready(sender: Sender) -> None:
-    """Until the database is migrated and seeded."""
-    for _ in range(600):
+    """Wait until the receiver is ready."""
+    for _ in range(1_200):
         if (await sender.call("GET", "/health/ready", authorization=None)).status == 200:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError("the receiver does not get ready")
+    raise AssertionError("the receiver did not become ready within a minute")
 
 
 async def own_schema(url: str) -> asyncpg.Connection:
-    """A connection to the receiver's tables, beside it."""
+    """A connection to the receiver's tables."""
     return await asyncpg.connect(url, server_settings={"search_path": "signal_receiver"})
