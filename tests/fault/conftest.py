@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: a chain that may be broken, and a Postgres of one's own."""
+"""Fixtures of the fault tests: a chain that tests may break, and a Postgres for one test."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from support.postgres import fresh_database
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """All in this folder is a fault test."""
+    """Mark each test of this folder as a fault test."""
     for item in items:
         if "/fault/" in str(item.path):
             item.add_marker(pytest.mark.fault)
@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 @pytest.fixture(scope="module")
 def broken_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
-    """One chain for a module, whose tests break it and must mend it."""
+    """Start a chain for a module. A test that breaks it must repair it."""
     with (
         fresh_database(postgres_url) as url,
         running(tmp_path_factory.mktemp("broken_chain"), url, users_file, {}) as chain,
@@ -28,6 +28,6 @@ def broken_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
 
 @pytest.fixture
 def own_postgres(passable) -> Iterator[EmbeddedPostgres]:
-    """A server that may be killed and stopped."""
+    """Start a Postgres that the test may kill and stop."""
     with EmbeddedPostgres(passable / "postgres") as postgres:
         yield postgres

@@ -1,4 +1,4 @@
-"""So many callers that everything travels in batches, while services are killed, hang and stop: the promises hold."""
+"""Under load, requests travel in batches. The promises hold while services are killed, hang and restart."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ SERVICES = (
     "spsp-server-backend",
     "dfsp-api",
 )
-STRANGE = (
+REFUSED = (
     ("POST", RESERVE, {**QUOTE, "amount": "x"}),
     ("POST", RESERVE, {**QUOTE, "identifier": "nobody"}),
     ("POST", RESERVE, {**QUOTE, "transferType": "nobody-knows"}),
@@ -51,16 +51,16 @@ async def restarted(chain: Chain, name: str) -> None:
 
 
 @asynccontextmanager
-async def strange_ones(client: aiohttp.ClientSession, chain: Chain) -> AsyncIterator[Load]:
-    """Requests that are refused, among the others."""
+async def refused_requests(client: aiohttp.ClientSession, chain: Chain) -> AsyncIterator[Load]:
+    """Also send requests that are refused."""
     load = Load([chain.url])
 
-    async def go_on(number: int) -> None:
+    async def send_repeatedly(number: int) -> None:
         while True:
-            await load.send(client, *STRANGE[number % len(STRANGE)])
+            await load.send(client, *REFUSED[number % len(REFUSED)])
             await asyncio.sleep(0.05)
 
-    tasks = [asyncio.create_task(go_on(number)) for number in range(12)]
+    tasks = [asyncio.create_task(send_repeatedly(number)) for number in range(12)]
     try:
         yield load
     finally:
@@ -84,7 +84,7 @@ def chain(own_chain) -> Chain:
 @pytest.mark.parametrize("fault", [killed, hanging, restarted])
 async def test_in_batches_nothing_is_lost_doubled_or_undocumented(chain, client, fault, pytestconfig):
     load = Load([chain.url], workers=CALLERS, rest_seconds=0.02, max_payments=20_000)
-    async with load.running(client), strange_ones(client, chain) as strange:
+    async with load.running(client), refused_requests(client, chain) as refused:
         await load.more(BETWEEN)
         for name in SERVICES:
             await fault(chain, name)
@@ -92,8 +92,8 @@ async def test_in_batches_nothing_is_lost_doubled_or_undocumented(chain, client,
     await load.repeat_all(client)
 
     assert [] == load.problems
-    assert [] == strange.problems
-    assert {400, 404, 422} <= strange.statuses()
+    assert [] == refused.problems
+    assert {400, 404, 422} <= refused.statuses()
     assert [] == await broken_promises(load, chain.database_url)
     is_on = pytestconfig.getoption("batches") == "on"
     assert is_on == (await batches(client, chain.origin("dfsp-api")) > 0)

@@ -1,4 +1,4 @@
-"""kill -9 of the payee and of Postgres while callers go on: what was answered 200 stays, exactly once."""
+"""Payee and Postgres are killed under load: each request that was answered 200 is stored exactly once."""
 
 import asyncio
 import dataclasses
@@ -19,14 +19,14 @@ async def kill_and_start(network: Network, name: str) -> None:
 
 
 async def check(load: Load, client, database_url: str) -> None:
-    """All that callers were told holds, and repeating everything changes no byte of it."""
+    """Repeat every request. The replies must not change, and the table must hold what they say."""
     await load.repeat_all(client)
 
     assert [] == load.problems
     assert [] == await broken_promises(load, database_url)
 
 
-async def test_a_killed_payee_loses_and_doubles_nothing(own_postgres, own_chain, client):
+async def test_a_killed_payee_neither_loses_nor_doubles_a_quote(own_postgres, own_chain, client):
     chain = own_chain(database_url=own_postgres.dsn)
     async with Load([chain.url]).running(client) as load:
         for _ in range(ROUNDS):
@@ -38,7 +38,7 @@ async def test_a_killed_payee_loses_and_doubles_nothing(own_postgres, own_chain,
     assert 502 in load.statuses()
 
 
-async def test_a_killed_postgres_loses_and_doubles_nothing(own_postgres, own_chain, client):
+async def test_a_killed_postgres_neither_loses_nor_doubles_a_quote(own_postgres, own_chain, client):
     chain = own_chain(database_url=own_postgres.dsn)
     async with Load([chain.url]).running(client) as load:
         for _ in range(ROUNDS):
@@ -54,7 +54,7 @@ async def test_a_killed_postgres_loses_and_doubles_nothing(own_postgres, own_cha
 
 @pytest.fixture
 def second_payee(own_postgres, own_chain, tmp_path):
-    """A chain, and another process of its payee on the same database that is called directly."""
+    """Start a chain, and a second payee on the same database, which is called directly."""
     chain = own_chain(database_url=own_postgres.dsn)
     spec = chain.network.services["dfsp-api"]
     port = free_ports()
@@ -66,8 +66,10 @@ def second_payee(own_postgres, own_chain, tmp_path):
         yield chain, network
 
 
-async def test_two_payees_on_one_database_killed_in_turn_lose_and_double_nothing(second_payee, client):
-    """Repetitions go to the one and the other in turn."""
+async def test_two_payees_on_one_database_killed_in_turn_neither_lose_nor_double_a_quote(
+    second_payee, client
+):
+    """Requests and repetitions are sent to both in turn."""
     chain, second = second_payee
     async with Load([chain.url, second.origin("dfsp-api-2")]).running(client) as load:
         for _ in range(2):
@@ -78,7 +80,7 @@ async def test_two_payees_on_one_database_killed_in_turn_lose_and_double_nothing
         await load.more(BETWEEN)
     await load.repeat_all(client)
 
-    # whoever calls the second payee directly sees its connections close
+    # callers of the second payee see its connections close when it is killed
     assert [] == load.undocumented
     assert [] == await broken_promises(load, chain.database_url)
 

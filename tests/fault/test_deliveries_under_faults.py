@@ -1,7 +1,7 @@
 """Order and delivery while workers and the receiver are killed, Postgres restarts and webhooks fail.
 
-Events go through a proxy that fails at random to the real receiver: its trades say what arrived, and in which
-order (design, Order and delivery).
+Events pass a proxy that fails at random, and reach the real receiver. Its trades show which events arrived, and in
+which order.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LANES = 200
 EVENTS_PER_LANE = 100
 KILLS = 4
 BETWEEN_SECONDS = (15.0, 20.0)
-"""An OPEN lives a minute, and each kill may cost the lanes of that worker a lease of twenty seconds."""
+"""An OPEN expires after a minute, and each kill may delay the lanes of that worker by a lease of twenty seconds."""
 TYPES = ("OPEN", "REOPEN", "CLOSE")
 FEED_SECONDS = 70.0
 DRAIN_SECONDS = 150.0
@@ -34,7 +34,7 @@ DRAIN_SECONDS = 150.0
 
 @pytest.fixture
 def processes(own_postgres, tmp_path):
-    """A process that takes requests and delivers nothing, workers, and the receiver, on the test's own Postgres."""
+    """Start a process that accepts requests but delivers nothing, workers, and the receiver, on one Postgres."""
     first = free_ports()
     common = {
         "QUOTES_USERS_FILE": str(support.write_users(tmp_path / "users")),
@@ -77,7 +77,7 @@ def account(lane: int) -> str:
 
 
 async def set_up(provider: Provider, inbox: Inbox, lane: int) -> None:
-    """An integration enabled for a strategy of its own; approved beside the API, which lets a user have a hundred."""
+    """Create an integration for a new strategy. SQL approves it, because the API allows a user only a hundred."""
     id_ = (await provider.requested(inbox.url(account(lane))))["id"]
     await provider.sql.execute("UPDATE integration SET state = 'APPROVED' WHERE id = $1::uuid", id_)
     await provider.strategy(f"strategy-{lane}")
@@ -86,7 +86,7 @@ async def set_up(provider: Provider, inbox: Inbox, lane: int) -> None:
 
 
 async def feed(provider: Provider, lane: int, chance: random.Random) -> None:
-    """The engine's signals of one strategy, one after another, each until it is taken."""
+    """Send one strategy's signals as the engine does: in order, each until it is accepted."""
     pause = FEED_SECONDS / EVENTS_PER_LANE
     for number in range(EVENTS_PER_LANE):
         type_ = TYPES[number % len(TYPES)]
@@ -98,7 +98,7 @@ async def feed(provider: Provider, lane: int, chance: random.Random) -> None:
 
 
 async def break_things(network: Network, postgres, chance: random.Random) -> list[str]:
-    """Kills workers at random and once the receiver, starts them again, and restarts Postgres in between."""
+    """Kill and restart workers at random, and once the receiver; restart Postgres in between."""
     done = []
     for number in range(KILLS):
         await asyncio.sleep(chance.uniform(*BETWEEN_SECONDS))
@@ -116,7 +116,7 @@ async def break_things(network: Network, postgres, chance: random.Random) -> lis
 
 
 def expected_trades() -> list[tuple[str, str]]:
-    """What a lane's signals are when each is carried out once, one after the other."""
+    """Return the trades of a lane whose signals are each carried out once, in order."""
     found: list[tuple[str, str]] = []
     is_open = None
     for number in range(EVENTS_PER_LANE):
@@ -176,11 +176,11 @@ async def test_every_event_arrives_in_the_order_of_its_lane_and_none_expires(
         found = await drained(own_postgres.dsn)
         ended = time.monotonic()
     await sql.close()
-    sql = await asyncpg.connect(own_postgres.dsn)  # the first one ended with the server
+    sql = await asyncpg.connect(own_postgres.dsn)  # the server's restart has ended the first connection
     trades = [await traded(sql, account(lane)) for lane in range(LANES)]
     await sql.close()
     with capsys.disabled():
-        print(  # noqa: T201 - the figures are what it is for
+        print(  # noqa: T201 - the test also reports figures
             f"\n{LANES} lanes, {LANES * EVENTS_PER_LANE} signals in {fed - began:.0f} s, all done {ended - fed:.0f} s"
             f" later; {', '.join(breaking.result())}; states {dict(found)}; the webhooks: {dict(inbox.counts)}"
         )

@@ -1,4 +1,4 @@
-"""`make run`'s process killed, its data kept."""
+"""`make run` is killed, and run again on its data."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ from support.sample_run import sample_run
 LEFT_SECONDS = 15
 
 
-async def test_a_killed_run_leaves_no_process_and_starts_again_on_its_data(client, passable):
+async def test_a_killed_run_leaves_no_process_and_its_data_can_be_used_again(client, passable):
     data, port = passable / "data", free_ports()
     with sample_run(port, data) as run:
         run.wait_until_up()
-        # the connection is not kept: the next request must not meet its end
+        # without a kept connection, the next request does not use a broken one
         reserved = await send(
             client, "POST", run.url + RESERVE, QUOTE, Idempotency_Key="before", Connection="close"
         )
@@ -38,7 +38,7 @@ async def test_a_killed_run_leaves_no_process_and_starts_again_on_its_data(clien
     assert reserved.body == repeated.body
 
 
-async def test_a_run_started_right_after_a_kill_waits_for_what_the_other_has_left(client, passable):
+async def test_a_run_started_right_after_a_kill_waits_for_the_killed_runs_processes(client, passable):
     data, port = passable / "data", free_ports()
     with sample_run(port, data) as run:
         run.wait_until_up()
@@ -50,7 +50,7 @@ async def test_a_run_started_right_after_a_kill_waits_for_what_the_other_has_lef
     assert 200 == answer.status
 
 
-async def test_a_run_starts_again_what_was_killed_under_it(client, passable):
+async def test_a_run_restarts_a_killed_service(client, passable):
     with sample_run(free_ports(), passable / "data") as run:
         run.wait_until_up()
         pid = next(pid for pid, command in run.processes().items() if command.endswith("-m spsp_server "))

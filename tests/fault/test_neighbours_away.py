@@ -1,4 +1,4 @@
-"""A service that is killed or stopped at each hop in turn: what the caller is told, when, and what after."""
+"""Each service is killed or paused in turn: the callers' replies are documented and in time, and then all works."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ TIMEOUT_MS = 1_500
 
 
 async def every_operation(client, chain, trace, uuid_, timeout_ms=30_000):
-    """Reserve, execute and look up, at once: each answer with the seconds it took."""
+    """Reserve, execute and look up at once. Return each reply with its duration in seconds."""
 
     async def one(method, target, body):
         began = time.monotonic()
@@ -42,7 +42,7 @@ async def every_operation(client, chain, trace, uuid_, timeout_ms=30_000):
 
 
 def forget_directory(chain) -> None:
-    """What the proxy remembers of the directory would answer in its place."""
+    """Clear the proxy's cache, which would answer in place of the directory."""
     proxy = chain.network.children["spsp-client-proxy"]
     if proxy.pid is not None:
         os.kill(proxy.pid, signal.SIGHUP)
@@ -60,7 +60,7 @@ def pids(chain) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", list(BEFORE))
-async def test_a_killed_service_is_502_at_the_one_before_and_only_it_has_to_come_back(
+async def test_requests_to_a_killed_service_are_answered_502_and_only_it_needs_a_restart(
     broken_chain, client, name
 ):
     uuid_ = await reserve(client, broken_chain)
@@ -80,9 +80,7 @@ async def test_a_killed_service_is_502_at_the_one_before_and_only_it_has_to_come
 
 
 @pytest.mark.parametrize("name", list(BEFORE))
-async def test_a_stopped_service_is_504_within_the_deadline_and_goes_on_when_it_may(
-    broken_chain, client, name
-):
+async def test_requests_to_a_paused_service_are_answered_504_within_the_deadline(broken_chain, client, name):
     uuid_ = await reserve(client, broken_chain)
     forget_directory(broken_chain)
     child = broken_chain.network.children[name]
@@ -102,7 +100,7 @@ async def test_a_stopped_service_is_504_within_the_deadline_and_goes_on_when_it_
 
 
 @pytest.mark.parametrize("name", list(BEFORE))
-async def test_a_reservation_repeated_after_a_stop_is_one_quote(broken_chain, client, name):
+async def test_a_reservation_repeated_after_a_pause_is_one_quote(broken_chain, client, name):
     key = str(uuid.uuid4())
     child = broken_chain.network.children[name]
     forget_directory(broken_chain)

@@ -1,4 +1,4 @@
-"""A Postgres that neither answers nor closes, under load: errors in time, then all as before."""
+"""A paused Postgres neither answers nor closes connections: requests fail in time, and then all works again."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ TIMEOUT_MS = 1_500
 
 @contextmanager
 def paused(postgres, folder):
-    """Server and backends stand still; the server first, so that it starts no more of them."""
+    """Pause server and backends; the server first, so that it starts no further backends."""
     pids = [postgres.pid, *sorted(processes_on(folder) - {postgres.pid})]
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -29,14 +29,14 @@ def paused(postgres, folder):
                 os.kill(pid, signal.SIGCONT)
 
 
-async def test_a_paused_postgres_is_504_or_503_in_time_and_then_all_goes_on(
+async def test_requests_during_a_pause_of_postgres_are_answered_504_or_503_in_time(
     own_postgres, own_chain, client, passable
 ):
     chain = own_chain(database_url=own_postgres.dsn)
     during = []
     async with Load([chain.url], timeout_ms=TIMEOUT_MS).running(client) as load:
         await load.more(40)
-        for seconds in (3, 8):  # less and more than a new connection may take
+        for seconds in (3, 8):  # shorter and longer than the limit for a new connection
             with paused(own_postgres, passable / "postgres"):
                 await asyncio.sleep(1)
                 begin = len(load.outcomes)
@@ -62,7 +62,7 @@ async def test_readiness_follows_a_paused_postgres(own_postgres, own_chain, clie
 
     assert (503, ["database"]) == (away.status, away.json["missing"])
     assert 200 == live.status
-    # nobody's readiness is another hop's
+    # readiness does not depend on the next hop
     assert 200 == before.status
 
 

@@ -61,7 +61,7 @@ async def test_a_postgres_whose_restarts_fail_is_restarted_until_it_works(run, c
 
 
 async def test_a_service_whose_restarts_fail_is_restarted_until_it_works(run, client):
-    """A receiver that no cache knows needs the directory."""
+    """Such as a directory whose file is broken for some seconds."""
     file = run.data / "directory.json"
     before = file.read_text()
     file.write_text("{")

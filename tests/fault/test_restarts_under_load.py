@@ -1,4 +1,4 @@
-"""Services restarted one after another while callers go on: nobody is left without an answer."""
+"""Services are restarted one after another under load: every request gets a reply."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def restart(chain, name: str) -> None:
     await asyncio.to_thread(chain.network.restart, name)
 
 
-async def test_each_forwarder_restarted_in_turn_loses_no_reply(chain, client):
+async def test_restarting_each_forwarder_in_turn_loses_no_reply(chain, client):
     async with Load([chain.url]).running(client) as load:
         await load.more(BETWEEN)
         for name in FORWARDERS:
@@ -33,11 +33,11 @@ async def test_each_forwarder_restarted_in_turn_loses_no_reply(chain, client):
 
     assert [] == load.problems
     assert [] == await broken_promises(load, chain.database_url)
-    # the restarts were felt
+    # some requests met a restart
     assert load.statuses() & {502, 503}
 
 
-async def test_the_payers_own_restart_ends_in_replies_or_closed_connections(chain, client):
+async def test_a_restart_of_the_payer_ends_in_replies_or_closed_connections(chain, client):
     async with Load([chain.url]).running(client) as load:
         await load.more(BETWEEN)
         await restart(chain, "dfsp-api-payer")
@@ -48,7 +48,7 @@ async def test_the_payers_own_restart_ends_in_replies_or_closed_connections(chai
     assert [] == await broken_promises(load, chain.database_url)
 
 
-async def test_the_payee_and_the_directory_restarted_lose_no_reply(chain, client):
+async def test_restarting_the_payee_and_the_directory_loses_no_reply(chain, client):
     async with Load([chain.url]).running(client) as load:
         await load.more(BETWEEN)
         for name in ("dfsp-api", "central-directory"):

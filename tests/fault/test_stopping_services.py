@@ -1,4 +1,4 @@
-"""SIGTERM at each service: what was taken is finished, what is new is refused, and then it is gone."""
+"""After SIGTERM a service finishes the requests in flight, refuses new ones, and ends."""
 
 import asyncio
 import contextlib
@@ -19,12 +19,12 @@ from support.postgres import fresh_database
 
 FORWARDERS = ("dfsp-api-payer", "spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend")
 ALL = (*FORWARDERS, "dfsp-api")
-GONE_SECONDS = 10.0
+MAX_STOP_SECONDS = 10.0
 
 
 @dataclass
-class Kept:
-    """A connection that is kept open, as the hop before keeps one."""
+class KeptConnection:
+    """A kept connection, such as the previous hop's."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -49,18 +49,18 @@ class Kept:
 
 
 @contextlib.asynccontextmanager
-async def kept(chain, name: str) -> AsyncIterator[Kept]:
+async def kept(chain, name: str) -> AsyncIterator[KeptConnection]:
     host, port = chain.origin(name).removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        yield Kept(reader, writer)
+        yield KeptConnection(reader, writer)
     finally:
         writer.close()
 
 
 @contextlib.asynccontextmanager
 async def locked(chain, uuid: str) -> AsyncIterator[Callable]:
-    """Holds a quote's row: whoever pays it waits; the value lets go."""
+    """Lock a quote's row, so that its payment waits. The value releases it."""
     connection = await asyncpg.connect(chain.database_url)
     transaction = connection.transaction()
     await transaction.start()
@@ -72,7 +72,7 @@ async def locked(chain, uuid: str) -> AsyncIterator[Callable]:
 
 
 async def wait_for_waiter(chain) -> None:
-    """Until the payee's statement waits for the row."""
+    """Wait until the payee's statement waits for the row."""
     connection = await asyncpg.connect(chain.database_url)
     try:
         async with asyncio.timeout(20):
@@ -97,16 +97,16 @@ async def reserve(client, chain) -> str:
     return answer.json["uuid"]
 
 
-async def gone_after(child, began: float) -> float:
+async def seconds_until_end(child, started: float) -> float:
     async with asyncio.timeout(30):
         while child.running:
             await asyncio.sleep(0.02)
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 @pytest.fixture
 def restored(broken_chain):
-    """The chain, whole again after the test."""
+    """Restart the services that the test has stopped."""
     yield broken_chain
     for name, child in broken_chain.network.children.items():
         if not child.running:
@@ -115,17 +115,17 @@ def restored(broken_chain):
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, client, name):
+async def test_a_stopping_service_finishes_requests_in_flight_and_refuses_new_ones(restored, client, name):
     chain, child = restored, restored.network.children[name]
     uuid = await reserve(client, chain)
-    async with locked(chain, uuid) as let_go, kept(chain, name) as connection:
+    async with locked(chain, uuid) as release, kept(chain, name) as connection:
         connection.write("GET", "/v1/nothing")
         assert 404 == (await connection.answer()).status
         paying = asyncio.create_task(
             send(client, "PUT", f"{chain.url}/v1/payments/{uuid}", QUOTE, X_Request_Timeout_Ms="30000")
         )
         await wait_for_waiter(chain)
-        began = time.monotonic()
+        started = time.monotonic()
         child.terminate()
         await wait_for_log(chain, name, "stopping")
         await asyncio.sleep(0.3)
@@ -135,9 +135,9 @@ async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, c
             another.write("POST", RESERVE, orjson.dumps(QUOTE))
             also_refused = await another.answer()
         still_runs = child.running
-        await let_go()
+        await release()
         paid = await paying
-        seconds = await gone_after(child, began)
+        seconds = await seconds_until_end(child, started)
 
     assert (200, "EXECUTED") == (paid.status, paid.json.get("state"))
     assert (503, "UnavailableError", name.removesuffix("-payer"), "new") == refused.raised
@@ -145,11 +145,11 @@ async def test_what_was_taken_is_finished_and_what_is_new_is_refused(restored, c
     assert "close" == refused.headers["Connection"].lower()
     assert (503, "UnavailableError", name.removesuffix("-payer")) == also_refused.raised[:3]
     assert still_runs
-    assert seconds < GONE_SECONDS
+    assert seconds < MAX_STOP_SECONDS
     assert 0 == child.exit_code
 
 
-async def test_the_directory_finishes_what_it_has_taken(restored, client):
+async def test_the_stopping_directory_finishes_requests_in_flight(restored, client):
     chain, child = restored, restored.network.children["central-directory"]
     body = orjson.dumps(
         {"identifierType": "eur", "identifier": "77", "spspReceiver": "http://127.0.0.1:9", "primary": True}
@@ -164,7 +164,7 @@ async def test_the_directory_finishes_what_it_has_taken(restored, client):
             **{"Content-Length": str(len(body)), "Authorization": basic("admin", "admin")},
         )
         await asyncio.sleep(0.5)
-        began = time.monotonic()
+        started = time.monotonic()
         child.terminate()
         await wait_for_log(chain, "central-directory", "stopping")
         await asyncio.sleep(0.3)
@@ -172,17 +172,17 @@ async def test_the_directory_finishes_what_it_has_taken(restored, client):
         refused = await connection.answer()
         taken.writer.write(body[10:])
         added = await taken.answer()
-        seconds = await gone_after(child, began)
+        seconds = await seconds_until_end(child, started)
 
     assert 201 == added.status
     assert (503, "UnavailableError", "central-directory") == refused.raised[:3]
-    assert seconds < GONE_SECONDS
+    assert seconds < MAX_STOP_SECONDS
     assert 0 == child.exit_code
 
 
 @pytest.fixture(scope="module")
 def graceful_chain(postgres_url, users_file, tmp_path_factory):
-    """A chain whose services have three seconds' grace."""
+    """Start a chain whose services have a grace period of three seconds."""
     overrides = {name: {"QUOTES_STOP_GRACE_SECONDS": "3"} for name in (*ALL, "central-directory")}
     with (
         fresh_database(postgres_url) as url,
@@ -191,8 +191,8 @@ def graceful_chain(postgres_url, users_file, tmp_path_factory):
         yield chain
 
 
-async def test_during_the_grace_a_service_serves_on_without_being_ready(graceful_chain, client):
-    """One after another from the front: those behind are still whole."""
+async def test_during_the_grace_period_a_service_answers_requests_and_is_not_ready(graceful_chain, client):
+    """The services are stopped in the order of the chain, so that each one's next hop still runs."""
     for name in ALL:
         chain, child = graceful_chain, graceful_chain.network.children[name]
         await send(client, "GET", chain.origin(name) + f"/v1/quote/{'0' * 8}-0000-0000-0000-{'0' * 12}")
@@ -202,7 +202,7 @@ async def test_during_the_grace_a_service_serves_on_without_being_ready(graceful
                 body = {**QUOTE, "submissionUrl": chain.origin("spsp-server") + RESERVE}
             probe.write("GET", "/health/ready")
             before = await probe.answer()
-            began = time.monotonic()
+            started = time.monotonic()
             child.terminate()
             await wait_for_log(chain, name, "stopping")
             probe.write("GET", "/health/ready")
@@ -210,18 +210,18 @@ async def test_during_the_grace_a_service_serves_on_without_being_ready(graceful
             connection.write("POST", RESERVE, orjson.dumps(body))
             served = await connection.answer()
             closed = await connection.is_closed()
-            seconds = await gone_after(child, began)
+            seconds = await seconds_until_end(child, started)
 
         assert (200, 503) == (before.status, ready.status), name
         assert 200 == served.status, (name, served.body)
         assert "close" == served.headers["Connection"].lower()
         assert closed
-        assert 2.9 < seconds < GONE_SECONDS
+        assert 2.9 < seconds < MAX_STOP_SECONDS
         assert 0 == child.exit_code
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_a_service_is_gone_in_ten_seconds_also_with_a_request_that_hangs(restored, client, name):
+async def test_a_service_ends_within_ten_seconds_although_a_request_hangs(restored, client, name):
     chain, child = restored, restored.network.children[name]
     uuid = await reserve(client, chain)
     async with locked(chain, uuid):
@@ -229,14 +229,14 @@ async def test_a_service_is_gone_in_ten_seconds_also_with_a_request_that_hangs(r
             send(client, "PUT", f"{chain.url}/v1/payments/{uuid}", QUOTE, X_Request_Timeout_Ms="60000")
         )
         await wait_for_waiter(chain)
-        began = time.monotonic()
+        started = time.monotonic()
         child.terminate()
-        seconds = await gone_after(child, began)
+        seconds = await seconds_until_end(child, started)
         ended = (await asyncio.gather(paying, return_exceptions=True))[0]
 
-    assert 5 < seconds < GONE_SECONDS
+    assert 5 < seconds < MAX_STOP_SECONDS
     assert 0 == child.exit_code
-    if name == "dfsp-api-payer":  # nobody is left who could answer
+    if name == "dfsp-api-payer":  # no service is left that could answer
         assert isinstance(ended, aiohttp.ClientError)
     else:
         assert ended.status in {502, 503}

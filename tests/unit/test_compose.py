@@ -1,4 +1,4 @@
-"""What `make up`, `make certs` and `make logs` do for containers, apart from containers."""
+"""The parts of `make up`, `make certs` and `make logs` that need no container engine."""
 
 import json
 import re
@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[2]
 LINE = '{"time":"2026-11-21T04:02:19.495Z","event":"request","traceId":"t","status":200}'
 
 
-def test_lines_of_compose_are_read_as_those_of_a_file_are():
+def test_lines_of_docker_compose_logs_are_parsed_like_those_of_log_files():
     (one, two, three) = parse_lines(
         [
             f"\x1b[2Kspsp-server-1  | {LINE}\n",
@@ -30,7 +30,7 @@ def test_lines_of_compose_are_read_as_those_of_a_file_are():
     assert ("spsp-server", "Traceback | of something", one.time) == (three.service, three.text, three.time)
 
 
-def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
+def test_secrets_are_created_once_and_only_their_owner_can_enter_the_folder(tmp_path):
     folder = tmp_path / "compose"
     compose_files.prepare(folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -46,7 +46,7 @@ def test_secrets_are_made_once_and_only_their_owner_gets_to_them(tmp_path):
         assert {f"{scheme}://dfsp1-spsp-server", f"{scheme}://dfsp2-spsp-server"} == receivers
 
 
-def test_each_service_of_the_compose_file_has_a_certificate_for_every_name_it_is_called_by(tmp_path):
+def test_each_compose_service_has_a_certificate_with_all_names_that_callers_use(tmp_path):
     certificates.create(tmp_path)
     text = (TOP / "compose.tls.yaml").read_text()
     mounted = set(re.findall(r"/certificates/([a-z0-9-]+)", text.partition("services:")[2]))
@@ -63,7 +63,7 @@ def test_each_service_of_the_compose_file_has_a_certificate_for_every_name_it_is
         )
 
 
-def test_new_certificates_are_of_the_same_authority(tmp_path):
+def test_renewed_certificates_are_of_the_same_authority(tmp_path):
     certificates.create(tmp_path)
     before = (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
     ca = (tmp_path / "spsp-client" / "ca.pem").read_bytes()
@@ -74,8 +74,8 @@ def test_new_certificates_are_of_the_same_authority(tmp_path):
     assert 0o600 == (tmp_path / certificates.AUTHORITY / "key.pem").stat().st_mode & 0o777
 
 
-def test_a_service_that_has_no_certificate_yet_gets_one(tmp_path, monkeypatch):
-    """Who has been up before a service was added makes no certificates by hand."""
+def test_a_service_without_a_certificate_gets_one(tmp_path, monkeypatch):
+    """Such as a service that was added since the last `make up`."""
     monkeypatch.setattr("sys.argv", ["compose", "prepare", "--tls", "--folder", str(tmp_path)])
     assert 0 == compose.main()
     one = tmp_path / "certificates" / "spsp-client" / "certificate.pem"

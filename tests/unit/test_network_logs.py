@@ -1,4 +1,4 @@
-"""Log files are followed, merged by time, and put together to calls and requests."""
+"""Log files are followed, merged by time, and grouped by trace."""
 
 import io
 import os
@@ -18,7 +18,7 @@ def lines_of(file):
     return [line.decode() for line in LogChunk("a", file.next_chunk()).lines()]
 
 
-def test_a_line_that_is_written_in_parts_comes_whole(tmp_path):
+def test_a_line_that_is_written_in_parts_is_returned_whole(tmp_path):
     path = tmp_path / "a.log"
     file = FollowedLog(path)
     assert [] == lines_of(file)
@@ -31,7 +31,7 @@ def test_a_line_that_is_written_in_parts_comes_whole(tmp_path):
     file.close()
 
 
-def test_a_file_that_is_emptied_is_read_from_its_beginning(tmp_path):
+def test_a_truncated_file_is_read_from_its_beginning(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("old one\nold two\n")
     file = FollowedLog(path)
@@ -41,7 +41,7 @@ def test_a_file_that_is_emptied_is_read_from_its_beginning(tmp_path):
     file.close()
 
 
-def test_a_file_that_is_replaced_is_read_to_its_end_and_then_the_new_one(tmp_path):
+def test_a_replaced_file_is_read_to_its_end_before_the_new_one(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
     file = FollowedLog(path)
@@ -57,14 +57,14 @@ def test_a_file_that_is_replaced_is_read_to_its_end_and_then_the_new_one(tmp_pat
 
 
 def rotate(path, text):
-    """As a service does, with two older files."""
+    """Rotate as a service does, with two older files."""
     for older, newer in ((".2", ".1"), (".1", "")):
         if path.with_name(path.name + newer).exists():
             path.with_name(path.name + newer).replace(path.with_name(path.name + older))
     path.write_text(text)
 
 
-def test_a_file_that_is_rotated_twice_between_two_looks_is_followed_through_all(tmp_path):
+def test_a_file_that_is_rotated_twice_between_two_reads_is_read_completely(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
     file = FollowedLog(path)
@@ -76,7 +76,7 @@ def test_a_file_that_is_rotated_twice_between_two_looks_is_followed_through_all(
     file.close()
 
 
-def test_a_file_that_was_rotated_away_altogether_is_left_for_the_current_one(tmp_path):
+def test_after_a_file_was_deleted_by_rotation_the_current_one_is_read(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\n")
     file = FollowedLog(path)
@@ -88,7 +88,7 @@ def test_a_file_that_was_rotated_away_altogether_is_left_for_the_current_one(tmp
     file.close()
 
 
-def test_a_line_that_was_broken_off_before_a_rotation_ends_there(tmp_path):
+def test_an_incomplete_line_before_a_rotation_is_returned(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\nbroken o")
     file = FollowedLog(path)
@@ -99,7 +99,7 @@ def test_a_line_that_was_broken_off_before_a_rotation_ends_there(tmp_path):
     file.close()
 
 
-def test_all_is_read_from_the_oldest_file_on(tmp_path):
+def test_files_are_read_from_the_oldest_on(tmp_path):
     path = tmp_path / "a.log"
     for text in ("one\n", "two\n", "three\n"):
         rotate(path, text)
@@ -112,7 +112,7 @@ def test_all_is_read_from_the_oldest_file_on(tmp_path):
 @pytest.mark.parametrize(
     ("count", "left"), [(1, ["3"]), (2, ["2", "3"]), (4, ["0", "1", "2", "3"]), (9, ["0", "1", "2", "3"])]
 )
-def test_history_goes_back_into_older_files(tmp_path, count, left):
+def test_the_last_lines_may_begin_in_an_older_file(tmp_path, count, left):
     path = tmp_path / "a.log"
     for text in ("0\n1\n", "2\n3\n"):
         rotate(path, text)
@@ -123,7 +123,7 @@ def test_history_goes_back_into_older_files(tmp_path, count, left):
     file.close()
 
 
-def test_older_files_are_no_services_of_their_own(tmp_path):
+def test_older_files_belong_to_the_same_service(tmp_path):
     rotate(tmp_path / "dfsp-api.log", entry(trace="old") + "\n")
     rotate(tmp_path / "dfsp-api.log", entry(trace="new") + "\n")
     (tmp_path / "dfsp-api.log.new").touch()
@@ -137,7 +137,7 @@ def test_older_files_are_no_services_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("count", "left"), [(0, []), (1, ["9"]), (3, ["7", "8", "9"]), (99, [*"0123456789"])]
 )
-def test_history_begins_at_the_last_lines(tmp_path, count, left):
+def test_reading_begins_at_the_last_lines(tmp_path, count, left):
     path = tmp_path / "a.log"
     path.write_text("".join(f"{number}\n" for number in range(10)))
     file = FollowedLog(path)
@@ -147,7 +147,7 @@ def test_history_begins_at_the_last_lines(tmp_path, count, left):
     file.close()
 
 
-def test_a_file_that_comes_later_is_read_and_postgres_own_is_not(tmp_path):
+def test_a_file_that_appears_later_is_read_and_the_log_of_postgres_is_not(tmp_path):
     now = [0.0]
     folder = LogFolder(tmp_path, clock=lambda: now[0])
     (tmp_path / "dfsp-api.log").write_text(entry() + "\n")
@@ -158,7 +158,7 @@ def test_a_file_that_comes_later_is_read_and_postgres_own_is_not(tmp_path):
     folder.close()
 
 
-def test_lines_are_merged_by_their_time_within_the_window():
+def test_lines_are_merged_by_time_within_the_window():
     now = [10.0]
     merger = LogMerger(0.4, clock=lambda: now[0])
     merger.add([record(at=3.0), record(at=1.0)])
@@ -171,7 +171,7 @@ def test_lines_are_merged_by_their_time_within_the_window():
     assert [4.0] == [one.time % 60 for one in merger.take_due()]
 
 
-def test_the_hops_of_a_call_come_in_the_order_of_the_chain_though_times_are_in_milliseconds():
+def test_hops_are_in_the_order_of_the_chain_although_times_are_in_milliseconds():
     hops = log_records.order_hops(
         [
             record("dfsp-api", at=1.004, ms=2.9),
@@ -188,7 +188,7 @@ def test_the_hops_of_a_call_come_in_the_order_of_the_chain_though_times_are_in_m
     assert sorted(hop.start_time for hop in hops) == [hop.start_time for hop in hops]
 
 
-def test_a_request_is_one_short_line():
+def test_a_request_is_formatted_as_one_short_line():
     one = record(at=1.0, ms=4.25, status=410, id="QuoteExpiredError", cause="too late")
 
     assert (
@@ -197,7 +197,7 @@ def test_a_request_is_one_short_line():
     )
 
 
-def test_what_is_no_json_is_shown_as_it_is_but_cannot_steer_the_terminal():
+def test_text_that_is_not_json_is_shown_with_escaped_control_characters():
     shown = log_format.format_record(
         log_records.parse("dfsp-api", "  File \x1b[2J\x9b", default_time=1), PLAIN
     )
@@ -205,7 +205,7 @@ def test_what_is_no_json_is_shown_as_it_is_but_cannot_steer_the_terminal():
     assert "dfsp-api               File \\x1b[2J\\x9b" == shown.strip()
 
 
-def test_a_path_cannot_steer_the_terminal():
+def test_control_characters_in_a_path_are_escaped():
     assert "\x1b" not in log_format.format_record(record(path="/\x1b[31m", caller="\x1b]0;"), PLAIN)
 
 
@@ -235,22 +235,22 @@ def test_logs_are_merged_by_time(data):
     ] == shown(data)
 
 
-def test_a_trace_is_one_calls_way_by_when_each_hop_began(data):
+def test_the_hops_of_a_trace_are_shown_by_their_start(data):
     assert [["00:00:00.991", "dfsp-api-payer"], ["00:00:00.997", "dfsp-api"]] == shown(data, trace="one")
 
 
-def test_a_trace_is_looked_for_in_older_files_too(data):
+def test_a_trace_is_found_in_older_files(data):
     log = data / "logs" / "dfsp-api-payer.log"
     rotate(log, entry("dfsp-api-payer", at=4.0) + "\n")
 
     assert [["00:00:02.999", "dfsp-api-payer"]] == shown(data, trace="two")
 
 
-def test_a_service_is_that_one_alone(data):
+def test_only_the_named_service_is_shown(data):
     assert ["dfsp-api", "Traceback"] == [words[-1] for words in shown(data, service="dfsp-api")]
 
 
-def test_a_service_that_does_not_exist_is_said(data):
+def test_a_service_that_does_not_exist_is_reported(data):
     with pytest.raises(
         log_viewer.LogsNotFoundError, match="there is no service 'dfsp'; SERVICE is one of dfsp-api-payer"
     ):
@@ -284,7 +284,7 @@ def test_a_trace_that_is_not_there_yet_is_reported_and_waited_for(data, monkeypa
     assert stream.getvalue().endswith("has the trace id 'later'; waiting for new lines, Ctrl-C ends\n")
 
 
-def test_colour_is_for_terminals_alone_and_not_where_it_is_refused(monkeypatch):
+def test_colours_are_used_on_terminals_without_no_color_only(monkeypatch):
     class Screen(io.StringIO):
         def isatty(self):
             return True
@@ -297,7 +297,7 @@ def test_colour_is_for_terminals_alone_and_not_where_it_is_refused(monkeypatch):
     assert "no" == Terminal(Screen()).colour("no", "red")
 
 
-def test_a_reader_who_went_away_is_noticed_without_writing():
+def test_a_closed_pipe_is_noticed_without_writing():
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         terminal = Terminal(stream)

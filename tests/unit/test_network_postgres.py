@@ -1,4 +1,4 @@
-"""The embedded Postgres, for real."""
+"""The embedded Postgres; each test starts a real one."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from network.postgres import EmbeddedPostgres, processes_on
 
 @pytest.fixture
 def folder():
-    """Not under tmp_path: each start of pytest closes the folders above that to others, Postgres' user too."""
+    """Not under tmp_path: pytest forbids other users, such as Postgres', to enter the folders above that."""
     with tempfile.TemporaryDirectory(prefix="network-postgres-") as above:
         yield Path(above) / "postgres"
 
@@ -28,7 +28,7 @@ def postgres(folder):
         yield running
 
 
-async def ask(postgres, statement):
+async def fetch_value(postgres, statement):
     connection = await asyncpg.connect(postgres.dsn)
     try:
         return await connection.fetchval(statement)
@@ -36,16 +36,16 @@ async def ask(postgres, statement):
         await connection.close()
 
 
-async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_file(postgres, folder):
-    """Started thrice on the same data: after a stop, after kill -9, and where its old number is ours by now."""
-    await ask(postgres, "CREATE TABLE kept AS SELECT 1 AS n")
+async def test_committed_rows_survive_a_stop_a_crash_and_a_stale_pid_file(postgres, folder):
+    """The server is started again after a stop, and after a crash whose process id belongs to another process now."""
+    await fetch_value(postgres, "CREATE TABLE kept AS SELECT 1 AS n")
     postgres.stop()
     postgres.start()
-    await ask(postgres, "INSERT INTO kept VALUES (2)")
+    await fetch_value(postgres, "INSERT INTO kept VALUES (2)")
     postgres.kill()
-    assert not postgres.died  # it was asked to
+    assert not postgres.died  # it was killed on purpose
     reused = folder / "postmaster.pid"
-    # of the same user: another's number would be no hindrance
+    # of the same user, because Postgres ignores other users' processes
     other = ChildProcess("other", ["/bin/sleep", "60"], log=postgres.log, user=postgres._data.user)
     other.start()
     reused.write_text(reused.read_text().replace(reused.read_text().split()[0], str(other.pid), 1))
@@ -54,10 +54,10 @@ async def test_what_was_committed_is_there_after_a_stop_a_crash_and_a_stale_pid_
     finally:
         other.kill()
 
-    assert 3 == await ask(postgres, "SELECT sum(n) FROM kept")
+    assert 3 == await fetch_value(postgres, "SELECT sum(n) FROM kept")
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-        assert "on" == await ask(postgres, f"SHOW {setting}")
-    assert "18" == (await ask(postgres, "SHOW server_version")).split(".")[0]
+        assert "on" == await fetch_value(postgres, f"SHOW {setting}")
+    assert "18" == (await fetch_value(postgres, "SHOW server_version")).split(".")[0]
 
 
 async def test_a_stale_socket_lock_of_another_process_does_not_stop_the_start(postgres):
@@ -74,7 +74,7 @@ async def test_a_stale_socket_lock_of_another_process_does_not_stop_the_start(po
     finally:
         other.kill()
 
-    assert 1 == await ask(postgres, "SELECT 1")
+    assert 1 == await fetch_value(postgres, "SELECT 1")
 
 
 def test_a_paused_postgres_is_stopped_with_its_backends(postgres, folder):
@@ -105,20 +105,20 @@ async def test_a_start_that_takes_long_is_waited_for_and_reported(folder, monkey
     monkeypatch.setattr(postgres_module, "_REPORT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(postgres_module, "_read_pid_file", read_slowly)
     with EmbeddedPostgres(folder, report=reported.append) as postgres:
-        assert 1 == await ask(postgres, "SELECT 1")
+        assert 1 == await fetch_value(postgres, "SELECT 1")
     assert all("Postgres has been starting for 0 s; a recovery after a crash" in line for line in reported)
 
 
-async def test_a_server_that_an_earlier_run_has_left_is_stopped_first(postgres, folder):
-    left_over = postgres.pid
+async def test_a_server_that_an_earlier_run_left_is_stopped_first(postgres, folder):
+    leftover = postgres.pid
     with EmbeddedPostgres(folder) as mine:
-        assert left_over != mine.pid
+        assert leftover != mine.pid
         assert postgres.exit_code == 0
         assert postgres.died
-        assert 1 == await ask(mine, "SELECT 1")
+        assert 1 == await fetch_value(mine, "SELECT 1")
 
 
-def test_it_ends_with_the_process_that_started_it(folder):
+def test_postgres_ends_with_the_process_that_started_it(folder):
     code = (
         "import sys, time; from pathlib import Path; from network.postgres import EmbeddedPostgres\n"
         "one = EmbeddedPostgres(Path(sys.argv[1])); one.start(); print(one.pid, flush=True); time.sleep(60)"
@@ -129,12 +129,12 @@ def test_it_ends_with_the_process_that_started_it(folder):
         pid = int(starter.stdout.readline())
         assert pid in processes_on(folder)
         starter.send_signal(signal.SIGKILL)
-    with EmbeddedPostgres(folder) as again:  # waits for what is left
+    with EmbeddedPostgres(folder) as again:  # waits for the processes that are left
         assert {pid} & processes_on(folder) == set()
         assert again.pid
 
 
-def test_data_of_another_kind_is_said(folder):
+def test_data_of_another_version_is_reported(folder):
     folder.mkdir()
     (folder / "PG_VERSION").write_text("15\n")
 

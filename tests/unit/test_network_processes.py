@@ -1,4 +1,4 @@
-"""Services as processes: small ones that stand in for the real."""
+"""Services as processes; small HTTP servers replace the real services."""
 
 import signal
 import subprocess
@@ -17,30 +17,30 @@ from network.topology import ServiceSpec
 SERVICE = """
 import http.server, os, signal, sys, time
 if "BREAK" in os.environ: sys.exit("broken")
-class Handler(http.server.BaseHTTPRequestHandler):
+class StubHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(int(os.environ.get("STATUS", 200)))
         self.end_headers()
         self.wfile.write(b'{"missing": ["database"]}')
     def log_message(self, *_): pass
 signal.signal(signal.SIGTERM, lambda *_: "STUBBORN" not in os.environ and (print(time.monotonic_ns(), flush=True), os._exit(0)))
-http.server.HTTPServer(("127.0.0.1", int(os.environ["QUOTES_PORT"])), Handler).serve_forever()
+http.server.HTTPServer(("127.0.0.1", int(os.environ["QUOTES_PORT"])), StubHandler).serve_forever()
 """
 
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """Make a network of `front` and `back`; what it started is gone afterwards."""
-    (tmp_path / "network_stand_in.py").write_text(SERVICE)
+    """Build networks of the services `first` and `last`. Their processes are ended afterwards."""
+    (tmp_path / "network_stub.py").write_text(SERVICE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    first = ports.find_first_port(2)
-    back = ServiceSpec("back", "network_stand_in", first, {"QUOTES_PORT": str(first)}, stops_last=True)
-    front = ServiceSpec("front", "network_stand_in", first + 1, {"QUOTES_PORT": str(first + 1)})
+    port = ports.find_first_port(2)
+    last = ServiceSpec("last", "network_stub", port, {"QUOTES_PORT": str(port)}, stops_last=True)
+    first = ServiceSpec("first", "network_stub", port + 1, {"QUOTES_PORT": str(port + 1)})
     made = []
 
     def build(**overrides):
-        made.append(Network([back, front], logs=tmp_path / "logs", overrides=overrides))
+        made.append(Network([last, first], logs=tmp_path / "logs", overrides=overrides))
         return made[-1]
 
     yield build
@@ -48,66 +48,66 @@ def build(tmp_path, monkeypatch):
         network.stop(seconds=0.5)
 
 
-def test_a_network_starts_gets_ready_and_stops_with_the_payee_last(build, tmp_path):
+def test_a_service_that_stops_last_is_stopped_after_the_others(build, tmp_path):
     with build() as network:
         network.wait_ready()
-    front, back = (int((tmp_path / "logs" / f"{name}.log").read_text()) for name in ("front", "back"))
+    first, last = (int((tmp_path / "logs" / f"{name}.log").read_text()) for name in ("first", "last"))
 
-    assert front < back
+    assert first < last
 
 
-def test_a_service_that_ends_at_once_is_named_with_what_it_wrote(build):
-    network = build(front={"BREAK": "1"})
+def test_a_service_that_ends_at_once_is_reported_with_its_output(build):
+    network = build(first={"BREAK": "1"})
     network.start()
 
-    with pytest.raises(NotReadyError, match="front ended at once with exit code 1") as error:
+    with pytest.raises(NotReadyError, match="first ended at once with exit code 1") as error:
         network.wait_ready()
     assert ("broken",) == error.value.lines
 
 
-def test_a_service_that_never_gets_ready_is_named_with_what_is_missing(build):
-    network = build(back={"STATUS": "503"})
+def test_a_service_that_does_not_become_ready_is_reported_with_the_reason(build):
+    network = build(last={"STATUS": "503"})
     network.start()
 
     with pytest.raises(
-        NotReadyError, match=r'back is not ready after 1 s: answers 503 \{"missing": \["database"\]\}'
+        NotReadyError, match=r'last is not ready after 1 s: answers 503 \{"missing": \["database"\]\}'
     ):
         network.wait_ready(seconds=1)
 
 
-def test_a_killed_service_comes_back_when_asked_and_the_others_stay(build):
+def test_restart_starts_a_killed_service_and_leaves_the_others(build):
     with build() as network:
         network.wait_ready()
-        before = network.children["front"].pid, network.children["back"].pid
-        network.kill("front")
-        assert -signal.SIGKILL == network.children["front"].exit_code
-        assert not network.children["front"].died
-        network.restart("front")
+        before = network.children["first"].pid, network.children["last"].pid
+        network.kill("first")
+        assert -signal.SIGKILL == network.children["first"].exit_code
+        assert not network.children["first"].died
+        network.restart("first")
 
-        assert before[0] != network.children["front"].pid
-        assert before[1] == network.children["back"].pid
-        assert 0 == network.terminate("back")
+        assert before[0] != network.children["first"].pid
+        assert before[1] == network.children["last"].pid
+        assert 0 == network.terminate("last")
 
 
-def test_a_service_that_ends_by_itself_has_died(build):
+def test_a_service_that_was_killed_by_another_process_has_died(build):
     with build() as network:
         network.wait_ready()
-        subprocess.run(["/bin/kill", "-9", str(network.children["front"].pid)], check=True)
-        network.children["front"].wait(5)
+        subprocess.run(["/bin/kill", "-9", str(network.children["first"].pid)], check=True)
+        network.children["first"].wait(5)
 
-        assert network.children["front"].died
+        assert network.children["first"].died
 
 
-def test_a_service_that_does_not_stop_is_killed_and_named(build):
-    network = build(front={"STUBBORN": "1"})
+def test_a_service_that_does_not_stop_in_time_is_killed_and_named(build):
+    network = build(first={"STUBBORN": "1"})
     network.start()
     network.wait_ready()
 
-    assert ["front"] == network.stop(seconds=0.5)
-    assert -signal.SIGKILL == network.children["front"].exit_code
+    assert ["first"] == network.stop(seconds=0.5)
+    assert -signal.SIGKILL == network.children["first"].exit_code
 
 
-def test_the_last_lines_are_those_of_this_start_also_where_the_log_was_rotated_meanwhile(tmp_path):
+def test_the_last_lines_are_those_of_the_last_start_although_the_log_was_rotated(tmp_path):
     log = tmp_path / "log"
     log.write_text("an earlier start\n")
     child = ChildProcess("c", ["/bin/echo", "this start"], log=log)
@@ -120,12 +120,12 @@ def test_the_last_lines_are_those_of_this_start_also_where_the_log_was_rotated_m
     assert ["after the rotation"] * 2 == child.last_lines()
 
 
-def test_a_log_that_its_process_does_not_rotate_is_shortened_under_it(tmp_path):
+def test_the_log_of_a_process_that_does_not_rotate_it_is_rotated(tmp_path):
     log, older = tmp_path / "log", tmp_path / "log.1"
     child = ChildProcess("c", ["/bin/sh", "-c", "echo one; kill -STOP $$; echo two"], log=log)
     child.start()
-    waiting = PollTimer(5)
-    while waiting.wait() and not log.read_text():
+    timer = PollTimer(5)
+    while timer.wait() and not log.read_text():
         pass
     child.rotate_log(5)
     assert not older.exists()
@@ -136,8 +136,8 @@ def test_a_log_that_its_process_does_not_rotate_is_shortened_under_it(tmp_path):
     assert ("one\n", "two\n") == (older.read_text(), log.read_text())
 
 
-def test_each_service_is_told_which_file_its_output_goes_to(build, tmp_path):
-    network = build(front={"QUOTES_LOG_FILE": "elsewhere"})
+def test_each_service_gets_the_path_of_its_log_file(build, tmp_path):
+    network = build(first={"QUOTES_LOG_FILE": "elsewhere"})
 
     assert {str(child.log) for child in network.children.values()} == {
         child.env["QUOTES_LOG_FILE"] for child in network.children.values()
@@ -186,7 +186,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as starter:
         pid = int(starter.stdout.readline())
         starter.send_signal(signal.SIGKILL)
-    # the pipe's other end is not the child's, so this waits for the process itself
+    # the child does not inherit the pipe, so this polls the process itself
     waiting = ChildProcess(
         "w", ["/bin/sh", "-c", f"while kill -0 {pid}; do sleep 0.05; done"], log=tmp_path / "log"
     )
@@ -196,8 +196,8 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     waiting.kill()
 
 
-def test_a_process_sees_signals_as_a_shell_would_start_it(tmp_path):
-    """Python ignores SIGPIPE, and what is ignored would stay so."""
+def test_a_process_has_default_signal_handlers(tmp_path):
+    """Python ignores SIGPIPE, and a child would inherit that."""
     child = ChildProcess("c", ["/bin/sh", "-c", "kill -PIPE $$; echo survived"], log=tmp_path / "log")
     child.start()
 
@@ -205,7 +205,7 @@ def test_a_process_sees_signals_as_a_shell_would_start_it(tmp_path):
     assert -signal.SIGPIPE == child.exit_code
 
 
-def test_one_data_folder_is_one_runs(tmp_path):
+def test_a_data_folder_is_used_by_one_run_at_a_time(tmp_path):
     first = DataLock(tmp_path, print)
     with pytest.raises(DataInUseError, match="another `make run`"):
         DataLock(tmp_path, print)
@@ -214,11 +214,11 @@ def test_one_data_folder_is_one_runs(tmp_path):
 
 
 def test_a_run_waits_for_the_processes_of_a_killed_one(tmp_path):
-    first, told = DataLock(tmp_path, print), []
+    first, reported = DataLock(tmp_path, print), []
     left_over = ChildProcess("c", ["/bin/sleep", "0.5"], log=tmp_path / "log", keep_open=[first.shared])
     left_over.start()
     first.release()
-    DataLock(tmp_path, told.append).release()
+    DataLock(tmp_path, reported.append).release()
 
-    assert ["waiting for the processes of an earlier run to end"] == told
+    assert ["waiting for the processes of an earlier run to end"] == reported
     assert not left_over.running

@@ -1,4 +1,4 @@
-"""Which Python the environment is made of. What stands in for each on the path tells its version and how fast it is."""
+"""The choice of the Python for the virtual environment. Stubs on the path print a version and a duration."""
 
 import os
 import subprocess
@@ -18,16 +18,16 @@ def choose(path, *named):
 
 @pytest.fixture
 def path(tmp_path):
-    """Makes a path of folders, each of the Pythons it is given by name: what the probe prints there, or None."""
+    """Make a PATH of folders with stubs. Each prints the given text; None makes it fail."""
 
     def made(*folders):
         names = []
         for number, pythons in enumerate(folders):
             folder = tmp_path / f"with a space {number}"
             folder.mkdir()
-            for name, said in pythons.items():
+            for name, output in pythons.items():
                 file = folder / name
-                file.write_text("#!/bin/sh\n" + ("exit 1" if said is None else f"echo {said}") + "\n")
+                file.write_text("#!/bin/sh\n" + ("exit 1" if output is None else f"echo {output}") + "\n")
                 file.chmod(0o755)
             names.append(str(folder))
         return ":".join(names)
@@ -46,7 +46,7 @@ def path(tmp_path):
         pytest.param([{"python3": None}, {"python3": "3.12 900"}], 1, "python3", id="the second new enough"),
     ],
 )
-def test_the_first_that_will_do_is_taken_unless_another_of_its_version_is_clearly_faster(
+def test_the_first_usable_python_is_chosen_unless_one_of_the_same_version_is_clearly_faster(
     path, folders, folder, name
 ):
     made = path(*folders)
@@ -57,7 +57,7 @@ def test_the_first_that_will_do_is_taken_unless_another_of_its_version_is_clearl
     assert chosen.returncode == 0
 
 
-def test_the_one_that_is_named_is_taken_however_fast_others_are(path):
+def test_a_named_python_is_chosen_even_if_others_are_faster(path):
     made = path({"python3": "3.11 100", "mine": "3.12 900"})
     mine = f"{made}/mine"
 
@@ -69,7 +69,7 @@ def test_the_one_that_is_named_is_taken_however_fast_others_are(path):
     [((), "No Python on the path"), (("python3.9",), "python3.9")],
     ids=["none on the path", "the one that is named"],
 )
-def test_where_none_will_do_it_says_what_is_needed(path, named, what):
+def test_without_a_usable_python_the_requirement_is_printed(path, named, what):
     chosen = choose(path({"python3": None, "python3.9": None}), *named)
 
     assert chosen.returncode == 1
@@ -77,16 +77,16 @@ def test_where_none_will_do_it_says_what_is_needed(path, named, what):
     assert chosen.stderr.startswith(f"{what} cannot be used: Python 3.11 or later with venv is needed")
 
 
-def test_a_real_python_tells_what_the_choice_is_made_by(tmp_path):
+def test_a_real_python_can_be_probed(tmp_path):
     (tmp_path / "python3").symlink_to(os.path.realpath(sys.executable))
 
     assert choose(str(tmp_path)).stdout == f"{tmp_path}/python3\n"
 
 
-def test_a_real_python_that_is_too_old_will_not_do(tmp_path):
+def test_a_real_python_that_is_too_old_is_not_chosen(tmp_path):
     old = tmp_path / "python3"
-    pretends = "import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])"
-    old.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -c "{pretends}" "$2"\n')
+    code = "import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -c "{code}" "$2"\n')
     old.chmod(0o755)
 
     assert choose(str(tmp_path)).returncode == 1

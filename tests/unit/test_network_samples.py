@@ -1,4 +1,4 @@
-"""The sample callers and the sample directory."""
+"""The sample users and the sample directory."""
 
 import json
 
@@ -16,18 +16,18 @@ def receivers(file):
     return [entry["spspReceiver"] for entry in json.loads(file.read_text())["resources"]]
 
 
-def test_a_new_directory_knows_the_three_sample_people(tmp_path):
+def test_a_new_directory_contains_the_three_sample_payees(tmp_path):
     file = tmp_path / "directory.json"
     samples.ensure_directory(file, HERE)
-    people = json.loads(file.read_text())["resources"]
+    payees = json.loads(file.read_text())["resources"]
 
     assert [("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456")] == [
-        (entry["identifierType"], entry["identifier"]) for entry in people
+        (entry["identifierType"], entry["identifier"]) for entry in payees
     ]
     assert [HERE] * 3 == receivers(file)
 
 
-def test_the_sample_people_move_with_the_port_and_all_else_in_the_directory_stays(tmp_path):
+def test_the_port_of_the_sample_payees_is_updated_and_other_entries_are_kept(tmp_path):
     file = tmp_path / "directory.json"
     samples.ensure_directory(file, "http://127.0.0.1:8013")
     content = json.loads(file.read_text())
@@ -43,7 +43,7 @@ def test_the_sample_people_move_with_the_port_and_all_else_in_the_directory_stay
     assert {"dfsp9": {"name": "Банка"}} == json.loads(file.read_text())["dfsps"]
 
 
-def test_a_directory_that_is_up_to_date_is_not_written(tmp_path):
+def test_an_unchanged_directory_is_not_written(tmp_path):
     file = tmp_path / "directory.json"
     samples.ensure_directory(file, HERE)
     before = file.stat()
@@ -53,7 +53,7 @@ def test_a_directory_that_is_up_to_date_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"resources": [1]}', '{"resources": {"a": 1}}'])
-def test_a_directory_file_of_another_kind_is_left_and_said(tmp_path, content):
+def test_a_file_that_is_not_a_directory_is_reported_and_kept(tmp_path, content):
     file = tmp_path / "directory.json"
     file.write_text(content)
 
@@ -64,7 +64,7 @@ def test_a_directory_file_of_another_kind_is_left_and_said(tmp_path, content):
 
 @pytest.fixture
 def users_command(tmp_path, monkeypatch):
-    """Stand in for `chassis.users`, failing for the name `bad`."""
+    """Replace `chassis.users` by a stub that fails for the name `bad`."""
     package = tmp_path / "modules" / "chassis"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -77,7 +77,7 @@ def users_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_new_users_file_holds_the_sample_callers_and_is_its_owners_alone(users_command, tmp_path):
+def test_a_new_users_file_has_the_sample_callers_and_only_its_owner_can_read_it(users_command, tmp_path):
     file = tmp_path / "users"
     samples.ensure_users(file)
 
@@ -85,7 +85,7 @@ def test_a_new_users_file_holds_the_sample_callers_and_is_its_owners_alone(users
     assert 0o600 == file.stat().st_mode & 0o777
 
 
-def test_a_users_file_that_is_there_is_left_alone(users_command, tmp_path):
+def test_an_existing_users_file_is_kept(users_command, tmp_path):
     file = tmp_path / "users"
     file.write_text("own")
     samples.ensure_users(file)
@@ -93,14 +93,14 @@ def test_a_users_file_that_is_there_is_left_alone(users_command, tmp_path):
     assert "own" == file.read_text()
 
 
-def test_a_users_file_is_never_there_by_half(users_command, tmp_path):
+def test_an_incomplete_users_file_is_never_visible(users_command, tmp_path):
     with pytest.raises(SampleError, match=r"(?s)cannot add the user bad to .*no such name"):
         samples.ensure_users(tmp_path / "users", {"test": "123", "bad": "1"})
 
     assert [tmp_path / "modules"] == list(tmp_path.iterdir())
 
 
-def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path):
+def test_a_secret_is_created_once_and_only_its_owner_can_read_it(tmp_path):
     file = tmp_path / "encryption-keys"
     samples.ensure_secret(file, first := samples.encryption_key())
     samples.ensure_secret(file, samples.encryption_key())
@@ -110,10 +110,10 @@ def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path):
     assert samples.encryption_key() != first
 
 
-def test_the_samples_are_those_that_are_for_loopback_alone():
-    """The network starts services as processes and imports none: the two tables must be kept alike by hand."""
-    everybodys = samples.CALLERS | samples.INTEGRATION_CALLERS | samples.RECEIVER_CALLERS
+def test_the_samples_are_the_credentials_that_services_accept_on_loopback_only():
+    """`network` does not import services, so both tables must be equal."""
+    all_callers = samples.CALLERS | samples.INTEGRATION_CALLERS | samples.RECEIVER_CALLERS
 
-    assert SAMPLE_USERS == everybodys
+    assert SAMPLE_USERS == all_callers
     assert f'token = "{SAMPLE_TOKEN}"' in samples.ACCOUNTS
     assert {sample_strategy.USER, sample_strategy.ENGINE} == set(samples.INTEGRATION_CALLERS)

@@ -7,7 +7,7 @@ import pytest
 from network.supervisor import Backoff, ProcessSupervisor, SupervisedProcess, Supervisor
 
 
-class FakeClock:
+class SteppedClock:
     def __init__(self):
         self.now = 0.0
 
@@ -61,7 +61,7 @@ class Watch:
 
 @pytest.fixture
 def clock():
-    return FakeClock()
+    return SteppedClock()
 
 
 def test_a_process_that_ended_is_reported_with_its_last_lines_and_restarted_after_a_second(clock):

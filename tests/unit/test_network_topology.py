@@ -1,4 +1,4 @@
-"""The table of services, and the ports it asks for."""
+"""The table of services and their ports."""
 
 import socket
 from pathlib import Path
@@ -42,8 +42,8 @@ def test_the_two_integration_services_have_users_of_their_own():
     ]
 
 
-def test_what_the_caller_says_without_a_file_needs_none():
-    """A service that is told a value and a file for it refuses to start."""
+def test_a_value_in_the_callers_environment_replaces_the_default_file():
+    """A service refuses to start with both a value and a file for it."""
     own = services(QUOTES_ENCRYPTION_KEYS="own")[topology.INTEGRATIONS].env
     usual = services()[topology.INTEGRATIONS].env
 
@@ -51,14 +51,14 @@ def test_what_the_caller_says_without_a_file_needs_none():
     assert "/data/encryption-keys" == usual["QUOTES_ENCRYPTION_KEYS_FILE"]
 
 
-def test_settings_of_the_caller_reach_every_service_and_nothing_else_does():
+def test_the_callers_settings_are_passed_to_every_service_without_other_variables():
     made = services(QUOTES_TTL_SECONDS="7", HOME="/root")
 
     assert {"7"} == {spec.env["QUOTES_TTL_SECONDS"] for spec in made.values()}
     assert not [spec for spec in made.values() if "HOME" in spec.env]
 
 
-def test_the_caller_may_name_files_and_a_directory_but_not_rewire_the_chain():
+def test_the_caller_may_set_files_and_a_directory_but_not_the_chains_connections():
     made = services(
         QUOTES_USERS_FILE="/own",
         QUOTES_DIRECTORY_URL="http://own",
@@ -72,7 +72,7 @@ def test_the_caller_may_name_files_and_a_directory_but_not_rewire_the_chain():
     assert "8013" == made["spsp-server"].env["QUOTES_PORT"]
 
 
-def test_only_who_keeps_something_there_gets_to_know_the_database():
+def test_only_services_with_a_database_get_its_url():
     made = services(QUOTES_DATABASE_URL="postgresql://user:secret@host/db")
 
     assert ["dfsp-api", "integrations", "signal-receiver"] == [
@@ -85,21 +85,21 @@ def test_only_who_keeps_something_there_gets_to_know_the_database():
 
 
 @pytest.mark.parametrize("port", [0, -1, 65_528, 70_000])
-def test_a_first_port_leaves_room_for_all(port):
+def test_the_first_port_leaves_room_for_all_services(port):
     with pytest.raises(
         topology.PortError, match=f"from 1 to 65527, since it is the first of 9 ports; {port} is not"
     ):
         services(port)
 
 
-def test_every_taken_port_is_said_by_number_and_service():
+def test_every_taken_port_is_reported_with_its_service():
     first = ports.find_first_port()
     made = tuple(services(first).values())
     with socket.create_server(("127.0.0.1", first + 3)), socket.create_server(("", first + 6)):
-        said = ports.unavailable_ports(made)
+        reported = ports.unavailable_ports(made)
 
     assert [
         f"port {first + 3} (spsp-server) is taken",
         f"port {first + 6} (central-directory) is taken",
-    ] == said
+    ] == reported
     assert [] == ports.unavailable_ports(made)
