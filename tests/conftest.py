@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from argon2 import PasswordHasher
 
-from chassis.auth import SAMPLE_USERS
+from chassis.users_file import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
 from support.settings import BATCH_LINES, DEFAULTS

@@ -17,7 +17,7 @@ class Registry:
 
     def __init__(self, path: Path, content: DirectoryContent) -> None:
         self._path = path
-        self._content = content
+        self._set_content(content)
         self._is_writable = True
         self._writing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
@@ -39,7 +39,7 @@ class Registry:
 
     def hash_of(self, key: str) -> str | None:
         """Return the hash of the secret of the DFSP with this key."""
-        return next((dfsp.secret_hash for dfsp in self._content.dfsps.values() if dfsp.key == key), None)
+        return self._hashes.get(key)
 
     async def add(self, identifier_type: str, identifier: str, url: str, *, is_primary: bool) -> Resource:
         """Add a person's account at a DFSP, or change whether it is the primary one. Raises UnavailableError."""
@@ -94,7 +94,11 @@ class Registry:
                     "The directory cannot be stored at present, so nothing was changed. Try again later.",
                     cause=f"{self._path}: {error}",
                 ) from error
-            self._content = content
+            self._set_content(content)
+
+    def _set_content(self, content: DirectoryContent) -> None:
+        self._content = content
+        self._hashes = {dfsp.key: dfsp.secret_hash for dfsp in content.dfsps.values()}
 
     async def missing(self) -> list[str]:
         """Return what the directory lacks to store changes; empty when it is ready (wire.md §6)."""

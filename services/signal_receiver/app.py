@@ -8,9 +8,9 @@ from typing import Final
 import environ
 from aiohttp import web
 
+from chassis.addresses import is_loopback
 from chassis.app import SERVICE, accept_any_expectation
 from chassis.app import create_app as create_service
-from chassis.auth import is_loopback
 from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
 from chassis.intake import Routes, serve_routes

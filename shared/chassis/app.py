@@ -16,8 +16,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis.addresses import is_loopback
 from chassis.asked import Asked, Here, Response
-from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, UsersFile, is_loopback, without_credentials
+from chassis.auth import CALLER, BasicAuth, Credentials, HashOf, without_credentials
 from chassis.content import MAX_BODY_BYTES
 from chassis.errors import (
     ExpectationFailedError,
@@ -40,6 +41,7 @@ from chassis.room import WaitingRoom
 from chassis.settings import Settings
 from chassis.tls import Tls
 from chassis.tracing import TRACE_HEADER, trace_id_from
+from chassis.users_file import UsersFile
 
 KEEPALIVE_SECONDS: Final = 75.0
 
@@ -158,7 +160,8 @@ def create_app(
     logs = Logs(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
     users = UsersFile(settings.users_file, logs.error, samples_allowed=samples_allowed)
-    credentials = Credentials(users, also)
+    request_metrics = RequestMetrics()
+    credentials = Credentials(users, also, registry=request_metrics.registry)
     app = web.Application(
         middlewares=[boundary, *middlewares, gate, BasicAuth(credentials)],
         client_max_size=MAX_BODY_BYTES,
@@ -169,7 +172,7 @@ def create_app(
         name,
         settings,
         logs,
-        RequestMetrics(),
+        request_metrics,
         credentials,
         checks=[],
         tls=tls,

@@ -1,140 +1,77 @@
-"""Who may call: HTTP Basic against the users file (wire.md §3, §4).
+"""Authentication: HTTP Basic against the users file (wire.md §3, §4).
 
-A password is checked with argon2id, one at a time in a thread of its own, so that hashing never holds up the
-loop. What was found right is remembered for a minute under an HMAC of the header, so that a known caller
-costs a digest and a look-up.
+A verified Authorization header is remembered under its HMAC, with the hash that it was verified against, for as long as
+its caller uses it once a day. A known caller costs a digest and a look-up, cannot be locked out by the wrong passwords of
+others, and is unknown again as soon as the hash changes or the user is removed.
 """
 
 import asyncio
 import base64
 import binascii
 import hashlib
-import ipaddress
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp_basicauth import BasicAuthMiddleware
-from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
+from prometheus_client import CollectorRegistry, Counter
 
+from chassis.addresses import network_of
 from chassis.errors import TooManyRequestsError, UnauthorizedError
-from chassis.users import HASHER, UsersFileError, read
+from chassis.password_queue import PasswordQueue
+from chassis.users import User, fault_of_name, fault_of_password, key_of, normal
+from chassis.users_file import UsersFile
 
 CALLER: Final = web.RequestKey("caller", str)
 
-REMEMBERED_SECONDS: Final = 60
-REMEMBERED_ENTRIES: Final = 1_024
-MAX_WAITING: Final = 32
+REMEMBERED_SECONDS: Final = 24 * 3_600.0
+MAX_REMEMBERED: Final = 10_000
 MAX_WRONG_A_MINUTE: Final = 100
 WRONG_ENTRIES: Final = 10_000
-LOOK_AT_FILE_SECONDS: Final = 1.0
-
-SAMPLE_USERS: Final = {
-    "test": "123",
-    "other": "456",
-    "admin": "admin",
-    "user@example.com": "sample",
-    "engine": "sample",
-    "receiver": "sample",
-}
-
-_NOBODY: Final = ("", 0.0)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 HashOf = Callable[[str], str | None]
 
 
-class SampleCredentialsError(Exception):
-    """A service on an address that others reach would take the sample credentials that everybody knows."""
+class _Remembered:
+    __slots__ = ("until", "user")
 
-
-class UsersFile:
-    """Hashes by name, read again when the file changes; a broken new version leaves the old one in force."""
-
-    def __init__(self, path: Path, on_fault: Callable[[str], object], *, samples_allowed: bool) -> None:
-        self._path = path
-        self._on_fault = on_fault
-        self._samples_allowed = samples_allowed
-        self._seen = self._state()
-        self._users = self._read()
-        self._look_at = 0.0
-
-    def changed(self, now: float) -> bool:
-        """Whether a new version has come into force; looks at the file once a second at most."""
-        if now < self._look_at:
-            return False
-        self._look_at = now + LOOK_AT_FILE_SECONDS
-        state = self._state()
-        if state == self._seen:
-            return False
-        self._seen = state
-        try:
-            self._users = self._read()
-        except (UsersFileError, SampleCredentialsError) as error:
-            self._on_fault(f"the users file is not taken over: {error}")
-            return False
-        return True
-
-    def hash_of(self, name: str) -> str | None:
-        return self._users.get(name)
-
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    def _read(self) -> dict[str, str]:
-        users = read(self._path)
-        if not self._samples_allowed:
-            found = [name for name, password in SAMPLE_USERS.items() if _is_right(users.get(name), password)]
-            if found:
-                raise SampleCredentialsError(
-                    f"the users file holds the sample credentials of {', '.join(found)}, which everybody knows;"
-                    " remove them, listen on a loopback address, or set QUOTES_ALLOW_SAMPLE_CREDENTIALS=true"
-                )
-        return users
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    def __init__(self, user: User, until: float) -> None:
+        self.user = user
+        self.until = until
 
 
 class Credentials:
-    """Checks Authorization headers; says who the caller is or raises."""
+    """Checks Authorization headers."""
 
     def __init__(
         self,
         users: UsersFile,
         also: HashOf = lambda _name: None,
         clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry | None = None,
     ) -> None:
-        """``also`` knows hashes that are in no file."""
+        """``also`` returns the hash of a user who is not in the users file."""
         self._users = users
         self._also = also
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._remembered: dict[bytes, tuple[str, float]] = {}
+        self._remembered: dict[bytes, _Remembered] = {}
         self._wrong: TTLCache[tuple[str, str], int] = TTLCache(WRONG_ENTRIES, 60, timer=clock)
-        self._under_way: dict[bytes, asyncio.Task[bool]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
+        self._being_checked: dict[bytes, asyncio.Future[bool]] = {}
+        self._queue = PasswordQueue()
+        self._counter = Counter(
+            "password_checks",
+            "Passwords that were not remembered: right, wrong, refused after 100 wrong ones for the same name and"
+            " address within a minute (locked), refused because too many were waiting (queue_full)",
+            ["outcome"],
+            registry=registry,
+        )
 
     def known(self, header: str) -> str | None:
-        """The caller's name where this Authorization header was found right lately, else None."""
+        """Return the caller's name if this Authorization header is remembered, else None."""
         return self._known(self._digest(header))
 
     def _digest(self, header: str) -> bytes:
@@ -142,96 +79,99 @@ class Credentials:
 
     def _known(self, digest: bytes) -> str | None:
         now = self._clock()
-        if self._users.changed(now):
-            self._remembered.clear()
-        caller, until = self._remembered.get(digest, _NOBODY)
-        return caller if until > now else None
+        self._reload_users(now)
+        found = self._remembered.get(digest)
+        if found is None or found.until < now or self._find(found.user.name) != found.user:
+            return None
+        found.until = now + REMEMBERED_SECONDS
+        return found.user.name
+
+    def _reload_users(self, now: float) -> None:
+        if self._users.reload_if_changed(now):
+            self._wrong.clear()  # right passwords may have failed because of the file
+
+    def _find(self, name: str) -> User | None:
+        user = self._users.find(name)
+        if user is not None:
+            return user
+        hashed = self._also(name)
+        return User(name, hashed) if hashed is not None else None
 
     async def check(self, headers: Sequence[str], address: str) -> str:
-        """The caller's name. ``headers`` are all Authorization headers of the request, as received.
+        """Return the caller's name. ``headers`` are all Authorization headers of a request.
 
-        Raises UnauthorizedError where there is not exactly one, or it is malformed or wrong;
-        TooManyRequestsError after 100 wrong passwords a minute for one name and address, and where too many
-        passwords wait to be checked.
+        Raises UnauthorizedError, and TooManyRequestsError after 100 wrong passwords within a minute for one name and
+        address, or if too many passwords are waiting.
         """
         if len(headers) != 1:
-            raise UnauthorizedError
+            raise UnauthorizedError(
+                cause="no Authorization header" if not headers else "more than one of them"
+            )
         digest = self._digest(headers[0])
         known = self._known(digest)
         if known is not None:
             return known
         name, password = parse_basic(headers[0])
-        await self._check_password(digest, name, password, address)
-        self._remember(digest, name)
-        return name
+        user = self._find(name)
+        await self._check_password(digest, user, (key_of(name), network_of(address)), password)
+        self._reload_users(self._clock())
+        if user is None or self._find(name) != user:
+            raise UnauthorizedError(cause=f"{name!r} was changed or removed during the check of the password")
+        self._remember(digest, user)
+        return user.name
 
-    def _remember(self, digest: bytes, name: str) -> None:
-        """For a while; the oldest goes where there are too many."""
+    def _remember(self, digest: bytes, user: User) -> None:
         self._remembered.pop(digest, None)
-        if len(self._remembered) >= REMEMBERED_ENTRIES:
+        if len(self._remembered) >= MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = name, self._clock() + REMEMBERED_SECONDS
+        self._remembered[digest] = _Remembered(user, self._clock() + REMEMBERED_SECONDS)
 
-    async def _check_password(self, digest: bytes, name: str, password: str, address: str) -> None:
-        attempts = (name, address)
-        if self._wrong.get(attempts, 0) >= MAX_WRONG_A_MINUTE:
+    async def _check_password(
+        self, digest: bytes, user: User | None, source: tuple[str, str], password: str
+    ) -> None:
+        if self._wrong.get(source, 0) >= MAX_WRONG_A_MINUTE:
+            self._counter.labels("locked").inc()
             raise TooManyRequestsError(retry_after=60, cause="too many wrong passwords")
-        task = self._under_way.get(digest)
-        if task is None:
-            if len(self._under_way) >= MAX_WAITING:
-                raise TooManyRequestsError(cause="too many passwords wait to be checked")
-            task = asyncio.ensure_future(self._hash(name, password))
-            self._under_way[digest] = task
-            task.add_done_callback(lambda _: self._under_way.pop(digest, None))
-        # the same header may come a hundred times at once when a service has just started: hashed once
-        if not await asyncio.shield(task):
-            self._wrong[attempts] = self._wrong.get(attempts, 0) + 1
-            raise UnauthorizedError
-
-    async def _hash(self, name: str, password: str) -> bool:
-        hashed = self._users.hash_of(name) or self._also(name)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _is_right_or_nobodys, hashed, password)
+        result = self._being_checked.get(digest)
+        try:
+            if result is None:
+                # a hundred equal headers may come at once when a service has just started
+                result = self._queue.check(user and user.hashed, password, source[1])
+                self._being_checked[digest] = result
+                result.add_done_callback(lambda _: self._being_checked.pop(digest, None))
+            is_right = await asyncio.shield(result)
+        except TooManyRequestsError:
+            self._counter.labels("queue_full").inc()
+            raise
+        self._counter.labels("right" if is_right else "wrong").inc()
+        if not is_right:
+            self._wrong[source] = self._wrong.get(source, 0) + 1
+            raise UnauthorizedError(
+                cause=f"wrong password for {user.name!r}" if user else "unknown user name"
+            )
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-@cache
-def _nobodys_hash() -> str:
-    """Checked for names nobody has, so that the time taken does not tell which names exist."""
-    return HASHER.hash(secrets.token_hex(16))
-
-
-def _is_right_or_nobodys(hashed: str | None, password: str) -> bool:
-    return _is_right(hashed or _nobodys_hash(), password) and hashed is not None
-
-
-def _is_right(hashed: str | None, password: str) -> bool:
-    if hashed is None:
-        return False
-    try:
-        return HASHER.verify(hashed, password)
-    except (VerificationError, InvalidHashError):
-        return False
+        self._queue.close()
 
 
 def parse_basic(header: str) -> tuple[str, str]:
-    """Name and password of a Basic header in UTF-8 (RFC 7617). Raises UnauthorizedError."""
+    """Return name and password of a Basic header in UTF-8 (RFC 7617), both in NFC. Raises UnauthorizedError."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        raise UnauthorizedError
+        raise UnauthorizedError(cause="the Authorization header is not HTTP Basic")
     try:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        raise UnauthorizedError from None
-    if not colon or not name or _CONTROL.search(name + password):
-        raise UnauthorizedError
+        raise UnauthorizedError(cause="the Basic credentials are not Base64 of UTF-8") from None
+    name, password = normal(name), normal(password)
+    fault = fault_of_name(name) or fault_of_password(password)
+    if not colon or fault is not None:
+        raise UnauthorizedError(cause=fault or "the credentials have no colon")
     return name, password
 
 
 class BasicAuth(BasicAuthMiddleware):  # type: ignore[misc]
-    """aiohttp-basicauth with our check and our error; leaves the caller's name under ``CALLER``."""
+    """aiohttp-basicauth with these credentials and errors; puts the caller's name under ``CALLER``."""
 
     def __init__(self, credentials: Credentials) -> None:
         super().__init__()
@@ -246,6 +186,6 @@ class BasicAuth(BasicAuthMiddleware):  # type: ignore[misc]
         raise UnauthorizedError
 
 
-def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - whatever aiohttp takes as a handler
-    """Marks a handler, a function of its own, that anybody may call."""
+def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - any handler of aiohttp
+    """Mark a handler that needs no credentials."""
     return BasicAuthMiddleware().ignore(handler)

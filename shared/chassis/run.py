@@ -21,7 +21,6 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from chassis.app import SERVICE, Service
-from chassis.auth import SampleCredentialsError
 from chassis.http.acceptor import Acceptor
 from chassis.listener import Runner, Server
 from chassis.log_file import LogFile
@@ -29,6 +28,7 @@ from chassis.logs import StandardLogging
 from chassis.settings import Listening, Settings, SettingsError, deprecations, load
 from chassis.tls import TlsError
 from chassis.users import UsersFileError
+from chassis.users_file import SampleCredentialsError
 
 # with a request that hangs, aiohttp takes twice its shutdown_timeout on top of this: ten seconds in all
 GONE_AFTER_SECONDS: Final = 7.5

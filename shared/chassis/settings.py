@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import attrs
 import environ
 
+from chassis.text_file import TextFileError, read_text
+
 PREFIX: Final = "QUOTES"
 FILE_ENDING: Final = "_FILE"
 
@@ -232,10 +234,10 @@ def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
 def _file_content(path: Path) -> str:
     """Return the text of a file without byte-order mark and surrounding white space. Raises ValueError."""
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
+        text = read_text(path).strip()
+    except TextFileError as error:
+        raise ValueError(f"names a file that cannot be used: {error}") from None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.isprintable():
-            raise ValueError(f"names {path}, whose line {number} holds a control or invisible character")
+            raise ValueError(f"names {path}, but its line {number} has a control or invisible character")
     return text

@@ -1,68 +1,127 @@
-"""The users file: a line a user, ``name:hash``, hashed with argon2id.
+"""The users file: one line ``name:hash`` for each user, hashed with argon2id.
 
-``python -m chassis.users add NAME --file FILE`` adds a user or changes the password; the password is asked
-for, or read from standard input where that is no terminal.
+``python -m chassis.users add NAME --file FILE`` adds a user or changes the password. It prompts for the password, or
+reads it from standard input if that is not a terminal.
 """
 
 import argparse
 import getpass
 import os
+import re
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from argon2 import PasswordHasher
+
+from chassis.text_file import TextFileError, read_text
 
 # OWASP's second choice: 19 MiB, 2 passes, 1 lane
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 MAX_NAME_CHARACTERS: Final = 64
 MAX_PASSWORD_CHARACTERS: Final = 1_024
+MAX_MEMORY_KIB: Final = 1 << 20
+MAX_PASSES: Final = 100
+MAX_LANES: Final = 64
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HASH: Final = re.compile(
+    r"\$argon2id\$v=(?:16|19)\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]{0,2}),p=([1-9][0-9]?)"
+    r"\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}"
+)
 
 
 class UsersFileError(Exception):
-    """The users file cannot be used; the message says why and where."""
+    """The users file cannot be used; the message names the file, the line and the fault."""
 
 
-def read(path: Path) -> dict[str, str]:
-    """Name to hash. Raises UsersFileError that names the line at fault."""
+class User(NamedTuple):
+    """One user."""
+
+    name: str
+    hashed: str
+
+
+def normal(text: str) -> str:
+    """Return a name or password in NFC: two keyboards may write the same letters in different forms (RFC 7617)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def key_of(name: str) -> str:
+    """Return what names are compared by. E-mail addresses are compared without regard to case."""
+    return normal(normal(name).casefold()) if "@" in name else normal(name)
+
+
+def fault_of_name(name: str) -> str | None:
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or {":", " "} & set(name):
+        return f"a name is 1 to {MAX_NAME_CHARACTERS} printable characters without colon and space"
+    return "a name does not begin with #" if name.startswith("#") else None
+
+
+def fault_of_password(password: str) -> str | None:
+    if not 1 <= len(password) <= MAX_PASSWORD_CHARACTERS or _CONTROL.search(password):
+        return f"a password is 1 to {MAX_PASSWORD_CHARACTERS:,} characters and has no control characters"
+    return None
+
+
+def read(path: Path, *, must_end: bool = False) -> dict[str, User]:
+    """Return the users by the key of their name. Raises UsersFileError.
+
+    With ``must_end`` the last line needs its line end: without it another process may be still writing it.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsersFileError(f"{path} cannot be read: {error}") from error
-    users: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+        text = read_text(path)
+    except TextFileError as error:
+        raise UsersFileError(str(error)) from error
+    users: dict[str, User] = {}
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, hashed = line.partition(":")
-        if not name or not hashed.startswith("$argon2id$") or not hashed.isascii():
-            raise UsersFileError(f"{path}, line {number}: not a name, a colon and an argon2id hash")
-        if name in users:
-            raise UsersFileError(f"{path}, line {number}: a second line for this name")
-        users[name] = hashed.strip()
+        user = User(normal(name), hashed.strip())
+        key = key_of(name)
+        fault = fault_of_name(user.name) or _fault_of_hash(user.hashed)
+        if fault is None and key in users:
+            fault = f"the name is a repetition of {users[key].name}"
+        if fault is None and must_end and number == len(lines):
+            fault = "the line has no line end, so the file may be incomplete"
+        if fault is not None:
+            raise UsersFileError(f"{path}, line {number}: {fault}")
+        users[key] = user
     return users
 
 
+def _fault_of_hash(hashed: str) -> str | None:
+    found = _HASH.fullmatch(hashed)
+    if found is None:
+        return "after the name and a colon there must be an argon2id hash"
+    memory, passes, lanes = map(int, found.groups())
+    if not 8 * lanes <= memory <= MAX_MEMORY_KIB or passes > MAX_PASSES or lanes > MAX_LANES:
+        return "the parameters of the argon2id hash are out of range"
+    return None
+
+
 def add(path: Path, name: str, password: str) -> None:
-    """Adds a user or replaces the password; the file is replaced as a whole, readable by its owner alone."""
-    if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable() or {":", " "} & set(name):
-        raise UsersFileError("a name is 1 to 64 printable characters without colon and space")
-    if name.startswith("#"):
-        raise UsersFileError("a name does not begin with #")
-    if not password or len(password) > MAX_PASSWORD_CHARACTERS:
-        raise UsersFileError("a password is 1 to 1,024 characters")
+    """Add a user or change the password. The file is replaced as a whole; only its owner may read it."""
+    name, password = normal(name), normal(password)
+    fault = fault_of_name(name) or fault_of_password(password)
+    if fault is not None:
+        raise UsersFileError(fault)
     users = read(path) if path.exists() else {}
-    users[name] = HASHER.hash(password)
+    users[key_of(name)] = User(name, HASHER.hash(password))
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(f"{user}:{hashed}\n" for user, hashed in users.items())
+        file.writelines(f"{user.name}:{user.hashed}\n" for user in users.values())
         file.flush()
         os.fsync(file.fileno())
     Path(temporary).replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m chassis.users", description="Keeps a users file.")
+    parser = argparse.ArgumentParser(prog="python -m chassis.users", description="Edit a users file.")
     commands = parser.add_subparsers(required=True, metavar="add")
     adding = commands.add_parser("add", help="add a user or change the password")
     adding.add_argument("name")
@@ -71,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stdin.isatty():
         password = getpass.getpass(f"Password for {options.name}: ")
     else:
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = sys.stdin.readline().removeprefix("\ufeff").rstrip("\r\n")
     try:
         add(options.file, options.name, password)
     except UsersFileError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from chassis import auth, batching, users
+from chassis import batching, password_queue, users, users_file
 from quoting import server
 from support.batches import peer
 from support.forwarders import FORWARDERS, Forwarder, Hop, hop_of
@@ -25,7 +25,8 @@ def _cheap_start():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "openapi", functools.cache(server.openapi))
         patch.setattr(users, "HASHER", CHEAP)
-        patch.setattr(auth, "HASHER", CHEAP)
+        patch.setattr(users_file, "HASHER", CHEAP)
+        patch.setattr(password_queue, "HASHER", CHEAP)
         yield
 
 

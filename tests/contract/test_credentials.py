@@ -1,15 +1,19 @@
-"""Who may call (wire.md §3, §4): HTTP Basic against the users file."""
+"""Callers authenticate by HTTP Basic against the users file (wire.md §3, §4)."""
 
 import asyncio
 import base64
 import os
+import threading
 
 import pytest
 
 from chassis import users
 from chassis.app import SERVICE
-from chassis.auth import MAX_WRONG_A_MINUTE, Credentials, SampleCredentialsError, UsersFile
-from chassis.errors import TooManyRequestsError
+from chassis.auth import MAX_WRONG_A_MINUTE, REMEMBERED_SECONDS, Credentials
+from chassis.errors import TooManyRequestsError, UnauthorizedError
+from chassis.password_queue import MAX_PASSWORDS, PasswordQueue
+from chassis.users import HASHER
+from chassis.users_file import SampleCredentialsError, UsersFile
 from support.forwarders import LOOK_UP, SOURCE, authorization, is_error_object
 from support.messages import OTHER, TEST
 from support.serving import reply
@@ -34,6 +38,8 @@ WRONG = {
     "no password": encoded(b"test:"),
     "latin-1": encoded("tést:123".encode("latin-1")),
     "a control character": encoded(b"test:123\x00"),
+    "a name without end": encoded(b"a" * 5_000 + b":123"),
+    "a password without end": encoded(b"test:" + b"1" * 5_000),
     "a wrong password": encoded(b"test:1234"),
     "another's password": encoded(b"test:456"),
     "a name nobody has": encoded(b"nobody:123"),
@@ -49,7 +55,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("given", WRONG.values(), ids=WRONG.keys())
-async def test_no_malformed_or_wrong_credentials_are_401(hop, given):
+async def test_missing_malformed_and_wrong_credentials_are_401(hop, given):
     for ask in [SOURCE, LOOK_UP]:
         answer = await hop.send(ask, Authorization=given)
 
@@ -59,7 +65,7 @@ async def test_no_malformed_or_wrong_credentials_are_401(hop, given):
         assert [] == hop.next_hop.seen + hop.directory.seen
 
 
-async def test_two_authorizations_let_nobody_in(hop):
+async def test_two_authorization_headers_are_refused(hop):
     [answer] = await hop.raw(
         hop.written(SOURCE).replace(b"Connection:", f"Authorization: {TEST}\r\nConnection:".encode())
     )
@@ -79,34 +85,66 @@ async def test_names_and_passwords_are_utf_8(hop_to, forwarder, tmp_path):
     assert "жена" == hop.lines.events[-1]["caller"]
 
 
+async def test_names_and_passwords_match_in_every_unicode_form(hop_to, forwarder, tmp_path):
+    """A telephone may write the letters of a name in another form than a computer (RFC 7617: NFC)."""
+    composed, decomposed = "Zo\u00eb", "Zoe\u0308"
+    (tmp_path / "users").write_text(f"{decomposed}:{HASHER.hash(composed)}\n")
+    hop = await hop_to(forwarder, tmp_path / "users")
+
+    for name in (composed, decomposed):
+        for password in (composed, decomposed):
+            assert 200 == (await hop.send(Authorization=authorization(f"{name}:{password}"))).status
+            assert composed == hop.lines.events[-1]["caller"]
+
+
+async def test_an_e_mail_address_matches_whatever_its_case(hop_to, forwarder, tmp_path):
+    users.add(tmp_path / "users", "User@Example.com", "1")
+    hop = await hop_to(forwarder, tmp_path / "users")
+
+    assert 200 == (await hop.send(Authorization=authorization("uSER@example.COM:1"))).status
+    assert "User@Example.com" == hop.lines.events[-1]["caller"]
+
+
 async def test_a_known_caller_is_not_hashed_again(hop, monkeypatch):
     await hop.send()
-    credentials = hop.app[SERVICE].credentials
-    monkeypatch.setattr(credentials, "_hash", None)
+    monkeypatch.setattr(hop.app[SERVICE].credentials._queue, "check", None)
 
     assert 200 == (await hop.send()).status
 
 
-async def test_the_same_header_at_once_is_hashed_once(hop, monkeypatch):
-    credentials = hop.app[SERVICE].credentials
-    hash_ = credentials._hash
-    hashed = []
+class SlowHash:
+    """Stands for the hashing of a password; it waits until the test lets it go on."""
 
-    async def counted(name, password):
-        hashed.append(name)
+    def __init__(self):
+        self.go_on = threading.Event()
+        self.passwords = []
+
+    def __call__(self, hashed, password):
+        self.passwords.append(password)
+        self.go_on.wait(30)
+        return hashed is not None and password in {"123", "456"}
+
+
+@pytest.fixture
+def slow_hash(monkeypatch):
+    made = SlowHash()
+    monkeypatch.setattr("chassis.password_queue._hash", made)
+    yield made
+    made.go_on.set()
+
+
+async def test_equal_headers_at_once_are_hashed_once(hop, slow_hash):
+    asked = [asyncio.create_task(hop.send()) for _ in range(50)]
+    async with asyncio.timeout(10):
         while hop.app[SERVICE].in_hand < 50:
             await asyncio.sleep(0.01)
-        return await hash_(name, password)
+    slow_hash.go_on.set()
 
-    monkeypatch.setattr(credentials, "_hash", counted)
-
-    answers = await asyncio.gather(*(hop.send() for _ in range(50)))
-
-    assert {200} == {answer.status for answer in answers}
-    assert ["test"] == hashed
+    assert {200} == {(await each).status for each in asked}
+    assert ["123"] == slow_hash.passwords
 
 
-async def test_a_hundred_wrong_passwords_a_minute_are_enough(hop):
+async def test_a_hundred_wrong_passwords_a_minute_lock_a_name_for_an_address(hop):
     assert 200 == (await hop.send()).status
     for number in range(MAX_WRONG_A_MINUTE):
         assert 401 == (await hop.send(Authorization=authorization(f"test:wrong{number}"))).status
@@ -121,60 +159,166 @@ async def test_a_hundred_wrong_passwords_a_minute_are_enough(hop):
     assert 200 == other.status
 
 
-async def test_after_a_minute_a_name_may_try_again(users_file):
-    now = 0.0
-    credentials = Credentials(UsersFile(users_file, print, samples_allowed=True), clock=lambda: now)
-    for number in range(MAX_WRONG_A_MINUTE):
-        with pytest.raises(Exception, match="Valid credentials"):
-            await credentials.check([authorization(f"test:{number}x")], "127.0.0.1")
+@pytest.fixture
+async def credentials(users_file, monkeypatch):
+    """Credentials with a clock that the test moves, and a hash that takes no time."""
+    monkeypatch.setattr("chassis.password_queue._hash", lambda hashed, password: password == "123")
+    clock = [0.0]
+    made = Credentials(UsersFile(users_file, print, samples_allowed=True), clock=lambda: clock[0])
+    made.now = clock
+    yield made
+    made.close()
+
+
+async def fail(credentials, number, address="127.0.0.1"):
+    for each in range(number):
+        with pytest.raises(UnauthorizedError):
+            await credentials.check([authorization(f"test:{each}x")], address)
+
+
+async def test_a_locked_name_may_try_again_after_a_minute(credentials):
+    await fail(credentials, MAX_WRONG_A_MINUTE)
     with pytest.raises(TooManyRequestsError):
         await credentials.check([TEST], "127.0.0.1")
-    now = 61.0
+    credentials.now[0] = 61.0
 
     assert "test" == await credentials.check([TEST], "127.0.0.1")
-    credentials.close()
 
 
-async def test_anothers_address_is_not_held_up(users_file):
-    credentials = Credentials(UsersFile(users_file, print, samples_allowed=True))
-    for number in range(MAX_WRONG_A_MINUTE):
-        with pytest.raises(Exception, match="Valid credentials"):
-            await credentials.check([authorization(f"test:{number}x")], "192.0.2.1")
+@pytest.mark.parametrize(
+    ("attacker", "caller", "is_locked"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::2:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+async def test_wrong_passwords_from_another_network_lock_nobody(credentials, attacker, caller, is_locked):
+    await fail(credentials, MAX_WRONG_A_MINUTE, attacker)
 
-    assert "test" == await credentials.check([TEST], "192.0.2.2")
-    credentials.close()
+    if is_locked:
+        with pytest.raises(TooManyRequestsError):
+            await credentials.check([TEST], caller)
+    else:
+        assert "test" == await credentials.check([TEST], caller)
 
 
-async def test_no_more_than_a_few_passwords_wait_to_be_checked(hop, monkeypatch):
-    go_on = asyncio.Event()
+async def test_a_caller_in_use_is_never_locked_out_by_wrong_passwords_of_others(credentials):
+    """130 wrong passwords in 45 s from the same address locked a caller out once its minute was over."""
+    assert "test" == await credentials.check([TEST], "127.0.0.1")
+    for _ in range(30):
+        credentials.now[0] += 3_600.0
+        await fail(credentials, MAX_WRONG_A_MINUTE)
+        assert "test" == await credentials.check([TEST], "127.0.0.1")
 
-    async def slow(_name, _password):
-        await go_on.wait()
-        return False
 
-    monkeypatch.setattr(hop.app[SERVICE].credentials, "_hash", slow)
+async def test_a_caller_is_not_hashed_again_after_a_quiet_minute(credentials, monkeypatch):
+    """The first request after it took 180 to 540 ms, since each hop hashed the password again."""
+    await credentials.check([TEST], "127.0.0.1")
+    monkeypatch.setattr(credentials._queue, "check", None)
+    credentials.now[0] = REMEMBERED_SECONDS - 1
+    await credentials.check([TEST], "127.0.0.1")
+    credentials.now[0] *= 2
+
+    assert "test" == await credentials.check([TEST], "127.0.0.1")
+
+
+async def test_a_caller_that_is_not_in_use_is_forgotten_after_a_day(credentials):
+    await credentials.check([TEST], "127.0.0.1")
+    credentials.now[0] = REMEMBERED_SECONDS + 1
+
+    assert credentials.known(TEST) is None
+
+
+async def test_a_long_name_takes_no_memory(credentials):
+    for number in range(3):
+        with pytest.raises(UnauthorizedError):
+            await credentials.check([authorization(f"{number}{'x' * 5_000}:1")], "127.0.0.1")
+
+    assert 0 == len(credentials._wrong)
+
+
+async def test_the_metrics_say_what_becomes_of_passwords(hop):
+    await hop.send()
+    await hop.send()
+    for number in range(MAX_WRONG_A_MINUTE + 1):
+        await hop.send(Authorization=authorization(f"test:wrong{number}"))
+
+    count = hop.app[SERVICE].metrics.registry.get_sample_value
+    assert {"right": 1, "wrong": MAX_WRONG_A_MINUTE, "locked": 1} == {
+        outcome: count("password_checks_total", {"outcome": outcome})
+        for outcome in ("right", "wrong", "locked")
+    }
+
+
+async def test_a_refusal_names_the_user_in_the_log_if_there_is_one(hop):
+    await hop.send(Authorization=authorization("test:secret-1"))
+    await hop.send(Authorization=authorization("secret-2:x"))
+
+    known, unknown = hop.lines.events
+    assert "wrong password for 'test'" == known["cause"]
+    assert "unknown user name" == unknown["cause"]
+    assert "secret" not in hop.lines.text
+
+
+async def test_a_limited_number_of_passwords_waits_to_be_hashed(hop, slow_hash):
     asked = [
-        asyncio.create_task(hop.send(Authorization=authorization(f"user{number}:x"))) for number in range(40)
+        asyncio.create_task(hop.send(Authorization=authorization(f"user{number}:x")))
+        for number in range(MAX_PASSWORDS + 8)
     ]
     async with asyncio.timeout(10):
         while len(done := [each for each in asked if each.done()]) < 8:
             await asyncio.sleep(0.01)
     first = done[0].result()
-    go_on.set()
+    slow_hash.go_on.set()
     statuses = sorted([(await each).status for each in asked])
 
     assert (429, "TooManyRequestsError") == (first.status, first.id)
     assert int(first.headers["Retry-After"]) > 0
-    assert [401] * 32 + [429] * 8 == statuses
+    assert [401] * MAX_PASSWORDS + [429] * 8 == statuses
+
+
+async def outcome(future):
+    try:
+        return await future
+    except TooManyRequestsError:
+        return "refused"
+
+
+async def test_networks_share_the_places_of_the_queue(slow_hash):
+    """Forty threads with new names filled the queue, and new callers got 429 in fifteen of sixteen tries."""
+    queue = PasswordQueue()
+    hashed = HASHER.hash("123")
+    attacks = [queue.check(None, f"guess{each}", "attacker") for each in range(MAX_PASSWORDS)]
+    others = [queue.check(hashed, "123", f"caller{each}") for each in range(20)]
+    with pytest.raises(TooManyRequestsError):
+        queue.check(None, "guess", "attacker")
+    slow_hash.go_on.set()
+
+    assert [True] * 20 == [await each for each in others]
+    assert [False] * 12 + ["refused"] * 20 == [await outcome(each) for each in attacks]
+    queue.close()
+
+
+async def test_networks_take_turns_in_the_queue(slow_hash):
+    queue = PasswordQueue()
+    checks = [queue.check(None, f"a{each}", "a") for each in range(5)]
+    checks += [queue.check(None, f"b{each}", "b") for each in range(2)]
+    slow_hash.go_on.set()
+    await asyncio.gather(*checks)
+
+    assert ["a0", "b0", "a1", "b1", "a2", "a3", "a4"] == slow_hash.passwords
+    queue.close()
 
 
 @pytest.fixture
 async def own_users(hop_to, forwarder, tmp_path, monkeypatch):
-    """A hop with a users file of its own, which it looks at each time."""
+    """A hop with its own users file, which it checks for each request."""
     path = tmp_path / "users"
     users.add(path, "test", "123")
     users.add(path, "other", "456")
-    monkeypatch.setattr("chassis.auth.LOOK_AT_FILE_SECONDS", 0.0)
+    monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 0.0)
     return await hop_to(forwarder, path), path
 
 
@@ -187,7 +331,7 @@ async def test_a_changed_password_counts_at_once(own_users):
     assert 200 == (await hop.send(Authorization=authorization("test:new"))).status
 
 
-async def test_a_removed_user_is_out_and_an_added_one_in(own_users):
+async def test_a_change_of_the_users_file_takes_effect_at_once(own_users):
     hop, path = own_users
     assert 200 == (await hop.send()).status
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "test:" not in line))
@@ -198,49 +342,100 @@ async def test_a_removed_user_is_out_and_an_added_one_in(own_users):
     assert 200 == (await hop.send(Authorization=OTHER)).status
 
 
-@pytest.mark.parametrize("broken", ["nonsense", "test:123", "test:$argon2id$x\ntest:$argon2id$y", None])
-async def test_a_broken_users_file_leaves_the_old_one_in_force(own_users, broken):
+async def test_a_change_of_the_users_file_lets_other_callers_stay_known(own_users, monkeypatch):
     hop, path = own_users
-    if broken is None:
-        path.unlink()
-    else:
-        path.write_text(broken)
+    await hop.send()
+    users.add(path, "third", "789")
+    monkeypatch.setattr(hop.app[SERVICE].credentials._queue, "check", None)
 
     assert 200 == (await hop.send()).status
-    assert "users file is not taken over" in hop.lines.text
 
 
-async def test_a_users_file_is_looked_at_once_a_second(users_file, tmp_path):
+async def test_a_user_who_is_removed_during_the_check_is_refused(own_users, slow_hash):
+    """The password was remembered for a minute when its hash was read before the file changed."""
+    hop, path = own_users
+    asked = asyncio.create_task(hop.send())
+    async with asyncio.timeout(10):
+        while not slow_hash.passwords:
+            await asyncio.sleep(0.01)
+    path.write_text(
+        "".join(line for line in path.read_text().splitlines(keepends=True) if "test:" not in line)
+    )
+    slow_hash.go_on.set()
+
+    assert 401 == (await asked).status
+    assert 401 == (await hop.send()).status
+
+
+INVALID_FILES = {
+    "nonsense": "nonsense\n",
+    "no hash": "test:123\n",
+    "an impossible hash": "test:$argon2id$x\n",
+    "a name twice": f"test:{HASHER.hash('1')}\ntest:{HASHER.hash('2')}\n",
+    "no users": "",
+    "a comment alone": "# the users are being edited\n",
+    "no line end": f"test:{HASHER.hash('1')}\nother:{HASHER.hash('2')}",
+    "a half-written line": f"test:{HASHER.hash('1')}\nother:$argon2id$v=19$m=194",
+    "no file": None,
+}
+
+
+@pytest.mark.parametrize("content", INVALID_FILES.values(), ids=INVALID_FILES.keys())
+async def test_an_invalid_users_file_leaves_the_users_before_in_force(own_users, content):
+    """An empty or half-written file was used without a word, and right credentials got 401."""
+    hop, path = own_users
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+
+    assert [200] * 3 == [(await hop.send()).status for _ in range(3)]
+    faults = [line for line in hop.lines.events if line["event"] != "request"]
+    assert ["error"] == [line["level"] for line in faults]
+    assert "the users file has changed but cannot be used; the users before stay: " in faults[0]["event"]
+
+
+async def test_a_corrected_users_file_unlocks_names(credentials, users_file, monkeypatch):
+    """Right passwords may have failed because of the file."""
+    await fail(credentials, MAX_WRONG_A_MINUTE)
+    monkeypatch.setattr(credentials._users, "reload_if_changed", lambda _now: True)
+
+    assert "test" == await credentials.check([TEST], "127.0.0.1")
+
+
+async def test_the_users_file_is_checked_once_a_second(tmp_path):
     path = tmp_path / "users"
     users.add(path, "a", "b")
     file = UsersFile(path, print, samples_allowed=True)
 
-    assert not file.changed(10.0)
+    assert not file.reload_if_changed(10.0)
     users.add(path, "c", "d")
     os.utime(path, ns=(1, 1))
-    assert not file.changed(10.9)
-    assert file.changed(11.0)
-    assert file.hash_of("c")
+    assert not file.reload_if_changed(10.9)
+    assert file.reload_if_changed(11.0)
+    assert file.find("c")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "quotes.example", ""])
-async def test_no_service_starts_with_sample_credentials_where_others_reach_it(forwarder, hop_to, host):
+async def test_no_service_starts_with_sample_credentials_where_other_machines_reach_it(
+    forwarder, hop_to, host
+):
     with pytest.raises(SampleCredentialsError, match=r"test.*QUOTES_ALLOW_SAMPLE_CREDENTIALS"):
         await hop_to(forwarder, host=host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-async def test_sample_credentials_are_for_loopback(forwarder, hop_to, host):
+async def test_sample_credentials_are_accepted_on_loopback(forwarder, hop_to, host):
     assert 200 == (await (await hop_to(forwarder, host=host)).send()).status
 
 
-async def test_sample_credentials_are_taken_elsewhere_when_told_so_by_name(forwarder, hop_to):
+async def test_sample_credentials_are_accepted_elsewhere_if_a_setting_allows_them(forwarder, hop_to):
     hop = await hop_to(forwarder, host="0.0.0.0", allow_sample_credentials="true")
 
     assert 200 == (await hop.send()).status
 
 
-async def test_a_sample_name_with_a_password_of_its_own_is_no_sample(forwarder, hop_to, tmp_path):
+async def test_a_sample_name_with_another_password_is_accepted_everywhere(forwarder, hop_to, tmp_path):
     users.add(tmp_path / "users", "test", "a password of its own")
 
     hop = await hop_to(forwarder, tmp_path / "users", host="0.0.0.0")
@@ -248,17 +443,15 @@ async def test_a_sample_name_with_a_password_of_its_own_is_no_sample(forwarder, 
     assert 200 == (await hop.send(Authorization=authorization("test:a password of its own"))).status
 
 
-async def test_sample_credentials_do_not_come_in_while_a_service_runs(
-    forwarder, hop_to, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("chassis.auth.LOOK_AT_FILE_SECONDS", 0.0)
+async def test_a_running_service_does_not_load_sample_credentials(forwarder, hop_to, tmp_path, monkeypatch):
+    monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 0.0)
     path = tmp_path / "users"
     users.add(path, "alice", "a password of her own")
     hop = await hop_to(forwarder, path, host="0.0.0.0")
     users.add(path, "test", "123")
 
     assert 401 == (await hop.send()).status
-    assert "sample credentials" in hop.lines.text
+    assert "sample passwords" in hop.lines.text
 
 
 SECRET = "correct-horse"
@@ -271,8 +464,8 @@ BROKEN_REPLIES = (
 )
 
 
-async def test_no_secret_is_in_a_log_line_or_a_reply(hop_to, forwarder, tmp_path):
-    """Whatever goes wrong: right and wrong passwords, refusals, a next hop that tells all it heard."""
+async def test_no_secret_is_in_a_log_line_or_a_response(hop_to, forwarder, tmp_path):
+    """Right and wrong passwords, refusals, and a next hop that repeats the request."""
     users.add(tmp_path / "users", "alice", SECRET)
     hop = await hop_to(forwarder, tmp_path / "users")
     right, wrong = authorization(f"alice:{SECRET}"), authorization(f"alice:{SECRET}-2")
@@ -295,8 +488,8 @@ async def test_no_secret_is_in_a_log_line_or_a_reply(hop_to, forwarder, tmp_path
     hop.app[SERVICE].credentials._users = None
     answers.append(await hop.send(Authorization=right))
 
-    said = hop.lines.text + other.lines.text + "".join(f"{answer.headers}{answer.body}" for answer in answers)
+    text = hop.lines.text + other.lines.text + "".join(f"{answer.headers}{answer.body}" for answer in answers)
     assert 503 == answers[-1].status
     assert len(hop.lines.kept) + len(other.lines.kept) >= len(answers)
     for secret in (SECRET, right.partition(" ")[2].rstrip("="), wrong.partition(" ")[2].rstrip("=")):
-        assert secret not in said
+        assert secret not in text

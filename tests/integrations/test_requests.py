@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from chassis.addresses import network_of
 from chassis.errors import InvalidBodyError
 from chassis.schemas import parse
-from integrations.api.rate_limit import place_of
 from integrations.api.schemas import NEW_INTEGRATION
 from support.provider import OTHER, REQUEST, USER, basic
 
@@ -200,7 +200,7 @@ async def test_one_address_may_ask_only_so_often(start):
 )
 def test_an_ipv6_network_counts_as_one_address(address, place):
     """Whoever has one has all its addresses, and could ask from another each time."""
-    assert place == place_of(address)
+    assert place == network_of(address)
 
 
 async def test_for_one_e_mail_only_so_many_may_ask_whatever_its_case(start):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chassis.auth import SAMPLE_USERS
+from chassis.users_file import SAMPLE_USERS
 from network import sample_strategy, samples
 from network.samples import SampleError
 from signal_receiver.accounts_file import SAMPLE_TOKEN

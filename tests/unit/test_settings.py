@@ -126,13 +126,15 @@ def test_a_value_in_a_file_holds_no_control_or_invisible_character(tmp_path, cha
     file.write_text(f"user{character}s", encoding="utf-8")
 
     with pytest.raises(
-        SettingsError, match=f"names {file}, whose line 1 holds a control or invisible character"
+        SettingsError, match=f"names {file}, but its line 1 has a control or invisible character"
     ):
         load(Settings, {"QUOTES_USERS_FILE_FILE": str(file)})
 
 
 def test_a_file_that_cannot_be_read_is_the_only_fault(tmp_path):
-    with pytest.raises(SettingsError, match=r"^QUOTES_USERS_FILE_FILE cannot be read: [^;]*$"):
+    with pytest.raises(
+        SettingsError, match=r"^QUOTES_USERS_FILE_FILE names a file that cannot be used: [^;]*$"
+    ):
         load(Settings, {"QUOTES_USERS_FILE_FILE": str(tmp_path / "missing")})
 
 

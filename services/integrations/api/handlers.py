@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 from aiohttp import hdrs, web
 
+from chassis.addresses import network_of
 from chassis.app import EXCHANGE, SERVICE
 from chassis.auth import CALLER, without_credentials
 from chassis.content import read_json
@@ -22,7 +23,7 @@ from chassis.queries import query_parameters
 from chassis.schemas import parse
 from chassis.tracing import TRACE_HEADER
 from integrations.api import schemas
-from integrations.api.rate_limit import RateLimit, place_of
+from integrations.api.rate_limit import RateLimit
 from integrations.events import EventType
 from integrations.notifications import NotificationFeed
 from integrations.operations import DeliveryQuery, Operations
@@ -50,7 +51,7 @@ class PartnerApi:
         self._per_email = per_email
 
     async def request(self, request: web.Request) -> web.Response:
-        self._per_address.take(place_of(request.remote or ""))
+        self._per_address.take(network_of(request.remote or ""))
         body = parse(schemas.NEW_INTEGRATION, await read_json(request))
         self._per_email.take(body["userEmail"].lower())
         created = await self._operations.request(body)

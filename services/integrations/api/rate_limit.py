@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from cachetools import TTLCache
@@ -12,21 +11,6 @@ from chassis.errors import TooManyRequestsError
 
 WINDOW_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 100_000
-IPV6_BITS: Final = 64
-"""Of an address, what its holder was given: the rest is the holder's to choose."""
-
-
-def place_of(address: str) -> str:
-    """What an address is counted as."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(found, IPv6Address):
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(IPv6Network((found, IPV6_BITS), strict=False))
 
 
 class RateLimit:

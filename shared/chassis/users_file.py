@@ -1,0 +1,90 @@
+"""The users of a running service: the users file, read again when it changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from chassis.users import HASHER, User, UsersFileError, key_of, read
+
+CHECK_FILE_SECONDS: Final = 1.0
+
+SAMPLE_USERS: Final = {
+    "test": "123",
+    "other": "456",
+    "admin": "admin",
+    "user@example.com": "sample",
+    "engine": "sample",
+    "receiver": "sample",
+}
+
+
+class SampleCredentialsError(Exception):
+    """A service that other machines can reach would accept the well-known sample credentials."""
+
+
+class UsersFile:
+    """The users in force. An invalid new version of the file is logged, and the users before stay in force."""
+
+    def __init__(self, path: Path, on_fault: Callable[[str], object], *, samples_allowed: bool) -> None:
+        """Raises UsersFileError, SampleCredentialsError."""
+        self._path = path
+        self._on_fault = on_fault
+        self._samples_allowed = samples_allowed
+        self._seen = self._state()
+        self._users: dict[str, User] = {}
+        self._users = self._checked(read(path))
+        self._next_check = 0.0
+
+    def find(self, name: str) -> User | None:
+        return self._users.get(key_of(name))
+
+    def reload_if_changed(self, now: float) -> bool:
+        """Read the file again if it has changed; True if that succeeded. Looks at the file once a second."""
+        if now < self._next_check:
+            return False
+        self._next_check = now + CHECK_FILE_SECONDS
+        state = self._state()
+        if state == self._seen:
+            return False
+        self._seen = state
+        try:
+            users = self._checked(read(self._path, must_end=True))
+        except (UsersFileError, SampleCredentialsError) as error:
+            self._on_fault(f"the users file has changed but cannot be used; the users before stay: {error}")
+            return False
+        self._users = users
+        return True
+
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def _checked(self, users: dict[str, User]) -> dict[str, User]:
+        if self._users and not users:
+            raise UsersFileError(f"{self._path} has no users; restart the service if that is right")
+        if self._samples_allowed:
+            return users
+        found = [
+            name
+            for name, password in SAMPLE_USERS.items()
+            if name in users and is_right(users[name].hashed, password)
+        ]
+        if found:
+            raise SampleCredentialsError(
+                f"the users file has the well-known sample passwords of {', '.join(found)}; remove these users,"
+                " listen on a loopback address, or set QUOTES_ALLOW_SAMPLE_CREDENTIALS=true"
+            )
+        return users
+
+
+def is_right(hashed: str, password: str) -> bool:
+    """Whether the password has this hash. Takes about 30 ms of processor time."""
+    try:
+        return HASHER.verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False
