@@ -3,12 +3,17 @@
 import errno
 import random
 import socket
+import sys
+from collections import deque
 from collections.abc import Sequence
 
 from network.topology import HOST, PORT_COUNT, ServiceSpec
 
 # below the range that Linux (32768) and others (49152) use for outgoing connections
-_MIN_PORT, _MAX_PORT = 20_000, 32_000
+_MIN_PORT, _MAX_PORT = 10_000, 32_000
+_BLOCK_SIZE = 16
+_MAX_CLAIMS = 8
+_claims: deque[socket.socket] = deque()
 
 
 def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
@@ -21,11 +26,32 @@ def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
 
 
 def find_first_port(count: int = PORT_COUNT) -> int:
-    """Return the first of `count` free ports in a row."""
+    """Return the first of `count` free ports in a row, which no other process gets from this function now."""
+    assert count <= _BLOCK_SIZE  # noqa: S101 - a larger one could reach into another process' block
     while True:
-        first = random.randrange(_MIN_PORT, _MAX_PORT)  # noqa: S311 - no secret
-        if all(_why_unavailable(port) is None for port in range(first, first + count)):
+        first = random.randrange(_MIN_PORT, _MAX_PORT, _BLOCK_SIZE)  # noqa: S311 - no secret
+        are_free = all(_why_unavailable(port) is None for port in range(first, first + count))
+        if are_free and _claim(first):
             return first
+
+
+def _claim(first_port: int) -> bool:
+    """Claim a block of ports until it is in use: processes that start a network at once must not choose the same.
+
+    A claim is an abstract socket (Linux). It ends with the process, or after some further claims.
+    """
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0dfsp-quoting-ports-{first_port}")
+    except OSError:
+        claim.close()
+        return False
+    if len(_claims) == _MAX_CLAIMS:
+        _claims.popleft().close()
+    _claims.append(claim)
+    return True
 
 
 def _why_unavailable(port: int) -> str | None:

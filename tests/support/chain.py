@@ -1,17 +1,16 @@
 """The whole chain as processes, on ports of its own."""
 
 import json
-import random
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from network.ports import find_first_port
 from network.processes import Network
 from network.samples import ensure_directory
-from network.topology import CHAIN, PORT_COUNT, services
+from network.topology import CHAIN, services
 from support.settings import DEFAULTS
 
 Overrides = Mapping[str, Mapping[str, str]]
@@ -38,6 +37,10 @@ class Chain:
         return [json.loads(line) for line in (self.logs / f"{name}.log").read_text().splitlines()]
 
 
+free_ports = find_first_port
+"""See `network.ports`: each call returns the first of as many free ports as a network has."""
+
+
 @contextmanager
 def running(data: Path, database_url: str, users_file: Path, overrides: Overrides) -> Iterator[Chain]:
     """A chain that is ready; stopped at the end."""
@@ -54,21 +57,3 @@ def running(data: Path, database_url: str, users_file: Path, overrides: Override
     with Network(of_the_chain, logs=logs, overrides=overrides) as network:
         network.wait_ready()
         yield Chain(network, database_url, logs)
-
-
-def free_ports() -> int:
-    """The first of as many free ports in a row as a network has, below those the system hands out."""
-    while True:
-        first = random.randrange(10_000, 32_000, 10)
-        if all(_is_free(first + offset) for offset in range(PORT_COUNT)):
-            return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            attempt.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -68,6 +68,9 @@ def test_a_service_that_ends_at_once_is_reported_with_its_output(build):
 def test_a_service_that_does_not_become_ready_is_reported_with_the_reason(build):
     network = build(last={"STATUS": "503"})
     network.start()
+    timer = PollTimer(30)
+    while timer.wait() and not network.answers_health_check("last"):
+        pass
 
     with pytest.raises(
         NotReadyError, match=r'last is not ready after 1 s: answers 503 \{"missing": \["database"\]\}'

@@ -1,6 +1,8 @@
 """The table of services and their ports."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,13 @@ def test_every_taken_port_is_reported_with_its_service():
         f"port {first + 6} (central-directory) is taken",
     ] == reported
     assert [] == ports.unavailable_ports(made)
+
+
+def test_a_first_port_that_was_just_found_is_not_found_again_by_another_process():
+    first = ports.find_first_port()
+    script = "import sys; from network import ports; print(ports._claim(int(sys.argv[1])), ports._claim(int(sys.argv[1]) + 1))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(first)], capture_output=True, text=True, check=True
+    )
+
+    assert ["False", "True"] == done.stdout.split()
