@@ -1,5 +1,4 @@
--- Whoever reads or writes anything of an account locks its row first; that is why nothing here refers to it
--- with a foreign key, which would lock it again for each row.
+-- No table has a foreign key to account: each inserted row would lock the account's row once more.
 CREATE TABLE account (
     id text PRIMARY KEY,
     token_digest bytea NOT NULL UNIQUE,
@@ -11,7 +10,7 @@ CREATE TABLE account (
     held numeric NOT NULL DEFAULT 0 CHECK (held >= 0)
 ) WITH (fillfactor = 70);
 
--- One open position a strategy.
+-- A strategy has at most one open position.
 CREATE TABLE position (
     account_id text NOT NULL,
     strategy_id text NOT NULL,
@@ -40,7 +39,7 @@ CREATE TABLE trade (
 );
 CREATE INDEX trade_of_account ON trade (account_id, id);
 
--- The answer each event got: no type is a 200, and no `until` is for good.
+-- The outcome of each event. Without a type it is a 200; without `until` it is stored without a limit.
 CREATE TABLE inbox (
     account_id text NOT NULL,
     key bytea NOT NULL CHECK (length(key) = 32),

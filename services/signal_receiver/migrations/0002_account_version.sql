@@ -1,3 +1,3 @@
--- Whoever changes anything of an account counts this up, so what was read of it and is still of this version is
--- still so: nobody need hold the row locked between reading and writing.
+-- Each change of an account increments its version. Rows that were read are still valid while the version is the same, so
+-- no lock is held between reading and writing.
 ALTER TABLE account ADD COLUMN version bigint NOT NULL DEFAULT 0;
