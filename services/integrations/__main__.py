@@ -1,4 +1,4 @@
-"""The service; ``check <webhook-url>`` is the conformance kit for those who receive."""
+"""Run the service, or with ``check <webhook-url>`` the conformance check for people who build webhooks."""
 
 import sys
 
@@ -6,12 +6,13 @@ from chassis.run import run
 
 
 def main() -> int:
-    """The kit loads its own modules alone: whoever checks a webhook needs no database."""
+    """Import only the modules of the command: the conformance check needs no database."""
     if sys.argv[1:2] == ["check"]:
         from integrations.conformance import command
 
         return command.main(sys.argv[2:])
-    from integrations.app import IntegrationsSettings, create_app
+    from integrations.app import create_app
+    from integrations.settings import IntegrationsSettings
 
     return run(IntegrationsSettings, create_app)
 

@@ -1,27 +1,20 @@
-"""integrations: packages events of strategies and delivers them to the integrations users have turned on.
+"""integrations: the provider's side of ProQuant's integration guide.
 
-The provider's side of ProQuant's integration guide.
+Partners request integrations, users approve them and enable them for strategies, and the service sends the strategies'
+signals to the partners' webhooks.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-import environ
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
-from chassis.app import SERVICE, accept_any_expectation
+from chassis.app import SERVICE, Service, accept_any_expectation
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Database
-from chassis.errors import QuotingError
-from chassis.logs import Logs
-from chassis.settings import Secret, Settings, number, optional_path, whole, yes_or_no
-from integrations import encryption
+from chassis.periodic import periodically
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
 from integrations.api.rate_limit import RateLimit
@@ -29,131 +22,84 @@ from integrations.delivery.circuit_breaker import CircuitBreaker
 from integrations.delivery.dispatcher import Dispatcher
 from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.metrics import DeliveryMetrics
-from integrations.delivery.outbox import READY
+from integrations.delivery.outbox import WORK_READY
 from integrations.delivery.pg_notify import PgNotifyListener
+from integrations.delivery.process_identity import this_process
 from integrations.delivery.queue import MIGRATIONS, LaneQueue
 from integrations.encryption import Encryption
-from integrations.notification_texts import CHANNEL, TOLD
-from integrations.notifications import NotificationFeed
+from integrations.notifications import CHANNEL, NOTIFICATIONS_STORED, NotificationFeed
 from integrations.operations import Operations
 from integrations.page import views
 from integrations.page.form_tokens import FormTokens
-from integrations.retention import sweep
+from integrations.retention import EVERY_SECONDS, delete_old
+from integrations.settings import IntegrationsSettings
 from integrations.signals import SignalPublisher
-from integrations.webhook import ssrf_guard
 from integrations.webhook.client import WebhookClient
 from integrations.webhook.ssrf_guard import SsrfGuard
 
 NAME: Final = "integrations"
-RETENTION_SECONDS: Final = 60.0
-
-
-@environ.config(prefix="QUOTES", frozen=True)
-class IntegrationsSettings(Settings):
-    """Keys, the database, the engine's name, and where webhooks may be."""
-
-    port: int = environ.var(8017, converter=whole(0, 65_535), help="port to listen on")
-    database_url: Secret = environ.var(
-        converter=Secret, help="the Postgres that keeps integrations and their events"
-    )
-    database_connections: int = environ.var(
-        16, converter=whole(2, 1_000), help="connections to Postgres at most"
-    )
-    encryption_keys: tuple[Secret, ...] = environ.var(
-        converter=encryption.keys,
-        help="Fernet keys for header values and secrets, separated by commas; the first encrypts, all decrypt",
-    )
-    engine: str = environ.var("engine", help="user who gives strategies and their signals")
-    allow_http: bool = environ.var(
-        default=False, converter=yes_or_no, help="webhooks may be http, not https alone"
-    )
-    allow_networks: tuple[ssrf_guard.Network, ...] = environ.var(
-        (),
-        converter=ssrf_guard.networks,
-        help="networks, such as 127.0.0.0/8, that webhooks may be in although they are not public",
-    )
-    webhook_ca: Path | None = environ.var(
-        None, converter=optional_path, help="PEM file of the CAs of webhooks, else the system's"
-    )
-    deliveries_at_once: int = environ.var(
-        512,
-        converter=whole(0, 10_000),
-        help="lanes this process works on at once; with 0 it delivers nothing",
-    )
-    requests_per_address: int = environ.var(
-        60, converter=whole(1, 1_000_000), help="integration requests a minute from one address"
-    )
-    requests_per_email: int = environ.var(
-        10, converter=whole(1, 1_000_000), help="integration requests a minute for one userEmail"
-    )
-    retention_days: float = environ.var(
-        30.0,
-        converter=number(1, 36_500),
-        help="after how long events, notifications and refused requests are forgotten",
-    )
-
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
+SIGNALS: Final = web.AppKey("signals", SignalPublisher)
 NOTIFICATIONS: Final = web.AppKey("notifications", NotificationFeed)
-DISPATCHER: Final = web.AppKey("deliverer", Dispatcher)
-WEBHOOK_CLIENT: Final = web.AppKey("sender", WebhookClient)
+DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
+WEBHOOK_CLIENT: Final = web.AppKey("webhook_client", WebhookClient)
 
 
 def create_app(settings: IntegrationsSettings) -> web.Application:
-    app = create_service(NAME, settings, middlewares=[views.guarded, own_pages_only], openapi=openapi(NAME))
+    app = create_service(
+        NAME, settings, middlewares=[views.security_headers, own_pages_only], openapi=openapi(NAME)
+    )
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
-    service.checks.append(database.missing)
-    vault_ = Encryption(settings.encryption_keys)
-    guard_ = SsrfGuard(settings.allow_networks, http=settings.allow_http)
-    app[WEBHOOK_CLIENT] = WebhookClient(guard_, settings.webhook_ca)
-    app[DISPATCHER] = deliverer = _deliverer(
-        settings, database, vault_, app[WEBHOOK_CLIENT], service.logs, service.metrics.registry
-    )
-    service.checks.append(deliverer.missing)
-    app[OPERATIONS] = Operations(database, vault_, guard_, deliverer)
+    encryption = Encryption(settings.encryption_keys)
+    guard = SsrfGuard(settings.allow_networks, http=settings.allow_http)
+    app[WEBHOOK_CLIENT] = WebhookClient(guard, settings.webhook_ca)
+    app[DISPATCHER] = dispatcher = _dispatcher(settings, database, encryption, app[WEBHOOK_CLIENT], service)
+    service.checks += [database.missing, dispatcher.missing]
+    app[OPERATIONS] = Operations(database, encryption, guard, dispatcher)
+    app[SIGNALS] = SignalPublisher(database, dispatcher)
     app[NOTIFICATIONS] = NotificationFeed(database)
-    _add_routes(app, settings, SignalPublisher(database, deliverer))
-    app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], FormTokens(settings.encryption_keys)))
+    _add_api(app, settings)
+    tokens = FormTokens(settings.encryption_keys)
+    app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], tokens))
     app.cleanup_ctx.append(_running(settings, database))
     return app
 
 
-def _deliverer(
+def _dispatcher(
     settings: IntegrationsSettings,
     database: Database,
-    vault_: Encryption,
-    sender: WebhookClient,
-    logs: Logs,
-    registry: CollectorRegistry,
+    encryption: Encryption,
+    client: WebhookClient,
+    service: Service,
 ) -> Dispatcher:
     def on_pause(id_: UUID) -> None:
-        deliverer.changed(id_)
-        deliverer.wake()
+        dispatcher.invalidate(id_)
+        dispatcher.wake()
 
-    deliverer = Dispatcher(
-        LaneQueue(database),
-        sender,
-        EndpointCache(database, vault_, logs.error),
-        CircuitBreaker(database, logs.error, on_pause),
-        logs,
-        DeliveryMetrics(registry),
+    dispatcher = Dispatcher(
+        LaneQueue(database, this_process()),
+        client,
+        EndpointCache(database, encryption, service.logs.error),
+        CircuitBreaker(database, service.logs.error, on_pause),
+        service.logs,
+        DeliveryMetrics(service.metrics.registry),
         settings.deliveries_at_once,
     )
-    return deliverer
+    return dispatcher
 
 
-def _add_routes(app: web.Application, settings: IntegrationsSettings, signals: SignalPublisher) -> None:
-    operations = app[OPERATIONS]
+def _add_api(app: web.Application, settings: IntegrationsSettings) -> None:
     partners = PartnerApi(
-        operations, RateLimit(settings.requests_per_address), RateLimit(settings.requests_per_email)
+        app[OPERATIONS], RateLimit(settings.requests_per_address), RateLimit(settings.requests_per_email)
     )
-    engine = EngineApi(signals, settings.engine)
-    users = UserApi(operations, app[NOTIFICATIONS])
+    engine = EngineApi(app[SIGNALS], settings.engine)
+    users = UserApi(app[OPERATIONS], app[NOTIFICATIONS])
     mine, one = "/v1/me", "/v1/me/integrations/{id}"
     switch = f"{mine}/strategies/{{strategyId}}/integrations/{{id}}"
     for method, path, handler in (
-        ("POST", "/api/integrations/v1/integrations", partners.open_to_all()),
+        ("POST", "/api/integrations/v1/integrations", partners.without_credentials()),
         ("PUT", "/v1/strategies/{strategyId}", engine.put_strategy),
         ("POST", "/v1/strategies/{strategyId}/signals", engine.send),
         ("GET", f"{mine}/integrations", users.integrations),
@@ -177,18 +123,25 @@ def _running(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
         logs = app[SERVICE].logs
-        deliverer, notifications = app[DISPATCHER], app[NOTIFICATIONS]
-        await database.open(lambda cause: logs.error("database", cause=cause))
+        dispatcher, notifications = app[DISPATCHER], app[NOTIFICATIONS]
+        await database.open(lambda cause: logs.error("the database is away", cause=cause))
         app[WEBHOOK_CLIENT].open()
         listener = PgNotifyListener(
-            settings.database_url, CHANNEL, _heard(deliverer, notifications), _gap(deliverer, notifications)
+            settings.database_url,
+            CHANNEL,
+            _on_message(dispatcher, notifications),
+            _on_connected(dispatcher, notifications),
         )
         listener.open()
-        deliverer.open()
-        sweeping = asyncio.create_task(_keep_swept(settings, database, logs.error))
-        yield
-        sweeping.cancel()
-        await deliverer.close()
+        dispatcher.open()
+
+        async def delete_old_data() -> bool:
+            return await delete_old(database, settings.retention_days)
+
+        async with periodically("retention", EVERY_SECONDS, delete_old_data, logs.error):
+            yield
+        await app[SIGNALS].close()
+        await dispatcher.close()
         await listener.close()
         await app[WEBHOOK_CLIENT].close()
         await database.close()
@@ -196,36 +149,23 @@ def _running(
     return run
 
 
-def _heard(deliverer: Dispatcher, notifications: NotificationFeed) -> Callable[[str], None]:
-    def heard(word: str) -> None:
-        if word == TOLD:
-            notifications.pulse()
-        elif word == READY:
-            deliverer.wake()
+def _on_message(dispatcher: Dispatcher, notifications: NotificationFeed) -> Callable[[str], None]:
+    def on_message(message: str) -> None:
+        if message == NOTIFICATIONS_STORED:
+            notifications.wake()
+        elif message == WORK_READY:
+            dispatcher.wake()
         else:
-            deliverer.changed(UUID(word))
-            deliverer.wake()
+            dispatcher.invalidate(UUID(message))
+            dispatcher.wake()
 
-    return heard
-
-
-def _gap(deliverer: Dispatcher, notifications: NotificationFeed) -> Callable[[], None]:
-    def gap() -> None:
-        deliverer.changed()
-        deliverer.wake()
-        notifications.pulse()
-
-    return gap
+    return on_message
 
 
-async def _keep_swept(
-    settings: IntegrationsSettings, database: Database, on_fault: Callable[..., object]
-) -> None:
-    """Retention, for as long as the service runs: small batches, one after the other."""
-    while True:
-        await asyncio.sleep(RETENTION_SECONDS)
-        try:
-            while await sweep(database, settings.retention_days):
-                await asyncio.sleep(0.01)
-        except (QuotingError, asyncpg.PostgresError) as error:
-            on_fault("retention", cause=str(getattr(error, "cause", None) or error))
+def _on_connected(dispatcher: Dispatcher, notifications: NotificationFeed) -> Callable[[], None]:
+    def on_connected() -> None:
+        dispatcher.invalidate()
+        dispatcher.wake()
+        notifications.wake()
+
+    return on_connected

@@ -1,6 +1,6 @@
-"""Events in their canonical form, how long they live, and how each version of the guide renders them. Pure."""
+"""Events in their canonical form, and the versions in which the guide renders them. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,9 +9,6 @@ from typing import Final
 import msgspec
 
 from integrations.timestamps import iso
-
-HOURS: Final = 3_600.0
-CLOSE_EVERY_SECONDS: Final = 60.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -29,34 +26,8 @@ class EventType(StrEnum):
     SIGNAL_REOPEN = "SIGNAL_REOPEN"
 
 
-OPENING: Final = (EventType.SIGNAL_OPEN, EventType.SIGNAL_REOPEN)
-SIGNALS: Final = (*OPENING, EventType.SIGNAL_CLOSE)
-
-# a late OPEN is a new and wrong trade; INTEGRATION_* live as long as their retries, and a little longer
-LIVES_SECONDS: Final[Mapping[str, float]] = {
-    **dict.fromkeys((str(each) for each in EventType), 600.0),
-    **dict.fromkeys((str(each) for each in OPENING), 60.0),
-    **dict.fromkeys((str(each) for each in EventType if each.startswith("INTEGRATION_")), 28 * HOURS),
-}
-
-_SIGNAL_SECONDS: Final = (1.0, 3.0, 8.0, 20.0, 45.0)
-_INTEGRATION_SECONDS: Final = (5.0, 305.0, 2_105.0, 9_305.0, 27_305.0, 63_305.0, 99_305.0)
-"""After 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, counted from the first attempt."""
-
-
-def next_try(type_: str, since_first_seconds: float) -> float | None:
-    """Seconds from the first attempt to the next one; None where none is left.
-
-    Times that went by while an attempt was under way are not made up for.
-    """
-    planned = _INTEGRATION_SECONDS if type_.startswith("INTEGRATION_") else _SIGNAL_SECONDS
-    for seconds in planned:
-        if seconds > since_first_seconds:
-            return seconds
-    if type_ in OPENING or planned is _INTEGRATION_SECONDS:
-        return None
-    last = planned[-1]
-    return last + CLOSE_EVERY_SECONDS * ((since_first_seconds - last) // CLOSE_EVERY_SECONDS + 1)
+OPENING_SIGNALS: Final = (EventType.SIGNAL_OPEN, EventType.SIGNAL_REOPEN)
+SIGNALS: Final = (*OPENING_SIGNALS, EventType.SIGNAL_CLOSE)
 
 
 class StrategyData(msgspec.Struct):
@@ -67,7 +38,7 @@ class StrategyData(msgspec.Struct):
 
 
 class SignalData(msgspec.Struct):
-    """The guide's Signal Event Data. `quantity` is a JSON number as the engine wrote it."""
+    """The guide's Signal Event Data. `quantity` is the JSON number that the engine sent, digit for digit."""
 
     direction: str
     ticker: str
@@ -76,16 +47,26 @@ class SignalData(msgspec.Struct):
     proquantPositionId: str  # noqa: N815 - the guide's name
 
 
-def opposite(data: str) -> str:
-    """A signal's data with the other direction: what a REOPEN closes."""
-    signal = msgspec.json.decode(data, type=SignalData)
+def signal_data(text: str) -> SignalData:
+    """Return the data of a stored signal event."""
+    return msgspec.json.decode(text, type=SignalData)
+
+
+def strategy_data(text: str) -> StrategyData:
+    """Return the data of a stored STRATEGY_* event."""
+    return msgspec.json.decode(text, type=StrategyData)
+
+
+def with_opposite_direction(data: str) -> str:
+    """Return a signal's data with the other direction: the position that a REOPEN closes."""
+    signal = signal_data(data)
     signal.direction = "SELL" if signal.direction == "BUY" else "BUY"
     return _encode(signal).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class CanonicalEvent:
-    """The canonical form; `data` is JSON text, None where the guide's data is null."""
+    """An event as it is stored. `data` is JSON text, or None where the guide's data is null."""
 
     id: str
     type: str
@@ -93,7 +74,9 @@ class CanonicalEvent:
     data: str | None
 
 
-class Webhook(msgspec.Struct, frozen=True):
+class WebhookData(msgspec.Struct, frozen=True):
+    """Where an integration's events go, as events show it."""
+
     url: str
     headers: dict[str, str]
 
@@ -104,7 +87,7 @@ class IntegrationData(msgspec.Struct, frozen=True):
     name: str
     description: str
     imageUrl: str  # noqa: N815 - the guide's name
-    webhook: Webhook
+    webhook: WebhookData
 
 
 class _V1Event(msgspec.Struct):
@@ -123,13 +106,14 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 def v1(event: CanonicalEvent, integration: IntegrationData) -> object:
+    """Render an event in version 1."""
     data = _NULL if event.data is None else msgspec.Raw(event.data.encode())
     return _V1Event(event.timestamp_ms, event.type, integration, data)
 
 
 @dataclass(frozen=True, slots=True)
 class EventVersion:
-    """A version format; with a deprecation date it is included until that date (guide, Versioning)."""
+    """One version format. Requests include a version until its deprecation date (guide, Versioning)."""
 
     name: str
     deprecation: datetime | None
@@ -139,17 +123,15 @@ class EventVersion:
 VERSIONS: Final = (EventVersion("v1", None, v1),)
 
 
-def _date(deprecation: datetime | None) -> str | None:
-    return None if deprecation is None else iso(deprecation)
-
-
 def render(
     versions: Sequence[EventVersion], event: CanonicalEvent, integration: IntegrationData, now: datetime
 ) -> bytes:
-    """A request's body: the event in every version that is included at `now`."""
+    """Return a request body: the event in every version that is not deprecated at `now`."""
     return _encode(
         {
-            each.name: _RenderedVersion(_date(each.deprecation), each.render(event, integration))
+            each.name: _RenderedVersion(
+                None if each.deprecation is None else iso(each.deprecation), each.render(event, integration)
+            )
             for each in versions
             if each.deprecation is None or now < each.deprecation.astimezone(UTC)
         }

@@ -1,20 +1,41 @@
-"""Notifications as users read them: the latest, and as they come."""
+"""Users' notifications: stored, listed, and streamed as they come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Database
+from chassis.database import Connection, Database
 from chassis.errors import TooManyRequestsError
+from chassis.users import key_of
 from integrations.timestamps import iso
 
-MAX_AT_ONCE: Final = 100
+CHANNEL: Final = "integrations"
+NOTIFICATIONS_STORED: Final = "told"
+"""Message on CHANNEL. Processes of other versions know it, too."""
+
+MAX_ROWS: Final = 100
 MAX_STREAMS: Final = 500
-MAX_STREAMS_OF_ONE: Final = 10
-LOOK_SECONDS: Final = 5.0
+MAX_STREAMS_PER_USER: Final = 10
+POLL_SECONDS: Final = 5.0
+
+# streams continue from the last id that they have seen, so ids must be in the order of commits
+SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtext('integrations.notification'))"
+
+INSERT: Final = """
+INSERT INTO notification (user_email, integration_id, event_id, type, text)
+SELECT i.user_email, n.integration_id, n.event_id, n.type, n.text
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS n (integration_id, event_id, type, text, position)
+JOIN integration i ON i.id = n.integration_id
+ORDER BY n.position
+"""
+
+NOTIFY: Final = "SELECT pg_notify($1, $2)"
 
 _COLUMNS: Final = "id, integration_id, event_id, type, text, created"
 
@@ -30,37 +51,68 @@ SELECT {_COLUMNS} FROM notification WHERE lower(user_email) = lower($1) AND id >
 NEWEST: Final = "SELECT coalesce(max(id), 0) AS id FROM notification WHERE lower(user_email) = lower($1)"
 
 HasGone = Callable[[], bool]
+"""Whether the client of a stream has closed its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification for the integration's user. `type` is an error type, or a word for another event."""
+
+    integration_id: UUID
+    event_id: UUID | None
+    type: str
+    text: str
+
+
+async def insert_notifications(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """Store notifications. This must be the last statement of a transaction, as it takes a lock that all share."""
+    await connection.execute(SERIALISE)
+    await connection.execute(
+        INSERT,
+        [each.integration_id for each in notifications],
+        [each.event_id for each in notifications],
+        [each.type for each in notifications],
+        [each.text for each in notifications],
+    )
+    await connection.execute(NOTIFY, CHANNEL, NOTIFICATIONS_STORED)
 
 
 class NotificationFeed:
-    """The table ``notification``, and who waits for more of it."""
+    """The table ``notification`` and the open streams."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pulse = asyncio.Event()
-        self._open: dict[str, list[HasGone]] = {}
+        self._stored = asyncio.Event()
+        self._streams: dict[str, list[HasGone]] = {}
 
-    def pulse(self) -> None:
-        """There are new ones, committed."""
-        self._pulse.set()
-        self._pulse = asyncio.Event()
+    def wake(self) -> None:
+        """Make streams read: new notifications are committed."""
+        self._stored.set()
+        self._stored = asyncio.Event()
+
+    def has_stream(self, user: str) -> bool:
+        return key_of(user) in self._streams
 
     async def latest(self, user: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """The newest first."""
-        return [_told(row) for row in await self._database.fetch(LATEST, user, before, limit)]
+        """Return the newest notifications with an id below `before`, the newest first."""
+        return [_as_json(row) for row in await self._database.fetch(LATEST, key_of(user), before, limit)]
 
     @asynccontextmanager
     async def stream(
         self, user: str, after: int | None, has_gone: HasGone
     ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
-        """What comes after the id `after`, or from now on; every five seconds nothing, where nothing comes.
+        """Yield the notifications after the id `after`, or from now on; an empty list every POLL_SECONDS.
 
-        A stream whose reader `has_gone` counts no more, though that shows in a write only later.
-        Raises TooManyRequestsError where too many streams are open.
+        A stream whose client has gone no longer counts, although the next write finds it out only later.
+        Raises TooManyRequestsError.
         """
-        if self._count(user) >= MAX_STREAMS_OF_ONE or sum(map(self._count, self._open)) >= MAX_STREAMS:
-            raise TooManyRequestsError("Too many streams are open.", retry_after=5)
-        own = self._open.setdefault(user, [])
+        user = key_of(user)
+        if self._count(user) >= MAX_STREAMS_PER_USER or sum(map(self._count, self._streams)) >= MAX_STREAMS:
+            raise TooManyRequestsError(
+                f"Too many notification streams are open; a user may have {MAX_STREAMS_PER_USER}. Close one, or retry.",
+                retry_after=5,
+            )
+        own = self._streams.setdefault(user, [])
         own.append(has_gone)
         try:
             if after is None:
@@ -69,26 +121,26 @@ class NotificationFeed:
         finally:
             own.remove(has_gone)
             if not own:
-                del self._open[user]
+                del self._streams[user]
 
     def _count(self, user: str) -> int:
-        return sum(not has_gone() for has_gone in self._open.get(user, ()))
+        return sum(not has_gone() for has_gone in self._streams.get(user, ()))
 
     async def _after(self, user: str, last: int) -> AsyncIterator[list[dict[str, Any]]]:
         while True:
-            pulse = self._pulse
-            rows = await self._database.fetch(AFTER, user, last, MAX_AT_ONCE)
+            stored = self._stored
+            rows = await self._database.fetch(AFTER, user, last, MAX_ROWS)
             last = rows[-1]["id"] if rows else last
-            yield [_told(row) for row in rows]
-            if len(rows) < MAX_AT_ONCE:
+            yield [_as_json(row) for row in rows]
+            if len(rows) < MAX_ROWS:
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await pulse.wait()
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await stored.wait()
                 except TimeoutError:
                     continue
 
 
-def _told(row: asyncpg.Record) -> dict[str, Any]:
+def _as_json(row: asyncpg.Record) -> dict[str, Any]:
     return {
         "id": row["id"],
         "created": iso(row["created"]),

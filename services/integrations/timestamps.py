@@ -1,4 +1,4 @@
-"""Times as JSON has them."""
+"""Timestamps in JSON: ISO 8601 in UTC with milliseconds and Z, as in the guide's example."""
 
 from datetime import datetime
 
@@ -6,5 +6,4 @@ from chassis.logs import iso_time
 
 
 def iso(at: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds and Z, as in the guide's example."""
     return iso_time(at.timestamp())

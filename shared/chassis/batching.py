@@ -96,10 +96,12 @@ class Batcher(Generic[V, R]):
         window: int = WINDOW,
         max_items: int = MAX_ITEMS,
         max_in_flight: int = MAX_IN_FLIGHT,
+        max_waiting: int = MAX_WAITING,
         key: Callable[[V], Hashable] | None = None,
         linger_seconds: float = 0.0,
     ) -> None:
-        """Limits: `max_items` in one batch, `max_in_flight` batches at once, with or without a slot.
+        """Limits: `max_items` in one batch, `max_in_flight` batches at once, with or without a slot,
+        and `max_waiting` items that wait.
 
         Items of which `key` returns the same value leave in their order and are never in two batches in flight. An
         item that may linger waits up to `linger_seconds` for an item that may not.
@@ -108,6 +110,7 @@ class Batcher(Generic[V, R]):
         self._send = send
         self._window = window
         self._max_in_flight = max_in_flight
+        self._max_waiting = max_waiting
         self._key = key
         self._linger_seconds = linger_seconds
         self._waiting: deque[Item[V, R]] = deque()
@@ -122,8 +125,8 @@ class Batcher(Generic[V, R]):
 
         Raises UnavailableError when too many items wait.
         """
-        if len(self._waiting) >= MAX_WAITING:
-            raise UnavailableError(cause=f"{MAX_WAITING} items wait for a batch already")
+        if len(self._waiting) >= self._max_waiting:
+            raise UnavailableError(cause=f"{self._max_waiting} items wait for a batch already")
         self._waiting.append(item)
         if may_linger and not self._is_due:
             if self._linger is None:

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from integrations.conformance.command import report
-from integrations.conformance.findings import CheckedResponse, Verdict, judge
-from integrations.webhook.webhook_response import TYPES
+from integrations.conformance.findings import Severity, check_response
+from integrations.webhook.webhook_response import ERROR_TYPES, HttpResponse
 from support.provider import event, typed
 from support.serving import Seen, reply, stub
 
@@ -67,7 +67,7 @@ class Wrong(Receiver):
         if "v1" not in seen.json:
             return web.Response()
         happened = event(seen)["type"]
-        if happened.endswith("UNHEARD_OF"):
+        if happened.endswith("UNKNOWN"):
             return web.Response(status=500)
         if happened == "INTEGRATION_APPROVED":
             return web.Response(status=302, headers={"Location": "/elsewhere"})
@@ -126,8 +126,8 @@ async def test_a_repetition_that_trades_again_is_a_fault():
         status, text = await kit(hook.url)
 
     assert 1 == status
-    assert "FAULT  SIGNAL_OPEN again: 200 at first, then 409 PositionAlreadyExists" in text
-    assert "FAULT  SIGNAL_CLOSE again: 200 at first, then 404 PositionNotFound" in text
+    assert "FAULT  SIGNAL_OPEN again: 200 to the first, then 409 PositionAlreadyExists" in text
+    assert "FAULT  SIGNAL_CLOSE again: 200 to the first, then 404 PositionNotFound" in text
 
 
 async def test_a_wrong_receivers_faults_are_all_found():
@@ -139,22 +139,22 @@ async def test_a_wrong_receivers_faults_are_all_found():
     assert {
         "INTEGRATION_APPROVED",
         "a second SIGNAL_OPEN",
-        "SIGNAL_CLOSE of nothing",
+        "SIGNAL_CLOSE without a position",
         "v9999 alone",
-        "SIGNAL_OPEN of an unknown ticker",
-        "SIGNAL_OPEN of a tiny quantity",
-        "SIGNAL_OPEN of a huge quantity",
+        "SIGNAL_OPEN with an unknown ticker",
+        "SIGNAL_OPEN with a tiny quantity",
+        "SIGNAL_OPEN with a huge quantity",
     } <= faults
-    assert "its body's type is 'POSITIONNOTFOUND', none of the nine" in text
-    assert "redirects are not followed" in text
+    assert "the type in the body is 'POSITIONNOTFOUND', which is not one of the nine" in text
+    assert "does not follow redirects" in text
 
 
 async def test_what_is_signed_can_be_verified():
     from standardwebhooks import Webhook
 
-    from integrations.encryption import new_secret
+    from integrations.webhook.signing import new_signing_secret
 
-    secret = new_secret()
+    secret = new_signing_secret()
     async with stub(Receiver()) as hook:
         await kit(hook.url, "--secret", secret)
 
@@ -183,12 +183,14 @@ def test_arguments_that_make_no_sense_are_refused(arguments, capsys):
     assert 2 == raised.value.code
 
 
-@pytest.mark.parametrize("type_", sorted(TYPES))
+@pytest.mark.parametrize("type_", sorted(ERROR_TYPES))
 def test_a_typed_error_that_fits_is_in_order(type_):
     from multidict import CIMultiDict
 
     headers = CIMultiDict({"Content-Type": "application/json", "x-proquant-error": "1"})
-    found = judge("s", "c", CheckedResponse(422, headers, f'{{"type":"{type_}"}}'.encode()), wants=[type_])
+    found = check_response(
+        "s", "c", HttpResponse(422, headers, f'{{"type":"{type_}"}}'.encode()), expected=[type_]
+    )
 
-    assert Verdict.OK is found.verdict
-    assert "0 faults, 0 notes, 1 in order" in report([found])
+    assert Severity.OK is found.severity
+    assert "0 faults, 0 notes, 1 ok" in report([found])

@@ -166,8 +166,12 @@ async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
         await provider.done(id_)
         told = [each["text"] for each in await provider.notifications()]
 
-    deleted = "user@example.com (Foo Bar FX) has been deleted."
-    assert [f"{deleted} May still be open there: BUY 10 EURUSD of Gold High-Risk."] == told
+    assert [
+        (
+            "Foo Bar FX (user@example.com) is deleted and gets no more signals. These positions may still be open at"
+            " Foo Bar FX: BUY 10 EURUSD of Gold High-Risk. Close the positions at Foo Bar FX if you do not want to keep them."
+        )
+    ] == told
 
 
 async def test_an_opening_that_never_went_out_does_not_stay_open(start):
@@ -176,7 +180,7 @@ async def test_an_opening_that_never_went_out_does_not_stay_open(start):
     await provider.signal("OPEN")
     await provider.delete(id_)
 
-    assert [] == await provider.told()
+    assert [] == await provider.notification_types()
 
 
 async def test_deleting_what_has_nothing_open_tells_nothing(provider, hook):
@@ -186,7 +190,7 @@ async def test_deleting_what_has_nothing_open_tells_nothing(provider, hook):
     await provider.done(id_)
     await provider.delete(id_)
 
-    assert [] == await provider.told()
+    assert [] == await provider.notification_types()
 
 
 async def test_a_position_whose_close_was_refused_may_stay_open(provider):
@@ -198,7 +202,7 @@ async def test_a_position_whose_close_was_refused_may_stay_open(provider):
         await provider.signal("CLOSE")
         await provider.done(id_)
         await provider.delete(id_)
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert ["MarketClosed", "Deleted"] == told
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from integrations.webhook.ssrf_guard import NOT_ALLOWED, SsrfGuard
+from integrations.webhook.ssrf_guard import ADDRESS_NOT_ALLOWED, SsrfGuard
 from support.provider import REQUEST, until
 
 REFUSED_ADDRESSES = [
@@ -83,7 +83,7 @@ def test_a_socket_is_made_for_a_public_address(address):
 def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
     literal = f"[{address}]" if ":" in address else address
 
-    assert SsrfGuard().fault(f"https://{literal}/hook") == NOT_ALLOWED
+    assert SsrfGuard().url_fault(f"https://{literal}/hook") == ADDRESS_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
     ],
 )
 def test_a_url_that_is_not_plainly_an_https_url_is_refused(url):
-    assert SsrfGuard().fault(url) is not None
+    assert SsrfGuard().url_fault(url) is not None
 
 
 async def test_the_url_is_said_to_be_what_is_wrong(provider):
@@ -146,16 +146,16 @@ async def test_the_url_is_said_to_be_what_is_wrong(provider):
     ],
 )
 def test_an_https_url_of_a_public_place_is_taken(url):
-    assert SsrfGuard().fault(url) is None
+    assert SsrfGuard().url_fault(url) is None
 
 
 def test_http_and_private_networks_are_taken_by_configuration_alone():
     allowing = SsrfGuard((ip_network("127.0.0.0/8"),), http=True)
 
-    assert allowing.fault("http://127.0.0.1:8018/webhook/token") is None
-    assert allowing.fault("http://10.0.0.1/") == NOT_ALLOWED
-    assert SsrfGuard((ip_network("fd00:1::/64"),)).fault("https://[fd00:1::5]/") is None
-    assert SsrfGuard((ip_network("fd00:1::/64"),)).fault("https://[fd00:2::5]/") == NOT_ALLOWED
+    assert allowing.url_fault("http://127.0.0.1:8018/webhook/token") is None
+    assert allowing.url_fault("http://10.0.0.1/") == ADDRESS_NOT_ALLOWED
+    assert SsrfGuard((ip_network("fd00:1::/64"),)).url_fault("https://[fd00:1::5]/") is None
+    assert SsrfGuard((ip_network("fd00:1::/64"),)).url_fault("https://[fd00:2::5]/") == ADDRESS_NOT_ALLOWED
 
 
 async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start, hook, monkeypatch):
@@ -167,7 +167,7 @@ async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start,
     id_ = await provider.approved(hook.url.replace("127.0.0.1", "rebinding.example"))
     attempt = (await until(lambda: first_attempt(provider, id_)))["cause"]
 
-    assert NOT_ALLOWED == attempt
+    assert ADDRESS_NOT_ALLOWED == attempt
     assert [] == hook.seen
     assert len(asked) >= 2
 
@@ -178,7 +178,7 @@ async def test_every_address_of_a_name_is_looked_at(start, hook, monkeypatch):
     id_ = await provider.approved(hook.url.replace("127.0.0.1", "many.example"))
     attempt = await until(lambda: first_attempt(provider, id_))
 
-    assert NOT_ALLOWED == attempt["cause"]
+    assert ADDRESS_NOT_ALLOWED == attempt["cause"]
     assert [] == hook.seen
 
 
@@ -189,7 +189,7 @@ async def test_a_literal_that_is_allowed_no_more_is_not_connected_to(start, hook
     strict = await start(allow_networks="")
     attempt = await until(lambda: first_attempt(strict, id_))
 
-    assert NOT_ALLOWED == attempt["cause"]
+    assert ADDRESS_NOT_ALLOWED == attempt["cause"]
     assert [] == hook.seen
 
 

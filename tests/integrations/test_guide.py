@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from integrations import events
-from integrations.events import CanonicalEvent, EventType, EventVersion, IntegrationData, Webhook, render, v1
-from integrations.webhook.webhook_response import TYPES
+from integrations.events import (
+    CanonicalEvent,
+    EventType,
+    EventVersion,
+    IntegrationData,
+    WebhookData,
+    render,
+    v1,
+)
+from integrations.notification_texts import about_event
+from integrations.webhook.webhook_response import ERROR_TYPES
 from support.provider import (
     CREATE,
     OTHER,
@@ -318,7 +327,7 @@ async def test_a_200_with_an_empty_body_is_all_that_is_needed(provider, hook):
     assert [] == await provider.notifications()
 
 
-@pytest.mark.parametrize("type_", sorted(TYPES))
+@pytest.mark.parametrize("type_", sorted(ERROR_TYPES))
 async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type_):
     """Guide: ...a predefined set of responses, which translate into well-designed errors shown to clients.
 
@@ -342,13 +351,14 @@ async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type
 
 async def test_the_texts_of_all_types_differ(provider):
     """Guide: ...it would give clients a better overview of what happened..."""
-    from integrations.notification_texts import text
-
-    integration = IntegrationData("n", "d", "i", Webhook("u", {}))
+    integration = IntegrationData("n", "d", "i", WebhookData("u", {}))
     happened = CanonicalEvent("id", "SIGNAL_OPEN", 1, json.dumps(SIGNAL_DATA))
-    texts = {text(each, happened, integration) for each in [*TYPES, "Generic"]}
+    texts = {
+        about_event(each, happened, integration, status=422, state="FAILED")
+        for each in [*ERROR_TYPES, "Generic"]
+    }
 
-    assert len(TYPES) + 1 == len(texts)
+    assert len(ERROR_TYPES) + 1 == len(texts)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 418, 422, 451, 499])
@@ -359,7 +369,7 @@ async def test_any_other_error_falls_back_to_a_generic_notification(provider, st
     async with stub(reply(status, {"type": "SomethingElse"}, x_proquant_error="1")) as hook:
         id_ = await provider.approved(hook.url)
         log = await provider.done(id_)
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert ["FAILED"] == [each["state"] for each in log]
     assert ["Generic"] == told
@@ -378,7 +388,7 @@ async def test_the_user_is_told_whatever_may_be_wrong_once_for_an_event(provider
             return len((await provider.deliveries(id_))[0]["attempts"]) == 2
 
         await until(tried_twice)
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert ["Generic"] == told
 
@@ -394,7 +404,7 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
         EventVersion("v2", None, lambda happened, _: {"kind": happened.type}),
     )
     happened = CanonicalEvent("id", "INTEGRATION_APPROVED", 1549623690730, None)
-    integration = IntegrationData("n", "d", "i", Webhook("u", {}))
+    integration = IntegrationData("n", "d", "i", WebhookData("u", {}))
 
     before = json.loads(render(versions, happened, integration, datetime(2019, 12, 31, tzinfo=UTC)))
     from_then_on = json.loads(render(versions, happened, integration, date))
@@ -412,12 +422,12 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
 async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_version_away(provider):
     """Guide: ...from the specified date onwards, data for this version will no longer be included..."""
     date = datetime(2030, 1, 1, tzinfo=UTC)
-    provider.sender.versions = (EventVersion("v1", date, v1), EventVersion("v2", None, v1))
-    provider.sender.now = lambda: datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
+    provider.webhook_client.versions = (EventVersion("v1", date, v1), EventVersion("v2", None, v1))
+    provider.webhook_client.now = lambda: datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
     async with stub(Script([reply(500), reply(200)])) as hook:
         id_ = await provider.approved(hook.url)
         await until(provider.notifications)
-        provider.sender.now = lambda: date
+        provider.webhook_client.now = lambda: date
         await provider.pass_time(6)
         await provider.done(id_)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from integrations.app import NOTIFICATIONS
-from integrations.notifications import LOOK_SECONDS
+from integrations.notifications import POLL_SECONDS
 from support.provider import OTHER, USER, Script, basic, typed, until
 from support.serving import reply, stub
 
@@ -54,7 +54,10 @@ async def test_a_notification_says_what_when_and_of_which_event(provider):
     told = (await provider.notifications())[0]
 
     assert ("MarketClosed", id_, event_id) == (told["type"], told["integrationId"], told["eventId"])
-    assert "user@example.com (Foo Bar FX): The market is closed" in told["text"]
+    assert (
+        "Foo Bar FX (user@example.com) did not accept the message that you approved the integration"
+        in told["text"]
+    )
 
 
 async def test_they_come_as_they_happen(provider):
@@ -148,7 +151,7 @@ async def test_a_reader_who_leaves_makes_room_at_once(provider):
     for each in answers:
         each.close()
 
-    assert took < LOOK_SECONDS / 2
+    assert took < POLL_SECONDS / 2
 
 
 async def test_they_are_listed_the_newest_first_page_by_page(provider):
@@ -170,7 +173,7 @@ async def test_a_retry_with_another_error_is_not_told_again(provider):
         log = await provider.done(id_)
 
     assert "REFUSED" == log[0]["state"]
-    assert ["Generic"] == await provider.told()
+    assert ["Generic"] == await provider.notification_types()
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "100 %s {0} {verb}"])
@@ -180,7 +183,7 @@ async def test_a_partners_words_are_words(provider, name):
         await provider.done(id_)
     told = (await provider.notifications())[0]
 
-    assert told["text"].startswith(f"{name} (Foo Bar FX): ")
+    assert told["text"].startswith(f"Foo Bar FX ({name}) did not accept ")
 
 
 async def test_readiness_going_ends_the_streams(provider):
@@ -203,7 +206,7 @@ async def test_a_reader_who_leaves_is_no_failure(provider):
         await answer.content.readline()
 
     async def counted() -> list[str]:
-        provider.app[NOTIFICATIONS].pulse()
+        provider.app[NOTIFICATIONS].wake()
         lines = (await provider.send("GET", "/metrics", as_=None)).body.decode().splitlines()
         return [line for line in lines if "requests_total{" in line and "/v1/me/notifications" in line]
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from integrations.delivery import dispatcher, queue
-from integrations.delivery.attempt_outcome import judge
+from integrations.delivery import dispatcher, lane_worker, queue
+from integrations.delivery.attempt_outcome import after_attempt
 from integrations.delivery.queue import LEASE_SECONDS, LaneQueue, LaneReport
 from integrations.webhook.webhook_response import AttemptOutcome, WebhookResponse
 from support.provider import STRATEGY, HeldAnswer, Script, event, types, until
@@ -23,7 +23,7 @@ async def idle(start):
 @pytest.fixture
 def worker(idle):
     """The statements of delivery."""
-    return idle.deliverer.lanes
+    return idle.dispatcher.queue
 
 
 async def claim(worker, most: int = 10):
@@ -36,9 +36,11 @@ async def read(worker, lane):
 
 async def report(worker, idle, lane, queued, answer: WebhookResponse, *, is_given_up: bool = False):
     """What came of an attempt, told as a worker would."""
-    to = (await idle.deliverer.destinations.of({lane.integration_id: 0}))[lane.integration_id].integration
-    attempt = judge(lane, queued, to, answer, at="2026-11-21T00:00:00.000Z", seconds=0.01)
-    news = LaneReport(lane, attempt, queued.place, queued.place, 0, is_low=True, is_given_up=is_given_up)
+    to = (await idle.dispatcher.endpoints.get({lane.integration_id: 0}))[lane.integration_id].integration
+    attempt = after_attempt(lane, queued, to, answer, at="2026-11-21T00:00:00.000Z", seconds=0.01)
+    news = LaneReport(
+        lane, attempt, queued.position, queued.position, 0, wants_more=True, is_given_up=is_given_up
+    )
     return (await worker.report([news]))[0]
 
 
@@ -127,7 +129,7 @@ async def test_an_enqueue_that_races_the_release_is_not_lost(idle, worker):
             lane = next(each for each in await claim(worker) if each.id == lane.id)
             queue = (await read(worker, lane)).events[0]
         else:
-            queue = held.read.events[0]
+            queue = held.contents.events[0]
 
         assert f'"p-{number}"' in queue.event.data
 
@@ -152,7 +154,7 @@ async def test_an_enqueue_that_holds_the_row_makes_the_release_wait(idle, worker
 
     assert not was_done
     assert held.is_held
-    assert ["STRATEGY_DISABLED"] == [each.event.type for each in held.read.events]
+    assert ["STRATEGY_DISABLED"] == [each.event.type for each in held.contents.events]
 
 
 async def test_a_lane_is_ready_by_its_row_alone_though_its_events_are_not_to_be_seen_yet(idle, worker):
@@ -178,7 +180,7 @@ async def test_what_was_committed_but_not_answered_is_not_counted_twice(idle, wo
 
     assert (False, False) == (first.is_held, again.is_held)
     assert (1, 1) == tuple(row)
-    assert ["Generic"] == await idle.told()
+    assert ["Generic"] == await idle.notification_types()
 
 
 async def test_a_lane_given_up_is_anybodys_at_once(idle, worker):
@@ -271,7 +273,7 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
         )
 
         async def slow(self, reports):
-            if any(each.attempt and '"second"' in (each.attempt.queued.event.data or "") for each in reports):
+            if any(each.result and '"second"' in (each.result.queued.event.data or "") for each in reports):
                 await provider.signal("CLOSE", proquantPositionId="fourth")
             return await honest(self, reports)
 
@@ -285,25 +287,25 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
 
 async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
     monkeypatch.setattr(dispatcher, "MAX_PER_INTEGRATION", 2)
-    deliverer = (await start(deliveries_at_once=3)).deliverer
+    provider = (await start(deliveries_at_once=3)).dispatcher
     one, other = uuid4(), uuid4()
-    found = deliverer.room_for([(1, one), (2, one), (3, one), (4, other), (5, other)])
+    found = provider.reserve_room([(1, one), (2, one), (3, one), (4, other), (5, other)])
 
     assert [1, 2, 4] == found
-    assert not deliverer.has_room
+    assert not provider.has_room
 
 
 async def test_what_is_cancelled_while_its_lane_is_being_taken_up_is_not_sent(provider, hook, monkeypatch):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
-    begin = dispatcher.Dispatcher.begin
+    start_lanes = dispatcher.Dispatcher.start_lanes
 
     async def late(self, *arguments):
-        monkeypatch.setattr(dispatcher.Dispatcher, "begin", begin)
+        monkeypatch.setattr(dispatcher.Dispatcher, "start_lanes", start_lanes)
         await provider.switch("DELETE", id_)
-        await begin(self, *arguments)
+        await start_lanes(self, *arguments)
 
-    monkeypatch.setattr(dispatcher.Dispatcher, "begin", late)
+    monkeypatch.setattr(dispatcher.Dispatcher, "start_lanes", late)
     await provider.signal()
     await provider.done(id_)
 
@@ -360,24 +362,25 @@ async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_fi
     class Clock:
         monotonic = staticmethod(lambda: now() + skipped)
 
+    monkeypatch.setattr(lane_worker, "time", Clock)
     monkeypatch.setattr(dispatcher, "time", Clock)
     asked = []
     honest = queue.LaneQueue.report
 
     async def watched(self, reports):
-        asked.extend(each.attempt is None for each in reports)
+        asked.extend(each.result is None for each in reports)
         return await honest(self, reports)
 
     monkeypatch.setattr(queue.LaneQueue, "report", watched)
-    begin = dispatcher.Dispatcher.begin
+    start_lanes = dispatcher.Dispatcher.start_lanes
 
     async def slowly(self, *arguments):
         nonlocal skipped
-        found = await begin(self, *arguments)
-        skipped += LEASE_SECONDS - provider.sender.timeout_seconds - dispatcher.MARGIN_SECONDS + 0.1
+        found = await start_lanes(self, *arguments)
+        skipped += LEASE_SECONDS - provider.webhook_client.timeout_seconds - lane_worker.MARGIN_SECONDS + 0.1
         return found
 
-    monkeypatch.setattr(dispatcher.Dispatcher, "begin", slowly)
+    monkeypatch.setattr(dispatcher.Dispatcher, "start_lanes", slowly)
     await provider.signal()
     log = await provider.done(id_)
 
@@ -389,7 +392,7 @@ async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provid
     """Clock skew between this machine and the database: lives and leases are the database's."""
     from datetime import UTC, datetime
 
-    provider.sender.now = lambda: datetime(2031, 1, 1, tzinfo=UTC)
+    provider.webhook_client.now = lambda: datetime(2031, 1, 1, tzinfo=UTC)
     id_ = await provider.enabled(hook.url)
     await provider.signal()
     log = await provider.done(id_)
@@ -417,7 +420,7 @@ async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start
     await first.enabled(hook.url)
     async with asyncio.timeout(10):
         await taken_up.wait()
-    await first.deliverer.close()
+    await first.dispatcher.close()
 
     assert [] == await first.sql.fetch("SELECT FROM lane WHERE is_held")
 
@@ -428,7 +431,7 @@ async def test_stopping_gives_lanes_back_and_lets_an_attempt_under_way_end(start
         first = await start()
         id_ = await first.enabled(slow.url)
         await held.arrived.wait()
-        closing = asyncio.create_task(first.deliverer.close())
+        closing = asyncio.create_task(first.dispatcher.close())
         await asyncio.sleep(0.05)
         held.let_go.set()
         await closing

@@ -40,7 +40,7 @@ async def post(
 ):
     """What a form's post is answered with, itself."""
     made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
-    body = f"token={FormTokens([KEY]).of(as_) if token is None else token}{more}"
+    body = f"token={FormTokens([KEY]).create(as_) if token is None else token}{more}"
     async with provider.client.post(
         provider.url + path, data=body, headers=made, allow_redirects=False
     ) as answer:
@@ -161,7 +161,7 @@ async def test_notifications_are_shown(provider):
         await provider.done(await provider.approved(hook.url))
     page = await view(provider)
 
-    assert "user@example.com (Foo Bar FX): The market is closed" in page
+    assert "Foo Bar FX (user@example.com) did not accept" in page
 
 
 async def test_the_attempt_log_shows_a_state_alone_and_sends_again(provider):
@@ -200,7 +200,10 @@ async def test_what_cannot_be_done_is_a_page_that_says_why(start):
     status, _, text = await post(provider, f"/integrations/{id_}/resume")
 
     assert 409 == status
-    assert '<p role="alert">The integration is PENDING.</p>' in text
+    assert (
+        '<p role="alert">The integration is PENDING, and this needs an integration that is PAUSED.</p>'
+        in text
+    )
 
 
 async def test_another_users_are_not_shown_and_not_changed(start):
@@ -222,7 +225,7 @@ async def test_a_browser_is_asked_for_credentials(provider, path):
 
 
 @pytest.mark.parametrize(
-    "token", ["", "nonsense", "%C3%A4", FormTokens([KEY]).of(OTHER), FormTokens(["k"]).of(USER)]
+    "token", ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)]
 )
 async def test_a_form_without_the_users_token_changes_nothing(start, token):
     provider = await start(deliveries_at_once=0)

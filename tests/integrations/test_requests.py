@@ -110,13 +110,13 @@ def test_a_header_that_would_inject_is_refused_by_name(name, value):
 def test_a_partner_may_not_set_what_is_ours(name):
     faults = faults_of(asking(headers={name: "x"}))
 
-    assert {f"webhook.headers.{name}": "is not a header that may be set"} == faults
+    assert {f"webhook.headers.{name}": "is a reserved header and cannot be set"} == faults
 
 
 def test_a_header_may_not_be_there_twice_in_two_cases():
     faults = faults_of(asking(headers={"X-A": "b", "x-a": "c"}))
 
-    assert {"webhook.headers.x-a": "is there twice"} == faults
+    assert {"webhook.headers.x-a": "is present twice"} == faults
 
 
 async def test_headers_are_bounded_in_number_and_in_all(provider):

@@ -1,7 +1,7 @@
 """What is forgotten after a while, and what is not."""
 
 from integrations import retention
-from integrations.retention import ROWS, STATEMENTS, sweep
+from integrations.retention import MAX_ROWS, STATEMENTS, delete_old
 from support.provider import HeldAnswer, until
 from support.serving import stub
 
@@ -20,7 +20,7 @@ async def counts(provider) -> dict[str, int]:
 
 async def sweep_all(provider) -> None:
     for _ in range(3):
-        await sweep(provider.deliverer.lanes._database, 30)
+        await delete_old(provider.dispatcher.queue._database, 30)
 
 
 async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_not(provider, hook):
@@ -31,13 +31,13 @@ async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_
     rejected = (await provider.requested(hook.url))["id"]
     await provider.do("reject", rejected)
     await provider.done(rejected)
-    database = provider.deliverer.lanes._database
+    database = provider.dispatcher.queue._database
     await age(provider, 29)
-    await sweep(database, 30)
+    await delete_old(database, 30)
     before = await counts(provider)
     await age(provider, 2)
-    await sweep(database, 30)
-    await sweep(database, 30)
+    await delete_old(database, 30)
+    await delete_old(database, 30)
     after = await counts(provider)
 
     assert {"event": 5, "notification": 0, "signal": 2, "integration": 2} == before
@@ -60,8 +60,12 @@ async def test_a_position_that_may_be_open_is_not_forgotten(provider, hook):
     told = [each["text"] for each in await provider.notifications()]
 
     assert [("SIGNAL_REOPEN", "SELL")] == [(each["type"], each["data"]["direction"]) for each in left]
-    deleted = "user@example.com (Foo Bar FX) has been deleted."
-    assert [f"{deleted} May still be open there: SELL 10 EURUSD of Gold High-Risk."] == told
+    assert [
+        (
+            "Foo Bar FX (user@example.com) is deleted and gets no more signals. These positions may still be open at"
+            " Foo Bar FX: SELL 10 EURUSD of Gold High-Risk. Close the positions at Foo Bar FX if you do not want to keep them."
+        )
+    ] == told
 
     await provider.done(id_)
     await age(provider, 40)
@@ -80,10 +84,10 @@ async def test_a_close_is_not_forgotten_before_what_it_closed(provider, hook, mo
     # behind all others in the table, and so found last
     await provider.sql.execute("UPDATE event SET tries = tries WHERE type = 'SIGNAL_OPEN'")
     lefts = []
-    one_at_once = [each.replace(f"LIMIT {ROWS}", "LIMIT 1") for each in STATEMENTS]
+    one_at_once = [each.replace(f"LIMIT {MAX_ROWS}", "LIMIT 1") for each in STATEMENTS]
     monkeypatch.setattr(retention, "STATEMENTS", one_at_once)
     for _ in range(10):
-        await sweep(provider.deliverer.lanes._database, 30)
+        await delete_old(provider.dispatcher.queue._database, 30)
         lefts.append([each["type"] for each in await provider.deliveries(id_)])
 
     assert all(left[-1:] != ["SIGNAL_OPEN"] for left in lefts)
@@ -96,7 +100,7 @@ async def test_what_waits_is_not_forgotten(provider):
         id_ = await provider.approved(hook.url)
         await held.arrived.wait()
         await age(provider, 40)
-        await sweep(provider.deliverer.lanes._database, 30)
+        await delete_old(provider.dispatcher.queue._database, 30)
         held.let_go.set()
         log = await provider.done(id_)
 
@@ -107,7 +111,7 @@ async def test_what_comes_after_forgetting_is_delivered_in_its_place(provider, h
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
     await age(provider, 40)
-    await sweep(provider.deliverer.lanes._database, 30)
+    await delete_old(provider.dispatcher.queue._database, 30)
     await provider.signal()
     log = await provider.done(id_)
 

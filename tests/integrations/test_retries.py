@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from integrations.events import LIVES_SECONDS, EventType, next_try
+from integrations.delivery.retry_policy import LIFETIME_SECONDS, next_retry
+from integrations.events import EventType
 from support.provider import STRATEGY, Script, until
 from support.serving import reply, stub
 
@@ -13,7 +14,7 @@ def all_tries(type_: str) -> list[float]:
     """Seconds from the first attempt, where attempts take no time, to the end of the event's life."""
     tries: list[float] = []
     since = 0.0
-    while (due := next_try(type_, since)) is not None and due < LIVES_SECONDS[type_]:
+    while (due := next_retry(type_, since)) is not None and due < LIFETIME_SECONDS[type_]:
         tries.append(due)
         since = due
     return tries
@@ -21,13 +22,13 @@ def all_tries(type_: str) -> list[float]:
 
 @pytest.mark.parametrize("type_", ["SIGNAL_OPEN", "SIGNAL_REOPEN"])
 def test_an_opening_is_tried_for_less_than_a_minute(type_):
-    assert 60 == LIVES_SECONDS[type_]
+    assert 60 == LIFETIME_SECONDS[type_]
     assert [1, 3, 8, 20, 45] == all_tries(type_)
 
 
 @pytest.mark.parametrize("type_", ["SIGNAL_CLOSE", "STRATEGY_ENABLED", "STRATEGY_DISABLED"])
 def test_a_close_goes_on_every_minute_for_ten(type_):
-    assert 600 == LIVES_SECONDS[type_]
+    assert 600 == LIFETIME_SECONDS[type_]
     assert [1, 3, 8, 20, 45, 105, 165, 225, 285, 345, 405, 465, 525, 585] == all_tries(type_)
 
 
@@ -40,8 +41,8 @@ def test_what_happens_to_an_integration_is_tried_for_more_than_a_day(type_):
 
 
 def test_times_that_passed_during_an_attempt_are_not_made_up_for():
-    assert (20, 45) == (next_try("SIGNAL_OPEN", 10.2), next_try("SIGNAL_OPEN", 20.0))
-    assert 165 == next_try("SIGNAL_CLOSE", 110.0)
+    assert (20, 45) == (next_retry("SIGNAL_OPEN", 10.2), next_retry("SIGNAL_OPEN", 20.0))
+    assert 165 == next_retry("SIGNAL_CLOSE", 110.0)
 
 
 async def failing_lane(provider, hook, type_: str = "OPEN") -> str:
@@ -79,7 +80,7 @@ async def test_an_open_is_tried_at_its_times_and_then_has_expired(provider):
             )
             await provider.pass_time(seconds)
         last = (await provider.done(id_))[-1]
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert pytest.approx([1, 3, 8, 20, 45], abs=0.5) == times
     assert ("EXPIRED", 6) == (last["state"], len(last["attempts"]))
@@ -164,7 +165,7 @@ async def test_a_success_after_failures_is_told_once_more(provider):
             await attempts(provider, id_, count)
             await provider.pass_time(seconds)
         await provider.done(id_)
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert ["Generic", "Recovered"] == told
 
@@ -173,7 +174,7 @@ async def test_a_success_at_once_is_told_to_nobody(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
 
-    assert [] == await provider.told()
+    assert [] == await provider.notification_types()
 
 
 async def beat(provider, id_: str, count: int) -> None:
@@ -184,7 +185,7 @@ async def beat(provider, id_: str, count: int) -> None:
         await provider.sql.execute(
             "UPDATE event SET expires = now() + interval '1 hour' WHERE state = 'WAITING'"
         )
-        provider.deliverer.wake()
+        provider.dispatcher.wake()
 
         async def counted(before=before):
             return await provider.sql.fetchval("SELECT failures FROM integration") > before
@@ -207,7 +208,7 @@ async def test_twenty_failures_in_a_row_over_ten_minutes_pause_the_integration(p
             return await provider.sql.fetchval("SELECT state FROM integration") == "PAUSED"
 
         await until(is_paused)
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert "APPROVED" == state_before
     assert "Paused" == told[-1]
@@ -259,7 +260,7 @@ async def test_an_untyped_410_pauses_at_once_and_tells_the_user(provider):
         await until(is_paused)
         await provider.done(id_)
         enabled = await provider.sql.fetchval("SELECT bool_or(is_enabled) FROM lane")
-        told = await provider.told()
+        told = await provider.notification_types()
 
     assert not enabled
     assert ["Generic", "Paused"] == told[:2]

@@ -7,7 +7,7 @@ from cryptography.fernet import Fernet
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chassis.settings import SettingsError, load, variables
-from integrations.app import IntegrationsSettings
+from integrations.settings import IntegrationsSettings
 from support.provider import CREATE, KEY
 
 NEEDED = {
@@ -83,5 +83,5 @@ async def test_metrics_tell_of_attempts_and_lanes(provider, hook):
     text = (await provider.send("GET", "/metrics", as_=None)).body.decode()
 
     assert 'attempts_total{outcome="DELIVERED"} 1.0' in text
-    assert "lanes_under_way" in text
+    assert "lanes_in_progress" in text
     assert "first_attempt_lag_seconds_count 1.0" in text

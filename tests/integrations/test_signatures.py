@@ -68,7 +68,7 @@ async def test_for_a_day_after_a_rotation_both_secrets_verify_and_then_the_new_o
     await provider.done(id_)
     within = hook.seen[-1]
     await provider.pass_time(86_400)
-    provider.deliverer.destinations._known.clear()  # as after a restart: what is remembered counts on a real clock
+    provider.dispatcher.endpoints.clear()  # as after a restart: what is remembered counts on a real clock
     await provider.signal("CLOSE")
     await provider.done(id_)
     later = hook.seen[-1]

@@ -55,5 +55,5 @@ async def test_a_certificate_of_nobody_known_is_not(start, secure_hook):
 
     attempts = await until(attempted)
 
-    assert "no connection" == attempts[0]["cause"]
+    assert "no connection could be made" == attempts[0]["cause"]
     assert [] == seen

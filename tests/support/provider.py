@@ -16,7 +16,8 @@ from argon2 import PasswordHasher
 from cryptography.fernet import Fernet
 
 from chassis.settings import load
-from integrations.app import DISPATCHER, WEBHOOK_CLIENT, IntegrationsSettings, create_app
+from integrations.app import DISPATCHER, WEBHOOK_CLIENT, create_app
+from integrations.settings import IntegrationsSettings
 from support.answers import Whole
 from support.serving import Answer, Seen, Stub, reply, served
 
@@ -128,11 +129,11 @@ class Provider:
     signals: int = 0
 
     @property
-    def deliverer(self) -> Any:
+    def dispatcher(self) -> Any:
         return self.app[DISPATCHER]
 
     @property
-    def sender(self) -> Any:
+    def webhook_client(self) -> Any:
         return self.app[WEBHOOK_CLIENT]
 
     async def send(
@@ -229,9 +230,9 @@ class Provider:
                 await self.sql.execute(
                     f"UPDATE {table} SET {column} = {column} - make_interval(secs => $1)", seconds
                 )
-        self.deliverer.wake()
+        self.dispatcher.wake()
 
-    async def told(self) -> list[str]:
+    async def notification_types(self) -> list[str]:
         return [each["type"] for each in await self.notifications()]
 
 

@@ -12,7 +12,7 @@ from chassis.settings import old_names, variables
 from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
-from integrations.app import IntegrationsSettings
+from integrations.settings import IntegrationsSettings
 from signal_receiver.app import ReceiverSettings
 from spsp_client.app import SpspClientSettings
 from spsp_client_proxy.app import SpspClientProxySettings

@@ -31,7 +31,7 @@ def by_schema(body):
 
 def by_either(body):
     try:
-        return schemas.signal(body)
+        return schemas.parse_signal(body)
     except InvalidBodyError as error:
         return [(fault.key, fault.message) for fault in error.faults]
 
@@ -74,4 +74,4 @@ def test_the_short_cut_says_what_the_schema_says(body):
 def test_a_plain_body_is_not_looked_at_any_closer(name, monkeypatch):
     monkeypatch.setattr(schemas, "parse", None)
 
-    assert "one" == schemas.signal(BODIES[name])["signalId"]
+    assert "one" == schemas.parse_signal(BODIES[name])["signalId"]

@@ -1,4 +1,4 @@
-"""How often anybody may ask where nobody shows credentials."""
+"""Rate limits for calls without credentials."""
 
 import math
 import time
@@ -10,24 +10,28 @@ from cachetools import TTLCache
 from chassis.errors import TooManyRequestsError
 
 WINDOW_SECONDS: Final = 60.0
-MAX_REMEMBERED: Final = 100_000
+MAX_KEYS: Final = 100_000
 
 
 class RateLimit:
-    """So many a minute for one key; counts are kept for a minute from the first."""
+    """A maximum of calls per key in a minute that begins with the key's first call."""
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+    def __init__(self, max_calls: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_calls = max_calls
         self._clock = clock
-        self._counts: TTLCache[str, tuple[int, float]] = TTLCache(MAX_REMEMBERED, WINDOW_SECONDS, clock)
+        self._counts: TTLCache[str, tuple[int, float]] = TTLCache(MAX_KEYS, WINDOW_SECONDS, clock)
 
-    def take(self, key: str) -> None:
-        """Raises TooManyRequestsError, which says when to ask again."""
+    def count(self, key: str) -> None:
+        """Count one call. Raises TooManyRequestsError with the time of the next try."""
         now = self._clock()
         count, began = self._counts.get(key, (0, now))
         left = began + WINDOW_SECONDS - now
         if left <= 0:
             count, began, left = 0, now, WINDOW_SECONDS
-        if count >= self._most:
-            raise TooManyRequestsError("Too many requests; try again later.", retry_after=math.ceil(left))
+        if count >= self._max_calls:
+            seconds = math.ceil(left)
+            raise TooManyRequestsError(
+                f"Too many requests: at most {self._max_calls} in a minute are allowed. Retry after {seconds} s.",
+                retry_after=seconds,
+            )
         self._counts[key] = count + 1, began

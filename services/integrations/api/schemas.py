@@ -1,7 +1,8 @@
-"""The messages of the API, as marshmallow schemas (guide, Creating an Integration)."""
+"""Bodies of the API's requests, as marshmallow schemas (guide, Creating an Integration)."""
 
 import re
 import typing
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -11,53 +12,43 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from chassis.json_object import Literal
 from chassis.schemas import UNPRINTABLE, Text, parse
+from integrations.webhook.headers import header_fault
 
 MAX_HEADERS: Final = 32
 MAX_HEADER_CHARACTERS: Final = 16 * 1024
 MAX_QUANTITY_DIGITS: Final = 18
 
-_UNKNOWN: Final = {"unknown": "is not a field of this message", "type": "must be an object"}
-_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
-_VALUE: Final = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]{0,4094}[\x21-\x7e])?)?\Z")
+_MESSAGES: Final = {"unknown": "is not a field of this message", "type": "must be an object"}
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}\Z")
 _QUANTITY: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
-_TURNING: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
-ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+STRATEGY_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
-# what decides how a request is read, and by whom, is not the partner's to say
-_OURS: Final = frozenset(
-    {
-        "host",
-        "expect",
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_OUR_PREFIXES: Final = ("content-", "webhook-")
+# letters and symbols by category that have no glyph: Hangul fillers, Khmer inherent vowels, the blank braille pattern
+_BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# joiners and variation selectors are invisible, but emoji and several scripts need them between other characters
+_JOINING: Final = re.compile("[\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
-def _length(least: int, most: int) -> validate.Length:
-    return validate.Length(least, most, error=f"must be {least:,} to {most:,} characters")
+def _length(min_: int, max_: int) -> validate.Length:
+    return validate.Length(min_, max_, error=f"must be {min_:,} to {max_:,} characters")
 
 
-def _is_shown(value: str) -> None:
-    """A stranger's words stand among ours where users decide: none may be unseen, or turn round what follows."""
-    if value and not value.strip():
+def _is_visible(value: str) -> None:
+    """Refuse text that a user could not see or that would change how the text around it is shown."""
+    shown = _JOINING.sub("", value)
+    if value and not shown.strip():
         raise ValidationError("must not be blank")
-    if _TURNING.search(value):
-        raise ValidationError("must not hold characters that turn text round")
+    hidden = next(
+        (each for each in shown if each in _BLANK or unicodedata.category(each) in {"Cf", "Zl", "Zp"}), None
+    )
+    if hidden is not None:
+        raise ValidationError(f"must not contain invisible characters such as U+{ord(hidden):04X}")
 
 
 def _is_email(value: str) -> None:
     if not _EMAIL.match(value):
         raise ValidationError("must be an e-mail address")
+    _is_visible(value)
 
 
 def _is_image_url(value: str) -> None:
@@ -70,8 +61,8 @@ def _is_image_url(value: str) -> None:
         raise ValidationError("must be an absolute http or https URL")
 
 
-class Headers(fields.Field[dict[str, str]]):
-    """An object of header names and values; faults name the header."""
+class HeadersField(fields.Field[dict[str, str]]):
+    """An object of header names and values. Faults name the header."""
 
     default_error_messages = {"null": "must be an object"}  # noqa: RUF012 - marshmallow's own form
 
@@ -83,7 +74,7 @@ class Headers(fields.Field[dict[str, str]]):
         seen: set[str] = set()
         for name in value:
             if name.lower() in seen:
-                faults.setdefault(name, ["is there twice"])
+                faults.setdefault(name, ["is present twice"])
             seen.add(name.lower())
         if faults:
             raise ValidationError(faults)
@@ -92,31 +83,20 @@ class Headers(fields.Field[dict[str, str]]):
         return value
 
 
-def header_fault(name: str, value: object) -> str | None:
-    """What is wrong with a partner's header; None where nothing is."""
-    if not _NAME.match(name):
-        return "is not a header's name"
-    if name.lower() in _OURS or name.lower().startswith(_OUR_PREFIXES):
-        return "is not a header that may be set"
-    if not isinstance(value, str) or not _VALUE.match(value):
-        return "must be at most 4,096 printable ASCII characters, with none but these at both ends"
-    return None
-
-
 class NewWebhook(Schema):
-    """Where events are sent to."""
+    """Where events are sent."""
 
-    error_messages = _UNKNOWN
+    error_messages = _MESSAGES
     url = Text(required=True)
-    headers = Headers(load_default=dict)
+    headers = HeadersField(load_default=dict)
 
 
 class NewIntegration(Schema):
     """The body of the guide's POST /api/integrations/v1/integrations."""
 
-    error_messages = _UNKNOWN
-    name = Text(required=True, validate=[_length(1, 200), _is_shown])
-    description = Text(required=True, validate=[_length(1, 500), _is_shown])
+    error_messages = _MESSAGES
+    name = Text(required=True, validate=[_length(1, 200), _is_visible])
+    description = Text(required=True, validate=[_length(1, 500), _is_visible])
     imageUrl = Text(required=True, validate=[_length(1, 2_048), _is_image_url])  # noqa: N815 - the guide's names
     userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
     webhook = fields.Nested(
@@ -129,13 +109,13 @@ class NewIntegration(Schema):
 class NewStrategy(Schema):
     """The body of PUT /v1/strategies/{id}."""
 
-    error_messages = _UNKNOWN
-    name = Text(required=True, validate=[_length(1, 200), _is_shown])
+    error_messages = _MESSAGES
+    name = Text(required=True, validate=[_length(1, 200), _is_visible])
     userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
 
 
-class Quantity(fields.Field[str]):
-    """A JSON number, kept as it was written: it never goes through a binary float."""
+class QuantityField(fields.Field[str]):
+    """A JSON number that keeps its digits: it is never converted to a binary float."""
 
     default_error_messages = {"required": "is missing", "null": "must be a number"}  # noqa: RUF012
 
@@ -149,7 +129,7 @@ class Quantity(fields.Field[str]):
 
 def _quantity_fault(text: str) -> str | None:
     if not _QUANTITY.match(text):
-        return "must be a plain decimal number such as 10 or 0.25, and no string"
+        return "must be a plain decimal number such as 10 or 0.25, not a string"
     if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
         return f"must have at most {MAX_QUANTITY_DIGITS} digits"
     return None if Decimal(text) else "must be above zero"
@@ -162,12 +142,12 @@ def _one_of(*allowed: str) -> validate.OneOf:
 class NewSignal(Schema):
     """The body of POST /v1/strategies/{id}/signals."""
 
-    error_messages = _UNKNOWN
+    error_messages = _MESSAGES
     signalId = Text(required=True, validate=_length(1, 128))  # noqa: N815
     type = Text(required=True, validate=_one_of("OPEN", "CLOSE", "REOPEN"))
     direction = Text(required=True, validate=_one_of("BUY", "SELL"))
     ticker = Text(required=True, validate=_length(1, 64))
-    quantity = Quantity(required=True)
+    quantity = QuantityField(required=True)
     proquantPositionId = Text(required=True, validate=_length(1, 128))  # noqa: N815
 
 
@@ -177,7 +157,7 @@ NEW_SIGNAL: Final = NewSignal()
 
 
 class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):
-    """What NewSignal lets through."""
+    """The bodies that NewSignal accepts and that contain no escapes."""
 
     signalId: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # noqa: N815
     type: typing.Literal["OPEN", "CLOSE", "REOPEN"]
@@ -189,20 +169,20 @@ class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):
 
 _PLAIN_SIGNAL: Final = msgspec.json.Decoder(_PlainSignal)
 _PLAIN_SIGNAL_QUOTES: Final = 22
-"""Of six keys and five strings: a key that is there twice has more."""
+"""Quotation marks of six keys and five strings. A body with a repeated key has more."""
 
 
-def signal(body: bytes) -> dict[str, Any]:
-    """The fields of a NewSignal. Raises InvalidBodyError with all faults at once.
+def parse_signal(body: bytes) -> dict[str, Any]:
+    """Return the fields of a NewSignal. Raises InvalidBodyError with all faults at once.
 
-    Nearly all are written plainly, without escapes, and are right: these take a short cut, as the schema costs as
-    much as all else that is done for a signal before it is stored.
+    The schema costs as much as everything else that is done for a signal before it is stored, so a faster decoder
+    accepts the bodies that are clearly valid, and only the others go through the schema.
     """
-    return _plain_signal(body) or parse(NEW_SIGNAL, body)
+    return _parse_plain_signal(body) or parse(NEW_SIGNAL, body)
 
 
-def _plain_signal(body: bytes) -> dict[str, Any] | None:
-    """None: look closer."""
+def _parse_plain_signal(body: bytes) -> dict[str, Any] | None:
+    """Return the fields, or None if the schema has to decide."""
     if b"\\" in body or body.count(b'"') != _PLAIN_SIGNAL_QUOTES:
         return None
     try:

@@ -1,8 +1,8 @@
-"""The conformance kit: ``python -m integrations check <webhook-url>``, for whoever builds a webhook.
+"""Conformance check: ``python -m integrations check <webhook-url>``, for people who build a webhook.
 
-Sends all eight events, some of them twice, types and versions that do not exist yet, and trades that make no
-sense; says by the guide's sections what the answers mean to the provider. The webhook should be one of an
-account to try things with: a position is opened, turned round and closed.
+Sends all eight event types, some events twice, types and versions that do not exist yet, and trades that make no
+sense. Reports by the guide's sections what each answer means to the provider. Use a test account: the check opens,
+reverses and closes a position.
 """
 
 import argparse
@@ -23,168 +23,171 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
-from integrations import events
-from integrations.api.schemas import header_fault
 from integrations.conformance.findings import (
-    CheckedResponse,
     Finding,
-    Verdict,
-    judge,
-    judge_repeat,
-    judge_unknown_version,
+    Severity,
+    check_repetition,
+    check_response,
+    check_unknown_version,
 )
-from integrations.encryption import signature
-from integrations.events import CanonicalEvent, EventType, EventVersion, SignalData, StrategyData, render, v1
-from integrations.webhook.client import MAX_REPLY_BYTES, TIMEOUT_SECONDS
+from integrations.events import (
+    VERSIONS,
+    CanonicalEvent,
+    EventType,
+    EventVersion,
+    IntegrationData,
+    SignalData,
+    StrategyData,
+    WebhookData,
+    render,
+    v1,
+)
+from integrations.webhook.client import TIMEOUT_SECONDS, open_session, post
+from integrations.webhook.headers import header_fault
+from integrations.webhook.http_connection import WebhookConnector
+from integrations.webhook.signing import signature_headers
+from integrations.webhook.webhook_response import HttpResponse
 
 EVENTS: Final = "Handling Events, v1 Event types and data"
 VERSIONING: Final = "Handling Events, Versioning"
 RESPONDING: Final = "Responding to Events"
-FUTURE: Final = "v9999"
+FUTURE_VERSION: Final = "v9999"
 
 
 @dataclass(slots=True)
 class WebhookUnderTest:
-    """The webhook under test."""
+    """The webhook, and how to send events to it."""
 
     session: aiohttp.ClientSession
-    integration: events.IntegrationData
+    integration: IntegrationData
     signer: Webhook | None
     ticker: str
     quantity: str
     strategy: StrategyData
 
-    def event(self, type_: str, **changed: str) -> CanonicalEvent:
-        """A new event; `changed` are ticker, quantity, direction or position of a signal."""
+    def event(self, type_: str, **changes: str) -> CanonicalEvent:
+        """Return a new event. `changes` are ticker, quantity, direction or position of a signal."""
         data: object = None
         if type_.startswith("STRATEGY_"):
             data = self.strategy
         elif type_.startswith("SIGNAL_"):
-            given = {"direction": "BUY", "ticker": self.ticker, "quantity": self.quantity, **changed}
-            quantity = msgspec.Raw(given["quantity"].encode())
-            position = changed.get("position", uuid4().hex)
-            data = SignalData(given["direction"], given["ticker"], quantity, self.strategy, position)
+            fields = {"direction": "BUY", "ticker": self.ticker, "quantity": self.quantity, **changes}
+            quantity = msgspec.Raw(fields["quantity"].encode())
+            position = changes.get("position", uuid4().hex)
+            data = SignalData(fields["direction"], fields["ticker"], quantity, self.strategy, position)
         text = None if data is None else msgspec.json.encode(data).decode()
         return CanonicalEvent(str(uuid4()), type_, time.time_ns() // 1_000_000, text)
 
-    async def send(
-        self, event: CanonicalEvent, versions: Sequence[EventVersion] = events.VERSIONS
-    ) -> CheckedResponse:
+    async def send(self, event: CanonicalEvent, versions: Sequence[EventVersion] = VERSIONS) -> HttpResponse:
         now = datetime.now(UTC)
         body = render(versions, event, self.integration, now)
         headers = CIMultiDict(self.integration.webhook.headers)
         if self.signer is not None:
-            headers.update(signature([self.signer], event.id, now, body))
+            headers.update(signature_headers([self.signer], event.id, now, body))
         else:
             headers["webhook-id"] = event.id
         headers[hdrs.CONTENT_TYPE] = "application/json"
         url = URL(self.integration.webhook.url, encoded=True)
-        try:
-            async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as reply:
-                content = await reply.content.read(MAX_REPLY_BYTES + 1)
-                is_whole = len(content) <= MAX_REPLY_BYTES
-                return CheckedResponse(reply.status, reply.headers, content if is_whole else None)
-        except TimeoutError:
-            return CheckedResponse(None, CIMultiDict(), None, f"within {TIMEOUT_SECONDS:g} seconds")
-        except aiohttp.ClientError as error:
-            return CheckedResponse(None, CIMultiDict(), None, type(error).__name__)
+        return await post(self.session, url, headers, body, TIMEOUT_SECONDS)
 
 
 async def check(webhook: WebhookUnderTest) -> list[Finding]:
-    """All that is found, in the order of the guide."""
+    """Return all findings, in the order in which the events are sent."""
     return [*await _life(webhook), *await _versions(webhook), *await _oddities(webhook)]
 
 
 async def _life(webhook: WebhookUnderTest) -> list[Finding]:
-    """An integration's life with all eight types, and repetitions on the way."""
+    """Send the events of an integration's life, some of them twice."""
     opened = webhook.event(EventType.SIGNAL_OPEN)
-    turned = webhook.event(EventType.SIGNAL_REOPEN, direction="SELL")
+    reversed_ = webhook.event(EventType.SIGNAL_REOPEN, direction="SELL")
     closed = webhook.event(EventType.SIGNAL_CLOSE, direction="SELL")
+    ended = (EventType.STRATEGY_DISABLED, EventType.INTEGRATION_REJECTED, EventType.INTEGRATION_DELETED)
     return [
-        *await _told(webhook, EventType.INTEGRATION_APPROVED, EventType.STRATEGY_ENABLED),
-        *await _twice(webhook, opened),
-        *await _other(webhook, "a second SIGNAL_OPEN", EventType.SIGNAL_OPEN, "PositionAlreadyExists"),
-        *await _twice(webhook, turned),
-        *await _twice(webhook, closed),
-        *await _other(webhook, "SIGNAL_CLOSE of nothing", EventType.SIGNAL_CLOSE, "PositionNotFound"),
-        *await _told(
-            webhook,
-            EventType.STRATEGY_DISABLED,
-            EventType.INTEGRATION_REJECTED,
-            EventType.INTEGRATION_DELETED,
+        *await _send_each(webhook, EventType.INTEGRATION_APPROVED, EventType.STRATEGY_ENABLED),
+        *await _send_twice(webhook, opened),
+        await _send_refusable(
+            webhook, "a second SIGNAL_OPEN", EventType.SIGNAL_OPEN, "PositionAlreadyExists"
         ),
+        *await _send_twice(webhook, reversed_),
+        *await _send_twice(webhook, closed),
+        await _send_refusable(
+            webhook, "SIGNAL_CLOSE without a position", EventType.SIGNAL_CLOSE, "PositionNotFound"
+        ),
+        *await _send_each(webhook, *ended),
     ]
 
 
-async def _told(webhook: WebhookUnderTest, *types: EventType) -> list[Finding]:
-    return [judge(EVENTS, each, await webhook.send(webhook.event(each))) for each in types]
+async def _send_each(webhook: WebhookUnderTest, *types: EventType) -> list[Finding]:
+    return [check_response(EVENTS, each, await webhook.send(webhook.event(each))) for each in types]
 
 
-async def _twice(webhook: WebhookUnderTest, event: CanonicalEvent) -> list[Finding]:
+async def _send_twice(webhook: WebhookUnderTest, event: CanonicalEvent) -> list[Finding]:
     first, again = await webhook.send(event), await webhook.send(event)
     return [
-        judge(EVENTS, event.type, first),
-        judge_repeat(RESPONDING, f"{event.type} again", first, again),
+        check_response(EVENTS, event.type, first),
+        check_repetition(RESPONDING, f"{event.type} again", first, again),
     ]
 
 
-async def _other(webhook: WebhookUnderTest, case: str, type_: EventType, wants: str) -> list[Finding]:
-    return [judge(RESPONDING, case, await webhook.send(webhook.event(type_)), wants=[wants])]
+async def _send_refusable(webhook: WebhookUnderTest, case: str, type_: EventType, expected: str) -> Finding:
+    return check_response(RESPONDING, case, await webhook.send(webhook.event(type_)), expected=[expected])
 
 
 async def _versions(webhook: WebhookUnderTest) -> list[Finding]:
-    """A version that does not exist yet, beside v1 and alone."""
-    future = EventVersion(FUTURE, None, lambda _event, _integration: {"kind": "unheard of"})
+    """Send a version that does not exist yet, beside v1 and alone."""
+    future = EventVersion(FUTURE_VERSION, None, lambda _event, _integration: {"kind": "unknown"})
     ending = EventVersion("v1", datetime(2100, 1, 1, tzinfo=UTC), v1)
     enabled = webhook.event(EventType.STRATEGY_ENABLED)
     beside = await webhook.send(enabled, (ending, future))
     alone = await webhook.send(webhook.event(EventType.STRATEGY_ENABLED), (future,))
     return [
-        judge(VERSIONING, f"v1, which is to end, and {FUTURE}", beside),
-        judge_unknown_version(VERSIONING, f"{FUTURE} alone", alone),
+        check_response(VERSIONING, f"v1 with a deprecation date beside {FUTURE_VERSION}", beside),
+        check_unknown_version(VERSIONING, f"{FUTURE_VERSION} alone", alone),
     ]
 
 
 async def _oddities(webhook: WebhookUnderTest) -> list[Finding]:
-    """Types that do not exist yet, and trades that make no sense."""
+    """Send types that do not exist yet, and trades that make no sense."""
     found = [
-        judge(RESPONDING, f"the type {each}: irrelevant", await webhook.send(webhook.event(each)))
-        for each in ("SIGNAL_UNHEARD_OF", "UNHEARD_OF")
+        check_response(RESPONDING, f"the unknown type {each}", await webhook.send(webhook.event(each)))
+        for each in ("SIGNAL_UNKNOWN", "UNKNOWN")
     ]
     trades: Mapping[str, tuple[dict[str, str], Iterable[str]]] = {
         "an unknown ticker": ({"ticker": "NOSUCHTICKER"}, ["UnsupportedInstrument"]),
         "a tiny quantity": ({"quantity": "0.00000001"}, ["QuantityTooLow", "InvalidQuantityPrecision"]),
         "a huge quantity": ({"quantity": "100000000000000"}, ["QuantityTooHigh", "InsufficientFunds"]),
     }
-    for case, (changed, wants) in trades.items():
-        reply = await webhook.send(webhook.event(EventType.SIGNAL_OPEN, **changed))
-        found.append(judge(RESPONDING, f"SIGNAL_OPEN of {case}", reply, wants=[*wants, "MarketClosed"]))
-        if reply.status is not None and reply.status < 300:  # noqa: PLR2004
-            await webhook.send(webhook.event(EventType.SIGNAL_CLOSE, **changed))
+    for case, (changes, expected) in trades.items():
+        response = await webhook.send(webhook.event(EventType.SIGNAL_OPEN, **changes))
+        found.append(
+            check_response(
+                RESPONDING, f"SIGNAL_OPEN with {case}", response, expected=[*expected, "MarketClosed"]
+            )
+        )
+        if response.status is not None and response.status < 300:  # noqa: PLR2004
+            await webhook.send(webhook.event(EventType.SIGNAL_CLOSE, **changes))
     return found
 
 
 def report(findings: Sequence[Finding]) -> str:
-    """The findings by section, and a last line that counts them."""
+    """Return the findings by section, and a last line that counts them."""
     lines = []
     for section in dict.fromkeys(each.section for each in findings):
         lines.append(f"\n{section}")
         lines += [
-            f"  {each.verdict:<5}  {each.case}: {each.text}" for each in findings if each.section == section
+            f"  {each.severity:<5}  {each.case}: {each.text}" for each in findings if each.section == section
         ]
-    counts = {verdict: sum(each.verdict is verdict for each in findings) for verdict in Verdict}
-    told = f"{counts[Verdict.FAULT]} faults, {counts[Verdict.NOTE]} notes, {counts[Verdict.OK]} in order"
-    return "\n".join([*lines, "", told]).lstrip("\n")
+    counts = {severity: sum(each.severity is severity for each in findings) for severity in Severity}
+    total = f"{counts[Severity.FAULT]} faults, {counts[Severity.NOTE]} notes, {counts[Severity.OK]} ok"
+    return "\n".join([*lines, "", total]).lstrip("\n")
 
 
 async def run(options: argparse.Namespace) -> list[Finding]:
-    headers = dict(options.header)
-    webhook = events.Webhook(options.url, headers)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False, trust_env=False) as session:
+    webhook = WebhookData(options.url, dict(options.header))
+    async with open_session(WebhookConnector(limit=0)) as session:
         strategy = StrategyData(uuid4().hex, "Conformance check")
-        integration = events.IntegrationData(
-            "check@example.com", "Check", "https://example.com/i.png", webhook
+        integration = IntegrationData(
+            "check@example.com", "Conformance check", "https://example.com/i.png", webhook
         )
         signer = Webhook(options.secret) if options.secret else None
         return await check(
@@ -193,22 +196,24 @@ async def run(options: argparse.Namespace) -> list[Finding]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 without a fault, 1 with one, 2 for arguments that make no sense."""
+    """Return the exit status: 0 without faults, 1 with faults; invalid arguments exit with 2."""
     parser = argparse.ArgumentParser(
         prog="python -m integrations check", description=(__doc__ or "").partition("\n\n")[2]
     )
-    parser.add_argument("url", type=_url, help="the webhook")
+    parser.add_argument("url", type=_url, help="URL of the webhook")
     parser.add_argument(
         "--secret", type=_secret, help="signing secret, whsec_…; without it nothing is signed"
     )
     parser.add_argument(
-        "--header", type=_header, action="append", default=[], help="NAME:VALUE, to be sent with all"
+        "--header", type=_header, action="append", default=[], help="NAME:VALUE, sent with each event"
     )
     parser.add_argument("--ticker", default="XAUUSD", help="an instrument that the webhook trades")
-    parser.add_argument("--quantity", type=_quantity, default="10", help="a quantity that it takes")
+    parser.add_argument(
+        "--quantity", type=_quantity, default="10", help="a quantity that the webhook accepts"
+    )
     findings = asyncio.run(run(parser.parse_args(arguments)))
     print(report(findings))  # noqa: T201 - a command for people
-    return 1 if any(each.verdict is Verdict.FAULT for each in findings) else 0
+    return 1 if any(each.severity is Severity.FAULT for each in findings) else 0
 
 
 def _url(text: str) -> str:
@@ -222,7 +227,7 @@ def _secret(text: str) -> str:
     try:
         Webhook(text)
     except (ValueError, EmptyWebhookSecretError):
-        raise argparse.ArgumentTypeError("must be a secret of Standard Webhooks: whsec_ and base64") from None
+        raise argparse.ArgumentTypeError("must be a Standard Webhooks secret: whsec_ and base64") from None
     return text
 
 

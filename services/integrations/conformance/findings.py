@@ -1,4 +1,4 @@
-"""The conformance kit's judgement: what an answer of a webhook means to the provider, by the guide. Pure."""
+"""What a webhook's answer means to the provider, by the guide. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,31 +7,15 @@ from enum import StrEnum
 import orjson
 from aiohttp import hdrs
 
-from integrations.webhook.webhook_response import ERROR_HEADER, TYPES, Headers, typed
-
-RESPONDING = "Responding to Events"
+from integrations.webhook.webhook_response import ERROR_HEADER, ERROR_TYPES, HttpResponse, error_type_of
 
 
-class Verdict(StrEnum):
-    """A fault is against the guide; a note is something to think about."""
+class Severity(StrEnum):
+    """A fault breaks the guide; a note is a suggestion."""
 
     OK = "ok"
     NOTE = "note"
     FAULT = "FAULT"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedResponse:
-    """What a webhook answered; `status` is None where nothing came, and `body` where it was too long."""
-
-    status: int | None
-    headers: Headers
-    body: bytes | None
-    cause: str = ""
-
-    @property
-    def type(self) -> str | None:
-        return None if self.status is None else typed(self.status, self.headers, self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,73 +24,73 @@ class Finding:
 
     section: str
     case: str
-    verdict: Verdict
+    severity: Severity
     text: str
 
 
-def judge(section: str, case: str, reply: CheckedResponse, *, wants: Iterable[str] = ()) -> Finding:
-    """What an answer means; `wants` are the guide's types that fit the case, where success does not."""
-    verdict, text = _judge(reply, frozenset(wants))
-    return Finding(section, case, verdict, text)
+def check_response(
+    section: str, case: str, response: HttpResponse, *, expected: Iterable[str] = ()
+) -> Finding:
+    """Return the finding for one response. `expected` are the error types that fit where success does not."""
+    severity, text = _check(response, frozenset(expected))
+    if response.cause is not None and response.status is not None:
+        severity, text = Severity.FAULT, f"{text}; {response.cause}"
+    return Finding(section, case, severity, text)
 
 
-def _judge(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
-    if reply.status is None:
-        return Verdict.FAULT, f"no answer: {reply.cause}; it would be sent again, and the user told"
-    if reply.status >= 400:  # noqa: PLR2004
-        return _error(reply, wants)
-    if reply.status >= 300:  # noqa: PLR2004
-        return Verdict.FAULT, f"{reply.status}: redirects are not followed, the event counts as failed"
-    return _success(reply, wants)
+def _check(response: HttpResponse, expected: frozenset[str]) -> tuple[Severity, str]:
+    status = response.status
+    if status is None:
+        text = f"no answer: {response.cause}; the provider would send the event again and notify the user"
+        return Severity.FAULT, text
+    if status >= 400:  # noqa: PLR2004
+        return _check_error(response, expected)
+    if status >= 300:  # noqa: PLR2004
+        return Severity.FAULT, f"{status}: the provider does not follow redirects, so the delivery fails"
+    return _check_success(response, expected)
 
 
-def _success(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
-    if _means_error(reply):
-        return (
-            Verdict.FAULT,
-            f"{reply.status} with an error in it counts as handled: an error is 400 or above",
-        )
-    if wants:
-        return (
-            Verdict.NOTE,
-            f"{reply.status}: counts as handled, where {_listed(wants)} would tell the user why not",
-        )
-    if reply.status != 200 or reply.body != b"":  # noqa: PLR2004
-        return Verdict.NOTE, f"{reply.status}, counts as handled; the guide says 200 and an empty body"
-    return Verdict.OK, "200, handled"
+def _check_success(response: HttpResponse, expected: frozenset[str]) -> tuple[Severity, str]:
+    status = response.status
+    if ERROR_HEADER in response.headers or _type_in(response.body) in ERROR_TYPES:
+        text = f"{status} with an error in it counts as success; an error needs a status of 400 or above"
+        return Severity.FAULT, text
+    if expected:
+        text = f"{status} counts as success; {_either(expected)} would tell the user why nothing was traded"
+        return Severity.NOTE, text
+    if status != 200 or response.body != b"":  # noqa: PLR2004
+        return Severity.NOTE, f"{status} counts as success, but the guide asks for 200 with an empty body"
+    return Severity.OK, "200"
 
 
-def _error(reply: CheckedResponse, wants: frozenset[str]) -> tuple[Verdict, str]:
-    found = reply.type
+def _check_error(response: HttpResponse, expected: frozenset[str]) -> tuple[Severity, str]:
+    status, found = response.status, error_type_of(response)
     if found is None:
-        problems = why_generic(reply)
-        if problems:
-            return Verdict.FAULT, f"{reply.status}: the user sees a Generic error, as {'; '.join(problems)}"
-        fitting = f"; {_listed(wants)} would fit" if wants else ""
-        return Verdict.NOTE if wants else Verdict.FAULT, f"{reply.status}: a Generic error{fitting}"
-    if wants and found not in wants:
-        return Verdict.NOTE, f"{reply.status} {found}, where {_listed(wants)} would fit"
-    return Verdict.OK if wants else Verdict.NOTE, f"{reply.status} {found}: the user is told so"
+        missed = requirements_missed(response)
+        if missed:
+            return Severity.FAULT, f"{status}: the user sees a Generic error, because {' and '.join(missed)}"
+        if expected:
+            return Severity.NOTE, f"{status}: the user sees a Generic error; {_either(expected)} would fit"
+        return Severity.FAULT, f"{status}: the user sees a Generic error; the guide asks for 200"
+    if expected and found not in expected:
+        return Severity.NOTE, f"{status} {found}: {_either(expected)} would fit better"
+    return (Severity.OK if expected else Severity.NOTE), f"{status} {found}: the user sees this error"
 
 
-def _means_error(reply: CheckedResponse) -> bool:
-    return ERROR_HEADER in reply.headers or _type_in(reply.body) in TYPES
-
-
-def why_generic(reply: CheckedResponse) -> list[str]:
-    """Which of the guide's requirements an answer misses that was meant to be typed; none if it was not."""
-    in_body = _type_in(reply.body)
-    if ERROR_HEADER not in reply.headers and in_body is None:
+def requirements_missed(response: HttpResponse) -> list[str]:
+    """Return the guide's requirements that an error with a type misses; none if it has no sign of a type."""
+    in_body = _type_in(response.body)
+    if ERROR_HEADER not in response.headers and in_body is None:
         return []
-    problems = []
-    types = reply.headers.getall(hdrs.CONTENT_TYPE, [])
+    missed = []
+    types = response.headers.getall(hdrs.CONTENT_TYPE, [])
     if len(types) != 1 or types[0].partition(";")[0].strip().lower() != "application/json":
-        problems.append(f"its content type is {', '.join(types) or 'missing'}, not application/json")
-    if reply.headers.getall(ERROR_HEADER, []) != ["1"]:
-        problems.append(f"it has no header {ERROR_HEADER}: 1")
-    if in_body not in TYPES:
-        problems.append(f"its body's type is {in_body!r}, none of the nine")
-    return problems
+        missed.append(f"the content type is {', '.join(types) or 'missing'}, not application/json")
+    if response.headers.getall(ERROR_HEADER, []) != ["1"]:
+        missed.append(f"the header {ERROR_HEADER}: 1 is missing")
+    if in_body not in ERROR_TYPES:
+        missed.append(f"the type in the body is {in_body!r}, which is not one of the nine")
+    return missed
 
 
 def _type_in(body: bytes | None) -> str | None:
@@ -118,27 +102,35 @@ def _type_in(body: bytes | None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _listed(types: Iterable[str]) -> str:
+def _either(types: Iterable[str]) -> str:
     return " or ".join(sorted(types))
 
 
-def judge_repeat(section: str, case: str, first: CheckedResponse, again: CheckedResponse) -> Finding:
-    """The same event with the same webhook-id has to be answered in the same way: it was handled once."""
-    if (first.status, first.type) == (again.status, again.type):
-        return Finding(section, case, Verdict.OK, "answered as the first time")
-    text = f"{_told(first)} at first, then {_told(again)}: a repetition must not be a second trade"
-    return Finding(section, case, Verdict.FAULT, text)
+def check_repetition(section: str, case: str, first: HttpResponse, again: HttpResponse) -> Finding:
+    """An event that comes again with the same webhook-id must get the same answer and cause no second trade."""
+    if (first.status, error_type_of(first)) == (again.status, error_type_of(again)):
+        return Finding(section, case, Severity.OK, "the same answer as to the first")
+    text = (
+        f"{_summary(first)} to the first, then {_summary(again)} to the same webhook-id; an event that comes again"
+        " must not cause a second trade"
+    )
+    return Finding(section, case, Severity.FAULT, text)
 
 
-def _told(reply: CheckedResponse) -> str:
-    return "no answer" if reply.status is None else f"{reply.status} {reply.type or ''}".strip()
+def _summary(response: HttpResponse) -> str:
+    return (
+        "no answer"
+        if response.status is None
+        else f"{response.status} {error_type_of(response) or ''}".strip()
+    )
 
 
-def judge_unknown_version(section: str, case: str, reply: CheckedResponse) -> Finding:
-    """An event in no version that the webhook knows: it cannot have been handled."""
-    if reply.status is None or reply.status >= 500:  # noqa: PLR2004
-        return Finding(section, case, Verdict.FAULT, f"{_told(reply)}: a plain 4xx would say what is wrong")
-    if reply.status < 300:  # noqa: PLR2004
-        text = f"{reply.status}: events would be lost without a word when v1 ends"
-        return Finding(section, case, Verdict.FAULT, text)
-    return Finding(section, case, Verdict.OK, f"{reply.status}: the user is told")
+def check_unknown_version(section: str, case: str, response: HttpResponse) -> Finding:
+    """A webhook that knows none of an event's versions cannot have handled the event."""
+    if response.status is None or response.status >= 500:  # noqa: PLR2004
+        text = f"{_summary(response)}: answer a 4xx status, so that the event is not sent again and again"
+        return Finding(section, case, Severity.FAULT, text)
+    if response.status < 300:  # noqa: PLR2004
+        text = f"{response.status}: events would be lost without a sign when v1 ends; answer a 4xx status"
+        return Finding(section, case, Severity.FAULT, text)
+    return Finding(section, case, Severity.OK, f"{response.status}: the user sees an error")

@@ -1,74 +1,83 @@
-"""What is to come of an attempt: try again and when, or be done, and what the user is told. Pure."""
+"""Decides what follows from one attempt: the event's state, the next retry, the user's notification. Pure."""
 
+from functools import partial
 from uuid import UUID
 
 from integrations import notification_texts
 from integrations.delivery.queue import AttemptResult, ClaimedLane, QueuedEvent
-from integrations.events import IntegrationData, next_try
-from integrations.notification_texts import Notification
+from integrations.delivery.retry_policy import retry_delay
+from integrations.events import IntegrationData
+from integrations.notifications import Notification
 from integrations.webhook.webhook_response import GENERIC, AttemptOutcome, WebhookResponse
 
 
-def judge(
+def after_attempt(
     lane: ClaimedLane,
     queued: QueuedEvent,
-    to: IntegrationData,
-    answer: WebhookResponse,
+    integration: IntegrationData,
+    response: WebhookResponse,
     *,
     at: str,
     seconds: float,
 ) -> AttemptResult:
-    """What follows from an answer that took `seconds`; `at` is the wall clock's time, for the log."""
+    """Return the result of an attempt that took `seconds`. `at` is the wall clock's time, for the log."""
     age = queued.age_seconds
-    since_first = (queued.since_first_seconds or 0.0) + (age if queued.tries else seconds)
-    wait = _wait(queued, answer, since_first, age) if answer.meaning is AttemptOutcome.RETRY else None
-    state = "EXPIRED" if answer.meaning is AttemptOutcome.RETRY else str(answer.meaning)
+    since_first = (queued.since_first_seconds or 0.0) + (age if queued.attempts else seconds)
+    delay = None
+    state = str(response.outcome)
+    if response.outcome is AttemptOutcome.RETRY:
+        life_left = queued.lifetime_seconds - age
+        delay = retry_delay(queued.event.type, since_first, response.retry_after_seconds, life_left)
+        state = "EXPIRED" if delay is None else "WAITING"
     log: dict[str, object] = {
         "at": at,
-        "status": answer.status,
-        "outcome": str(answer.meaning),
-        "errorType": answer.error_type,
-        "cause": answer.cause,
+        "status": response.status,
+        "outcome": str(response.outcome),
+        "errorType": response.error_type,
+        "cause": response.cause,
         "durationMs": round(seconds * 1000),
     }
-    kind = _kind(queued, answer)
+    kind = _notification_kind(queued, response)
+    notification = (
+        None if kind is None else partial(_notification, lane, queued, integration, kind, response.status)
+    )
     return AttemptResult(
         queued,
-        "WAITING" if wait is not None else state,
+        state,
         log,
         seconds,
-        wait,
-        None if kind is None else _notice(lane, queued, to, kind),
-        is_told=kind is not None,
-        is_healthy=answer.is_healthy,
-        is_gone=answer.is_gone,
+        delay,
+        notification,
+        is_healthy=response.is_healthy,
+        is_gone=response.is_gone,
     )
 
 
-def _wait(queued: QueuedEvent, answer: WebhookResponse, since_first: float, age: float) -> float | None:
-    """Seconds until the next attempt; None where none is left within the event's life."""
-    due = next_try(queued.event.type, since_first)
-    if due is None:
+def _notification_kind(queued: QueuedEvent, response: WebhookResponse) -> str | None:
+    """Notify the user of an event's first failure, and of a success after it."""
+    if response.outcome is AttemptOutcome.DELIVERED:
+        return notification_texts.RECOVERED if queued.is_user_notified else None
+    if queued.is_user_notified:
         return None
-    wait = max(due - since_first, answer.retry_after_seconds or 0.0)
-    return wait if wait < queued.lives_seconds - age else None
+    return notification_texts.NO_ANSWER if response.status is None else response.error_type or GENERIC
 
 
-def _kind(queued: QueuedEvent, answer: WebhookResponse) -> str | None:
-    """Told at the first failure, once an event, and once more if a retry then succeeds."""
-    if answer.meaning is AttemptOutcome.DELIVERED:
-        return "Recovered" if queued.is_told else None
-    if queued.is_told:
-        return None
-    return "NoAnswer" if answer.status is None else answer.error_type or GENERIC
+def expired(lane: ClaimedLane, queued: QueuedEvent, integration: IntegrationData) -> AttemptResult:
+    """Return the result for an event whose life ended before it could be sent."""
+    kind = notification_texts.EXPIRED
+    notification = (
+        None if queued.is_user_notified else partial(_notification, lane, queued, integration, kind, None)
+    )
+    return AttemptResult(queued, "EXPIRED", None, notification=notification)
 
 
-def expired(lane: ClaimedLane, queued: QueuedEvent, to: IntegrationData) -> AttemptResult:
-    """An event that may not be sent any more."""
-    notice = None if queued.is_told else _notice(lane, queued, to, "Expired")
-    return AttemptResult(queued, "EXPIRED", None, notice=notice, is_told=notice is not None)
-
-
-def _notice(lane: ClaimedLane, queued: QueuedEvent, to: IntegrationData, kind: str) -> Notification:
-    text = notification_texts.text(kind, queued.event, to)
+def _notification(
+    lane: ClaimedLane,
+    queued: QueuedEvent,
+    integration: IntegrationData,
+    kind: str,
+    status: int | None,
+    state: str,
+) -> Notification:
+    text = notification_texts.about_event(kind, queued.event, integration, status=status, state=state)
     return Notification(lane.integration_id, UUID(queued.event.id), kind, text)

@@ -1,24 +1,26 @@
-"""How integrations fare: many failures in a row over some time, or a webhook that is gone, pause them."""
+"""Circuit breaker: many failures in a row over some time, or a webhook that is gone, pause an integration."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from chassis.batching import Batcher, FutureItem, Items
 from chassis.database import Connection, Database
-from integrations.delivery.batches import Batches
+from chassis.errors import UnavailableError
 from integrations.delivery.outbox import disable
 from integrations.delivery.queue import LaneReport, LaneStatus
-from integrations.notification_texts import Notification, paused, tell
+from integrations.notification_texts import paused
+from integrations.notifications import Notification, insert_notifications
 
 MAX_FAILURES: Final = 20
 FAILING_SECONDS: Final = 600.0
-MAX_BEATS: Final = 1_000
+MAX_ATTEMPTS_COUNTED: Final = 1_000
 
 LOCK: Final = "SELECT FROM integration WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
-# rows come with all failures in a row; `is_reset` where something else came before them
+# each row has the failures in a row at the end of a batch; `is_reset` says that a success came before them
 COUNT: Final = """
 UPDATE integration AS i SET
     failures = n.failures,
@@ -41,7 +43,7 @@ PAUSE: Final = "UPDATE integration SET state = 'PAUSED', changed = clock_timesta
 
 @dataclass(slots=True)
 class FailureStreak:
-    """What came of an integration's attempts, in a row: failures at the end, and whether there was an answer."""
+    """Failures in a row at the end of a batch. `is_reset` says that a success came before them."""
 
     failures: int = 0
     is_reset: bool = False
@@ -50,13 +52,18 @@ class FailureStreak:
 
 @dataclass(frozen=True, slots=True)
 class AttemptHealth:
+    """Whether one attempt counts as a failure of its integration."""
+
     integration_id: UUID
     is_healthy: bool
     is_gone: bool
 
 
 class CircuitBreaker:
-    """Counts failures beside the deliveries: a count that is lost with a process is no harm."""
+    """Counts failures in transactions of its own, so that deliveries do not wait for it.
+
+    A count that is lost with the process does no harm.
+    """
 
     def __init__(
         self, database: Database, on_fault: Callable[..., object], on_pause: Callable[[UUID], object]
@@ -64,52 +71,65 @@ class CircuitBreaker:
         self._database = database
         self._on_fault = on_fault
         self._on_pause = on_pause
-        self._beats: Batches[AttemptHealth, None] = Batches(self._count, MAX_BEATS)
+        self._is_closing = False
+        self._attempts: Batcher[AttemptHealth, None] = Batcher(
+            self._count, window=1, max_items=MAX_ATTEMPTS_COUNTED, max_in_flight=1
+        )
 
-    def note(self, news: Iterable[tuple[LaneReport, LaneStatus]]) -> None:
-        """Takes in what was reported; success is of interest only after a failure."""
-        for report, held in news:
-            attempt = report.attempt
-            if (
-                attempt is not None
-                and attempt.log is not None
-                and (held.is_failing or not attempt.is_healthy)
-            ):
-                beat = AttemptHealth(report.lane.integration_id, attempt.is_healthy, attempt.is_gone)
-                self._beats.add(beat).add_done_callback(self._counted)
+    def record(self, news: Iterable[tuple[LaneReport, LaneStatus]]) -> None:
+        """Count the attempts in these reports. A success matters only after a failure."""
+        for report, status in news:
+            result = report.result
+            if result is not None and result.log is not None and (status.is_failing or not result.is_healthy):
+                health = AttemptHealth(report.lane.integration_id, result.is_healthy, result.is_gone)
+                self._add(health)
 
-    def _counted(self, done: "asyncio.Future[None]") -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            self._on_fault("failures are not counted", cause=str(getattr(error, "cause", None) or error))
+    def _add(self, health: AttemptHealth) -> None:
+        item: FutureItem[AttemptHealth, None] = FutureItem(health)
+        item.result.add_done_callback(self._log_failure)
+        try:
+            self._attempts.add(item)
+        except UnavailableError as error:
+            item.fail(error)
 
-    async def _count(self, beats: Sequence[AttemptHealth]) -> Sequence[None]:
-        runs: dict[UUID, FailureStreak] = {}
-        for beat in beats:
-            run = runs.setdefault(beat.integration_id, FailureStreak())
-            if beat.is_healthy:
-                run.failures, run.is_reset = 0, True
+    def _log_failure(self, done: "asyncio.Future[None]") -> None:
+        if not done.cancelled() and (error := done.exception()) is not None and not self._is_closing:
+            cause = str(getattr(error, "cause", None) or error)
+            self._on_fault("failures of integrations could not be counted", cause=cause)
+
+    async def _count(self, items: Items[AttemptHealth, None], _release: Callable[[], None]) -> None:
+        streaks: dict[UUID, FailureStreak] = {}
+        for health in (item.value for item in items):
+            streak = streaks.setdefault(health.integration_id, FailureStreak())
+            if health.is_healthy:
+                streak.failures, streak.is_reset = 0, True
             else:
-                run.failures += 1
-                run.is_gone = run.is_gone or beat.is_gone
+                streak.failures += 1
+                streak.is_gone = streak.is_gone or health.is_gone
 
         async def work(connection: Connection) -> list[UUID]:
-            return await _write(connection, runs)
+            return await _store(connection, streaks)
 
         for each in await self._database.transaction(work):
             self._on_pause(each)
-        return [None] * len(beats)
+        for item in items:
+            item.settle(None)
+
+    async def close(self) -> None:
+        self._is_closing = True
+        await self._attempts.close()
 
 
-async def _write(connection: Connection, runs: dict[UUID, FailureStreak]) -> list[UUID]:
-    """The integrations that are paused by this."""
-    ids = sorted(runs)
+async def _store(connection: Connection, streaks: dict[UUID, FailureStreak]) -> list[UUID]:
+    """Store the counts; return the integrations that this pauses."""
+    ids = sorted(streaks)
     await connection.execute(LOCK, ids)
     rows = await connection.fetch(
         COUNT,
         ids,
-        [runs[each].is_reset for each in ids],
-        [runs[each].failures for each in ids],
-        [runs[each].is_gone for each in ids],
+        [streaks[each].is_reset for each in ids],
+        [streaks[each].failures for each in ids],
+        [streaks[each].is_gone for each in ids],
         MAX_FAILURES,
         FAILING_SECONDS,
     )
@@ -118,7 +138,7 @@ async def _write(connection: Connection, runs: dict[UUID, FailureStreak]) -> lis
         await connection.execute(PAUSE, row["id"])
         await disable(connection, row["id"])
     if over:
-        await tell(
+        await insert_notifications(
             connection,
             [
                 Notification(

@@ -1,4 +1,4 @@
-"""What integrations are sent to with, remembered, as decrypting costs more than an event does."""
+"""Cache of integrations' endpoints. To decrypt the headers and secrets costs more than to send an event."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from chassis.database import Database
-from integrations import events
 from integrations.encryption import DecryptionError, Encryption
+from integrations.events import IntegrationData, WebhookData
 from integrations.webhook.client import Endpoint
 
-MAX_REMEMBERED: Final = 10_000
+MAX_ENDPOINTS: Final = 10_000
 
 SELECT: Final = """
 SELECT id, name, description, image_url, url, headers, secret, previous_secret, revision,
@@ -25,40 +25,49 @@ FROM integration WHERE id = ANY($1::uuid[])
 
 
 class EndpointCache:
-    """Destinations by integration, of the revision that is asked for or a newer one."""
+    """Endpoints by integration."""
 
-    def __init__(self, database: Database, vault: Encryption, on_fault: Callable[..., object]) -> None:
+    def __init__(self, database: Database, encryption: Encryption, on_fault: Callable[..., object]) -> None:
         self._database = database
-        self._vault = vault
+        self._encryption = encryption
         self._on_fault = on_fault
-        self._known: LRUCache[UUID, Endpoint] = LRUCache(MAX_REMEMBERED)
+        self._cached: LRUCache[UUID, Endpoint] = LRUCache(MAX_ENDPOINTS)
 
-    async def of(self, revisions: Mapping[UUID, int]) -> dict[UUID, Endpoint]:
-        """Less those that are gone, and those that cannot be decrypted, which is logged."""
+    async def get(self, revisions: Mapping[UUID, int]) -> dict[UUID, Endpoint]:
+        """Return the endpoint of each integration, at this revision or a newer one.
+
+        An integration that no longer exists has none, and one that cannot be decrypted, which is logged.
+        """
         found = {
-            each: self._known[each]
+            each: self._cached[each]
             for each, revision in revisions.items()
-            if each in self._known and self._known[each].revision >= revision
+            if each in self._cached and self._cached[each].revision >= revision
         }
         missing = [each for each in revisions if each not in found]
         if missing:
             began = time.monotonic()
             for row in await self._database.fetch(SELECT, missing):
                 try:
-                    found[row["id"]] = self._known[row["id"]] = self._destination(row, began)
+                    found[row["id"]] = self._cached[row["id"]] = self._endpoint(row, began)
                 except DecryptionError:
-                    self._on_fault("no key opens an integration's secrets", integration=str(row["id"]))
+                    self._on_fault(
+                        "no key in QUOTES_ENCRYPTION_KEYS decrypts an integration's secrets",
+                        integration=str(row["id"]),
+                    )
         return found
 
-    def _destination(self, row: asyncpg.Record, began: float) -> Endpoint:
-        """Raises VaultError."""
-        webhook = events.Webhook(row["url"], self._vault.open_headers(row["headers"]))
+    def clear(self) -> None:
+        self._cached.clear()
+
+    def _endpoint(self, row: asyncpg.Record, began: float) -> Endpoint:
+        """Raises DecryptionError."""
+        webhook = WebhookData(row["url"], self._encryption.decrypt_headers(row["headers"]))
         previous = row["previous_secret"]
         return Endpoint(
-            events.IntegrationData(row["name"], row["description"], row["image_url"], webhook),
+            IntegrationData(row["name"], row["description"], row["image_url"], webhook),
             row["revision"],
             URL(row["url"], encoded=True),
-            Webhook(self._vault.open(row["secret"])),
-            None if previous is None else Webhook(self._vault.open(previous)),
+            Webhook(self._encryption.decrypt(row["secret"])),
+            None if previous is None else Webhook(self._encryption.decrypt(previous)),
             began + (row["previous_seconds"] or 0.0),
         )

@@ -1,6 +1,7 @@
-"""What business transactions put into lanes, and take out of them: no event without its cause.
+"""SQL that business transactions use to put events into lanes and to cancel them.
 
-All of it goes through a connection on which the caller has begun a transaction and locked the integration.
+The caller has begun a transaction and has locked the integration, so that an event and its cause are committed
+together or not at all.
 """
 
 from typing import Final
@@ -9,11 +10,12 @@ from uuid import UUID
 import msgspec
 
 from chassis.database import Connection
-from integrations.delivery.queue import replace
-from integrations.events import LIVES_SECONDS, OPENING, EventType, SignalData, StrategyData
-from integrations.notification_texts import CHANNEL, NOTIFY
+from integrations.delivery.queue import replace_by_closes
+from integrations.delivery.retry_policy import LIFETIME_SECONDS
+from integrations.events import OPENING_SIGNALS, EventType, SignalData, StrategyData, signal_data
+from integrations.notifications import CHANNEL, NOTIFY
 
-READY: Final = "ready"
+WORK_READY: Final = "ready"
 
 _MS: Final = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
@@ -46,8 +48,8 @@ WHERE l.id = ANY($1::bigint[]) AND e.lane_id = l.id AND e.seq > l.done_seq AND e
 RETURNING e.lane_id, e.seq, e.type, e.timestamp_ms, e.data
 """
 
-# where what waited for its retry is gone, what comes after it need not wait for that
-CHANGE: Final = """
+# a lane whose first event waited for its retry and is now cancelled is due at once
+DISABLE: Final = """
 UPDATE lane SET is_enabled = false, changes = changes + 1,
     due = CASE WHEN id = ANY($2::bigint[]) AND NOT is_held THEN '-infinity' ELSE due END
 WHERE id = ANY($1::bigint[])
@@ -63,10 +65,10 @@ SELECT l.id, l.last_seq, l.integration_id, $3, {_MS}, r.data, clock_timestamp() 
 FROM l JOIN unnest($1::bigint[], $2::text[]) AS r (id, data) ON r.id = l.id
 """
 
-ALARM: Final = "UPDATE lane SET changes = changes + 1 WHERE integration_id = $1"
+COUNT_CHANGE: Final = "UPDATE lane SET changes = changes + 1 WHERE integration_id = $1"
 
-# What was sent, or may be being sent, since the last position that is known to have been closed: in a lane that is
-# held the first opening that waits, as answers to what comes before it may not be committed yet.
+# Openings that were sent, or may be in flight, after the last CLOSE that is known to be delivered. In a lane that is
+# held, the first waiting opening may be in flight, as the results before it may not be committed yet.
 MAY_BE_OPEN: Final = """
 SELECT DISTINCT ON (e.lane_id) e.data FROM event e JOIN lane l ON l.id = e.lane_id
 WHERE l.integration_id = $1 AND e.type IN ('SIGNAL_OPEN', 'SIGNAL_REOPEN')
@@ -85,30 +87,24 @@ ORDER BY e.lane_id, e.seq DESC, e.take DESC
 
 
 async def append(connection: Connection, integration_id: UUID, type_: EventType) -> None:
-    """An INTEGRATION_* event."""
-    await connection.execute(APPEND, integration_id, "", False, type_, None, LIVES_SECONDS[type_])
+    """Append an INTEGRATION_* event."""
+    await connection.execute(APPEND, integration_id, "", False, type_, None, LIFETIME_SECONDS[type_])
 
 
-async def enable(connection: Connection, integration_id: UUID, strategy: StrategyData) -> bool:
-    """Signals of the strategy go to the integration from now on; whether they did not do so before."""
+async def enable(connection: Connection, integration_id: UUID, strategy: StrategyData) -> None:
+    """Send the strategy's signals to the integration from now on. Changes nothing if that is so already."""
     type_ = EventType.STRATEGY_ENABLED
     data = msgspec.json.encode(strategy).decode()
-    rows = await connection.fetch(
-        APPEND, integration_id, strategy.id, True, type_, data, LIVES_SECONDS[type_]
-    )
-    return bool(rows)
+    await connection.execute(APPEND, integration_id, strategy.id, True, type_, data, LIFETIME_SECONDS[type_])
 
 
-async def disable(connection: Connection, integration_id: UUID, strategy_id: str | None = None) -> bool:
-    """Ends signals of one strategy, or of all: OPENs that wait are cancelled, CLOSEs still go out.
-
-    Whether there was anything to end.
-    """
+async def disable(connection: Connection, integration_id: UUID, strategy_id: str | None = None) -> None:
+    """Stop the signals of one strategy, or of all. Waiting OPENs are cancelled, waiting CLOSEs are still sent."""
     lanes = await connection.fetch(LOCK_ENABLED, integration_id, strategy_id)
     if not lanes:
-        return False
-    cancelled = await connection.fetch(CANCEL, [row["id"] for row in lanes], list(OPENING))
-    await replace(
+        return
+    cancelled = await connection.fetch(CANCEL, [row["id"] for row in lanes], list(OPENING_SIGNALS))
+    await replace_by_closes(
         connection,
         [
             (row["lane_id"], row["seq"], row["timestamp_ms"], row["data"])
@@ -117,37 +113,40 @@ async def disable(connection: Connection, integration_id: UUID, strategy_id: str
         ],
     )
     heads = {(row["id"], row["done_seq"] + 1) for row in lanes}
-    free = [row["lane_id"] for row in cancelled if (row["lane_id"], row["seq"]) in heads]
-    await connection.execute(CHANGE, [row["id"] for row in lanes], free)
-    datas = [msgspec.json.encode(StrategyData(row["strategy_id"], row["name"])).decode() for row in lanes]
+    due = [row["lane_id"] for row in cancelled if (row["lane_id"], row["seq"]) in heads]
+    await connection.execute(DISABLE, [row["id"] for row in lanes], due)
+    strategies = [
+        msgspec.json.encode(StrategyData(row["strategy_id"], row["name"])).decode() for row in lanes
+    ]
     type_ = EventType.STRATEGY_DISABLED
-    await connection.execute(APPEND_TO, [row["id"] for row in lanes], datas, type_, LIVES_SECONDS[type_])
-    await alarm(connection, integration_id)
-    return True
+    await connection.execute(
+        APPEND_TO, [row["id"] for row in lanes], strategies, type_, LIFETIME_SECONDS[type_]
+    )
+    await notify_changed(connection, integration_id)
 
 
-async def end(connection: Connection, integration_id: UUID) -> list[SignalData]:
-    """Cancels all that waits, and sends INTEGRATION_DELETED; the positions that may stay open."""
+async def delete(connection: Connection, integration_id: UUID) -> list[SignalData]:
+    """Cancel all waiting events and append INTEGRATION_DELETED. Returns the positions that may stay open."""
     lanes = [row["id"] for row in await connection.fetch(LOCK_ALL, integration_id)]
-    open_ones = await connection.fetch(MAY_BE_OPEN, integration_id)
+    positions = await connection.fetch(MAY_BE_OPEN, integration_id)
     await connection.execute(CANCEL, lanes, None)
-    await connection.execute(CHANGE, lanes, lanes)
+    await connection.execute(DISABLE, lanes, lanes)
     await append(connection, integration_id, EventType.INTEGRATION_DELETED)
-    await alarm(connection, integration_id)
-    return [msgspec.json.decode(row["data"], type=SignalData) for row in open_ones]
+    await notify_changed(connection, integration_id)
+    return [signal_data(row["data"]) for row in positions]
 
 
-async def alarm(connection: Connection, integration_id: UUID) -> None:
-    """Tells workers, once this is committed, to read again what waits for this integration."""
+async def notify_changed(connection: Connection, integration_id: UUID) -> None:
+    """Make workers read the integration's waiting events again, once the transaction is committed."""
     await connection.execute(NOTIFY, CHANNEL, str(integration_id))
 
 
-async def ready(connection: Connection) -> None:
-    """Tells workers of other processes, once this is committed, that there is work."""
-    await connection.execute(NOTIFY, CHANNEL, READY)
+async def notify_work_ready(connection: Connection) -> None:
+    """Wake the workers of all processes, once the transaction is committed."""
+    await connection.execute(NOTIFY, CHANNEL, WORK_READY)
 
 
-async def renew(connection: Connection, integration_id: UUID) -> None:
-    """Has workers take over the integration's changed secrets."""
-    await connection.execute(ALARM, integration_id)
-    await alarm(connection, integration_id)
+async def renew_secrets(connection: Connection, integration_id: UUID) -> None:
+    """Make workers use the integration's new signing secret."""
+    await connection.execute(COUNT_CHANGE, integration_id)
+    await notify_changed(connection, integration_id)

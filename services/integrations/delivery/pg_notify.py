@@ -1,4 +1,4 @@
-"""What other processes say through Postgres: there is work, something was cancelled, somebody was told."""
+"""Listens to Postgres NOTIFY: other processes report new work, cancelled events and new notifications."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,50 +7,54 @@ from typing import Any, Final
 import asyncpg
 
 CONNECT_SECONDS: Final = 5.0
-AGAIN_SECONDS: Final = 1.0
-ALIVE_SECONDS: Final = 10.0
+RECONNECT_SECONDS: Final = 1.0
+HEARTBEAT_SECONDS: Final = 10.0
 
 
 class PgNotifyListener:
-    """A connection of its own that listens on one channel, for as long as the app lives.
+    """Keeps one connection that listens to one channel.
 
-    Whatever was said while it was away is lost: `on_gap` is called whenever it is (again) there.
+    Messages are lost while the connection is down, so `on_connected` is called after each connect.
     """
 
     def __init__(
-        self, url: str, channel: str, on_word: Callable[[str], object], on_gap: Callable[[], object]
+        self,
+        url: str,
+        channel: str,
+        on_message: Callable[[str], object],
+        on_connected: Callable[[], object],
     ) -> None:
         self._url = url
         self._channel = channel
-        self._on_word = on_word
-        self._on_gap = on_gap
+        self._on_message = on_message
+        self._on_connected = on_connected
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        self._task = asyncio.create_task(self._listen_for_ever())
+        self._task = asyncio.create_task(self._reconnect_for_ever())
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _listen_for_ever(self) -> None:
+    async def _reconnect_for_ever(self) -> None:
         while True:
             try:
                 await self._listen()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
         try:
-            await connection.add_listener(self._channel, self._heard)
-            self._on_gap()
-            while True:  # a server that is gone without a word is noticed by asking
-                await asyncio.sleep(ALIVE_SECONDS)
+            await connection.add_listener(self._channel, self._received)
+            self._on_connected()
+            while True:  # without a statement now and then, a server that vanished would not be noticed
+                await asyncio.sleep(HEARTBEAT_SECONDS)
                 await connection.execute("SELECT", timeout=CONNECT_SECONDS)
         finally:
             connection.terminate()
 
-    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:  # noqa: ANN401
-        self._on_word(str(payload))
+    def _received(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:  # noqa: ANN401
+        self._on_message(str(payload))

@@ -1,13 +1,13 @@
-"""The statements of delivery: taking lanes up, reading their events, telling what came of them.
+"""SQL of delivery: claim lanes, read their events, commit what came of attempts.
 
-A lane's row is locked before anything in the lane is read or changed, and READ COMMITTED reads what the next
-statement finds: so nothing here can miss an event, and a stale holder, whose token is no longer the lane's,
-changes nothing but the log.
+Each statement locks a lane's row before it reads or changes anything in the lane, and in READ COMMITTED the next
+statement sees all that was committed before. So no event is missed. A holder whose lease has ended has an old token,
+and changes nothing but the attempt log.
 """
 
 import secrets
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -18,15 +18,17 @@ import orjson
 
 from chassis.database import Connection, Database
 from chassis.migrations import Migrations
-from integrations.events import LIVES_SECONDS, CanonicalEvent, EventType, opposite
-from integrations.notification_texts import Notification, tell
+from integrations.delivery.process_identity import ProcessIdentity
+from integrations.delivery.retry_policy import LIFETIME_SECONDS
+from integrations.events import CanonicalEvent, EventType, with_opposite_direction
+from integrations.notifications import Notification, insert_notifications
 
 MIGRATIONS: Final = Migrations("integrations", files("integrations") / "migrations")
 LEASE_SECONDS: Final = 20.0
-MAX_READ: Final = 16
+MAX_EVENTS_READ: Final = 16
 
-# A token is random: none comes twice, even where the last commits are lost with the server. The statement need
-# not be on disk, then: a claim that is lost is one more stale holder.
+# Tokens are random, so that none repeats even if the server loses its last commits. For the same reason the claim need
+# not be on disk: a claim that is lost makes one more holder with an old token.
 CLAIM: Final = """
 WITH quick AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -35,9 +37,20 @@ WITH quick AS MATERIALIZED (
     WHERE last_seq > done_seq AND due <= now() AND integration_id <> ALL($3::uuid[])
     ORDER BY due LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE lane SET token = $2, is_held = true, due = clock_timestamp() + make_interval(secs => $4)
+UPDATE lane SET token = $2, is_held = true, holder = $5,
+    due = clock_timestamp() + make_interval(secs => $4)
 FROM ready, quick WHERE lane.id = ready.id
 RETURNING lane.id, lane.integration_id, lane.strategy_id, lane.done_seq
+"""
+
+HOLDERS: Final = """
+SELECT DISTINCT holder FROM lane WHERE last_seq > done_seq AND is_held AND starts_with(holder, $1)
+"""
+
+RELEASE: Final = """
+UPDATE lane SET token = $2, is_held = false, due = '-infinity'
+WHERE last_seq > done_seq AND is_held AND holder = ANY($1::text[])
+RETURNING id
 """
 
 READ: Final = """
@@ -62,8 +75,8 @@ JOIN integration i ON i.id = l.integration_id
 ORDER BY l.id FOR NO KEY UPDATE OF l
 """
 
-# An attempt is counted once, even where the server went away before it could say that it was: hence `tries`.
-# What was cancelled while it was under way stays so, unless an answer says otherwise.
+# `tries` makes a report count once, also when the server commits it and goes away before it says so. An event that was
+# cancelled during the attempt stays cancelled, unless the webhook answered.
 RECORD: Final = """
 UPDATE event AS e SET
     state = CASE WHEN NOT r.is_current OR r.state = 'WAITING' THEN e.state
@@ -81,7 +94,7 @@ WHERE e.id = r.id AND (NOT r.is_current OR e.tries = r.tries)
 RETURNING e.id, e.state
 """
 
-REPLACE: Final = """
+INSERT_CLOSES: Final = """
 INSERT INTO event (lane_id, seq, take, integration_id, type, timestamp_ms, data, expires)
 SELECT r.lane_id, r.seq, 1, l.integration_id, 'SIGNAL_CLOSE', r.timestamp_ms, r.data,
     clock_timestamp() + make_interval(secs => $5)
@@ -111,33 +124,33 @@ WHERE l.id = n.id
 RETURNING l.id, l.is_held, l.changes
 """
 
-Place = tuple[int, int]
-"""Where in its lane an event is: seq and take."""
+Position = tuple[int, int]
+"""Place of an event in its lane: `seq` and `take`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedLane:
-    """A lane that is this process's until its lease ends."""
+    """A lane that this process holds until its lease ends. The events up to `done` are finished."""
 
     id: int
     token: int
     integration_id: UUID
     strategy_id: str
-    done: Place
+    done: Position
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedEvent:
-    """An event to be sent, with what the attempt must know of it.
+    """An event to be sent.
 
-    Seconds count from `read_at` on the monotonic clock: from before the statement that said so.
+    Its seconds count from `read_at` on the monotonic clock, a time before the statement that returned them.
     """
 
-    place: Place
+    position: Position
     event: CanonicalEvent
-    tries: int
-    is_told: bool
-    lives_seconds: float
+    attempts: int
+    is_user_notified: bool
+    lifetime_seconds: float
     since_first_seconds: float | None
     read_at: float
 
@@ -148,7 +161,7 @@ class QueuedEvent:
 
 @dataclass(frozen=True, slots=True)
 class LaneContents:
-    """What a lane holds beyond the place that was asked for."""
+    """Waiting events of a lane after a position. `changes` and `revision` are counters of the lane and integration."""
 
     changes: int
     revision: int
@@ -157,78 +170,91 @@ class LaneContents:
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of one event: `state` WAITING where it is to be tried again, after `wait_seconds`."""
+    """What came of one event. Its `state` is WAITING if it is to be sent again after `retry_delay_seconds`."""
 
     queued: QueuedEvent
     state: str
     log: dict[str, object] | None
-    """None where nothing was sent."""
+    """Entry of the attempt log; None if nothing was sent."""
     seconds: float = 0.0
-    wait_seconds: float | None = None
-    notice: Notification | None = None
-    is_told: bool = False
+    retry_delay_seconds: float | None = None
+    notification: Callable[[str], Notification] | None = None
+    """Makes the user's notification from the state that the event has after the commit."""
     is_healthy: bool = True
     is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """One lane's news.
+    """News of one lane, to be committed.
 
-    What comes after the place `last` is read if `is_low`; all that comes after `begun`, if what waits has
-    changed since the lane's `changes` were what they are here.
+    If `wants_more`, the commit also reads the events after `last_known`. If the lane's `changes` counter has moved, it
+    reads all events after `last_started` instead.
     """
 
     lane: ClaimedLane
-    attempt: AttemptResult | None
-    begun: Place
-    last: Place
+    result: AttemptResult | None
+    last_started: Position
+    last_known: Position
     changes: int
-    is_low: bool
+    wants_more: bool
     is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """What became of a lane: whether it is still this holder's, and what more it has, where that was read."""
+    """State of a lane after a report: whether this process still holds it, and its events, if they were read."""
 
     is_held: bool
     is_failing: bool
-    read: LaneContents | None
+    contents: LaneContents | None
 
 
 def new_token() -> int:
     return secrets.randbits(63)
 
 
-def claimed(id_: int, token: int, row: asyncpg.Record) -> ClaimedLane:
-    """The lane of a row that says what it is a lane of, and what of it is done."""
+def claimed_lane(id_: int, token: int, row: asyncpg.Record) -> ClaimedLane:
     return ClaimedLane(id_, token, row["integration_id"], row["strategy_id"], (row["done_seq"], 1))
 
 
 class LaneQueue:
-    """The tables ``lane`` and ``event`` as workers see them."""
+    """The tables ``lane`` and ``event`` as workers use them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, identity: ProcessIdentity) -> None:
         self._database = database
+        self.identity = identity
 
     async def missing(self) -> list[str]:
-        """What the database lacks."""
+        """Return what the database lacks, for readiness."""
         return await self._database.missing()
 
-    async def claim(self, most: int, without: Sequence[UUID]) -> list[ClaimedLane]:
-        """Takes up lanes that have work and are nobody's, none of the integrations `without`."""
+    async def claim(self, max_lanes: int, without: Sequence[UUID]) -> list[ClaimedLane]:
+        """Claim lanes that have work and no holder, except those of the integrations `without`."""
         token = new_token()
-        rows = await self._database.fetch(CLAIM, most, token, list(without), LEASE_SECONDS)
-        return [claimed(row["id"], token, row) for row in rows]
+        rows = await self._database.fetch(
+            CLAIM, max_lanes, token, list(without), LEASE_SECONDS, self.identity.text
+        )
+        return [claimed_lane(row["id"], token, row) for row in rows]
 
-    async def read(self, lanes: Sequence[tuple[int, Place]]) -> dict[int, LaneContents]:
-        """What is to be sent in each lane after each place, as much as is good to know in advance."""
+    async def release_lanes_of_dead_processes(self) -> int:
+        """End the leases of processes that ran on this machine and no longer exist; return the number of lanes.
+
+        Without this, the lanes of a process that was killed would wait until its leases end.
+        """
+        if not self.identity.machine:
+            return 0
+        rows = await self._database.fetch(HOLDERS, self.identity.machine)
+        dead = [row["holder"] for row in rows if self.identity.is_dead(row["holder"])]
+        return len(await self._database.fetch(RELEASE, dead, new_token())) if dead else 0
+
+    async def read(self, lanes: Sequence[tuple[int, Position]]) -> dict[int, LaneContents]:
+        """Return the next events of each lane after a position."""
         began = time.monotonic()
-        return reads(await self._database.fetch(READ, *_places(lanes), MAX_READ), began)
+        return lane_contents(await self._database.fetch(READ, *_positions(lanes), MAX_EVENTS_READ), began)
 
     async def report(self, reports: Sequence[LaneReport]) -> list[LaneStatus]:
-        """Commits what came of a batch of attempts; says for each report how its lane stands."""
+        """Commit a batch of reports in one transaction; return the state of each report's lane."""
 
         async def work(connection: Connection) -> list[LaneStatus]:
             return await _report(connection, reports)
@@ -241,28 +267,32 @@ async def _report(connection: Connection, reports: Sequence[LaneReport]) -> list
     last = {each.lane.id: each for each in reports}
     rows = await connection.fetch(LOCK_HELD, list(last), [each.lane.token for each in last.values()])
     failing = {row["id"]: row["is_failing"] for row in rows}
-    notices = await _record(connection, reports, failing)
-    now = [each for each in last.values() if each.lane.id in failing]
+    notifications = await _record(connection, reports, failing)
+    current = [each for each in last.values() if each.lane.id in failing]
     advanced = await connection.fetch(
         ADVANCE,
-        [each.lane.id for each in now],
-        [UUID(each.attempt.queued.event.id) if each.attempt else None for each in now],
-        [each.attempt.wait_seconds if each.attempt else None for each in now],
-        [each.is_given_up for each in now],
+        [each.lane.id for each in current],
+        [UUID(each.result.queued.event.id) if each.result else None for each in current],
+        [each.result.retry_delay_seconds if each.result else None for each in current],
+        [each.is_given_up for each in current],
         LEASE_SECONDS,
     )
-    held = {row["id"]: row["changes"] for row in advanced if row["is_held"]}
-    low = {each.lane.id for each in reports if each.is_low}
-    wanted = [
-        (each.lane.id, each.last if held[each.lane.id] == each.changes else each.begun)
-        for each in now
-        if each.lane.id in held and (each.lane.id in low or held[each.lane.id] != each.changes)
+    changes = {row["id"]: row["changes"] for row in advanced if row["is_held"]}
+    wanting = {each.lane.id for each in reports if each.wants_more}
+    to_read = [
+        (id_, each.last_known if changes[id_] == each.changes else each.last_started)
+        for each in current
+        if (id_ := each.lane.id) in changes and (id_ in wanting or changes[id_] != each.changes)
     ]
-    more = reads(await connection.fetch(READ, *_places(wanted), MAX_READ), began) if wanted else {}
-    if notices:
-        await tell(connection, notices)
+    contents = (
+        lane_contents(await connection.fetch(READ, *_positions(to_read), MAX_EVENTS_READ), began)
+        if to_read
+        else {}
+    )
+    if notifications:
+        await insert_notifications(connection, notifications)
     return [
-        LaneStatus(each.lane.id in held, failing.get(each.lane.id, False), more.get(each.lane.id))
+        LaneStatus(each.lane.id in changes, failing.get(each.lane.id, False), contents.get(each.lane.id))
         for each in reports
     ]
 
@@ -270,71 +300,75 @@ async def _report(connection: Connection, reports: Sequence[LaneReport]) -> list
 async def _record(
     connection: Connection, reports: Sequence[LaneReport], current: Container[int]
 ) -> list[Notification]:
-    """Writes the attempts down, and a CLOSE in the place of each REOPEN that expired; what is to be told."""
-    tried = [(each.lane.id, each.attempt) for each in reports if each.attempt is not None]
-    if not tried:
+    """Store the attempts, and a CLOSE in place of each REOPEN that expired. Returns the notifications to send."""
+    results = [(each.lane.id, each.result) for each in reports if each.result is not None]
+    if not results:
         return []
     rows = await connection.fetch(
         RECORD,
-        [UUID(attempt.queued.event.id) for _, attempt in tried],
-        [lane in current for lane, _ in tried],
-        [attempt.queued.tries for _, attempt in tried],
-        [attempt.state for _, attempt in tried],
-        [attempt.seconds for _, attempt in tried],
-        [attempt.is_told for _, attempt in tried],
-        [None if attempt.log is None else orjson.dumps([attempt.log]).decode() for _, attempt in tried],
+        [UUID(result.queued.event.id) for _, result in results],
+        [lane in current for lane, _ in results],
+        [result.queued.attempts for _, result in results],
+        [result.state for _, result in results],
+        [result.seconds for _, result in results],
+        [result.notification is not None for _, result in results],
+        [None if result.log is None else orjson.dumps([result.log]).decode() for _, result in results],
     )
     states = {str(row["id"]): row["state"] for row in rows}
-    news = [
-        (lane, attempt) for lane, attempt in tried if lane in current and attempt.queued.event.id in states
+    stored = [
+        (lane, result) for lane, result in results if lane in current and result.queued.event.id in states
     ]
-    await replace(
+    await replace_by_closes(
         connection,
         [
             (
                 lane,
-                attempt.queued.place[0],
-                attempt.queued.event.timestamp_ms,
-                attempt.queued.event.data or "",
+                result.queued.position[0],
+                result.queued.event.timestamp_ms,
+                result.queued.event.data or "",
             )
-            for lane, attempt in news
-            if attempt.queued.event.type == EventType.SIGNAL_REOPEN
-            and attempt.state == states[attempt.queued.event.id] == "EXPIRED"
+            for lane, result in stored
+            if result.queued.event.type == EventType.SIGNAL_REOPEN
+            and result.state == states[result.queued.event.id] == "EXPIRED"
         ],
     )
-    return [attempt.notice for _, attempt in news if attempt.notice is not None]
+    return [
+        result.notification(states[result.queued.event.id])
+        for _, result in stored
+        if result.notification is not None
+    ]
 
 
-async def replace(connection: Connection, reopens: Sequence[tuple[int, int, int, str]]) -> None:
-    """Puts a CLOSE of the old position in the place of each REOPEN: its lane, seq, timestamp and data."""
+async def replace_by_closes(connection: Connection, reopens: Sequence[tuple[int, int, int, str]]) -> None:
+    """Insert a CLOSE of the old position in place of each REOPEN, given by lane, seq, timestamp and data."""
     if reopens:
         await connection.execute(
-            REPLACE,
+            INSERT_CLOSES,
             [lane for lane, _, _, _ in reopens],
             [seq for _, seq, _, _ in reopens],
             [timestamp_ms for _, _, timestamp_ms, _ in reopens],
-            [opposite(data) for _, _, _, data in reopens],
-            LIVES_SECONDS[EventType.SIGNAL_CLOSE],
+            [with_opposite_direction(data) for _, _, _, data in reopens],
+            LIFETIME_SECONDS[EventType.SIGNAL_CLOSE],
         )
 
 
-def _places(lanes: Sequence[tuple[int, Place]]) -> tuple[list[int], list[int], list[int]]:
+def _positions(lanes: Sequence[tuple[int, Position]]) -> tuple[list[int], list[int], list[int]]:
     return [lane for lane, _ in lanes], [seq for _, (seq, _) in lanes], [take for _, (_, take) in lanes]
 
 
-def reads(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, LaneContents]:
-    """By lane, what rows with the columns of READ say: as of then, or later."""
+def lane_contents(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, LaneContents]:
+    """Group rows with the columns of READ by lane. `read_at` is a monotonic time before the statement."""
     events: dict[int, list[QueuedEvent]] = {}
-    heads: dict[int, tuple[int, int]] = {}
+    counters: dict[int, tuple[int, int]] = {}
     for row in rows:
-        heads[row["lane_id"]] = row["changes"], row["revision"]
+        counters[row["lane_id"]] = row["changes"], row["revision"]
         found = events.setdefault(row["lane_id"], [])
         if row["id"] is not None:
-            found.append(_queued(row, read_at))
-    return {lane: LaneContents(*heads[lane], tuple(events[lane])) for lane in heads}
+            found.append(_queued_event(row, read_at))
+    return {lane: LaneContents(*counters[lane], tuple(events[lane])) for lane in counters}
 
 
-def _queued(row: asyncpg.Record, read_at: float) -> QueuedEvent:
+def _queued_event(row: asyncpg.Record, read_at: float) -> QueuedEvent:
     return QueuedEvent(
         (row["seq"], row["take"]),
         CanonicalEvent(str(row["id"]), row["type"], row["timestamp_ms"], row["data"]),

@@ -1,7 +1,6 @@
-"""The user's page: what the JSON API can do, in a browser, with and without scripts (design, Provider).
+"""The user's page: the operations of the JSON API in a browser, with and without scripts (design, Provider).
 
-Every action is a form that is posted and answered with a redirect; the script only fetches the page again and
-puts in what has changed.
+Each action is a form whose answer is a redirect. The script only fetches the page again and replaces what has changed.
 """
 
 import re
@@ -18,10 +17,16 @@ from chassis.app import EXCHANGE, SERVICE, accept_any_expectation
 from chassis.auth import CALLER
 from chassis.content import MAX_BODY_BYTES, is_of_type, read
 from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
-from chassis.queries import query_parameters
-from integrations.api.handlers import STATES, asked_deliveries, event_id_of, id_of, strategy_id
+from integrations.api.parameters import (
+    EVENT_STATES,
+    delivery_query,
+    event_id,
+    integration_id,
+    query_of,
+    strategy_id,
+)
 from integrations.notifications import NotificationFeed
-from integrations.operations import LIVE, Operations
+from integrations.operations import LIVE_STATES, Operations
 from integrations.page.form_tokens import FormTokens
 
 REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
@@ -56,10 +61,10 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @web.middleware
-async def guarded(
+async def security_headers(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Says what browsers may do with each answer of the page, with one that refuses credentials too."""
+    """Add security headers to each answer of the page, also to one that refuses credentials."""
     if not request.path.startswith(API):
         request[EXCHANGE].reply_headers.update(HEADERS)
     return await handler(request)
@@ -101,7 +106,7 @@ class Page:
         )
 
     async def home(self, request: web.Request) -> web.Response:
-        query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"done"})))
+        query = query_of(request, "done")
         user = request[CALLER]
         found = await self._operations.integrations(user)
         return self._render(
@@ -109,21 +114,20 @@ class Page:
             "home.html",
             done=DONE.get(query.get("done", "")),
             pending=[each for each in found if each["status"] == "PENDING"],
-            live=[each for each in found if each["status"] in LIVE],
-            ended=[each for each in found if each["status"] not in {"PENDING", *LIVE}],
+            live=[each for each in found if each["status"] in LIVE_STATES],
+            ended=[each for each in found if each["status"] not in {"PENDING", *LIVE_STATES}],
             strategies=await self._operations.strategies(user),
             notifications=await self._notifications.latest(user, None, SHOWN_NOTIFICATIONS),
         )
 
     async def log(self, request: web.Request) -> web.Response:
         """The attempt log of one integration; an empty `state` is any."""
-        allowed = frozenset({"state", "before", "done"})
-        query = dict(query_parameters(request.rel_url.raw_query_string, allowed))
+        query = query_of(request, "state", "before", "done")
         done = DONE.get(query.pop("done", ""))
         given = {name: value for name, value in query.items() if value}
-        user, id_ = request[CALLER], id_of(request)
+        user, id_ = request[CALLER], integration_id(request)
         integration = await self._operations.integration(user, id_)
-        deliveries = await self._operations.deliveries(user, id_, asked_deliveries(given))
+        deliveries = await self._operations.deliveries(user, id_, delivery_query(given))
         return self._render(
             request,
             "log.html",
@@ -131,10 +135,10 @@ class Page:
             integration=integration,
             deliveries=deliveries,
             state=given.get("state", ""),
-            states=STATES,
+            states=EVENT_STATES,
             is_full=len(deliveries) == SHOWN_DELIVERIES,
             revision=await self._operations.revision(user, id_),
-            has_secret=integration["status"] in LIVE,
+            has_secret=integration["status"] in LIVE_STATES,
         )
 
     async def change(self, request: web.Request) -> web.Response:
@@ -146,7 +150,7 @@ class Page:
             "resume": self._operations.resume,
             "delete": self._operations.delete,
         }
-        await act[word](request[CALLER], id_of(request))
+        await act[word](request[CALLER], integration_id(request))
         return _see(f"/?done={word}")
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
@@ -155,7 +159,7 @@ class Page:
         revision = fields.get("revision", "")
         if not REVISION.match(revision):
             raise InvalidBodyError(faults=[Fault("revision", "must be that of the page", revision)])
-        user, id_ = request[CALLER], id_of(request)
+        user, id_ = request[CALLER], integration_id(request)
         integration = await self._operations.integration(user, id_)
         secret = await self._operations.rotate_secret(user, id_, int(revision))
         return self._render(request, "secret.html", integration=integration, secret=secret)
@@ -164,13 +168,13 @@ class Page:
         await self._checked_form(request)
         word = request.match_info["word"]
         act = self._operations.enable if word == "enable" else self._operations.disable
-        await act(request[CALLER], id_of(request), strategy_id(request))
+        await act(request[CALLER], integration_id(request), strategy_id(request))
         return _see(f"/?done={word}")
 
     async def replay(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
-        id_ = id_of(request)
-        await self._operations.replay(request[CALLER], id_, event_id_of(request))
+        id_ = integration_id(request)
+        await self._operations.replay(request[CALLER], id_, event_id(request))
         return _see(f"/integrations/{id_}?done=replay")
 
     def shown(self, handler: Handler) -> Handler:
@@ -195,7 +199,7 @@ class Page:
             fields = dict(parse_qsl(body.decode("ascii"), max_num_fields=MAX_FORM_FIELDS))
         except ValueError:
             raise InvalidBodyError("The body must be a form.") from None
-        if not self._tokens.is_right(request[CALLER], fields.get("token", "")):
+        if not self._tokens.is_valid(request[CALLER], fields.get("token", "")):
             raise ForbiddenError(
                 "This form is too old, or not yours. Go back, load the page anew and try again."
             )
@@ -210,7 +214,9 @@ class Page:
 
     def _render(self, request: web.Request, template: str, **values: Any) -> web.Response:  # noqa: ANN401
         user = request[CALLER]
-        text = self._templates.get_template(template).render(user=user, token=self._tokens.of(user), **values)
+        text = self._templates.get_template(template).render(
+            user=user, token=self._tokens.create(user), **values
+        )
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""One attempt: an event over the wire to its webhook, and what came back."""
+"""HTTP client for webhooks: sends one event and classifies the response."""
 
 import math
 import ssl
@@ -11,30 +11,33 @@ from typing import Final
 
 import aiohttp
 from aiohttp import hdrs
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from standardwebhooks import Webhook
 from yarl import URL
 
-from integrations.encryption import signature
 from integrations.events import VERSIONS, CanonicalEvent, EventVersion, IntegrationData, render
-from integrations.webhook import webhook_response
-from integrations.webhook.http_connection import WebhookConnector
-from integrations.webhook.ssrf_guard import NOT_ALLOWED, SsrfGuard
-from integrations.webhook.webhook_response import WebhookResponse
+from integrations.webhook.http_connection import RESPONSE_START, ResponseStart, WebhookConnector
+from integrations.webhook.signing import signature_headers
+from integrations.webhook.ssrf_guard import ADDRESS_NOT_ALLOWED, SsrfGuard
+from integrations.webhook.webhook_response import HttpResponse, WebhookResponse, classify
 
 TIMEOUT_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 5.0
-MAX_REPLY_BYTES: Final = 16 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024
+MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 1_000
 USER_AGENT: Final = "proquant-integrations"
 
+_NO_HEADERS: Final[CIMultiDictProxy[str]] = CIMultiDictProxy(CIMultiDict())
 
-def _now() -> datetime:
+
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an integration's events go, ready to send to."""
+    """An integration's webhook, with its headers and secrets decrypted."""
 
     integration: IntegrationData
     revision: int
@@ -42,7 +45,7 @@ class Endpoint:
     signer: Webhook
     previous: Webhook | None
     previous_until: float
-    """On the monotonic clock: when the secret before this one stops signing."""
+    """Monotonic time until which requests are signed with the previous secret, too."""
 
     def signers(self) -> list[Webhook]:
         if self.previous is not None and time.monotonic() < self.previous_until:
@@ -50,84 +53,70 @@ class Endpoint:
         return [self.signer]
 
 
-@dataclass(slots=True)
-class WebhookClient:
-    """Sends. `now` is the wall clock, which the signature and the versions' deprecation go by, and no more."""
+def open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """Return a session that adds nothing to a request and unpacks nothing of a response."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
+        headers={hdrs.USER_AGENT: USER_AGENT},
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        max_headers=MAX_HEADERS,
+    )
 
-    guard: SsrfGuard
-    ca: Path | None = None
-    versions: Sequence[EventVersion] = VERSIONS
-    now: Callable[[], datetime] = _now
-    timeout_seconds: float = TIMEOUT_SECONDS
-    _session: aiohttp.ClientSession | None = field(default=None, init=False)
 
-    def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=WebhookConnector(
-                limit=0,  # the lanes under way are what is limited
-                keepalive_timeout=30,
-                ssl=ssl.create_default_context(cafile=self.ca),
-                socket_factory=self.guard.socket,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
-            headers={hdrs.USER_AGENT: USER_AGENT},
+async def post(
+    session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], body: bytes, seconds: float
+) -> HttpResponse:
+    """Send one request within `seconds`. Returns a response whatever the other side does.
+
+    A kept connection may close just as the request is sent; a request whose response has not begun is then repeated
+    once, with the same webhook-id.
+    """
+    until = time.monotonic() + seconds
+    start = ResponseStart()
+    try:
+        return await _post_once(session, url, headers, body, seconds, start)
+    except aiohttp.ClientConnectionError as error:
+        is_repeatable = not start.has_begun and not isinstance(
+            error, (aiohttp.ClientConnectorError, TimeoutError)
         )
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-    async def send(self, event: CanonicalEvent, to: Endpoint) -> WebhookResponse:
-        """What came of it. Never raises for what the other side does."""
-        at = self.now()
-        body = render(self.versions, event, to.integration, at)
-        headers = CIMultiDict(to.integration.webhook.headers)
-        headers.update(signature(to.signers(), event.id, at, body))
-        headers[hdrs.CONTENT_TYPE] = "application/json"
-        try:
-            return await self._ask(to.url, headers, body)
-        except TimeoutError:
-            return webhook_response.no_answer("no answer in time")
-        except aiohttp.ClientConnectorError as error:
-            is_refused = isinstance(error.os_error, PermissionError) and error.strerror == NOT_ALLOWED
-            return webhook_response.no_answer(NOT_ALLOWED if is_refused else "no connection")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return webhook_response.no_answer(f"no answer that could be read ({type(error).__name__})")
-
-    async def _ask(self, url: URL, headers: CIMultiDict[str], body: bytes) -> WebhookResponse:
-        until = time.monotonic() + self.timeout_seconds
-        try:
-            return await self._post(url, headers, body, self.timeout_seconds)
-        except (aiohttp.ClientConnectorError, TimeoutError):
-            raise
-        except aiohttp.ClientConnectionError:
-            # a kept connection that the other side has just closed says nothing of it; the webhook-id is the same
-            return await self._post(url, headers, body, max(until - time.monotonic(), 0.001))
-
-    async def _post(
-        self, url: URL, headers: CIMultiDict[str], body: bytes, seconds: float
-    ) -> WebhookResponse:
-        assert self._session is not None  # noqa: S101 - opened with the app
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS, ceil_threshold=math.inf)
-        async with self._session.post(
-            url, data=body, headers=headers, allow_redirects=False, timeout=timeout
-        ) as response:
-            try:
-                content = await _limited(response)
-            except (TimeoutError, aiohttp.ClientError):
-                # of a success the status says all; what is wrong, only a whole answer says
-                if response.status < 300:  # noqa: PLR2004
-                    return WebhookResponse(webhook_response.AttemptOutcome.DELIVERED, response.status)
-                return webhook_response.no_answer("the answer broke off", response.status)
-            return webhook_response.read(response.status, response.headers, content, self.now())
+        if not is_repeatable:
+            return _incomplete(start, error, seconds)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return _incomplete(start, error, seconds)
+    start = ResponseStart()
+    try:
+        return await _post_once(session, url, headers, body, max(until - time.monotonic(), 0.001), start)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return _incomplete(start, error, seconds)
 
 
-async def _limited(response: aiohttp.ClientResponse) -> bytes | None:
+async def _post_once(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: CIMultiDict[str],
+    body: bytes,
+    seconds: float,
+    start: ResponseStart,
+) -> HttpResponse:
+    RESPONSE_START.set(start)
+    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS, ceil_threshold=math.inf)
+    async with session.post(
+        url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+    ) as response:
+        content = await _body(response)
+        cause = None if content is not None else f"the response body is longer than {MAX_BODY_BYTES:,} bytes"
+        return HttpResponse(response.status, response.headers, content, cause)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body, or None if it is longer than MAX_BODY_BYTES."""
     chunks = []
-    left = MAX_REPLY_BYTES
+    left = MAX_BODY_BYTES
     while chunk := await response.content.readany():
         left -= len(chunk)
         if left < 0:
@@ -135,3 +124,70 @@ async def _limited(response: aiohttp.ClientResponse) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _incomplete(start: ResponseStart, error: Exception, seconds: float) -> HttpResponse:
+    """Return the status, if it arrived, and what was wrong after it or instead of it."""
+    if start.status is None:
+        return HttpResponse(None, _NO_HEADERS, None, _no_response(start, error, seconds))
+    cause = f"the response could not be read after its status line: {_unreadable(error, seconds)}"
+    return HttpResponse(start.status, _NO_HEADERS, None, cause)
+
+
+def _no_response(start: ResponseStart, error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no response within {seconds:g} seconds"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # nothing more precise: the reason would tell a partner about the network behind this service
+        is_refused = isinstance(error.os_error, PermissionError) and error.strerror == ADDRESS_NOT_ALLOWED
+        return ADDRESS_NOT_ALLOWED if is_refused else "no connection could be made"
+    if start.has_begun:
+        return "the response does not begin with an HTTP/1.1 status line"
+    return "the connection was closed before a response began"
+
+
+def _unreadable(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it was not complete within {seconds:g} seconds"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # the parser's message goes on with the bytes at fault, which may hold secrets of the partner
+        text = error.message.partition(":")[0]
+        return "there are bytes after its end" if text == "Bad status line" else text
+    return "the connection was closed before its end"
+
+
+@dataclass(slots=True)
+class WebhookClient:
+    """Sends events. `now` is the wall clock, for signatures and the deprecation of versions alone."""
+
+    guard: SsrfGuard
+    ca: Path | None = None
+    versions: Sequence[EventVersion] = VERSIONS
+    now: Callable[[], datetime] = _utc_now
+    timeout_seconds: float = TIMEOUT_SECONDS
+    _session: aiohttp.ClientSession | None = field(default=None, init=False)
+
+    def open(self) -> None:
+        self._session = open_session(
+            WebhookConnector(
+                limit=0,  # the number of lanes in progress limits the connections
+                keepalive_timeout=30,
+                ssl=ssl.create_default_context(cafile=self.ca),
+                socket_factory=self.guard.socket,
+            )
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, event: CanonicalEvent, to: Endpoint) -> WebhookResponse:
+        """Send an event and classify the response. Raises nothing, whatever the webhook does."""
+        assert self._session is not None  # noqa: S101 - opened with the app
+        at = self.now()
+        body = render(self.versions, event, to.integration, at)
+        headers = CIMultiDict(to.integration.webhook.headers)
+        headers.update(signature_headers(to.signers(), event.id, at, body))
+        headers[hdrs.CONTENT_TYPE] = "application/json"
+        response = await post(self._session, to.url, headers, body, self.timeout_seconds)
+        return classify(response, self.now())

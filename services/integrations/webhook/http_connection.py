@@ -1,37 +1,76 @@
-"""Connections to webhooks. Whether a reply has begun decides whether a request may be repeated.
+"""Connections to webhooks, which read the status line of each response beside aiohttp's parser.
 
-aiohttp tells that only where a connection ends with a FIN after a whole status line; so it is seen here, where
-the bytes come in.
+The status line decides whether an event was delivered, also where aiohttp's parser refuses the bytes after it. And only
+a request whose response has not begun may be repeated: aiohttp reports that for some ends of a connection alone.
 """
 
 import functools
+import re
+from contextvars import ContextVar
+from typing import Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+MAX_START_BYTES: Final = 64 * 1024
+"""Bytes in which the final status line must begin and end, interim responses included."""
 
-class Connection(ResponseHandler):
-    """Raises ClientPayloadError, and nothing that may be repeated, once a reply has begun."""
+_STATUS_LINE: Final = re.compile(rb"(?:\r?\n)*HTTP/\d\.\d (\d{3})(?: [^\n]*)?\r?\n")
+_END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
+_SWITCHING_PROTOCOLS: Final = 101
+_FINAL_FROM: Final = 200
 
-    _has_begun = False
+
+class ResponseStart:
+    """The first bytes of the response to one request."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.status: int | None = None
+        self._bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        self.has_begun = True
+        if self.status is None and len(self._bytes) < MAX_START_BYTES:
+            self._bytes += data
+            self._read_status()
+
+    def _read_status(self) -> None:
+        while (line := _STATUS_LINE.match(self._bytes)) is not None:
+            status = int(line[1])
+            if status >= _FINAL_FROM or status == _SWITCHING_PROTOCOLS:
+                self.status = status
+                self._bytes = b""
+                return
+            end = _END_OF_HEAD.search(self._bytes)
+            if end is None:
+                return
+            self._bytes = self._bytes[end.end() :]
+
+
+RESPONSE_START: Final[ContextVar[ResponseStart]] = ContextVar("response_start")
+"""Set by the sender of a request; its connection feeds it."""
+
+
+class WebhookConnection(ResponseHandler):
+    """Feeds the sender's ResponseStart."""
+
+    _start: ResponseStart | None = None
 
     def set_response_params(self, **params: object) -> None:
-        self._has_begun = False
+        # aiohttp calls this in the task that sends the request, before the request
+        self._start = RESPONSE_START.get(None)
         super().set_response_params(**params)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
-        self._has_begun = True
+        if self._start is not None:
+            self._start.feed(data)
         super().data_received(data)
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        if self._has_begun and isinstance(exc, aiohttp.ClientConnectionError):
-            exc = aiohttp.ClientPayloadError(f"the reply broke off: {exc!r}")
-        super().set_exception(exc, *cause)
 
 
 class WebhookConnector(aiohttp.TCPConnector):
-    """Makes our connections instead of aiohttp's."""
+    """Makes WebhookConnections."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
-        self._factory = functools.partial(Connection, loop=self._loop)  # type: ignore[assignment]
+        self._factory = functools.partial(WebhookConnection, loop=self._loop)  # type: ignore[assignment]

@@ -1,8 +1,8 @@
-"""Where webhooks may be: what a URL may look like, and which addresses may be connected to.
+"""Protection against server-side request forgery: which URLs and addresses a webhook may have.
 
-A URL is looked at when it is given, so that its giver learns what is wrong with it. What counts is the address
-at the moment a socket is made for it, after every resolution and for literals alike: aiohttp gives that address
-to ``socket_factory``, and connects to it and no other.
+A URL is checked when the partner gives it, so that the partner learns what is wrong. The check that protects this
+service comes later: aiohttp passes each resolved address to ``socket_factory`` and connects to that address only, so
+a name that resolves differently the next time gains nothing.
 """
 
 import errno
@@ -14,22 +14,22 @@ from typing import Any, Final
 from ssrfguard import BlockedAddressError, BlockedURLError, Policy
 
 MAX_URL_CHARACTERS: Final = 2_048
-NOT_ALLOWED: Final = "the address is not one that webhooks may have"
+ADDRESS_NOT_ALLOWED: Final = "the address is not a public one, and webhooks may only have public addresses"
 
 _CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+\Z")
 
-# what a resolver may take for an address although it is written as none: 127.1, 0x7f000001
-_NUMBER: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?\Z", re.IGNORECASE)
+# some resolvers read these hosts as IPv4 addresses: 127.1, 0x7f000001
+_NUMERIC_HOST: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?\Z", re.IGNORECASE)
 
 Network = IPv4Network | IPv6Network
 
-# Global unicast, and the two forms of IPv4 whose inner address the policy looks at. What lies outside is no place
-# of the Internet: translators of a machine's own may make one of it, as of ::ffff:0:127.0.0.1.
+# Global unicast, and the two IPv6 forms of an IPv4 address that the policy unwraps. A translator on this machine may
+# give a meaning to anything else, for example to ::ffff:0:127.0.0.1.
 _IPV6: Final = tuple(map(IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/96")))
 
 
 def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
-    """Converts networks in CIDR notation, separated by commas."""
+    """Convert networks in CIDR notation, separated by commas."""
     if isinstance(value, tuple):
         return value
     try:
@@ -41,7 +41,7 @@ def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
 
 
 class SsrfGuard:
-    """What may be connected to: public addresses, and those of `allowed`."""
+    """Allows connections to public addresses and to those in `allowed`."""
 
     def __init__(self, allowed: tuple[Network, ...] = (), *, http: bool = False) -> None:
         self._ipv6 = (*_IPV6, *(each for each in allowed if isinstance(each, IPv6Network)))
@@ -53,34 +53,34 @@ class SsrfGuard:
             max_url_length=MAX_URL_CHARACTERS,
         )
 
-    def fault(self, url: str) -> str | None:
-        """What is wrong with a webhook's URL, as its giver may be told; None where nothing is."""
+    def url_fault(self, url: str) -> str | None:
+        """Return what is wrong with a webhook's URL in words for the partner, or None."""
         if len(url) > MAX_URL_CHARACTERS:
             return f"must be at most {MAX_URL_CHARACTERS:,} characters"
         if not _CHARACTERS.match(url):
-            return "must be a URL as RFC 3986 has it, without a fragment"
+            return "must be a URL as in RFC 3986, without a fragment"
         try:
             target = self._policy.check_url(url)
         except BlockedURLError as error:
-            return self._why(url, error)
+            return self._fault_of(url, error)
         if target.address is None:
-            is_number = _NUMBER.search(target.host) is not None
-            return "must have a name or an address, not a number, as its host" if is_number else None
-        return None if self._is_allowed(target.address) else NOT_ALLOWED
+            is_number = _NUMERIC_HOST.search(target.host) is not None
+            return "must have a host name or an IP address, not a number, as its host" if is_number else None
+        return None if self._is_allowed(target.address) else ADDRESS_NOT_ALLOWED
 
-    def _why(self, url: str, error: BlockedURLError) -> str:
+    def _fault_of(self, url: str, error: BlockedURLError) -> str:
         if isinstance(error.__cause__, BlockedAddressError):
-            return NOT_ALLOWED
+            return ADDRESS_NOT_ALLOWED
         scheme, colon, _ = url.partition("://")
         if not colon or scheme.lower() not in self._schemes:
             return f"must be an absolute {' or '.join(sorted(self._schemes))} URL"
-        return "must be a URL with a plain host and port, and without a user"
+        return "must be a URL with a plain host and port, and without a user name"
 
-    def socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - what getaddrinfo gives
-        """A socket for this address. Raises PermissionError where it may not be connected to."""
+    def socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - a tuple from getaddrinfo
+        """Return a socket for this address. Raises PermissionError if it is not allowed."""
         family, kind, protocol, _, address = info
         if not self._is_allowed(ip_address(address[0])):
-            raise PermissionError(errno.EPERM, NOT_ALLOWED)
+            raise PermissionError(errno.EPERM, ADDRESS_NOT_ALLOWED)
         return socket.socket(family, kind, protocol)
 
     def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:

@@ -1,4 +1,4 @@
-"""What a webhook's answer means (guide, Responding to Events). Pure."""
+"""Classification of a webhook's response (guide, Responding to Events). Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 Headers = CIMultiDictProxy[str] | CIMultiDict[str]
 
 ERROR_HEADER: Final = "x-proquant-error"
-TYPES: Final = frozenset(
+ERROR_TYPES: Final = frozenset(
     {
         "InsufficientFunds",
         "QuantityTooLow",
@@ -32,26 +32,40 @@ MAX_RETRY_AFTER_SECONDS: Final = 3_600.0
 _SUCCESS_BELOW: Final = 300
 _ERROR_FROM: Final = 400
 _GONE: Final = 410
-_AGAIN: Final = frozenset({408, 429})
+_RETRIED: Final = frozenset({408, 429})
 _SERVER_ERROR_FROM: Final = 500
 
 
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """Bytes that came back from a webhook.
+
+    `status` is None if no status line arrived, and `body` is None if the body is too long or could not be read.
+    `cause` says what was wrong.
+    """
+
+    status: int | None
+    headers: Headers
+    body: bytes | None
+    cause: str | None = None
+
+
 class AttemptOutcome(StrEnum):
-    """What comes of an attempt. All but RETRY are final."""
+    """Result of one attempt to deliver an event. All but RETRY are final."""
 
     DELIVERED = "DELIVERED"
     REFUSED = "REFUSED"
-    """A typed error: an answer, and a sign of health."""
+    """The webhook answered with one of the guide's error types, so it works."""
     FAILED = "FAILED"
-    """An answer that makes no sense to repeat."""
+    """An error that a retry would not change."""
     RETRY = "RETRY"
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """One attempt's result. `status` is None where no whole answer came; `cause` says why, for the user."""
+    """A classified response. `status` is None if none arrived; `cause` is for the user's attempt log."""
 
-    meaning: AttemptOutcome
+    outcome: AttemptOutcome
     status: int | None
     error_type: str | None = None
     retry_after_seconds: float | None = None
@@ -60,30 +74,31 @@ class WebhookResponse:
 
     @property
     def is_healthy(self) -> bool:
-        return self.meaning in {AttemptOutcome.DELIVERED, AttemptOutcome.REFUSED}
+        return self.outcome in {AttemptOutcome.DELIVERED, AttemptOutcome.REFUSED}
 
 
-def no_answer(cause: str, status: int | None = None) -> WebhookResponse:
-    return WebhookResponse(AttemptOutcome.RETRY, status, GENERIC, cause=cause)
-
-
-def read(status: int, headers: Headers, body: bytes | None, now: datetime) -> WebhookResponse:
-    """The answer's meaning; `body` is None where it was longer than anybody reads."""
+def classify(response: HttpResponse, now: datetime) -> WebhookResponse:
+    """Return what a response means. The status decides; only an error type needs headers and body."""
+    status, cause = response.status, response.cause
+    if status is None:
+        return WebhookResponse(AttemptOutcome.RETRY, None, GENERIC, cause=cause)
     if status < _SUCCESS_BELOW:
-        return WebhookResponse(AttemptOutcome.DELIVERED, status)
-    error_type = typed(status, headers, body)
+        return WebhookResponse(AttemptOutcome.DELIVERED, status, cause=cause)
+    error_type = error_type_of(response)
     if error_type is not None:
         return WebhookResponse(AttemptOutcome.REFUSED, status, error_type)
-    if status in _AGAIN or status >= _SERVER_ERROR_FROM:
+    if status in _RETRIED or status >= _SERVER_ERROR_FROM:
+        seconds = retry_after(response.headers, now)
         return WebhookResponse(
-            AttemptOutcome.RETRY, status, GENERIC, retry_after_seconds=retry_after(headers, now)
+            AttemptOutcome.RETRY, status, GENERIC, retry_after_seconds=seconds, cause=cause
         )
-    return WebhookResponse(AttemptOutcome.FAILED, status, GENERIC, is_gone=status == _GONE)
+    return WebhookResponse(AttemptOutcome.FAILED, status, GENERIC, is_gone=status == _GONE, cause=cause)
 
 
-def typed(status: int, headers: Headers, body: bytes | None) -> str | None:
-    """The guide's error type, where all four of its requirements are met; else None."""
-    if status < _ERROR_FROM or body is None or headers.getall(ERROR_HEADER, []) != ["1"]:
+def error_type_of(response: HttpResponse) -> str | None:
+    """Return the guide's error type if the response meets all four of its requirements, else None."""
+    status, headers, body = response.status, response.headers, response.body
+    if status is None or status < _ERROR_FROM or body is None or headers.getall(ERROR_HEADER, []) != ["1"]:
         return None
     types = headers.getall(hdrs.CONTENT_TYPE, [])
     if len(types) != 1 or _media_type(types[0]) != "application/json":
@@ -93,16 +108,15 @@ def typed(status: int, headers: Headers, body: bytes | None) -> str | None:
     except orjson.JSONDecodeError:
         return None
     found = content.get("type") if isinstance(content, dict) else None
-    return found if isinstance(found, str) and found in TYPES else None
+    return found if isinstance(found, str) and found in ERROR_TYPES else None
 
 
 def _media_type(text: str) -> str:
-    """Without parameters; names of media types have no case."""
     return text.partition(";")[0].strip().lower()
 
 
 def retry_after(headers: Headers, now: datetime) -> float | None:
-    """Seconds to wait as the answer asks for, an hour at most; None where it asks for nothing readable."""
+    """Return the seconds that Retry-After asks for, at most one hour, or None if it is missing or unreadable."""
     given = headers.getall(hdrs.RETRY_AFTER, [])
     if len(given) != 1:
         return None

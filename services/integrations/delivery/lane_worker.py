@@ -1,0 +1,215 @@
+"""Sends the events of one lane, one after another.
+
+A worker sends an event only while the lane's lease outlasts the timeout of an attempt by MARGIN_SECONDS, and while the
+event lives. Both are measured on the monotonic clock, from before the statement that returned them. After a final
+result the worker goes on before that result is committed, but at most MAX_UNCOMMITTED results are uncommitted at once:
+after a crash those events are sent again, in order and with the same ids.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from chassis.logs import iso_time
+from integrations.delivery.attempt_outcome import after_attempt, expired
+from integrations.delivery.endpoint_cache import EndpointCache
+from integrations.delivery.lane_reporter import LaneReporter
+from integrations.delivery.metrics import DeliveryMetrics
+from integrations.delivery.queue import (
+    LEASE_SECONDS,
+    AttemptResult,
+    ClaimedLane,
+    LaneContents,
+    LaneReport,
+    LaneStatus,
+    Position,
+    QueuedEvent,
+)
+from integrations.webhook.client import Endpoint, WebhookClient
+
+MARGIN_SECONDS: Final = 5.0
+MAX_UNCOMMITTED: Final = 16
+MAX_LINGERING: Final = MAX_UNCOMMITTED // 2
+READ_MORE_BELOW: Final = 4
+_UNKNOWN: Final = -1
+
+
+@dataclass(slots=True)
+class LaneContext:
+    """Everything that the lanes of one process share."""
+
+    client: WebhookClient
+    endpoints: EndpointCache
+    reporter: LaneReporter
+    metrics: DeliveryMetrics
+    wake_in: Callable[[int, float], None]
+    """Called with a lane's id and the seconds until it is due again."""
+    is_closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReport:
+    """A report on its way, and the worker's counters at the time it was made."""
+
+    report: LaneReport
+    invalidations: int
+    drops: int
+    began: float
+
+
+class LaneWorker:
+    """One lane in progress."""
+
+    def __init__(
+        self,
+        lane: ClaimedLane,
+        endpoint: Endpoint,
+        contents: LaneContents,
+        lease_until: float,
+        invalidations: int,
+        context: LaneContext,
+    ) -> None:
+        """`lease_until` is a monotonic time. `invalidations` were reported since before the lane was read."""
+        self.lane = lane
+        self._endpoint = endpoint
+        self._revision = contents.revision
+        self._changes = contents.changes
+        self._queue = list(contents.events)
+        self._lease_until = lease_until
+        self._context = context
+        self._last_started = lane.done
+        self._is_held = True
+        self._invalidations = invalidations
+        self._seen_invalidations = 0
+        self._uncommitted = 0
+        self._drops = (
+            0  # of the whole queue: a report made before a drop would bring events that come too late
+        )
+        self._is_reading = False
+        self._reported: asyncio.Future[LaneStatus] | None = None
+
+    def invalidate(self) -> None:
+        """Waiting events may have been cancelled: read them again before the next one is sent."""
+        self._invalidations += 1
+
+    async def run(self) -> None:
+        """Send events until the lane is empty or no longer this process's."""
+        while (queued := await self._next_event()) is not None:
+            await self._attempt(queued)
+
+    @property
+    def _is_valid(self) -> bool:
+        return self._invalidations == self._seen_invalidations
+
+    @property
+    def _last_known(self) -> Position:
+        return self._queue[-1].position if self._queue else self._last_started
+
+    @property
+    def _may_send(self) -> bool:
+        lease_left = self._lease_until - time.monotonic()
+        return (
+            bool(self._queue)
+            and not self._context.is_closing
+            and self._is_valid
+            and self._uncommitted < MAX_UNCOMMITTED
+            and lease_left > self._context.client.timeout_seconds + MARGIN_SECONDS
+        )
+
+    async def _next_event(self) -> QueuedEvent | None:
+        has_read = False
+        while self._is_held:
+            if self._may_send:
+                return self._queue.pop(0)
+            if self._reported is None or self._reported.done():
+                if has_read and not self._queue and self._is_valid:
+                    return None
+                has_read = True
+                self._report(None)
+            await self._wait_for_reports()
+        return None
+
+    async def _attempt(self, queued: QueuedEvent) -> None:
+        context = self._context
+        self._last_started = queued.position
+        if queued.age_seconds >= queued.lifetime_seconds:
+            self._report(expired(self.lane, queued, self._endpoint.integration))
+            await self._wait_for_reports()
+            return
+        at = iso_time(context.client.now().timestamp())
+        began = time.monotonic()
+        response = await context.client.send(queued.event, self._endpoint)
+        seconds = time.monotonic() - began
+        context.metrics.count(queued, response, seconds)
+        result = after_attempt(
+            self.lane, queued, self._endpoint.integration, response, at=at, seconds=seconds
+        )
+        self._report(result)
+        if result.state in {"WAITING", "EXPIRED"}:
+            await self._wait_for_reports()
+
+    def _report(self, result: AttemptResult | None) -> None:
+        if result is not None and result.state == "EXPIRED":
+            # a CLOSE may take the place of the expired event, before all events in the queue
+            self._queue.clear()
+            self._drops += 1
+            self._is_reading = False
+        wants_more = len(self._queue) < READ_MORE_BELOW and not self._is_reading
+        report = LaneReport(
+            self.lane,
+            result,
+            self._last_started,
+            self._last_known,
+            self._changes if self._is_valid else _UNKNOWN,
+            wants_more=wants_more,
+            is_given_up=self._context.is_closing,
+        )
+        self._is_reading = self._is_reading or wants_more
+        self._uncommitted += 1
+        is_final = result is not None and result.state != "WAITING"
+        may_linger = is_final and not wants_more and self._may_send and self._uncommitted < MAX_LINGERING
+        self._reported = self._context.reporter.add(report, may_linger=may_linger)
+        pending = PendingReport(report, self._invalidations, self._drops, time.monotonic())
+        self._reported.add_done_callback(partial(self._apply, pending))
+
+    async def _wait_for_reports(self) -> None:
+        """Return when all reports of this lane are committed and applied."""
+        if self._reported is not None:
+            await asyncio.wait([self._reported])
+            await self._refresh_endpoint()
+
+    async def _refresh_endpoint(self) -> None:
+        if self._is_held and self._revision != self._endpoint.revision:
+            id_ = self.lane.integration_id
+            found = await self._context.endpoints.get({id_: self._revision})
+            if id_ in found:
+                self._endpoint = found[id_]
+            else:
+                self._is_held = False
+
+    def _apply(self, pending: PendingReport, done: "asyncio.Future[LaneStatus]") -> None:
+        """Take over the state of the lane as of a commit: its lease and the events that it holds."""
+        report = pending.report
+        self._uncommitted -= 1
+        if report.wants_more:
+            self._is_reading = False
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._context.reporter.log_fault("lanes are left until their leases end", error)
+        status = done.result() if not done.cancelled() and error is None else None
+        if status is None or not status.is_held:
+            self._is_held = False
+            delay = None if report.result is None else report.result.retry_delay_seconds
+            if status is not None and delay is not None:
+                self._context.wake_in(self.lane.id, delay)
+            return
+        self._lease_until = pending.began + LEASE_SECONDS
+        if status.contents is not None and pending.drops == self._drops:
+            self._revision = status.contents.revision
+            if status.contents.changes != report.changes:
+                self._queue.clear()
+                self._changes, self._seen_invalidations = status.contents.changes, pending.invalidations
+            self._queue += [each for each in status.contents.events if each.position > self._last_known]

@@ -1,0 +1,61 @@
+"""A signal as the strategy engine sends it. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from integrations.events import SignalData, StrategyData
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSignal:
+    """A signal, identified by its strategy and signalId."""
+
+    strategy_id: str
+    signal_id: str
+    type: str
+    direction: str
+    ticker: str
+    quantity: str
+    position_id: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.strategy_id, self.signal_id
+
+    @property
+    def event_type(self) -> str:
+        return f"SIGNAL_{self.type}"
+
+    def fingerprint(self) -> bytes:
+        """Return a digest that is equal for signals that mean the same: 10 and 10.0 are the same quantity."""
+        quantity = f"{Decimal(self.quantity).normalize():f}"
+        parts = (self.type, self.direction, self.ticker, quantity, self.position_id)
+        return hashlib.sha256("".join(f"{len(each)}:{each}" for each in parts).encode()).digest()
+
+    def data(self, strategy_name: str) -> str:
+        """Return the event's data as JSON."""
+        signal = SignalData(
+            self.direction,
+            self.ticker,
+            msgspec.Raw(self.quantity.encode()),
+            StrategyData(self.strategy_id, strategy_name),
+            self.position_id,
+        )
+        return msgspec.json.encode(signal).decode()
+
+
+def engine_signal(strategy_id: str, body: Mapping[str, Any]) -> EngineSignal:
+    return EngineSignal(
+        strategy_id,
+        body["signalId"],
+        body["type"],
+        body["direction"],
+        body["ticker"],
+        body["quantity"],
+        body["proquantPositionId"],
+    )
