@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from chassis.errors import Fault, InvalidBodyError
-from chassis.json_object import members
+from chassis.json_object import require_unique_keys
 from chassis.schemas import UNPRINTABLE
 
 MAX_ID_CHARACTERS: Final = 128
@@ -165,7 +165,7 @@ def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> WebhookEvent:
     name = known[-1]
     version = _decode(_VERSION, offered[name], name)
     type_, signal = readers[name](version.event)
-    members(body)  # refuses keys that occur twice, at any depth: msgspec takes the last one
+    require_unique_keys(body)
     return WebhookEvent(type_, name, version.deprecation, signal)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidBodyError
-from chassis.json_object import Literal, appended, flat, members, without_last, write
+from chassis.json_object import Literal, appended, flat, members, require_unique_keys, without_last, write
 
 TEXT = st.text(alphabet=st.characters())  # lone surrogates included
 VALUES = st.recursive(
@@ -166,3 +166,16 @@ def test_an_object_has_at_most_a_hundred_members():
 
     assert 100 == len(members(body(100)))
     assert ("body", "has more than 100 members") == fault(body(101))
+
+
+def test_keys_must_be_unique_at_every_depth():
+    require_unique_keys(b'{"a": {"b": 1}, "b": [{"a": 1}, {"a": NaN}], "c": 1' + b"0" * 5_000 + b"}")
+    for body, message in (
+        (b'{"a": 1, "a": 1}', "a key occurs twice"),
+        (b'[{"b": {"a": 1, "\\u0061": 1}}]', "a key occurs twice"),
+        (b'{"a": "\xff"}', "is not UTF-8"),
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+    ):
+        with pytest.raises(InvalidBodyError, match=message):
+            require_unique_keys(body)
