@@ -167,7 +167,7 @@ def _refused(kind: str, type_: str) -> str:
             previous = (
                 _CHECK_PREVIOUS
                 if kind in _BEFORE_CLOSING
-                else "The previous position of {strategy} was to be closed first; check at {partner} that it is closed."
+                else "The previous position of {strategy} was to be closed first; check at {partner} that the position is closed."
             )
             happened = (
                 f"{{position}} was not opened for {{strategy}} at {{partner}} ({{account}}): {error.reason}."
@@ -176,7 +176,7 @@ def _refused(kind: str, type_: str) -> str:
         case EventType.SIGNAL_CLOSE if kind == "PositionNotFound":
             return (
                 "No {ticker} position of {strategy} was closed at {partner} ({account}): {partner} has no open position"
-                " of this strategy. Check your positions at {partner} if you expected one."
+                " of this strategy. Check your positions at {partner} if you expected an open position."
             )
         case EventType.SIGNAL_CLOSE:
             happened = f"The {{ticker}} position of {{strategy}} was not closed at {{partner}} ({{account}}): {error.reason}."
@@ -210,7 +210,7 @@ def _position(signal: SignalData) -> str:
 
 def paused(name: str, description: str, *, is_gone: bool) -> str:
     why = (
-        "the webhook says that it is gone for good (HTTP status 410)"
+        "the webhook answered that it is gone for good (HTTP status 410)"
         if is_gone
         else "at least 20 deliveries in a row have failed for ten minutes or longer"
     )
