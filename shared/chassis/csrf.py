@@ -15,6 +15,7 @@ from chassis.messages import Headers
 SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 OWN: Final = frozenset({"same-origin", "none"})
 SITE_HEADER: Final = "Sec-Fetch-Site"
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @web.middleware
@@ -27,18 +28,32 @@ async def own_pages_only(
 
 
 def refuse_foreign(method: str, headers: Headers) -> None:
-    """Raise ForbiddenError if a browser sends an unsafe method for a page of another site."""
-    if method in SAFE or (SITE_HEADER not in headers and hdrs.ORIGIN not in headers):
+    """Raise ForbiddenError if a browser sends an unsafe method for a page of another site.
+
+    ``Sec-Fetch-Site`` decides where there is one: pages cannot set it, and a proxy that rewrites ``Host`` does not change
+    it. Older browsers send ``Origin`` alone, which must then have the host and port of ``Host``.
+    """
+    if method in SAFE:
         return
-    host = headers.get(hdrs.HOST)
     sites, origins = headers.getall(SITE_HEADER, ()), headers.getall(hdrs.ORIGIN, ())
-    if any(site not in OWN for site in sites) or any(_host(origin) != host for origin in origins):
+    if sites:
+        is_own = all(site in OWN for site in sites)
+    else:
+        host = headers.get(hdrs.HOST, "")
+        is_own = all(_is_same_host(origin, host) for origin in origins)
+    if not is_own:
         raise ForbiddenError("A browser may send this request only from a page of this service.")
 
 
-def _host(origin: str) -> str | None:
-    """Return host and port, or None for ``null``. The scheme is not compared: a proxy may have ended TLS."""
+def _is_same_host(origin: str, host: str) -> bool:
+    """Whether host and port are equal. The scheme is not compared: a proxy may have ended TLS."""
     try:
-        return urlsplit(origin).netloc or None
+        page, service = urlsplit(origin), urlsplit(f"//{host}")
+        port = DEFAULT_PORTS.get(page.scheme)
+        return (
+            page.hostname is not None
+            and page.hostname == service.hostname
+            and (page.port or port) == (service.port or port)
+        )
     except ValueError:
-        return None
+        return False
