@@ -49,11 +49,9 @@ def _is_same_host(origin: str, host: str) -> bool:
     """Whether host and port are equal. The scheme is not compared: a proxy may have ended TLS."""
     try:
         page, service = urlsplit(origin), urlsplit(f"//{host}")
-        port = DEFAULT_PORTS.get(page.scheme)
-        return (
-            page.hostname is not None
-            and page.hostname == service.hostname
-            and (page.port or port) == (service.port or port)
-        )
+        page_port, service_port = page.port, service.port
     except ValueError:
         return False
+    default = DEFAULT_PORTS.get(page.scheme)
+    is_same_port = (page_port or default) == (service_port or default)
+    return page.hostname is not None and page.hostname == service.hostname and is_same_port
