@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 from chassis.users_file import SAMPLE_USERS
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
+from support.serving import client_session
 from support.settings import BATCH_LINES, DEFAULTS
 
 # the same examples each time, so that what is green stays green; others with --hypothesis-profile=searching
@@ -77,13 +78,7 @@ async def database_url(reused_databases) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    """A caller: no redirects followed, no header made up."""
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=60),
-        connector=aiohttp.TCPConnector(limit=0),
-        skip_auto_headers=("Accept-Encoding",),
-    ) as session:
-        session._retry_connection = False
+    async with client_session() as session:
         yield session
 
 

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from support.chain import Chain, running
-from support.exchange import send
+from support.client import send
 from support.messages import QUOTE, RESERVE, basic
 from support.postgres import fresh_database
-from support.serving import Answer, Seen, Stub, stub
+from support.serving import Responder, Seen, Stub, stub
 
 ADMIN = basic("admin", "admin")
 _numbers = itertools.count(50_000_000)
@@ -142,7 +142,7 @@ async def taps(tapped, client) -> AsyncIterator[dict[str, Stub]]:
         }
 
 
-def through(client: aiohttp.ClientSession, to: str) -> Answer:
+def through(client: aiohttp.ClientSession, to: str) -> Responder:
     async def answer(seen: Seen) -> web.Response:
         await asyncio.sleep(TAP_SECONDS)
         kept = {name: value for name, value in seen.headers.items() if name not in {"Host", "Content-Length"}}

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from network.polling import PollTimer
-from support.exchange import Answer, send
+from support.client import ClientResponse, send
 from support.messages import (
     LOOK_UP_QUERY,
     OTHER,
@@ -23,7 +23,7 @@ from support.messages import (
     headers,
     keys_of,
 )
-from support.serving import raw
+from support.serving import send_bytes
 
 PAY = f"/v1/payments/{UNKNOWN_UUID}"
 LOOK_UP = f"/v1/quote/{UNKNOWN_UUID}"
@@ -95,7 +95,7 @@ async def test_a_refusal_for_credentials_says_how_to_authenticate(chain, client)
     ],
 )
 async def test_malformed_http_gets_the_error_object(chain, head, id_):
-    answer = await raw(chain.url, head)
+    answer = await send_bytes(chain.url, head)
     top, _, body = answer.partition(b"\r\n\r\n")
     error = orjson.loads(body)
 
@@ -120,7 +120,9 @@ async def test_a_receiver_nobody_knows_is_not_found_by_the_proxy(chain, client, 
     assert (404, "ReceiverNotFoundError", "spsp-client-proxy", trace) == answer.raised
 
 
-async def refused_by_the_payee(chain, client, method, target, body, *, key: str | None = None) -> Answer:
+async def refused_by_the_payee(
+    chain, client, method, target, body, *, key: str | None = None
+) -> ClientResponse:
     """The refusal, after a look whether it is the payee's to the byte, and the payee's own to its log."""
     trace = new_trace()
     more = {"Idempotency_Key": key} if key else {}
@@ -207,14 +209,14 @@ async def test_an_amount_out_of_the_schedules_bounds_is_refused(chain, client, p
 
 
 async def test_too_many_wrong_passwords_for_one_name_have_to_wait(chain, client):
-    async def attempt(number: int) -> Answer:
+    async def attempt(number: int) -> ClientResponse:
         trace = f"{trace_of_all}-{number}"
         return await send(
             client, "POST", chain.url + RESERVE, QUOTE, trace=trace, Authorization=basic("guess", str(number))
         )
 
     trace_of_all = new_trace()
-    answers: list[Answer] = []
+    answers: list[ClientResponse] = []
     while len(answers) < 180 and 429 not in {answer.status for answer in answers}:
         more = (attempt(number) for number in range(len(answers), len(answers) + 60))
         answers += await asyncio.gather(*more)
@@ -251,7 +253,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(chain):
     made = headers(Content_Length="500", **{TRACE: "slow-body"})
     head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
     request = f"POST {RESERVE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n{{".encode()
-    answer = await raw(chain.url, request, seconds=30)
+    answer = await send_bytes(chain.url, request, seconds=30)
     error = orjson.loads(answer.partition(b"\r\n\r\n")[2])
 
     assert answer.startswith(b"HTTP/1.1 408 ")

@@ -11,7 +11,7 @@ import pytest
 
 from network.topology import CHAIN
 from support.chain import free_ports
-from support.exchange import send
+from support.client import send
 from support.messages import QUOTE, RESERVE
 from support.sample_run import UP, sample_run
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from network.polling import PollTimer
+from support.client import send
 from support.documented import why_undocumented
-from support.exchange import send
 from support.messages import (
     KEY,
     LOOK_UP_QUERY,
@@ -23,7 +23,7 @@ from support.messages import (
     TRACE,
     UNKNOWN_UUID,
 )
-from support.serving import Answer, Seen, reply
+from support.serving import Responder, Seen, reply
 
 TIMEOUT = "X-Request-Timeout-Ms"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -193,7 +193,7 @@ async def test_a_4xx_with_another_body_keeps_its_status_and_gets_our_object(tapp
     assert (415, "UnsupportedMediaTypeError", "spsp-server-backend", "plain") == answer.raised
 
 
-def closes(times: int, then: Answer) -> Answer:
+def closes(times: int, then: Responder) -> Responder:
     """Closes the connection before a first byte, so many times."""
     left = itertools.count(times, -1)
 

@@ -15,7 +15,7 @@ import pytest
 from network.polling import PollTimer
 from network.topology import CHAIN
 from support.chain import running
-from support.exchange import send
+from support.client import send
 from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE, RESERVE_DESTINATION, TRACE
 from support.postgres import fresh_database
 

@@ -122,7 +122,7 @@ def load_inside(network: compose.ComposeNetwork, workers: int = 8) -> Iterator[I
         }
     container = network.engine.containers.run(
         network.image,
-        ["support.inside", *command],
+        ["support.container_load", *command],
         detach=True,
         network=f"{network.project}_dfsp1",
         volumes=volumes,

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from support import compose
-from support.exchange import send
+from support.client import send
 from support.messages import QUOTE, RESERVE, RESERVE_DESTINATION, UNKNOWN_UUID
 
 CALL = """

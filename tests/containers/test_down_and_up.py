@@ -1,7 +1,7 @@
 """Quotes survive when all containers are removed and created again."""
 
 from support import compose
-from support.exchange import send
+from support.client import send
 from support.messages import QUOTE, RESERVE
 
 

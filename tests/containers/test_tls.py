@@ -16,7 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 from containers.conftest import both_directions, load_inside, payers_scaled
 from network import certificates
 from support import compose
-from support.exchange import send
+from support.client import send
 from support.load import broken_by
 from support.messages import QUOTE, RESERVE, UNKNOWN_UUID
 

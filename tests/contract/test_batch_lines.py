@@ -1,4 +1,4 @@
-"""Each line of a batch meets what it would have met alone (wire.md §8)."""
+"""Each line of a batch is checked and answered as the same request without a batch (wire.md §8)."""
 
 import asyncio
 import json
@@ -8,49 +8,57 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from support.batches import BATCH, NDJSON, QUOTE_BATCH, written
-from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, Answer, Ask, Hop, is_error_object
+from support.batch_servers import BatchServer, batch_server_of
+from support.batches import BATCH, NDJSON, QUOTE_BATCH, batch_bytes
+from support.client import ClientResponse, is_error_object
+from support.forwarders import EXECUTE, LOOK_UP, SOURCE, ClientRequest, Hop
 from support.messages import KEY, OTHER, RESERVE, TRACE, UNKNOWN_UUID, basic, headers
 from support.serving import Seen, reply
-from support.takers import of_hop
 
 
 @pytest.fixture
-async def hop(hop_to) -> Hop:
-    """One forwarder, for what is written once for all."""
-    return await hop_to(FORWARDERS["spsp-server"], batch_lines="64")
+async def hop(shared_hop) -> Hop:
+    """One forwarder, for what is implemented once for all."""
+    return await shared_hop("spsp-server", batch_lines="64")
 
 
-async def test_each_line_is_answered_as_if_alone(taker):
-    """Status, body and headers, but for what says when it was."""
-    asks = {
-        "good": (taker.ask, {}),
-        "unknown path": (Ask("GET", "/nowhere"), {}),
-        "wrong method": (Ask("DELETE", taker.ask.path), {}),
-        "wrong password": (taker.ask, {"Authorization": basic("test", "no")}),
-        "wrong body": (Ask("POST", RESERVE, body=b"{"), {}),
-        "wrong uuid": (Ask("GET", "/v1/quote/1"), {}),
-        "wrong time": (Ask("POST", RESERVE, body=b"{}"), {"X-Request-Timeout-Ms": "x"}),
-        "wrong key": (Ask("POST", RESERVE, body=b"{}"), {"Idempotency-Key": "ü"}),
-        "wrong query": (Ask("GET", f"/v1/quote/{UNKNOWN_UUID}", query="x=1"), {}),
-        "wrong type": (Ask("POST", RESERVE, body=b"{}"), {"Content-Type": "text/plain"}),
-        "too long a body": (Ask("POST", RESERVE, body=b" " * (2**16 + 1)), {}),
-        "too long a header": (taker.ask, {"traceparent": "x" * 8_200}),
-        "too long a URL": (Ask("GET", "/" + "x" * 8_200), {}),
+@pytest.fixture
+def server(hop) -> BatchServer:
+    return batch_server_of(hop)
+
+
+async def test_each_line_is_answered_as_without_a_batch(batch_server):
+    """Status, body and headers, except the headers that tell the time."""
+    cases = {
+        "good": (batch_server.good, {}),
+        "unknown path": (ClientRequest("GET", "/nowhere"), {}),
+        "wrong method": (ClientRequest("DELETE", batch_server.good.path), {}),
+        "wrong password": (batch_server.good, {"Authorization": basic("test", "no")}),
+        "wrong body": (ClientRequest("POST", RESERVE, body=b"{"), {}),
+        "wrong uuid": (ClientRequest("GET", "/v1/quote/1"), {}),
+        "wrong time": (ClientRequest("POST", RESERVE, body=b"{}"), {"X-Request-Timeout-Ms": "x"}),
+        "wrong key": (ClientRequest("POST", RESERVE, body=b"{}"), {"Idempotency-Key": "ü"}),
+        "wrong query": (ClientRequest("GET", f"/v1/quote/{UNKNOWN_UUID}", query="x=1"), {}),
+        "wrong type": (ClientRequest("POST", RESERVE, body=b"{}"), {"Content-Type": "text/plain"}),
+        "too long a body": (ClientRequest("POST", RESERVE, body=b" " * (2**16 + 1)), {}),
+        "too long a header": (batch_server.good, {"traceparent": "x" * 8_200}),
+        "too long a URL": (ClientRequest("GET", "/" + "x" * 8_200), {}),
     }
     alone = {}
-    for name, (ask, more) in asks.items():
+    for name, (sent, more) in cases.items():
         given = {"L1p-Trace-Id": "t", "Idempotency-Key": "k", **more}
-        answer = await taker.alone(ask, **given)
-        alone[name] = (answer.status, *_told(answer.headers, answer.body.decode()))
+        response = await batch_server.alone(sent, **given)
+        alone[name] = (response.status, *_compared(response.headers, response.body.decode()))
     lines = [
-        taker.line(name, ask, **{"L1p-Trace-Id": "t", "Idempotency-Key": "k", **more})
-        for name, (ask, more) in asks.items()
+        batch_server.line(name, sent, **{"L1p-Trace-Id": "t", "Idempotency-Key": "k", **more})
+        for name, (sent, more) in cases.items()
     ]
-    whole = await taker.batch(*lines)
+    whole = await batch_server.batch(*lines)
 
-    batched = {each["id"]: (each["status"], *_told(each["headers"], each["body"])) for each in whole.lines}
-    # of what is too long to be HTTP, alone nobody reads the trace id
+    batched = {
+        each["id"]: (each["status"], *_compared(each["headers"], each["body"])) for each in whole.lines
+    }
+    # a header or a URL that is too long for HTTP is rejected before the trace id is read
     del alone["too long a header"], alone["too long a URL"]
     long = [batched.pop("too long a header"), batched.pop("too long a URL")]
     assert alone == batched
@@ -59,64 +67,68 @@ async def test_each_line_is_answered_as_if_alone(taker):
     ]
 
 
-def _told(given: Any, body: str) -> tuple[dict[str, str], str]:
+def _compared(given: Any, body: str) -> tuple[dict[str, str], str]:
     left_out = {"date", "server", "content-length", "connection", QUOTE_BATCH.lower()}
     return {name.lower(): value for name, value in given.items() if name.lower() not in left_out}, body
 
 
-async def test_a_batch_within_a_batch_is_404(taker):
-    inner = taker.line("inner", Ask("POST", BATCH, body=written([taker.line()])), Content_Type=NDJSON)
-    whole = await taker.batch(inner, taker.line("beside"))
+async def test_a_batch_within_a_batch_is_404(batch_server):
+    body = batch_bytes([batch_server.line()])
+    inner = batch_server.line("inner", ClientRequest("POST", BATCH, body=body), Content_Type=NDJSON)
+    whole = await batch_server.batch(inner, batch_server.line("beside"))
 
     assert (404, "NotFoundError") == whole.outcomes["inner"]
     assert 200 == whole.by_id["beside"]["status"]
 
 
-async def test_each_line_is_logged_as_if_alone(taker):
-    await taker.batch(
-        taker.line("one", L1p_Trace_Id="trace-1"),
-        taker.line("two", L1p_Trace_Id="trace-2", Authorization=None),
-        taker.line("three", Ask("GET", "/nowhere"), L1p_Trace_Id="trace-3"),
+async def test_each_line_is_logged_as_without_a_batch(batch_server):
+    await batch_server.batch(
+        batch_server.line("one", L1p_Trace_Id="trace-1"),
+        batch_server.line("two", L1p_Trace_Id="trace-2", Authorization=None),
+        batch_server.line("three", ClientRequest("GET", "/nowhere"), L1p_Trace_Id="trace-3"),
     )
-    events = {event["traceId"]: event for event in taker.log.events}
+    events = {event["traceId"]: event for event in batch_server.log.events}
 
+    good = batch_server.good
     assert {
-        "trace-1": (200, "test", taker.ask.method, taker.ask.path),
-        "trace-2": (401, None, taker.ask.method, taker.ask.path),
+        "trace-1": (200, "test", good.method, good.path),
+        "trace-2": (401, None, good.method, good.path),
         "trace-3": (404, None, "GET", "/nowhere"),
     } == {
         trace: (event["status"], event["caller"], event["method"], event["path"])
         for trace, event in events.items()
     }
-    assert 3 == len(taker.log.events)
-    assert headers()["Authorization"] not in taker.log.text
+    assert 3 == len(batch_server.log.events)
+    assert headers()["Authorization"] not in batch_server.log.text
 
 
-async def test_a_line_without_a_trace_id_gets_one_of_its_own(taker):
-    whole = await taker.batch(taker.line(1), taker.line(2), L1p_Trace_Id="of-the-envelope")
+async def test_a_line_without_a_trace_id_gets_its_own(batch_server):
+    whole = await batch_server.batch(
+        batch_server.line(1), batch_server.line(2), L1p_Trace_Id="of-the-envelope"
+    )
     traces = {each["headers"][TRACE] for each in whole.lines}
 
     assert 2 == len(traces)
     assert "of-the-envelope" not in traces
 
 
-BROKEN = {
+MALFORMED = {
     "no JSON": b"{",
     "nothing": b"",
-    "a blank": b" ",
+    "a space": b" ",
     "no object": b"[1]",
     "null": b"null",
     "two objects": b"{}{}",
     "no id": b'{"method": "GET", "path": "/", "headers": {}}',
-    "an id that is null": b'{"id": null, "method": "GET", "path": "/", "headers": {}}',
-    "an id that is a list": b'{"id": [], "method": "GET", "path": "/", "headers": {}}',
-    "an id that is true": b'{"id": true, "method": "GET", "path": "/", "headers": {}}',
+    "null as id": b'{"id": null, "method": "GET", "path": "/", "headers": {}}',
+    "a list as id": b'{"id": [], "method": "GET", "path": "/", "headers": {}}',
+    "true as id": b'{"id": true, "method": "GET", "path": "/", "headers": {}}',
     "an id of 5,000 digits": b'{"id": ' + b"1" * 5_000 + b', "method": "GET", "path": "/", "headers": {}}',
     "no method": b'{"id": 7, "path": "/", "headers": {}}',
     "no path": b'{"id": 7, "method": "GET", "headers": {}}',
     "no headers": b'{"id": 7, "method": "GET", "path": "/"}',
     "headers of numbers": b'{"id": 7, "method": "GET", "path": "/", "headers": {"a": 1}}',
-    "a body of its own": b'{"id": 7, "method": "GET", "path": "/", "headers": {}, "body": {}}',
+    "an object as body": b'{"id": 7, "method": "GET", "path": "/", "headers": {}, "body": {}}',
     "no UTF-8": b'{"id": 7, "method": "GET", "path": "/\xff", "headers": {}}',
     "half a surrogate": b'{"id": 7, "method": "GET", "path": "/\\ud800", "headers": {}}',
     "nested without end": b'{"id": 7, "x": ' + b"[" * 100_000,
@@ -124,85 +136,84 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-async def test_a_line_that_cannot_be_read_is_400_and_the_others_go_on(taker, broken):
-    whole = await taker.batch(taker.line("a"), broken, taker.line("b"))
+async def test_a_malformed_line_is_400_and_the_other_lines_go_on(batch_server):
+    for name, malformed in MALFORMED.items():
+        whole = await batch_server.batch(batch_server.line("a"), malformed, batch_server.line("b"))
 
-    assert {"a", None, "b"} == set(whole.by_id)
-    assert (200, 200) == (whole.by_id["a"]["status"], whole.by_id["b"]["status"])
-    refused = whole.by_id[None]
-    assert (2, 400, "InvalidBodyError") == (
-        refused["line"],
-        refused["status"],
-        json.loads(refused["body"])["id"],
-    )
-    assert taker.service == json.loads(refused["body"])["service"]
+        assert {"a", None, "b"} == set(whole.by_id), name
+        assert (200, 200) == (whole.by_id["a"]["status"], whole.by_id["b"]["status"]), name
+        rejected = whole.by_id[None]
+        error = json.loads(rejected["body"])
+        assert (2, 400, "InvalidBodyError") == (rejected["line"], rejected["status"], error["id"]), name
+        assert batch_server.service == error["service"], name
 
 
-async def test_an_id_that_repeats_is_400_and_the_first_goes_on(taker):
-    whole = await taker.batch(
-        taker.line("a"), taker.line("a"), taker.line("b"), taker.line(1), taker.line("1")
-    )
-    refused = [each for each in whole.lines if each["id"] is None]
+async def test_a_repeated_id_is_400_and_the_first_line_with_it_goes_on(batch_server):
+    whole = await batch_server.batch(*(batch_server.line(id_) for id_ in ["a", "a", "b", 1, "1"]))
+    rejected = [each for each in whole.lines if each["id"] is None]
 
-    assert [(2, 400)] == [(each["line"], each["status"]) for each in refused]
+    assert [(2, 400)] == [(each["line"], each["status"]) for each in rejected]
     assert {"a": 200, "b": 200, 1: 200, "1": 200} == {
         each["id"]: each["status"] for each in whole.lines if each["id"] is not None
     }
 
 
-async def test_a_long_id_that_repeats_is_cut_in_the_answer(hop):
+async def test_the_error_about_a_repeated_id_is_short(server):
     long = "x" * 2**20
-    whole = await of_hop(hop).batch(of_hop(hop).line(long), of_hop(hop).line(long))
-    [refused] = [each for each in whole.lines if each["id"] is None]
+    whole = await server.batch(server.line(long), server.line(long))
+    [rejected] = [each for each in whole.lines if each["id"] is None]
 
-    assert len(refused["body"]) < 1_000
-
-
-@pytest.mark.parametrize("id_", [0, -1, 2**80, "", "ü", "x" * 1_000, '"\\\n'])
-async def test_an_id_comes_back_as_it_went(hop, id_):
-    [answered] = (await of_hop(hop).batch(of_hop(hop).line(id_))).lines
-
-    assert (id_, 200) == (answered["id"], answered["status"])
+    assert len(rejected["body"]) < 1_000
 
 
-@pytest.mark.parametrize("value", ["a\r\nX: b", "a\nb", "a\0b", "a\x7fb"], ids=repr)
-async def test_a_header_that_no_request_alone_could_have_is_400(hop, value):
-    taker = of_hop(hop)
-    whole = await taker.batch(
-        taker.line("credentials", Authorization=headers()["Authorization"] + value[1:-1]),
-        taker.line("traceparent", traceparent=value),
-    )
+async def test_an_id_comes_back_unchanged(server):
+    for id_ in [0, -1, 2**80, "", "ü", "x" * 1_000, '"\\\n']:
+        [response] = (await server.batch(server.line(id_))).lines
 
-    assert {"credentials", "traceparent"} == set(whole.outcomes)
-    assert {(400, "InvalidHeaderError")} == set(whole.outcomes.values())
-    assert [] == hop.next_hop.seen
+        assert (id_, 200) == (response["id"], response["status"])
 
 
-async def test_the_same_header_in_two_spellings_is_there_twice(hop):
-    taker = of_hop(hop)
-    twice = taker.line("keys")
+async def test_a_header_that_http_does_not_allow_is_400(hop, server):
+    for value in ["a\r\nX: b", "a\nb", "a\0b", "a\x7fb"]:
+        whole = await server.batch(
+            server.line("credentials", Authorization=headers()["Authorization"] + value[1:-1]),
+            server.line("traceparent", traceparent=value),
+        )
+
+        assert {"credentials", "traceparent"} == set(whole.outcomes)
+        assert {(400, "InvalidHeaderError")} == set(whole.outcomes.values()), value
+        assert [] == hop.next_hop.seen
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "traceparent"])
+async def test_a_header_that_is_null_makes_the_line_malformed(server, name):
+    line = server.line(1, EXECUTE if name == "Idempotency-Key" else SOURCE)
+    line["headers"][name] = None
+    [response] = (await server.batch(line)).lines
+
+    assert (None, 400) == (response["id"], response["status"])
+
+
+async def test_the_same_header_in_two_spellings_is_a_duplicate(server):
+    twice = server.line("keys")
     twice["headers"] |= {"Idempotency-Key": "a", "idempotency-key": "b"}
-    whole = await taker.batch(twice)
+    whole = await server.batch(twice)
 
     assert {"keys": (400, "InvalidHeaderError")} == whole.outcomes
 
 
-async def test_one_place_in_hand_is_enough_for_a_batch_of_one(taker_with):
-    """The envelope takes no place of its own."""
-    taker = await taker_with(max_in_flight="1")
+async def test_an_envelope_does_not_count_as_in_flight(get_batch_server):
+    server = await get_batch_server(max_in_flight="1")
 
-    assert {1: (200, None)} == {
-        id_: (status, None) for id_, (status, _) in (await taker.batch(taker.line())).outcomes.items()
-    }
+    assert [200] == [each["status"] for each in (await server.batch(server.line())).lines]
 
 
-async def test_lines_beyond_what_a_service_holds_are_503_and_the_others_go_on(hop_to):
-    hop = await hop_to(FORWARDERS["spsp-server"], batch_lines="64", max_in_flight="4")
-    taker = of_hop(hop)
+async def test_lines_beyond_the_capacity_are_503_and_the_others_go_on(start_hop):
+    hop = await start_hop("spsp-server", batch_lines="64", max_in_flight="4")
+    server = batch_server_of(hop)
     hop.next_hop.answer = _after(0.05)
-    await taker.alone()
-    whole = await taker.batch(*(taker.line(number) for number in range(9)))
+    await server.alone()
+    whole = await server.batch(*(server.line(number) for number in range(9)))
 
     assert {200: 4, 503: 5} == {
         status: [each["status"] for each in whole.lines].count(status) for status in (200, 503)
@@ -218,42 +229,46 @@ def _after(seconds: float) -> Callable:
     return answer
 
 
-@pytest.mark.parametrize("ask", [SOURCE, EXECUTE, LOOK_UP], ids=["source", "execute", "look_up"])
-async def test_a_line_goes_on_as_it_came(hop, ask):
-    taker = of_hop(hop)
-    given = {
-        "L1p-Trace-Id": "t",
-        "X-Request-Timeout-Ms": "5000",
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "Authorization": OTHER,
-    }
-    if ask is SOURCE:
-        given[KEY] = "k"
-    await taker.batch(taker.line(1, ask, **given))
-    [seen] = hop.next_hop.seen
+async def test_a_line_goes_on_unchanged(hop, server):
+    for operation in [SOURCE, EXECUTE, LOOK_UP]:
+        given = {
+            "L1p-Trace-Id": "t",
+            "X-Request-Timeout-Ms": "5000",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "Authorization": OTHER,
+        }
+        if operation is SOURCE:
+            given[KEY] = "k"
+        await server.batch(server.line(1, operation, **given))
+        seen = hop.next_hop.seen.pop()
 
-    assert (ask.method, ask.target, ask.body or b"") == (seen.method, seen.target, seen.body)
-    passed = {name: value for name, value in seen.headers.items() if name in given}
-    assert 0 < int(passed.pop("X-Request-Timeout-Ms")) <= int(given.pop("X-Request-Timeout-Ms"))
-    assert given == passed
-
-
-async def test_errors_of_lines_are_the_error_object(taker):
-    whole = await taker.batch(taker.line(1, Authorization=None), taker.line(2, Ask("GET", "/nowhere")), b"x")
-
-    for each in whole.lines:
-        headers_ = {"Content-Type": "application/json", **each["headers"]}
-        answer = Answer(
-            each["status"], {TRACE: json.loads(each["body"])["traceId"], **headers_}, each["body"].encode()
+        assert (operation.method, operation.target, operation.body or b"") == (
+            seen.method,
+            seen.target,
+            seen.body,
         )
-        assert is_error_object(answer)
+        passed = {name: value for name, value in seen.headers.items() if name in given}
+        assert 0 < int(passed.pop("X-Request-Timeout-Ms")) <= int(given.pop("X-Request-Timeout-Ms"))
+        assert given == passed
+        assert [] == hop.next_hop.seen
 
 
-async def test_the_time_of_a_line_counts_from_when_it_is_read(hop):
-    taker = of_hop(hop)
-    hop.next_hop.answer = _after(30)
-    whole = await taker.batch(
-        taker.line("short", X_Request_Timeout_Ms="50"), taker.line("shorter", X_Request_Timeout_Ms="1")
+async def test_the_errors_of_lines_are_error_objects(batch_server):
+    whole = await batch_server.batch(
+        batch_server.line(1, Authorization=None), batch_server.line(2, ClientRequest("GET", "/nowhere")), b"x"
+    )
+
+    assert 3 == len(whole.lines)
+    for each in whole.lines:
+        trace = {TRACE: json.loads(each["body"])["traceId"]}
+        given = {"Content-Type": "application/json", **trace, **each["headers"]}
+        assert is_error_object(ClientResponse(each["status"], given, each["body"].encode()))
+
+
+async def test_the_time_of_a_line_starts_when_the_line_is_read(hop, server):
+    hop.next_hop.answer = _after(60)
+    whole = await server.batch(
+        server.line("short", X_Request_Timeout_Ms="50"), server.line("shorter", X_Request_Timeout_Ms="1")
     )
 
     assert {
@@ -262,10 +277,22 @@ async def test_the_time_of_a_line_counts_from_when_it_is_read(hop):
     } == whole.outcomes
 
 
-async def test_one_lines_time_is_no_others(hop):
-    taker = of_hop(hop)
-    hop.next_hop.answer = _after(0.5)
-    whole = await taker.batch(taker.line("short", X_Request_Timeout_Ms="50"), taker.line("long"))
+async def test_the_deadline_of_one_line_does_not_affect_another(start_hop):
+    hop = await start_hop("spsp-server", batch_lines="64")
+    server = batch_server_of(hop)
+    gate = asyncio.Event()
 
-    assert ["short", "long"] == [each["id"] for each in whole.lines]
-    assert [504, 200] == [each["status"] for each in whole.lines]
+    async def after_the_first(seen: Seen) -> web.StreamResponse:
+        await gate.wait()
+        return await reply(200, {"amount": "1"})(seen)
+
+    async def open_when_logged() -> None:
+        await server.logged(1)
+        gate.set()
+
+    hop.next_hop.answer = after_the_first
+    opening = asyncio.create_task(open_when_logged())
+    whole = await server.batch(server.line("short", X_Request_Timeout_Ms="50"), server.line("long"))
+    await opening
+
+    assert [("short", 504), ("long", 200)] == [(each["id"], each["status"]) for each in whole.lines]

@@ -12,15 +12,9 @@ from multidict import CIMultiDict
 
 from central_directory import app as central_directory
 from chassis.run import StartError
-from support.forwarders import (
-    FORWARDERS,
-    SOURCE,
-    Answer,
-    Collected,
-    authorization,
-    collect_lines,
-    is_error_object,
-)
+from support.client import ClientResponse, is_error_object
+from support.forwarders import FORWARDERS, SOURCE, authorization
+from support.internals import CollectedLines, collect_lines
 from support.messages import TEST, headers, keys_of
 from support.serving import served
 from support.settings import load
@@ -38,20 +32,20 @@ RESOURCE = {
 class Directory:
     url: str
     client: object
-    log: Collected
+    log: CollectedLines
 
-    async def get(self, path: str, given: str | None = TEST) -> Answer:
+    async def get(self, path: str, given: str | None = TEST) -> ClientResponse:
         return await self._send("GET", path, given, None)
 
-    async def post(self, path: str, content: object, given: str | None = ADMIN) -> Answer:
+    async def post(self, path: str, content: object, given: str | None = ADMIN) -> ClientResponse:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return await self._send("POST", path, given, body)
 
-    async def _send(self, method, path, given, body) -> Answer:
+    async def _send(self, method, path, given, body) -> ClientResponse:
         async with self.client.request(
             method, self.url + path, data=body, headers=headers(given)
         ) as response:
-            return Answer(response.status, CIMultiDict(response.headers), await response.read())
+            return ClientResponse(response.status, CIMultiDict(response.headers), await response.read())
 
 
 @pytest.fixture
@@ -410,9 +404,9 @@ async def test_the_directory_is_not_ready_while_its_file_cannot_be_written(start
 
 
 @pytest.mark.parametrize("form", ["separate", "joined"])
-async def test_the_proxy_understands_both_forms(directory, hop_to, form):
+async def test_the_proxy_understands_both_forms(directory, start_hop, form):
     await directory.post("/resources", RESOURCE)
-    hop = await hop_to(FORWARDERS["spsp-client-proxy"], directory_url=directory.url, directory_form=form)
+    hop = await start_hop(FORWARDERS["spsp-client-proxy"], directory_url=directory.url, directory_form=form)
 
     assert 200 == (await hop.send()).status
     assert f"http://spsp-server{SOURCE.path}" == hop.next_hop.seen[0].json["submissionUrl"]

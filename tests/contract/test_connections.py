@@ -1,113 +1,101 @@
-"""A connection that serves one request after another: what comes in pieces, early, late, or not at all."""
+"""A connection serves one request after another, whatever comes in parts, early, late, or not at all.
+
+Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
+"""
 
 import asyncio
-import contextlib
 from dataclasses import replace
 
 import pytest
 
-from chassis import connection, listener
-from chassis.app import SERVICE
-from chassis.plain import plain
-from support.forwarders import FORWARDERS, LOOK_UP, QUOTE_REPLY, SOURCE, answers_in, is_error_object
-from support.serving import Seen, reply
-
-SECONDS = 10
-
-
-@pytest.fixture
-async def hop(hop_to):
-    return await hop_to(FORWARDERS["spsp-server"])
+from chassis import listener
+from support.client import is_error_object, responses_in
+from support.forwarders import LOOK_UP, QUOTE_REPLY, SOURCE, response_from
+from support.internals import fail_requests, is_idle
+from support.messages import TRACE
+from support.payee import until
+from support.serving import Seen, connection, reply
+from support.settings import HTTP
 
 
-@contextlib.asynccontextmanager
-async def connected(hop):
-    host, _, port = hop.url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        async with asyncio.timeout(SECONDS):
-            yield reader, writer
-    finally:
-        writer.close()
+class Held:
+    """A next hop that responds when the test says."""
+
+    def __init__(self) -> None:
+        self.received, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, seen: Seen):
+        self.received.set()
+        await self.go_on.wait()
+        return await reply(200, QUOTE_REPLY)(seen)
 
 
-async def one(reader):
-    """One whole response."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    [answer] = answers_in(head)
-    return replace(answer, body=await reader.readexactly(int(answer.headers["Content-Length"])))
+@pytest.fixture(params=HTTP)
+def http(request) -> str:
+    return request.param
 
 
 @pytest.fixture
-def read_here(monkeypatch):
-    """Which requests were plain and in whole, in their order."""
-    found = []
-
-    def noted(data):
-        request = plain(data)
-        found.append(request is not None and not request.missing)
-        return request
-
-    monkeypatch.setattr(connection, "plain", noted)
-    return found
+async def hop(start_hop, http):
+    return await start_hop("spsp-server", http=http)
 
 
-async def test_after_a_request_in_pieces_the_next_is_read_here_again(hop, read_here):
-    request = hop.written(SOURCE, Connection="keep-alive")
-    async with connected(hop) as (reader, writer):
-        for data in (request[:-20], request[-20:]):
-            writer.write(data)
+async def test_requests_in_parts_and_whole_ones_follow_each_other_on_one_connection(hop):
+    request = hop.request_bytes(SOURCE, Connection="keep-alive")
+    async with connection(hop.url) as (reader, writer):
+        for at in [len(request), 20, len(request) - 20, len(request), 1]:
+            writer.write(request[:at])
             await asyncio.sleep(0.02)
-        first = await one(reader)
-        await asyncio.sleep(0.02)
+            writer.write(request[at:])
+
+            assert 200 == (await response_from(reader)).status
+
+
+async def test_requests_that_come_while_one_is_in_flight_are_answered_after_it(hop):
+    """However large they are: the service stops reading before they fill the memory."""
+    hop.next_hop.answer = held = Held()
+    request = hop.request_bytes(SOURCE, Connection="keep-alive")
+    large = replace(SOURCE, body=b"x" * 300_000)
+    async with connection(hop.url) as (reader, writer):
         writer.write(request)
-        second = await one(reader)
-
-    assert [False, True] == read_here
-    assert [200, 200] == [first.status, second.status]
-
-
-async def test_what_comes_while_a_request_is_answered_has_its_turn_after_it(hop, read_here):
-    """However much it is: reading stops before it fills the memory."""
-    hop.next_hop.answer = slow(0.2)
-    request = hop.written(SOURCE, Connection="keep-alive")
-    large = hop.written(replace(SOURCE, body=b"x" * 300_000), Connection="keep-alive", L1p_Trace_Id="large")
-    async with connected(hop) as (reader, writer):
-        writer.write(request)
+        await held.received.wait()
+        writer.write(hop.request_bytes(LOOK_UP, Connection="keep-alive", L1p_Trace_Id="second"))
+        writer.write(hop.request_bytes(large, Connection="keep-alive", L1p_Trace_Id="large"))
         await asyncio.sleep(0.05)
-        writer.write(hop.written(LOOK_UP, Connection="keep-alive", L1p_Trace_Id="second") + large)
-        answers = [await one(reader), await one(reader), await one(reader)]
+        held.go_on.set()
+        responses = [await response_from(reader) for _ in range(3)]
 
-    assert [200, 200, 413] == [answer.status for answer in answers]
-    assert ["second", "large"] == [answer.headers["L1p-Trace-Id"] for answer in answers[1:]]
-    assert read_here[0]
+    assert [200, 200, 413] == [response.status for response in responses]
+    assert ["second", "large"] == [response.headers[TRACE] for response in responses[1:]]
 
 
-async def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_has_been_idle(
-    hop_to, monkeypatch, read_here
+async def test_a_connection_is_closed_when_it_has_been_idle_and_not_while_it_is_used(
+    start_hop, http, monkeypatch
 ):
     monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", 0.3)
-    hop = await hop_to(FORWARDERS["spsp-server"])
-    hop.next_hop.answer = slow(0.8)
-    request = hop.written(SOURCE, Connection="keep-alive")
+    hop = await start_hop("spsp-server", http=http)
+
+    async def slow(seen: Seen):
+        await asyncio.sleep(0.8)
+        return await reply(200, QUOTE_REPLY)(seen)
+
+    hop.next_hop.answer = slow
     loop = asyncio.get_running_loop()
-    async with connected(hop) as (reader, writer):
+    async with connection(hop.url) as (reader, writer):
         for _ in range(2):
-            await asyncio.sleep(0.05)
-            writer.write(request)
-            assert 200 == (await one(reader)).status
+            writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
+            assert 200 == (await response_from(reader)).status
         began = loop.time()
         assert b"" == await reader.read()
         idle_seconds = loop.time() - began
 
-    assert [True, True] == read_here
     assert idle_seconds >= 0.2
 
 
-async def test_a_request_that_never_ends_does_not_keep_a_connection(hop_to, monkeypatch):
+async def test_a_request_that_never_ends_does_not_keep_a_connection(start_hop, http, monkeypatch):
     monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", 0.3)
-    hop = await hop_to(FORWARDERS["spsp-server"])
-    async with connected(hop) as (reader, writer):
+    hop = await start_hop("spsp-server", http=http)
+    async with connection(hop.url) as (reader, writer):
         writer.write(b"GET /v1/quote HTTP/1.1\r\n")
         while not reader.at_eof():
             writer.write(b"X-More: yes\r\n")
@@ -116,55 +104,41 @@ async def test_a_request_that_never_ends_does_not_keep_a_connection(hop_to, monk
         assert b"" == await reader.read()
 
 
-async def test_a_caller_that_sends_no_more_gets_its_answer(hop, read_here):
-    hop.next_hop.answer = slow(0.1)
-    async with connected(hop) as (reader, writer):
-        await asyncio.sleep(0.05)
-        writer.write(hop.written(SOURCE, Connection="keep-alive"))
-        await asyncio.sleep(0.02)
+async def test_a_client_that_closes_its_side_gets_its_response_and_the_connection_ends(hop):
+    hop.next_hop.answer = held = Held()
+    async with connection(hop.url) as (reader, writer):
+        writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
+        await held.received.wait()
         writer.write_eof()
-        answers = answers_in(await reader.read())
-
-    assert [True] == read_here
-    assert [200] == [answer.status for answer in answers]
-    assert "close" == answers[0].headers["Connection"]
-
-
-async def test_a_caller_that_goes_away_meanwhile_does_no_harm(hop, read_here):
-    hop.next_hop.answer = slow(0.1)
-    async with connected(hop) as (_, writer):
-        await asyncio.sleep(0.05)
-        writer.write(hop.written(SOURCE, Connection="keep-alive"))
         await asyncio.sleep(0.02)
-        writer.transport.abort()
-    await asyncio.sleep(0.3)
+        held.go_on.set()
+        [response] = responses_in(await reader.read())
 
-    assert [True] == read_here
-    assert 0 == hop.app[SERVICE].in_hand
+    assert (200, "close") == (response.status, response.headers["Connection"])
+
+
+async def test_a_client_that_goes_away_while_its_request_is_in_flight_does_no_harm(hop):
+    hop.next_hop.answer = held = Held()
+    async with connection(hop.url) as (_, writer):
+        writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
+        await held.received.wait()
+        writer.transport.abort()
+        await asyncio.sleep(0.02)
+    held.go_on.set()
+
+    async def idle() -> bool:
+        return is_idle(hop.app)
+
+    await until(idle)
     assert 200 == (await hop.send()).status
 
 
-async def test_a_fault_of_our_own_is_an_error_object_and_the_last_on_its_connection(hop, read_here):
-    async def fails():
-        raise RuntimeError("broken")
+async def test_an_unexpected_failure_is_an_error_object_and_closes_the_connection(hop, monkeypatch):
+    fail_requests(monkeypatch, RuntimeError("broken"))
+    async with connection(hop.url) as (reader, writer):
+        writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
+        response = await response_from(reader)
 
-    hop.app[SERVICE].direct.insert(0, lambda _asked: fails())
-    async with connected(hop) as (reader, writer):
-        await asyncio.sleep(0.05)
-        writer.write(hop.written(SOURCE, Connection="keep-alive"))
-        [answer] = answers_in(await reader.read())
-
-    assert [True] == read_here
-    assert 503 == answer.status
-    assert is_error_object(answer)
-    assert "RuntimeError('broken')" in hop.lines.text
-
-
-def slow(seconds: float):
-    answer = reply(200, QUOTE_REPLY)
-
-    async def slowly(seen: Seen):
-        await asyncio.sleep(seconds)
-        return await answer(seen)
-
-    return slowly
+    assert 503 == response.status
+    assert is_error_object(response)
+    assert "RuntimeError('broken')" in hop.log.text

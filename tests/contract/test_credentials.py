@@ -14,10 +14,17 @@ from chassis.errors import TooManyRequestsError, UnauthorizedError
 from chassis.password_queue import MAX_PASSWORDS, PasswordQueue
 from chassis.users import HASHER
 from chassis.users_file import SampleCredentialsError, UsersFile
-from support.forwarders import LOOK_UP, SOURCE, authorization, is_error_object
+from support.client import is_error_object
+from support.forwarders import LOOK_UP, SOURCE, authorization
 from support.messages import OTHER, TEST
+from support.scripted_server import scripted_server
 from support.serving import reply
-from support.sockets import sockets
+
+
+@pytest.fixture
+async def hop(start_hop, forwarder):
+    """A hop of the test's own: it remembers which passwords were right and counts the wrong ones."""
+    return await start_hop(forwarder)
 
 
 def encoded(data: bytes) -> str:
@@ -66,8 +73,8 @@ async def test_missing_malformed_and_wrong_credentials_are_401(hop, given):
 
 
 async def test_two_authorization_headers_are_refused(hop):
-    [answer] = await hop.raw(
-        hop.written(SOURCE).replace(b"Connection:", f"Authorization: {TEST}\r\nConnection:".encode())
+    [answer] = await hop.send_bytes(
+        hop.request_bytes(SOURCE).replace(b"Connection:", f"Authorization: {TEST}\r\nConnection:".encode())
     )
 
     assert answer.status in {400, 401}
@@ -75,34 +82,34 @@ async def test_two_authorization_headers_are_refused(hop):
     assert [] == hop.next_hop.seen + hop.directory.seen
 
 
-async def test_names_and_passwords_are_utf_8(hop_to, forwarder, tmp_path):
+async def test_names_and_passwords_are_utf_8(start_hop, forwarder, tmp_path):
     users.add(tmp_path / "users", "жена", "пароль:ü 🔑")
-    hop = await hop_to(forwarder, tmp_path / "users")
+    hop = await start_hop(forwarder, tmp_path / "users")
 
     answer = await hop.send(Authorization=authorization("жена:пароль:ü 🔑"))
 
     assert 200 == answer.status
-    assert "жена" == hop.lines.events[-1]["caller"]
+    assert "жена" == hop.log.events[-1]["caller"]
 
 
-async def test_names_and_passwords_match_in_every_unicode_form(hop_to, forwarder, tmp_path):
+async def test_names_and_passwords_match_in_every_unicode_form(start_hop, forwarder, tmp_path):
     """A telephone may write the letters of a name in another form than a computer (RFC 7617: NFC)."""
     composed, decomposed = "Zo\u00eb", "Zoe\u0308"
     (tmp_path / "users").write_text(f"{decomposed}:{HASHER.hash(composed)}\n")
-    hop = await hop_to(forwarder, tmp_path / "users")
+    hop = await start_hop(forwarder, tmp_path / "users")
 
     for name in (composed, decomposed):
         for password in (composed, decomposed):
             assert 200 == (await hop.send(Authorization=authorization(f"{name}:{password}"))).status
-            assert composed == hop.lines.events[-1]["caller"]
+            assert composed == hop.log.events[-1]["caller"]
 
 
-async def test_an_e_mail_address_matches_whatever_its_case(hop_to, forwarder, tmp_path):
+async def test_an_e_mail_address_matches_whatever_its_case(start_hop, forwarder, tmp_path):
     users.add(tmp_path / "users", "User@Example.com", "1")
-    hop = await hop_to(forwarder, tmp_path / "users")
+    hop = await start_hop(forwarder, tmp_path / "users")
 
     assert 200 == (await hop.send(Authorization=authorization("uSER@example.COM:1"))).status
-    assert "User@Example.com" == hop.lines.events[-1]["caller"]
+    assert "User@Example.com" == hop.log.events[-1]["caller"]
 
 
 async def test_a_known_caller_is_not_hashed_again(hop, monkeypatch):
@@ -256,10 +263,10 @@ async def test_a_refusal_names_the_user_in_the_log_if_there_is_one(hop):
     await hop.send(Authorization=authorization("test:secret-1"))
     await hop.send(Authorization=authorization("secret-2:x"))
 
-    known, unknown = hop.lines.events
+    known, unknown = hop.log.events
     assert "wrong password for 'test'" == known["cause"]
     assert "unknown user name" == unknown["cause"]
-    assert "secret" not in hop.lines.text
+    assert "secret" not in hop.log.text
 
 
 async def test_a_limited_number_of_passwords_waits_to_be_hashed(hop, slow_hash):
@@ -313,13 +320,13 @@ async def test_networks_take_turns_in_the_queue(slow_hash):
 
 
 @pytest.fixture
-async def own_users(hop_to, forwarder, tmp_path, monkeypatch):
+async def own_users(start_hop, forwarder, tmp_path, monkeypatch):
     """A hop with its own users file, which it checks for each request."""
     path = tmp_path / "users"
     users.add(path, "test", "123")
     users.add(path, "other", "456")
     monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 0.0)
-    return await hop_to(forwarder, path), path
+    return await start_hop(forwarder, path), path
 
 
 async def test_a_changed_password_counts_at_once(own_users):
@@ -390,7 +397,7 @@ async def test_an_invalid_users_file_leaves_the_users_before_in_force(own_users,
         path.write_text(content)
 
     assert [200] * 3 == [(await hop.send()).status for _ in range(3)]
-    faults = [line for line in hop.lines.events if line["event"] != "request"]
+    faults = [line for line in hop.log.events if line["event"] != "request"]
     assert ["error"] == [line["level"] for line in faults]
     assert "the users file has changed but cannot be used; the users before stay: " in faults[0]["event"]
 
@@ -418,40 +425,40 @@ async def test_the_users_file_is_checked_once_a_second(tmp_path):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "quotes.example", ""])
 async def test_no_service_starts_with_sample_credentials_where_other_machines_reach_it(
-    forwarder, hop_to, host
+    forwarder, start_hop, host
 ):
     with pytest.raises(SampleCredentialsError, match=r"test.*QUOTES_ALLOW_SAMPLE_CREDENTIALS"):
-        await hop_to(forwarder, host=host)
+        await start_hop(forwarder, host=host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-async def test_sample_credentials_are_accepted_on_loopback(forwarder, hop_to, host):
-    assert 200 == (await (await hop_to(forwarder, host=host)).send()).status
+async def test_sample_credentials_are_accepted_on_loopback(forwarder, start_hop, host):
+    assert 200 == (await (await start_hop(forwarder, host=host)).send()).status
 
 
-async def test_sample_credentials_are_accepted_elsewhere_if_a_setting_allows_them(forwarder, hop_to):
-    hop = await hop_to(forwarder, host="0.0.0.0", allow_sample_credentials="true")
+async def test_sample_credentials_are_accepted_elsewhere_if_a_setting_allows_them(forwarder, start_hop):
+    hop = await start_hop(forwarder, host="0.0.0.0", allow_sample_credentials="true")
 
     assert 200 == (await hop.send()).status
 
 
-async def test_a_sample_name_with_another_password_is_accepted_everywhere(forwarder, hop_to, tmp_path):
+async def test_a_sample_name_with_another_password_is_accepted_everywhere(forwarder, start_hop, tmp_path):
     users.add(tmp_path / "users", "test", "a password of its own")
 
-    hop = await hop_to(forwarder, tmp_path / "users", host="0.0.0.0")
+    hop = await start_hop(forwarder, tmp_path / "users", host="0.0.0.0")
 
     assert 200 == (await hop.send(Authorization=authorization("test:a password of its own"))).status
 
 
-async def test_a_running_service_does_not_load_sample_credentials(forwarder, hop_to, tmp_path, monkeypatch):
+async def test_a_running_service_does_not_load_sample_credentials(forwarder, start_hop, tmp_path, monkeypatch):
     monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 0.0)
     path = tmp_path / "users"
     users.add(path, "alice", "a password of her own")
-    hop = await hop_to(forwarder, path, host="0.0.0.0")
+    hop = await start_hop(forwarder, path, host="0.0.0.0")
     users.add(path, "test", "123")
 
     assert 401 == (await hop.send()).status
-    assert "sample passwords" in hop.lines.text
+    assert "sample passwords" in hop.log.text
 
 
 SECRET = "correct-horse"
@@ -464,10 +471,10 @@ BROKEN_REPLIES = (
 )
 
 
-async def test_no_secret_is_in_a_log_line_or_a_response(hop_to, forwarder, tmp_path):
+async def test_no_secret_is_in_a_log_line_or_a_response(start_hop, forwarder, tmp_path):
     """Right and wrong passwords, refusals, and a next hop that repeats the request."""
     users.add(tmp_path / "users", "alice", SECRET)
-    hop = await hop_to(forwarder, tmp_path / "users")
+    hop = await start_hop(forwarder, tmp_path / "users")
     right, wrong = authorization(f"alice:{SECRET}"), authorization(f"alice:{SECRET}-2")
     answers = [
         await hop.send(Authorization=right),
@@ -475,21 +482,21 @@ async def test_no_secret_is_in_a_log_line_or_a_response(hop_to, forwarder, tmp_p
         await hop.send(Authorization=right, Content_Type="text/plain"),
         await hop.send(Authorization=right + "!"),
         await hop.send(Authorization=right, Idempotency_Key="two words"),
-        *await hop.raw(hop.written(SOURCE, Authorization=f"{right}\r\nAuthorization: {wrong}")),
-        *await hop.raw(hop.written(SOURCE, Authorization=f"{right}\x00")),
-        *await hop.raw(hop.written(SOURCE, Authorization=right, Host="a\x01b")),
-        *await hop.raw(hop.written(SOURCE, Authorization=right + "x" * 9_000)),
+        *await hop.send_bytes(hop.request_bytes(SOURCE, Authorization=f"{right}\r\nAuthorization: {wrong}")),
+        *await hop.send_bytes(hop.request_bytes(SOURCE, Authorization=f"{right}\x00")),
+        *await hop.send_bytes(hop.request_bytes(SOURCE, Authorization=right, Host="a\x01b")),
+        *await hop.send_bytes(hop.request_bytes(SOURCE, Authorization=right + "x" * 9_000)),
     ]
     hop.next_hop.answer = reply(500, b"alas")
     answers.append(await hop.send(Authorization=right))
-    async with sockets(*BROKEN_REPLIES) as broken:
-        other = await hop_to(forwarder, tmp_path / "users", next_url=broken.url, directory_url=broken.url)
+    async with scripted_server(*BROKEN_REPLIES) as broken:
+        other = await start_hop(forwarder, tmp_path / "users", next_url=broken.url, directory_url=broken.url)
         answers += [await other.send(ask, Authorization=right) for ask in (SOURCE, LOOK_UP) * 3]
     hop.app[SERVICE].credentials._users = None
     answers.append(await hop.send(Authorization=right))
 
-    text = hop.lines.text + other.lines.text + "".join(f"{answer.headers}{answer.body}" for answer in answers)
+    text = hop.log.text + other.log.text + "".join(f"{answer.headers}{answer.body}" for answer in answers)
     assert 503 == answers[-1].status
-    assert len(hop.lines.kept) + len(other.lines.kept) >= len(answers)
+    assert len(hop.log.kept) + len(other.log.kept) >= len(answers)
     for secret in (SECRET, right.partition(" ")[2].rstrip("="), wrong.partition(" ")[2].rstrip("=")):
         assert secret not in text

@@ -14,30 +14,33 @@ from chassis import intake
 from chassis.app import SERVICE
 from quoting.server import PEERS
 from spsp_client_proxy.app import DIRECTORY
-from support.forwarders import ASKS, FORWARDERS, LOOK_UP, QUOTE_REPLY, SOURCE, authorization, is_error_object
+from support.client import is_error_object
+from support.forwarders import FORWARDERS, LOOK_UP, OPERATIONS, QUOTE_REPLY, SOURCE, authorization
 from support.messages import OTHER, QUOTE, TEST
+from support.scripted_server import Reset, http, scripted_server, unused_url
 from support.serving import reply
-from support.sockets import Reset, http, sockets, unused_url
 
 PROXY = FORWARDERS["spsp-client-proxy"]
 
 
 @pytest.fixture(params=["alone", "express"])
-async def proxy(request, hop_to):
+async def proxy(request, start_hop):
     """One whose next hop takes no batches, and one whose next hop does, which knows its callers: no task waits there."""
     if request.param == "alone":
-        return await hop_to(PROXY)
-    made = await hop_to(PROXY, batch_lines="1")  # still each in its documented form
+        return await start_hop(PROXY)
+    made = await start_hop(PROXY, batch_lines="1")  # still each in its documented form
     made.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
     for caller in (TEST, OTHER):
         assert 200 == (await made.send(Authorization=caller)).status
     made.app[DIRECTORY].forget()
-    for seen in (made.directory.seen, made.next_hop.seen, made.lines.kept):
+    for seen in (made.directory.seen, made.next_hop.seen, made.log.kept):
         seen.clear()
     send = made.send
 
-    async def with_key(ask=SOURCE, **more):
-        return await send(ask, **({"Idempotency_Key": "key"} if ask.body is not None else {}), **more)
+    async def with_key(operation=SOURCE, **more):
+        return await send(
+            operation, **({"Idempotency_Key": "key"} if operation.body is not None else {}), **more
+        )
 
     made.send = with_key  # without one it takes a closer look
     return made
@@ -71,8 +74,8 @@ async def test_the_directory_is_asked_for_type_and_identifier(proxy):
     assert TEST == seen.headers["Authorization"]
 
 
-async def test_the_later_form_is_asked_by_configuration(hop_to):
-    hop = await hop_to(PROXY, directory_form="joined")
+async def test_the_later_form_is_asked_by_configuration(start_hop):
+    hop = await start_hop(PROXY, directory_form="joined")
 
     await hop.send()
 
@@ -83,8 +86,8 @@ async def test_the_later_form_is_asked_by_configuration(hop_to):
 @pytest.mark.parametrize(
     "identifier", ["+359", "a&identifierType=x", "a:b", "ü", "a b", "a#b", "%41", "../x", "a=b;c"]
 )
-async def test_no_identifier_is_more_than_a_value(hop_to, form, identifier):
-    hop = await hop_to(PROXY, directory_form=form)
+async def test_no_identifier_is_more_than_a_value(start_hop, form, identifier):
+    hop = await start_hop(PROXY, directory_form=form)
 
     await asked_for(hop, identifier)
 
@@ -97,8 +100,8 @@ async def test_no_identifier_is_more_than_a_value(hop_to, form, identifier):
     assert ("/resources", expected) == (path, parse_qs(query))
 
 
-async def test_the_directorys_base_url_may_have_a_path(hop_to, proxy):
-    hop = await hop_to(PROXY, directory_url=proxy.directory.url + "/directory/v1/")
+async def test_the_directorys_base_url_may_have_a_path(start_hop, proxy):
+    hop = await start_hop(PROXY, directory_url=proxy.directory.url + "/directory/v1/")
 
     await hop.send()
 
@@ -152,11 +155,11 @@ NOBODY = {
 
 
 @pytest.mark.parametrize("answer", NOBODY.values(), ids=NOBODY.keys())
-@pytest.mark.parametrize("ask", [SOURCE, LOOK_UP], ids=["source", "look_up"])
-async def test_nobody_is_404(proxy, ask, answer):
+@pytest.mark.parametrize("operation", [SOURCE, LOOK_UP], ids=["source", "look_up"])
+async def test_nobody_is_404(proxy, operation, answer):
     proxy.directory.answer = answer
 
-    got = await proxy.send(ask)
+    got = await proxy.send(operation)
 
     assert (404, "ReceiverNotFoundError") == (got.status, got.id)
     assert is_error_object(got)
@@ -218,8 +221,8 @@ async def test_a_url_that_is_none_is_502(proxy, generation, url):
     assert [] == proxy.next_hop.seen
 
 
-async def test_an_unreachable_directory_is_502(hop_to):
-    hop = await hop_to(PROXY, directory_url=unused_url())
+async def test_an_unreachable_directory_is_502(start_hop):
+    hop = await start_hop(PROXY, directory_url=unused_url())
 
     got = await hop.send()
 
@@ -233,9 +236,9 @@ async def test_an_unreachable_directory_is_502(hop_to):
     [b"nonsense\r\n\r\n", http(200, b"{}", length=99), b"", Reset()],
     ids=["no HTTP", "cut", "closed", "reset"],
 )
-async def test_a_broken_directory_is_502(hop_to, said):
-    async with sockets(said) as directory:
-        hop = await hop_to(PROXY, directory_url=directory.url)
+async def test_a_broken_directory_is_502(start_hop, said):
+    async with scripted_server(said) as directory:
+        hop = await start_hop(PROXY, directory_url=directory.url)
 
         got = await hop.send()
 
@@ -244,8 +247,8 @@ async def test_a_broken_directory_is_502(hop_to, said):
 
 
 async def test_an_answer_is_remembered_for_all_operations(proxy):
-    for ask in ASKS.values():
-        assert 200 == (await proxy.send(ask)).status
+    for operation in OPERATIONS.values():
+        assert 200 == (await proxy.send(operation)).status
 
     assert 1 == len(proxy.directory.seen)
 
@@ -303,8 +306,8 @@ async def test_an_answer_is_remembered_for_ten_seconds(proxy):
     assert "http://spsp-server" == submitted_to(proxy)
 
 
-async def test_what_is_remembered_is_forgotten_in_time(hop_to):
-    hop = await hop_to(PROXY, directory_memory_seconds="0.1")
+async def test_what_is_remembered_is_forgotten_in_time(start_hop):
+    hop = await start_hop(PROXY, directory_memory_seconds="0.1")
     await hop.send()
     hop.directory.answer = found("http://two")
     await asyncio.sleep(0.15)
@@ -314,8 +317,8 @@ async def test_what_is_remembered_is_forgotten_in_time(hop_to):
     assert "http://two" == submitted_to(hop)
 
 
-async def test_no_more_is_remembered_than_allowed(hop_to):
-    hop = await hop_to(PROXY, directory_memory_entries="2")
+async def test_no_more_is_remembered_than_allowed(start_hop):
+    hop = await start_hop(PROXY, directory_memory_entries="2")
 
     for identifier in ("1", "2", "3", "1"):
         await asked_for(hop, identifier)
@@ -346,7 +349,7 @@ async def test_sighup_forgets_all(proxy):
     await proxy.send()
 
     assert "http://two" == submitted_to(proxy)
-    assert "forgotten" in proxy.lines.text
+    assert "forgotten" in proxy.log.text
 
 
 class Gate:
@@ -400,8 +403,8 @@ async def test_no_task_waits_for_the_directory_where_none_need(proxy, monkeypatc
     assert len(ordinary) == (0 if proxy.app[SERVICE].settings.batch_lines == 1 else 1)
 
 
-async def test_whose_next_hop_takes_no_batches_any_more_is_sent_on_alone(hop_to):
-    hop = await hop_to(PROXY, batch_lines="1")
+async def test_whose_next_hop_takes_no_batches_any_more_is_sent_on_alone(start_hop):
+    hop = await start_hop(PROXY, batch_lines="1")
     hop.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
     await hop.send()
     hop.app[DIRECTORY].forget()

@@ -4,19 +4,20 @@ import re
 
 import pytest
 
-from support.forwarders import EXECUTE, LOOK_UP, SOURCE, Ask, hop_of, is_error_object
+from support.client import is_error_object
+from support.forwarders import EXECUTE, LOOK_UP, SOURCE, ClientRequest, hop_of
 from support.messages import TRACE
+from support.scripted_server import unused_url
 from support.serving import reply
-from support.sockets import unused_url
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
-@pytest.mark.parametrize("ask", [SOURCE, EXECUTE, LOOK_UP], ids=["source", "execute", "look_up"])
-async def test_a_request_is_one_line(hop, ask):
-    answer = await hop.send(ask)
+@pytest.mark.parametrize("operation", [SOURCE, EXECUTE, LOOK_UP], ids=["source", "execute", "look_up"])
+async def test_a_request_is_one_line(hop, operation):
+    answer = await hop.send(operation)
 
-    [line] = hop.lines.events
+    [line] = hop.log.events
     assert TIME.match(line.pop("time"))
     assert 0 < line.pop("duration_ms") < 5_000
     service = "dfsp-api-payer" if hop.service == "dfsp-api" else hop.service
@@ -26,23 +27,23 @@ async def test_a_request_is_one_line(hop, ask):
         "event": "request",
         "traceId": answer.headers[TRACE],
         "caller": "test",
-        "method": ask.method,
-        "path": ask.path,
+        "method": operation.method,
+        "path": operation.path,
         "status": 200,
     } == line
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
 async def test_what_machines_ask_all_day_is_no_line(hop, path):
-    await hop.send(Ask("GET", path), adapt=False)
+    await hop.send(ClientRequest("GET", path), adapt=False)
 
-    assert [] == hop.lines.events
+    assert [] == hop.log.events
 
 
 async def test_a_refusal_tells_its_id(hop):
     await hop.send(Authorization=None)
 
-    [line] = hop.lines.events
+    [line] = hop.log.events
     assert ("warning", 401, "UnauthorizedError", None) == (
         line["level"],
         line["status"],
@@ -58,7 +59,7 @@ async def test_an_error_raised_further_on_tells_its_id_and_who_raised_it(hop):
 
     await hop.send(EXECUTE)
 
-    [line] = hop.lines.events
+    [line] = hop.log.events
     assert (410, "QuoteExpiredError", "raised by dfsp-api") == (line["status"], line["id"], line["cause"])
 
 
@@ -69,7 +70,7 @@ async def test_the_log_says_of_an_unreachable_next_hop_what_the_caller_is_not_to
     async with hop_of(forwarder, users_file, client, next_url=url) as hop:
         answer = await hop.send()
 
-        [line] = hop.lines.events
+        [line] = hop.log.events
         port = url.rpartition(":")[2]
         assert ("error", "UpstreamError") == (line["level"], line["id"])
         assert port in line["cause"]
@@ -80,22 +81,22 @@ async def test_a_query_is_in_no_line(hop):
     """It holds whose account it is."""
     await hop.send(LOOK_UP)
 
-    assert "30754016" not in hop.lines.text
+    assert "30754016" not in hop.log.text
 
 
 @pytest.mark.parametrize("path", ["/v1/x%0a%0dinjected", "/v1/\xc3\xbc", "/" + "x" * 4_000])
 async def test_a_path_breaks_no_line(hop, path):
-    await hop.raw(hop.written(Ask("GET", path), adapt=False))
+    await hop.send_bytes(hop.request_bytes(ClientRequest("GET", path), adapt=False))
 
-    [line] = hop.lines.kept
+    [line] = hop.log.kept
     assert b"\n" not in line
-    assert hop.lines.events[0]["status"] in {400, 404}
+    assert hop.log.events[0]["status"] in {400, 404}
 
 
 async def test_malformed_http_is_a_line_too(hop):
-    [answer] = await hop.raw(b"nonsense\r\n\r\n")
+    [answer] = await hop.send_bytes(b"nonsense\r\n\r\n")
 
-    [line] = hop.lines.events
+    [line] = hop.log.events
     assert (400, "InvalidHeaderError") == (line["status"], line["id"])
     assert answer.headers[TRACE] == line["traceId"]
 
@@ -113,7 +114,7 @@ async def test_an_exception_nobody_expected_is_503_and_its_trace_in_the_log_alon
     assert int(answer.headers["Retry-After"]) > 0
     assert b"secret inside" not in answer.body
     assert b"Traceback" not in answer.body
-    [line] = hop.lines.events
+    [line] = hop.log.events
     assert "secret inside" in line["cause"]
     assert "test_logs.py" in line["cause"]
 

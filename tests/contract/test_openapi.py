@@ -15,12 +15,12 @@ from schemathesis.specs.openapi.checks import (
 
 from central_directory import app as central_directory
 from quoting.openapi import openapi
-from support.forwarders import Ask
+from support.forwarders import ClientRequest
 from support.messages import QUOTE, TEST, UNKNOWN_UUID
 from support.serving import Seen, reply, served
 from support.settings import load
 
-DOCUMENT = Ask("GET", "/openapi.json")
+DOCUMENT = ClientRequest("GET", "/openapi.json")
 OPERATIONS = {
     ("/v1/quoteSourceAmount", "post"),
     ("/v1/quoteDestinationAmount", "post"),

@@ -5,7 +5,7 @@ import os
 import signal
 
 from support.chain import free_ports
-from support.exchange import send
+from support.client import send
 from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE
 from support.sample_run import sample_run
 

@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
+from support.client import send
 from support.documented import why_undocumented
-from support.exchange import send
 from support.load import PATIENCE_SECONDS
 from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from network.postgres import processes_on
 from support.chain import free_ports
-from support.exchange import send
+from support.client import send
 from support.load import Load, broken_promises
 from support.sample_run import sample_run
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from support.chain import free_ports
-from support.exchange import send
+from support.client import send
 from support.messages import QUOTE, RESERVE
 from support.sample_run import SampleRun, sample_run
 

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from support.chain import running
+from support.client import ClientResponse, send
 from support.documented import IDS
-from support.exchange import Answer, send
 from support.messages import QUOTE, RESERVE, basic, headers
 from support.postgres import fresh_database
 
@@ -35,13 +35,13 @@ class KeptConnection:
         head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
         self.writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
 
-    async def answer(self, seconds: float = 20) -> Answer:
+    async def answer(self, seconds: float = 20) -> ClientResponse:
         async with asyncio.timeout(seconds):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             found = dict(line.split(": ", 1) for line in lines)
             body = await self.reader.readexactly(int(found["Content-Length"]))
-        return Answer(int(first.split()[1]), found, body)
+        return ClientResponse(int(first.split()[1]), found, body)
 
     async def is_closed(self, seconds: float = 20) -> bool:
         async with asyncio.timeout(seconds):

@@ -18,7 +18,7 @@ from integrations.webhook.webhook_response import (
 )
 from support.provider import Script, typed, until
 from support.serving import reply, stub
-from support.sockets import HANG, Reset, http, sockets
+from support.scripted_server import HANG, Reset, http, scripted_server
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 TYPED_HEADERS = {"Content-Type": "application/json", "x-proquant-error": "1"}
@@ -286,7 +286,7 @@ NO_STATUS_LINE = {
 @pytest.mark.parametrize(("step", "cause"), NO_STATUS_LINE.values(), ids=NO_STATUS_LINE)
 async def test_without_a_status_line_the_event_is_retried_and_the_user_notified(provider, step, cause):
     provider.webhook_client.timeout_seconds = 0.5
-    async with sockets(step) as broken:
+    async with scripted_server(step) as broken:
         attempt = await attempt_of(provider, broken.url)
         types = await provider.notification_types()
 
@@ -328,7 +328,7 @@ async def test_fault_17_the_status_line_decides_whatever_comes_after_it(provider
     found = {}
     for status in expected:
         head = f"HTTP/1.1 {status} X\r\nx-proquant-error: 1\r\n".encode()
-        async with sockets(head + data) as broken:
+        async with scripted_server(head + data) as broken:
             attempt = await attempt_of(provider, broken.url)
         found[status] = (attempt["state"], attempt["status"], attempt["cause"])
 
@@ -337,7 +337,7 @@ async def test_fault_17_the_status_line_decides_whatever_comes_after_it(provider
 
 async def test_fault_17_a_204_with_a_body_or_chunks_is_a_success_that_notifies_nobody(provider):
     for rest in (b"Content-Length: 2\r\n\r\nOK", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
-        async with sockets(b"HTTP/1.1 204 No Content\r\n" + rest) as hook:
+        async with scripted_server(b"HTTP/1.1 204 No Content\r\n" + rest) as hook:
             attempt = await attempt_of(provider, hook.url)
 
         assert ("DELIVERED", 204) == (attempt["state"], attempt["status"])
@@ -349,7 +349,7 @@ async def test_fault_17_a_typed_error_with_many_and_long_headers_is_read(provide
     data = http(
         422, BODY, "Content-Type: application/json", "x-proquant-error: 1", "Y: " + "y" * 9_000, *headers
     )
-    async with sockets(data) as hook:
+    async with scripted_server(data) as hook:
         attempt = await attempt_of(provider, hook.url)
 
     assert ("REFUSED", "MarketClosed") == (attempt["state"], attempt["errorType"])
@@ -357,14 +357,14 @@ async def test_fault_17_a_typed_error_with_many_and_long_headers_is_read(provide
 
 async def test_fault_17_the_final_status_line_follows_interim_responses(provider):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    async with sockets(interim + b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
+    async with scripted_server(interim + b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
         attempt = await attempt_of(provider, hook.url)
 
     assert ("DELIVERED", 200) == (attempt["state"], attempt["status"])
 
 
 async def test_fault_17_a_success_that_cannot_be_read_does_not_hold_up_its_lane(provider):
-    async with sockets(b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
+    async with scripted_server(b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
         id_ = await provider.enabled(hook.url)
         await provider.signal()
         log = await provider.done(id_)
@@ -386,7 +386,7 @@ async def test_without_a_connection_the_event_is_retried(provider):
 
 async def test_a_kept_connection_that_closes_before_the_response_is_no_failure(provider):
     """A server may close an idle connection at any moment. The request is repeated with the same webhook-id."""
-    async with sockets(http(200, b""), b"", http(200, b"")) as hook:
+    async with scripted_server(http(200, b""), b"", http(200, b"")) as hook:
         id_ = await provider.enabled(hook.url)
         log = await provider.done(id_)
         types = await provider.notification_types()

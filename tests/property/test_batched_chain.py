@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.chain_in_process import SLOW, ChainInProcess, chain_in_process
+from support.client import ClientResponse, send
 from support.documented import why_undocumented
-from support.exchange import Answer, send
-from support.inside_chain import SLOW, InsideChain, inside_chain
 from support.messages import (
     KEY,
     LOOK_UP_QUERY,
@@ -45,8 +45,8 @@ class Item:
 class Two:
     """The same payee's quotes through two chains, one with batches and express and one without either."""
 
-    together: InsideChain
-    alone: InsideChain
+    together: ChainInProcess
+    alone: ChainInProcess
     sql: asyncpg.Connection
 
 
@@ -54,8 +54,8 @@ class Two:
 async def two(users_file, client, database_url, tmp_path) -> AsyncIterator[Two]:
     sql = await asyncpg.connect(database_url)
     async with (
-        inside_chain(users_file, client, database_url, tmp_path, batch_lines=64) as together,
-        inside_chain(users_file, client, database_url, tmp_path, batch_lines=0) as alone,
+        chain_in_process(users_file, client, database_url, tmp_path, batch_lines=64) as together,
+        chain_in_process(users_file, client, database_url, tmp_path, batch_lines=0) as alone,
     ):
         yield Two(together, alone, sql)
     await sql.close()
@@ -184,12 +184,12 @@ def meant(item: Item, number: int, run: int, uuids: dict[str, str]) -> tuple[str
     return item.path, made
 
 
-def told(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+def told(answer: ClientResponse) -> tuple[int, bytes, dict[str, str]]:
     kept = {name.lower(): value for name, value in answer.headers.items() if name.lower() in COMPARED}
     return answer.status, answer.body, kept
 
 
-async def one(chain: InsideChain, item: Item, path: str, made: dict[str, str]) -> Answer | None:
+async def one(chain: ChainInProcess, item: Item, path: str, made: dict[str, str]) -> ClientResponse | None:
     """The answer, None where the caller gave up."""
     if item.ends == "no time":
         made = {**made, "X-Request-Timeout-Ms": "1"}
@@ -226,7 +226,7 @@ async def test_together_each_is_answered_as_alone(two, items):
         if item.ends == "no time":
             assert 200 != answer.status
             continue
-        alone = await one(two.alone, item, path, made)
+        alone = await one(two.single, item, path, made)
         assert alone is not None
         assert told(alone) == told(answer)
 

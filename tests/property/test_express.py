@@ -17,7 +17,7 @@ from quoting.call import Call
 from quoting.express import CallExpress
 from quoting.forwarder import forwarder
 from support.batches import Line, peer, send_batch
-from support.forwarders import BODY, FORWARDERS, SOURCE, Ask, Hop, hop_of
+from support.forwarders import BODY, FORWARDERS, SOURCE, ClientRequest, Hop, hop_of
 from support.messages import TEST, UNKNOWN_UUID
 
 SECONDS = 40
@@ -148,19 +148,19 @@ async def test_express_is_as_all_else_is(name, more, users_file, client, monkeyp
     ):
 
         async def lines(made: list[dict[str, Any]]) -> Any:
-            hop.lines.kept.clear()
+            hop.log.kept.clear()
             batch = await send_batch(client, hop.url, made)
             return batch.by_id, logged()
 
         async def alone(made: list[dict[str, Any]]) -> Any:
-            hop.lines.kept.clear()
+            hop.log.kept.clear()
             answers = []
             for each in made:
                 path, _, query = each["path"].partition("?")
                 body = each["body"].encode() if each["body"] is not None else None
                 try:
                     answer = await hop.send_with(
-                        Ask(each["method"], path, query, body), each["headers"], adapt=False
+                        ClientRequest(each["method"], path, query, body), each["headers"], adapt=False
                     )
                 except ValueError:  # the client does not send this
                     continue
@@ -169,7 +169,7 @@ async def test_express_is_as_all_else_is(name, more, users_file, client, monkeyp
             return answers, logged()
 
         def logged() -> list[str]:
-            kept = ({k: v for k, v in event.items() if k not in VARYING} for event in hop.lines.events)
+            kept = ({k: v for k, v in event.items() if k not in VARYING} for event in hop.log.events)
             return sorted(_known(event) for event in kept)
 
         async def both(made: list[dict[str, Any]], how: Any) -> Any:
@@ -198,7 +198,7 @@ def _adapted(hop: Any, message: Any) -> Any:
     body = BODIES[named]
     if hop.service != "spsp-client" or not body.endswith(b"}"):
         return (method, path), headers, body
-    ask = hop.adapted(Ask(method, path.partition("?")[0], body=body))
+    ask = hop.adapted(ClientRequest(method, path.partition("?")[0], body=body))
     return (method, path), headers, ask.body
 
 
@@ -232,7 +232,7 @@ async def hop(users_file, client) -> AsyncIterator[Hop]:
         ) as made,
     ):
         assert 200 == (await made.send()).status
-        made.lines.kept.clear()
+        made.log.kept.clear()
         yield made
 
 
@@ -243,9 +243,9 @@ async def batched(hop: Hop, monkeypatch: pytest.MonkeyPatch, *lines: dict[str, A
         with monkeypatch.context() as patch:
             if not is_express:
                 patch.setattr(CallExpress, "_take", lambda *_: False)
-            hop.lines.kept.clear()
+            hop.log.kept.clear()
             answers = (await send_batch(hop.client, hop.url, lines)).lines
-        kept = [{k: v for k, v in event.items() if k not in VARYING} for event in hop.lines.events]
+        kept = [{k: v for k, v in event.items() if k not in VARYING} for event in hop.log.events]
         told.append(_known([answers, kept]))
     return told
 
@@ -273,7 +273,7 @@ async def test_no_header_is_longer_than_alone(hop, monkeypatch):
 
 async def test_who_is_refused_before_he_was_looked_at_is_nobody_in_the_log(hop, monkeypatch):
     hop.app[SERVICE].is_closed = True
-    asked = hop.written(SOURCE, Idempotency_Key="key", L1p_Trace_Id="trace")
+    asked = hop.request_bytes(SOURCE, Idempotency_Key="key", L1p_Trace_Id="trace")
     [ordinary, express] = [await _alone(hop, asked, monkeypatch, way) for way in (False, True)]
 
     assert (503, None) == ordinary == express
@@ -283,12 +283,12 @@ async def _alone(
     hop: Hop, asked: bytes, monkeypatch: pytest.MonkeyPatch, is_express: bool
 ) -> tuple[int, str | None]:
     """Status, and the caller in the log."""
-    hop.lines.kept.clear()
+    hop.log.kept.clear()
     with monkeypatch.context() as patch:
         if not is_express:
             patch.setattr(CallExpress, "_take", lambda *_: False)
-        [answer] = await hop.raw(asked)
-    [event] = hop.lines.events
+        [answer] = await hop.send_bytes(asked)
+    [event] = hop.log.events
     return answer.status, event["caller"]
 
 
@@ -324,7 +324,7 @@ async def test_whose_time_has_ended_before_he_was_read_is_late_whatever_he_asks(
     async with hop_of(FORWARDERS["dfsp-api"], users_file, client) as hop:
         assert 200 == (await hop.send()).status
         monkeypatch.setattr(hop.app[SERVICE].pace, "waited", lambda _: 0.05)
-        asked = hop.written(
+        asked = hop.request_bytes(
             replace(SOURCE, body=b"{}"),
             Idempotency_Key="key",
             L1p_Trace_Id="trace",

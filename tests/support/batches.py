@@ -1,4 +1,4 @@
-"""Both sides of `POST /v1/batch` (wire.md §8): a sender that writes any line, and a next hop that takes batches."""
+"""Both sides of `POST /v1/batch` (wire.md §8): a sender of any line, and a next hop that takes batches."""
 
 import asyncio
 import io
@@ -20,13 +20,13 @@ NDJSON: Final = "application/x-ndjson"
 QUOTE_BATCH: Final = "Quote-Batch"
 
 Line = Mapping[str, Any]
-"""One request or one answer of a batch, as JSON says it."""
+"""One request or one response of a batch, read from JSON."""
 
 
 def line(
     id_: int | str, method: str, path: str, body: bytes | None = None, **more: str | None
 ) -> dict[str, Any]:
-    """A well-formed request; keyword names are headers with _ for -, None leaves one out."""
+    """A well-formed request. Keyword names are headers with _ for -; None leaves one out."""
     made = {name: value for name, value in headers().items() if name == "Authorization"}
     for name, value in more.items():
         made[name.replace("_", "-")] = value
@@ -40,16 +40,16 @@ def line(
     }
 
 
-def written(lines: Sequence[Line | bytes]) -> bytes:
-    """The body of a batch; bytes stand for lines of the test's own."""
+def batch_bytes(lines: Sequence[Line | bytes]) -> bytes:
+    """The body of a batch. A line that is bytes is sent as it is."""
     return b"".join(
         (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines
     )
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The reply to a batch."""
+class BatchResponse:
+    """The response to a batch."""
 
     status: int
     headers: Mapping[str, str]
@@ -65,76 +65,78 @@ class Batch:
 
     @property
     def outcomes(self) -> dict[Any, tuple[int, str | None]]:
-        """Status and, where it is an error, its id."""
+        """By line id: the status and, for an error, the error's id."""
         return {each["id"]: (each["status"], json.loads(each["body"]).get("id")) for each in self.lines}
 
 
 async def send_batch(
     client: aiohttp.ClientSession, url: str, lines: Sequence[Line | bytes] | bytes, **more: str | None
-) -> Batch:
-    """Sends one; ``more`` are headers of the envelope."""
+) -> BatchResponse:
+    """Send a batch. ``more`` are headers of the envelope."""
     given = {"Content-Type": NDJSON} | {name.replace("_", "-"): value for name, value in more.items()}
-    data = lines if isinstance(lines, bytes) else written(lines)
+    data = lines if isinstance(lines, bytes) else batch_bytes(lines)
     async with client.post(
         url + BATCH,
         data=io.BytesIO(data),
         headers={name: value for name, value in given.items() if value is not None},
-    ) as reply:
-        return Batch(reply.status, dict(reply.headers), await reply.read())
+    ) as response:
+        return BatchResponse(response.status, dict(response.headers), await response.read())
 
 
-Reply = tuple[int, Mapping[str, str], str | None]
+LineResponse = tuple[int, Mapping[str, str], str | None]
 """Status, headers and body."""
 Envelope = Callable[["Peer", web.Request, list[Line]], Awaitable[web.StreamResponse]]
 
 
-def good(body: str = '{"amount" : "13.75",  "uuid":"x"}', **more: str) -> Callable[[Line], Awaitable[Reply]]:
-    """Answers each request 200."""
+def good(body: str = '{"amount" : "13.75",  "uuid":"x"}') -> Callable[[Line], Awaitable[LineResponse]]:
+    """Respond 200 to each request."""
 
-    async def answer(_asked: Line) -> Reply:
-        return 200, {"Content-Type": "application/json", **more}, body
+    async def answer(_line: Line) -> LineResponse:
+        return 200, {"Content-Type": "application/json"}, body
 
     return answer
 
 
 @dataclass
 class Peer:
-    """A next hop that takes batches and does with each request, alone or not, what the test says."""
+    """A next hop that takes batches, and responds as the test says to each request, in a batch or not."""
 
-    answer: Callable[[Line], Awaitable[Reply]] = field(default_factory=good)
+    answer: Callable[[Line], Awaitable[LineResponse]] = field(default_factory=good)
     announces: str | None = "64"
     envelope: Envelope | None = None
-    """Instead of answering a batch line by line."""
+    """Responds to a whole batch; None responds line by line."""
     url: str = ""
-    alone: list[Seen] = field(default_factory=list)
+    single: list[Seen] = field(default_factory=list)
+    """Requests that came without a batch."""
     batches: list[list[Line]] = field(default_factory=list)
     envelopes: list[Seen] = field(default_factory=list)
-    _gate: asyncio.Event = field(default_factory=asyncio.Event)
     holding: int = 0
+    """Single requests that wait for `release`."""
+    _gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._gate.set()
 
     def hold(self) -> None:
-        """Leaves what comes alone without an answer until `let_go`."""
+        """Respond to no single request until `release`."""
         self._gate.clear()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._gate.set()
 
     async def until_holding(self, number: int) -> None:
-        """Returns when so many requests that came alone have no answer yet."""
+        """Wait until this number of single requests has no response yet."""
 
         async def is_so() -> bool:
             return self.holding == number
 
         await until(is_so)
 
-    async def until_come(self, number: int) -> None:
-        """Returns when so many requests have come alone."""
+    async def until_received(self, number: int) -> None:
+        """Wait until this number of single requests has come."""
 
         async def is_so() -> bool:
-            return len(self.alone) == number
+            return len(self.single) == number
 
         await until(is_so)
 
@@ -151,34 +153,36 @@ class Peer:
             lines = [json.loads(each) for each in seen.body.splitlines()]
             self.batches.append(lines)
             return await (self.envelope or Peer.each)(self, request, lines)
-        self.alone.append(seen)
+        self.single.append(seen)
         self.holding += 1
         await self._gate.wait()
         self.holding -= 1
         body = seen.body.decode("utf-8", "surrogateescape") if seen.body else None
-        asked = {
+        received = {
             "id": None,
             "method": seen.method,
             "path": seen.target,
             "headers": seen.headers,
             "body": body,
         }
-        status, told, answered = await self.answer(asked)
+        status, given, content = await self.answer(received)
         return web.Response(
-            status=status, headers={**told, **self.announcement}, body=(answered or "").encode()
+            status=status, headers={**given, **self.announcement}, body=(content or "").encode()
         )
 
     async def each(self, request: web.Request, lines: list[Line]) -> web.StreamResponse:
-        """Each line answered for itself, in the order of completion."""
+        """Respond to each line by itself, in the order of completion."""
         response = web.StreamResponse(headers={"Content-Type": NDJSON, **self.announcement})
         await response.prepare(request)
 
-        async def one(asked: Line) -> bytes:
-            status, told, body = await self.answer(asked)
-            return written([{"id": asked["id"], "status": status, "headers": dict(told), "body": body}])
+        async def one(received: Line) -> bytes:
+            status, given, body = await self.answer(received)
+            return batch_bytes(
+                [{"id": received["id"], "status": status, "headers": dict(given), "body": body}]
+            )
 
-        for answered in asyncio.as_completed([one(asked) for asked in lines]):
-            await response.write(await answered)
+        for content in asyncio.as_completed([one(received) for received in lines]):
+            await response.write(await content)
         await response.write_eof()
         return response
 

@@ -3,35 +3,33 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
-import orjson
 from aiohttp import web
-from multidict import CIMultiDict
 from yarl import URL
 
-from chassis.app import SERVICE
-from chassis.logs import LogWriter
 from chassis.settings import Settings
 from dfsp_api import payer
 from spsp_client import app as spsp_client
 from spsp_client_proxy import app as spsp_client_proxy
 from spsp_server import app as spsp_server
 from spsp_server_backend import app as spsp_server_backend
+from support.client import ClientResponse, received, responses_in
+from support.internals import CollectedLines, collect_lines
 from support.messages import LOOK_UP_QUERY, RESERVE, RESERVE_DESTINATION, UNKNOWN_UUID, headers
-from support.serving import Stub, raw, reply, served, stub
+from support.serving import Stub, connection, reply, send_bytes, served, stub
 from support.settings import load
 
 RECEIVER_URL: Final = "http://spsp-server"
-"""What the scripted directory answers."""
+"""The receiver's URL in the responses of the scripted directory."""
 
-# a blank here and an escape there: what is written must stay as it is written
+# blanks and an escape, because each hop has to pass values on as they are written
 BODY: Final = (
     b'{"currencyCode": "USD", "currencySymbol":"\\u0024", "amount" : "12.50", '
     b'"account": "http://ledger.example/ilp/ledger/v1/accounts/bob", '
@@ -41,8 +39,8 @@ QUOTE_REPLY: Final = b'{"amount" : "13.75",  "expires":"2017-05-11T11:30:03.561Z
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request as a caller of the first hop would make it."""
+class ClientRequest:
+    """One request as a client of the first hop would make it."""
 
     method: str
     path: str
@@ -54,16 +52,16 @@ class Ask:
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-SOURCE: Final = Ask("POST", RESERVE, body=BODY)
-DESTINATION: Final = Ask("POST", RESERVE_DESTINATION, body=BODY)
-EXECUTE: Final = Ask("PUT", f"/v1/payments/{UNKNOWN_UUID}", body=BODY)
-LOOK_UP: Final = Ask("GET", f"/v1/quote/{UNKNOWN_UUID}", query=LOOK_UP_QUERY)
-ASKS: Final = {"source": SOURCE, "destination": DESTINATION, "execute": EXECUTE, "look_up": LOOK_UP}
+SOURCE: Final = ClientRequest("POST", RESERVE, body=BODY)
+DESTINATION: Final = ClientRequest("POST", RESERVE_DESTINATION, body=BODY)
+EXECUTE: Final = ClientRequest("PUT", f"/v1/payments/{UNKNOWN_UUID}", body=BODY)
+LOOK_UP: Final = ClientRequest("GET", f"/v1/quote/{UNKNOWN_UUID}", query=LOOK_UP_QUERY)
+OPERATIONS: Final = {"source": SOURCE, "destination": DESTINATION, "execute": EXECUTE, "look_up": LOOK_UP}
 
 
 @dataclass(frozen=True)
 class Forwarder:
-    """One of the five: its name to callers and the name of its next hop in messages."""
+    """One of the five: its name to clients, and the name of its next hop in messages."""
 
     service: str
     next_service: str
@@ -94,141 +92,94 @@ FORWARDERS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A reply, read to its end."""
-
-    status: int
-    headers: CIMultiDict[str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    @property
-    def id(self) -> str:
-        return self.json["id"]
-
-
-class Collected(LogWriter):
-    """Log lines, kept instead of written."""
-
-    def __init__(self) -> None:
-        super().__init__(descriptor=-1)
-        self.kept: list[bytes] = []
-
-    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
-        self.kept.extend(lines)
-
-    @property
-    def text(self) -> str:
-        return b"\n".join(self.kept).decode()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [orjson.loads(line) for line in self.kept]
-
-
-def collect_lines(app: web.Application) -> Collected:
-    """From now on an app's log goes to the test."""
-    lines = Collected()
-    app[SERVICE].logs.writer = lines
-    return lines
-
-
 @dataclass
 class Hop:
-    """A forwarder that runs, and what stands around it."""
+    """A forwarder that runs, and its neighbours."""
 
     forwarder: Forwarder
     app: web.Application
     url: str
     next_url: str
     next_hop: Stub
-    """Not asked where the test has a next hop of its own."""
+    """Not called where the test has a next hop of its own."""
     directory: Stub
     client: aiohttp.ClientSession
-    lines: Collected = field(default_factory=Collected)
+    log: CollectedLines
 
     @property
     def service(self) -> str:
         return self.forwarder.service
 
-    def adapted(self, ask: Ask) -> Ask:
-        """The request as this hop takes it: spsp-client needs to be told where it is to go."""
-        if self.service != "spsp-client":
-            return ask
-        url = self.next_url + ask.path
-        if ask.body is None:
-            return replace(ask, query=f"{ask.query}&submissionUrl={quote(url, safe='')}")
-        return replace(ask, body=ask.body.rstrip()[:-1] + b', "submissionUrl": "%s"}' % url.encode())
+    def reset(self) -> None:
+        """Forget what was received and logged, and let the neighbours respond as at the start."""
+        self.next_hop.answer, self.directory.answer = DEFAULT_REPLY, DEFAULT_DIRECTORY_REPLY
+        for kept in (self.next_hop.seen, self.directory.seen, self.log.kept):
+            kept.clear()
 
-    async def send(self, ask: Ask = SOURCE, *, adapt: bool = True, **more: str | None) -> Answer:
-        """Sends a well-formed request; keyword names are headers with _ for -, None leaves one out."""
+    def adapted(self, sent: ClientRequest) -> ClientRequest:
+        """The request as this hop needs it: for spsp-client, with a submissionUrl."""
+        if self.service != "spsp-client":
+            return sent
+        url = self.next_url + sent.path
+        if sent.body is None:
+            return replace(sent, query=f"{sent.query}&submissionUrl={quote(url, safe='')}")
+        return replace(sent, body=sent.body.rstrip()[:-1] + b', "submissionUrl": "%s"}' % url.encode())
+
+    async def send(
+        self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None
+    ) -> ClientResponse:
+        """Send a well-formed request. Keyword names are headers with _ for -; None leaves one out."""
         given = headers() | {name.replace("_", "-"): value for name, value in more.items()}
-        if ask.body is None:
+        if sent.body is None:
             given.setdefault("Content-Type", None)
-        return await self.send_with(ask, [(k, v) for k, v in given.items() if v is not None], adapt=adapt)
+        return await self.send_with(sent, [(k, v) for k, v in given.items() if v is not None], adapt=adapt)
 
     async def send_with(
-        self, ask: Ask, given: list[tuple[str, str]] | Mapping[str, str], *, adapt: bool = True
-    ) -> Answer:
-        """Sends a request with just these headers."""
-        ask = self.adapted(ask) if adapt else ask
+        self, sent: ClientRequest, given: list[tuple[str, str]] | Mapping[str, str], *, adapt: bool = True
+    ) -> ClientResponse:
+        """Send a request with these headers only."""
+        sent = self.adapted(sent) if adapt else sent
         async with self.client.request(
-            ask.method,
-            URL(self.url + ask.target, encoded=True),
-            data=ask.body,
+            sent.method,
+            URL(self.url + sent.target, encoded=True),
+            data=sent.body,
             headers=given,
             allow_redirects=False,
             skip_auto_headers=("Content-Type",),
         ) as response:
-            return Answer(response.status, CIMultiDict(response.headers), await response.read())
+            return await received(response)
 
-    def written(self, ask: Ask = SOURCE, *, adapt: bool = True, **more: str | None) -> bytes:
-        """A well-formed request in bytes, for a connection that closes after the reply."""
-        ask = self.adapted(ask) if adapt else ask
+    def request_bytes(self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None) -> bytes:
+        """A well-formed request in bytes, for a connection that closes after the response."""
+        sent = self.adapted(sent) if adapt else sent
         given: dict[str, str | None] = {"Host": "hop", **headers(), "Connection": "close"}
-        if ask.body is not None:
-            given["Content-Length"] = str(len(ask.body))
+        if sent.body is not None:
+            given["Content-Length"] = str(len(sent.body))
         given |= {name.replace("_", "-"): value for name, value in more.items()}
-        lines = [f"{ask.method} {ask.target} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items() if v)]
-        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (ask.body or b"")
+        lines = [f"{sent.method} {sent.target} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items() if v)]
+        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (sent.body or b"")
 
-    async def raw(self, data: bytes, *, half_close: bool = False, seconds: float = 5) -> list[Answer]:
-        """The replies to these bytes on a connection of their own, until it closes."""
-        return answers_in(await raw(self.url, data, half_close=half_close, seconds=seconds))
+    async def send_bytes(self, *parts: bytes, half_close: bool = False) -> list[ClientResponse]:
+        """The responses to these bytes on a connection of their own, until it closes."""
+        return responses_in(await send_bytes(self.url, *parts, half_close=half_close))
 
-    async def first(self, *parts: bytes, pause: float = 0) -> Answer:
-        """The first reply to these bytes; the rest of an unfinished body the service may wait for in vain."""
-        host, _, port = self.url.removeprefix("http://").partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
+    async def send_parts(self, *parts: bytes, pause: float = 0) -> ClientResponse:
+        """The first response to these bytes, read before the connection closes."""
+        async with connection(self.url) as (reader, writer):
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(pause)
-            async with asyncio.timeout(5):
-                head = await reader.readuntil(b"\r\n\r\n")
-                [begun] = answers_in(head)
-                return replace(
-                    begun, body=await reader.readexactly(int(begun.headers.get("Content-Length", "0")))
-                )
-        finally:
-            writer.close()
+            return await response_from(reader)
 
 
-def answers_in(data: bytes) -> list[Answer]:
-    """The replies on a connection; interim ones (100 Continue) have no body."""
-    found = []
-    while data:
-        head, _, data = data.partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        given = CIMultiDict(line.split(": ", 1) for line in lines)
-        length = int(given.get("Content-Length", "0"))
-        found.append(Answer(int(status.split(" ")[1]), given, data[:length]))
-        data = data[length:]
-    return found
+async def response_from(reader: asyncio.StreamReader) -> ClientResponse:
+    """The next response on a connection."""
+    [begun] = responses_in(await reader.readuntil(b"\r\n\r\n"))
+    return replace(begun, body=await reader.readexactly(int(begun.headers.get("Content-Length", "0"))))
+
+
+DEFAULT_REPLY: Final = reply(200, QUOTE_REPLY)
+DEFAULT_DIRECTORY_REPLY: Final = reply(200, {"spspReceiver": RECEIVER_URL})
 
 
 @asynccontextmanager
@@ -241,13 +192,13 @@ async def hop_of(
     directory_url: str | None = None,
     **settings: str,
 ) -> AsyncIterator[Hop]:
-    """A forwarder with a scripted next hop, and a scripted directory where it asks one.
+    """A forwarder with a scripted next hop, and a scripted directory where it looks receivers up.
 
-    ``settings`` are variables without their prefix.
+    ``settings`` are variables in lower case without their prefix.
     """
     async with AsyncExitStack() as stack:
-        next_hop = await stack.enter_async_context(stub(reply(200, QUOTE_REPLY)))
-        directory = await stack.enter_async_context(stub(reply(200, {"spspReceiver": RECEIVER_URL})))
+        next_hop = await stack.enter_async_context(stub(DEFAULT_REPLY))
+        directory = await stack.enter_async_context(stub(DEFAULT_DIRECTORY_REPLY))
         to = next_url or next_hop.url
         environment = {
             "users_file": str(users_file),
@@ -260,9 +211,9 @@ async def hop_of(
             forwarder.settings, {f"QUOTES_{name.upper()}": value for name, value in environment.items()}
         )
         app = forwarder.create_app(loaded)
-        lines = collect_lines(app)
+        log = collect_lines(app)
         url = await stack.enter_async_context(served(app))
-        yield Hop(forwarder, app, url, to, next_hop, directory, client, lines)
+        yield Hop(forwarder, app, url, to, next_hop, directory, client, log)
 
 
 def authorization(text: str) -> str:
@@ -272,14 +223,3 @@ def authorization(text: str) -> str:
 def pairs(body: bytes) -> list[tuple[str, Any]]:
     """The members of a JSON object in their order."""
     return json.loads(body, object_pairs_hook=list)
-
-
-def is_error_object(answer: Answer) -> bool:
-    """Whether a reply is the Level One error object of wire.md §4 and nothing else."""
-    content = answer.json
-    return (
-        answer.headers["Content-Type"].startswith("application/json")
-        and {"id", "message", "service", "traceId"} <= set(content)
-        and set(content) <= {"id", "message", "service", "traceId", "validationErrors"}
-        and content["traceId"] == answer.headers["L1p-Trace-Id"]
-    )

@@ -19,7 +19,7 @@ from chassis.settings import load
 from integrations.app import DISPATCHER, WEBHOOK_CLIENT, create_app
 from integrations.settings import IntegrationsSettings
 from support.answers import Whole
-from support.serving import Answer, Seen, Stub, reply, served
+from support.serving import Responder, Seen, Stub, reply, served
 
 PATIENCE_SECONDS: Final = 60.0
 KEY: Final = Fernet.generate_key().decode()
@@ -58,7 +58,7 @@ def basic(name: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{PASSWORDS[name]}".encode()).decode()
 
 
-def typed(type_: str, status: int = 422, **headers: str) -> Answer:
+def typed(type_: str, status: int = 422, **headers: str) -> Responder:
     """The guide's error response."""
     return reply(status, {"type": type_}, **{"x_proquant_error": "1", **headers})
 
@@ -75,7 +75,7 @@ class Got(Whole):
 class Script:
     """Answers each request as the next line says, the last of them from then on."""
 
-    lines: list[Answer]
+    lines: list[Responder]
 
     async def __call__(self, seen: Seen) -> Any:
         line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
@@ -86,7 +86,7 @@ class Script:
 class HeldAnswer:
     """An answer that waits until the test lets it go."""
 
-    answer: Answer = OK
+    answer: Responder = OK
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -1,14 +1,17 @@
-"""Settings of the services under test: what is said for the whole test run holds for each that says nothing else."""
+"""Settings of the services under test: the defaults of the test run, and what a test sets itself."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from chassis import settings
-from chassis.settings import Settings
+from chassis.settings import Settings, variables
 
 BATCH_LINES: Final = "QUOTES_BATCH_LINES"
 DEFAULTS: Final[dict[str, str]] = {}
-"""Variables of every service, in the tests' own process and as processes."""
+"""Variables of every service, in the tests' own process and in processes of their own."""
+
+HTTP: Final = ("protocol", "aiohttp") if "QUOTES_HTTP" in dict(variables(Settings)) else ("protocol",)
+"""The implementations of HTTP that a service can be set to."""
 
 S = TypeVar("S", bound=Settings)
 

@@ -19,7 +19,7 @@ from chassis.logs import Logs, LogWriter
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 from network.polling import PollTimer
-from support.sockets import unused_url
+from support.scripted_server import unused_url
 
 MANY = 200
 

@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 
 from chassis.app import SERVICE
-from support.batches import BATCH, NDJSON, written
+from support.batch_servers import BatchServer, batch_server_of
+from support.batches import BATCH, NDJSON, batch_bytes
 from support.forwarders import FORWARDERS, hop_of
 from support.messages import TRACE
 from support.payee import until
 from support.serving import Seen, reply
-from support.takers import Taker, of_hop
 
 
 class Gates:
@@ -35,27 +35,29 @@ class Gates:
 
 
 @pytest.fixture
-async def gated(hop_to) -> tuple[Taker, Gates]:
+async def gated(start_hop) -> tuple[BatchServer, Gates]:
     """A forwarder, and what lets its next hop answer."""
-    hop = await hop_to(FORWARDERS["spsp-server"], batch_lines="64")
+    hop = await start_hop(FORWARDERS["spsp-server"], batch_lines="64")
     gates = Gates()
     gates.open("alone")
     hop.next_hop.answer = gates.answer
-    return of_hop(hop), gates
+    return batch_server_of(hop), gates
 
 
 @asynccontextmanager
-async def connection(taker: Taker) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(*taker.url.removeprefix("http://").split(":"))
+async def connection(
+    batch_server: BatchServer,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*batch_server.url.removeprefix("http://").split(":"))
     try:
         yield reader, writer
     finally:
         writer.close()
 
 
-def request(taker: Taker, names: Sequence[str]) -> bytes:
+def request(batch_server: BatchServer, names: Sequence[str]) -> bytes:
     """A batch of requests with these trace ids, in bytes."""
-    data = written([taker.line(name, L1p_Trace_Id=name) for name in names])
+    data = batch_bytes([batch_server.line(name, L1p_Trace_Id=name) for name in names])
     head = (
         f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON}\r\nContent-Length: {len(data)}\r\n\r\n"
     )
@@ -63,9 +65,9 @@ def request(taker: Taker, names: Sequence[str]) -> bytes:
 
 
 async def test_answers_come_in_the_order_of_completion_and_none_waits_for_another(gated):
-    taker, gates = gated
-    async with connection(taker) as (reader, writer):
-        writer.write(request(taker, ["a", "b", "c", "d"]))
+    batch_server, gates = gated
+    async with connection(batch_server) as (reader, writer):
+        writer.write(request(batch_server, ["a", "b", "c", "d"]))
         for name in ["c", "a", "d", "b"]:
             gates.open(name)
             while not (said := await asyncio.wait_for(reader.readline(), 5)).startswith(b"{"):
@@ -78,13 +80,13 @@ async def test_answers_come_in_the_order_of_completion_and_none_waits_for_anothe
 
 
 async def test_nothing_is_begun_before_the_whole_batch_is_there(gated):
-    taker, gates = gated
-    data = request(taker, ["a", "b"])
-    async with connection(taker) as (reader, writer):
+    batch_server, gates = gated
+    data = request(batch_server, ["a", "b"])
+    async with connection(batch_server) as (reader, writer):
         writer.write(data[:-1])
-        assert 200 == (await taker.alone(L1p_Trace_Id="alone")).status
-        assert ["alone"] == [event["traceId"] for event in taker.log.events]
-        assert 1 == taker.app[SERVICE].in_hand
+        assert 200 == (await batch_server.alone(L1p_Trace_Id="alone")).status
+        assert ["alone"] == [event["traceId"] for event in batch_server.log.events]
+        assert 1 == batch_server.app[SERVICE].in_hand
 
         gates.open("a")
         gates.open("b")
@@ -94,10 +96,10 @@ async def test_nothing_is_begun_before_the_whole_batch_is_there(gated):
 
 async def test_nothing_is_said_before_the_first_answer(gated):
     """Until then a connection that breaks may be repeated."""
-    taker, gates = gated
-    async with connection(taker) as (reader, writer):
-        writer.write(request(taker, ["a", "b"]))
-        assert 200 == (await taker.alone(L1p_Trace_Id="alone")).status
+    batch_server, gates = gated
+    async with connection(batch_server) as (reader, writer):
+        writer.write(request(batch_server, ["a", "b"]))
+        assert 200 == (await batch_server.alone(L1p_Trace_Id="alone")).status
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.05)
         gates.open("b")
@@ -107,25 +109,25 @@ async def test_nothing_is_said_before_the_first_answer(gated):
 
 
 async def test_who_goes_away_in_the_middle_stops_nothing_and_is_no_failure(gated):
-    taker, gates = gated
-    async with connection(taker) as (reader, writer):
-        writer.write(request(taker, ["a", "b", "c"]))
+    batch_server, gates = gated
+    async with connection(batch_server) as (reader, writer):
+        writer.write(request(batch_server, ["a", "b", "c"]))
         gates.open("a")
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         writer.transport.abort()
-    assert 200 == (await taker.alone(L1p_Trace_Id="alone")).status
+    assert 200 == (await batch_server.alone(L1p_Trace_Id="alone")).status
     for count, name in [(3, "b"), (4, "c")]:
         gates.open(name)
-        await taker.logged(count)
-    await until(lambda: _is_idle(taker))
+        await batch_server.logged(count)
+    await until(lambda: _is_idle(batch_server))
 
     assert [("a", 200), ("alone", 200), ("b", 200), ("c", 200)] == [
-        (event["traceId"], event["status"]) for event in taker.log.events
+        (event["traceId"], event["status"]) for event in batch_server.log.events
     ]
 
 
-async def _is_idle(taker: Taker) -> bool:
-    return taker.app[SERVICE].in_hand == 0
+async def _is_idle(batch_server: BatchServer) -> bool:
+    return batch_server.app[SERVICE].in_hand == 0
 
 
 async def test_a_batch_under_way_ends_with_its_service(users_file, client):
@@ -134,7 +136,7 @@ async def test_a_batch_under_way_ends_with_its_service(users_file, client):
     async with hop_of(FORWARDERS["spsp-server"], users_file, client, batch_lines="64") as hop:
         hop.next_hop.answer = gates.answer
         reader, writer = await asyncio.open_connection(*hop.url.removeprefix("http://").split(":"))
-        writer.write(request(of_hop(hop), ["a", "b"]))
+        writer.write(request(batch_server_of(hop), ["a", "b"]))
         await until(lambda: _has(hop.next_hop.seen, 2))
 
     assert b"" == await asyncio.wait_for(reader.read(), 5)

@@ -1,4 +1,4 @@
-"""Load from inside a DFSP's network: `python -m support.inside <base URL> <identifier> <workers>`.
+"""Load from inside a DFSP's network: `python -m support.container_load <base URL> <identifier> <workers>`.
 
 Runs in a container of the image, until SIGTERM. The entry's callers are held to the same rule as the services
 themselves: a request is repeated once where the connection was refused, or closed before a reply began.
@@ -34,8 +34,8 @@ class _Reply:
         return self.body
 
 
-class Caller:
-    """As much of a client session as the load uses."""
+class PoolClient:
+    """The part of a client session that the load uses."""
 
     def __init__(self, pool: ConnectionPool, base: str) -> None:
         self._pool = pool
@@ -73,7 +73,7 @@ async def main(base: str, identifier: str, workers: int) -> None:
         timeout_ms=10_000,
         rest_seconds=0.1,
     )
-    async with made.running(Caller(pool, base)):  # type: ignore[arg-type]
+    async with made.running(PoolClient(pool, base)):  # type: ignore[arg-type]
         _say("running")
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):

@@ -10,7 +10,7 @@ from chassis.app import SERVICE
 from chassis.pace import Pace
 from chassis.room import WaitingRoom
 from quoting.express import CallExpress
-from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, Ask, hop_of
+from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, ClientRequest, hop_of
 
 VARYING = {"time", "duration_ms"}
 
@@ -20,7 +20,7 @@ async def hop(request, users_file, client):
     """One that knows its caller."""
     async with hop_of(FORWARDERS[request.param], users_file, client) as made:
         assert 200 == (await made.send()).status
-        made.lines.kept.clear()
+        made.log.kept.clear()
         yield made
 
 
@@ -35,12 +35,13 @@ def in_hand(hop):
 
 
 @pytest.mark.parametrize(
-    "ask", [SOURCE, EXECUTE, LOOK_UP, Ask("GET", "/health/live"), Ask("GET", "/nowhere")]
+    "operation",
+    [SOURCE, EXECUTE, LOOK_UP, ClientRequest("GET", "/health/live"), ClientRequest("GET", "/nowhere")],
 )
-async def test_whatever_waits_is_answered(hop, monkeypatch, ask):
-    [before] = await hop.raw(hop.written(ask))
+async def test_whatever_waits_is_answered(hop, monkeypatch, operation):
+    [before] = await hop.send_bytes(hop.request_bytes(operation))
     monkeypatch.setattr(Pace, "is_crowded", True)
-    [answer] = await hop.raw(hop.written(ask))
+    [answer] = await hop.send_bytes(hop.request_bytes(operation))
 
     assert before.status == answer.status
     assert (0, 0) == in_hand(hop)
@@ -51,23 +52,23 @@ class TestInACrowd:
     """Whatever comes, and however."""
 
     async def test_a_malformed_request_is_refused(self, hop):
-        [answer] = await hop.raw(b"nonsense\r\n\r\n")
+        [answer] = await hop.send_bytes(b"nonsense\r\n\r\n")
 
         assert 400 == answer.status
 
     async def test_a_request_in_parts_is_answered(self, hop):
-        written = hop.written(SOURCE)
+        written = hop.request_bytes(SOURCE)
 
-        assert 200 == (await hop.first(written[:40], written[40:-10], written[-10:], pause=0.02)).status
+        assert 200 == (await hop.send_parts(written[:40], written[40:-10], written[-10:], pause=0.02)).status
 
     async def test_who_has_sent_all_he_will_is_answered(self, hop):
-        [answer] = await hop.raw(hop.written(SOURCE), half_close=True)
+        [answer] = await hop.send_bytes(hop.request_bytes(SOURCE), half_close=True)
 
         assert 200 == answer.status
 
     async def test_one_after_the_other_on_one_connection(self, hop):
-        first = hop.written(SOURCE, Connection=None)
-        answers = await hop.raw(first * 3 + hop.written(LOOK_UP))
+        first = hop.request_bytes(SOURCE, Connection=None)
+        answers = await hop.send_bytes(first * 3 + hop.request_bytes(LOOK_UP))
 
         assert [200] * 4 == [each.status for each in answers]
 
@@ -75,7 +76,7 @@ class TestInACrowd:
         host, _, port = hop.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         for _ in range(3):
-            writer.write(hop.written(SOURCE, Connection=None))
+            writer.write(hop.request_bytes(SOURCE, Connection=None))
             assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
             head = await reader.readuntil(b"\r\n\r\n")
             length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
@@ -86,14 +87,14 @@ class TestInACrowd:
         host, _, port = hop.url.removeprefix("http://").partition(":")
         for _ in range(20):
             _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(hop.written(SOURCE))
+            writer.write(hop.request_bytes(SOURCE))
             await writer.drain()
             writer.transport.abort()
         async with asyncio.timeout(5):
             while in_hand(hop) != (0, 0):
                 await asyncio.sleep(0.01)
 
-        [answer] = await hop.raw(hop.written(SOURCE))
+        [answer] = await hop.send_bytes(hop.request_bytes(SOURCE))
         assert 200 == answer.status
 
 
@@ -106,7 +107,11 @@ async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_
 
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     hop.app[SERVICE].express = fail
-    asked = [hop.written(SOURCE, X_Broken="yes"), hop.written(SOURCE), hop.written(SOURCE, X_Broken="yes")]
+    asked = [
+        hop.request_bytes(SOURCE, X_Broken="yes"),
+        hop.request_bytes(SOURCE),
+        hop.request_bytes(SOURCE, X_Broken="yes"),
+    ]
     outcomes = await asyncio.gather(*map(hop.raw, asked), return_exceptions=True)
 
     assert 200 == outcomes[1][0].status
@@ -117,11 +122,11 @@ async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_
 async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
     del crowd
     monkeypatch.setattr(connection, "waited_in", lambda _: hop.app[SERVICE].settings.max_wait_seconds)
-    [answer] = await hop.raw(hop.written(SOURCE, Idempotency_Key="key"))
+    [answer] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
 
     assert (503, "UnavailableError") == (answer.status, answer.id)
     assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
-    [event] = hop.lines.events
+    [event] = hop.log.events
     assert event["duration_ms"] >= hop.app[SERVICE].settings.max_wait_seconds * 1_000
 
 
@@ -132,7 +137,7 @@ async def test_who_waits_when_the_service_ends_is_answered(users_file, client, m
     async with hop_of(FORWARDERS["spsp-server"], users_file, client) as hop:
         host, _, port = hop.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(hop.written(SOURCE, Connection=None))
+        writer.write(hop.request_bytes(SOURCE, Connection=None))
         await asyncio.sleep(0.05)
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
@@ -150,20 +155,20 @@ async def test_who_waits_when_the_service_ends_is_answered(users_file, client, m
         {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", "Content_Type": "text/plain"},
     ],
 )
-@pytest.mark.parametrize("ask", [SOURCE, replace(SOURCE, body=b"{}"), EXECUTE, LOOK_UP])
-async def test_who_finds_no_room_is_refused_as_under_overload_always(hop, monkeypatch, ask, more):
+@pytest.mark.parametrize("operation", [SOURCE, replace(SOURCE, body=b"{}"), EXECUTE, LOOK_UP])
+async def test_who_finds_no_room_is_refused_as_under_overload_always(hop, monkeypatch, operation, more):
     """In the short way and in the ordinary one, answer and log."""
     pace = hop.app[SERVICE].pace
     pace.stop()
     pace.is_overloaded, pace.in_hand, pace.seconds_each = True, 1_000, 0.01
     told = []
     for short in (True, False):
-        hop.lines.kept.clear()
+        hop.log.kept.clear()
         if not short:
             monkeypatch.setattr(Pace, "is_too_late_to_be_looked_at", lambda *_: False)
             monkeypatch.setattr(CallExpress, "_take", lambda *_: False)
-        [answer] = await hop.raw(hop.written(ask, **more))
-        [event] = hop.lines.events
+        [answer] = await hop.send_bytes(hop.request_bytes(operation, **more))
+        [event] = hop.log.events
         headers = {k: v for k, v in answer.headers.items() if k != "Date"}
         told.append(
             (answer.status, headers, answer.body, {k: v for k, v in event.items() if k not in VARYING})

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from support.batches import NDJSON, Line, Peer, written
+from support.batch_senders import echo_trace_id, numbered
+from support.batches import NDJSON, Line, Peer, batch_bytes
 from support.messages import KEY
-from support.senders import asks, named
 
 
 def saying(*parts: bytes, then: str = "ends") -> Any:
@@ -32,25 +32,25 @@ def saying(*parts: bytes, then: str = "ends") -> Any:
 
 def answered(id_: Any, content: Any = None, **more: Any) -> bytes:
     body = json.dumps(content or {"for": id_})
-    return written([{"id": id_, "status": 200, "headers": {}, "body": body, **more}])
+    return batch_bytes([{"id": id_, "status": 200, "headers": {}, "body": body, **more}])
 
 
 @pytest.mark.parametrize("then", ["ends", "breaks"])
 async def test_where_the_answers_end_too_soon_the_others_are_502(sender, then):
     sender.peer.envelope = saying(answered(1), answered(3), then=then)
-    answers = await sender.together(*asks(4))
+    answers = await sender.together(*numbered(4))
 
     assert [502, 200, 502, 200] == [answer.status for answer in answers]
     assert [{"for": 1}, {"for": 3}] == [answers[1].json, answers[3].json]
-    assert (1, []) == (len(sender.peer.batches), sender.peer.alone)
+    assert (1, []) == (len(sender.peer.batches), sender.peer.single)
 
 
 async def test_a_repetition_with_the_same_key_completes_what_broke(sender):
     sender.peer.envelope = saying(answered(0), then="breaks")
-    broken = await sender.together(*asks(3))
+    broken = await sender.together(*numbered(3))
     sender.peer.envelope = None
-    sender.peer.answer = named
-    repeated = await sender.together(*asks(3))
+    sender.peer.answer = echo_trace_id
+    repeated = await sender.together(*numbered(3))
 
     assert [200, 502, 502] == [answer.status for answer in broken]
     assert ["key-1", "key-2"] == [answer.headers[KEY] for answer in broken[1:]]
@@ -81,14 +81,14 @@ STRANGE = {
 @pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE.keys())
 async def test_a_line_that_is_no_answer_is_nobodys_and_the_others_go_on(sender, strange):
     sender.peer.envelope = saying(answered(0), strange, answered(2))
-    answers = await sender.together(*asks(3))
+    answers = await sender.together(*numbered(3))
 
     assert [200, 502, 200] == [answer.status for answer in answers]
 
 
 async def test_the_first_answer_to_a_request_stands(sender):
     sender.peer.envelope = saying(answered(0, {"a": 1}), answered(0, {"a": 2}), answered(1))
-    answers = await sender.together(*asks(2))
+    answers = await sender.together(*numbered(2))
 
     assert {"a": 1} == answers[0].json
     assert 200 == answers[1].status
@@ -97,14 +97,14 @@ async def test_the_first_answer_to_a_request_stands(sender):
 async def test_a_line_that_could_not_be_read_there_is_answered_by_its_number(sender):
     refused = answered(None, {"id": "InvalidBodyError"}, status=400, line=2)
     sender.peer.envelope = saying(answered(0), refused)
-    answers = await sender.together(*asks(2))
+    answers = await sender.together(*numbered(2))
 
     assert [200, 400] == [answer.status for answer in answers]
 
 
 async def test_a_line_without_end_breaks_the_stream_off(sender):
     sender.peer.envelope = saying(answered(0), *[b"x" * 2**16] * 20, answered(1))
-    answers = await sender.together(*asks(2))
+    answers = await sender.together(*numbered(2))
 
     assert [200, 502] == [answer.status for answer in answers]
 
@@ -112,7 +112,7 @@ async def test_a_line_without_end_breaks_the_stream_off(sender):
 async def test_answers_may_come_in_any_pieces(sender):
     said = b"".join(answered(each, {"for": each}) for each in (2, 0, 1))
     sender.peer.envelope = saying(*(said[at : at + 7] for at in range(0, len(said), 7)))
-    answers = await sender.together(*asks(3))
+    answers = await sender.together(*numbered(3))
 
     assert [{"for": 0}, {"for": 1}, {"for": 2}] == [answer.json for answer in answers]
 
@@ -120,7 +120,7 @@ async def test_answers_may_come_in_any_pieces(sender):
 async def test_the_last_answer_needs_its_newline(sender):
     """Without it nobody knows whether it is whole."""
     sender.peer.envelope = saying(answered(0), answered(1)[:-1])
-    answers = await sender.together(*asks(2))
+    answers = await sender.together(*numbered(2))
 
     assert [200, 502] == [answer.status for answer in answers]
 
@@ -139,7 +139,7 @@ async def test_a_connection_closed_before_the_first_byte_is_repeated_once(sender
         return await self.each(request, lines)
 
     sender.peer.envelope = envelope
-    answers = await sender.together(*asks(3))
+    answers = await sender.together(*numbered(3))
 
     assert statuses == [answer.status for answer in answers]
     one, two = sender.peer.batches

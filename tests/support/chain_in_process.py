@@ -1,6 +1,4 @@
-"""The whole chain in the test's own process: seven services on real sockets, with batches between them and express, or
-without either.
-"""
+"""The whole chain in the test's own process: seven services on real sockets, with or without batches."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,32 +12,31 @@ import orjson
 from aiohttp import web
 
 from central_directory import app as central_directory
-from chassis.app import SERVICE
 from chassis.settings import Settings
 from dfsp_api import payee, payer
 from spsp_client import app as spsp_client
 from spsp_client_proxy import app as spsp_client_proxy
 from spsp_server import app as spsp_server
 from spsp_server_backend import app as spsp_server_backend
-from support.forwarders import collect_lines
+from support.internals import collect_lines
 from support.messages import QUOTE, basic, headers
 from support.payee import until
 from support.serving import Seen, served, stub
 from support.settings import load
 
 SLOW: Final = "slow"
-"""Who is asked for under this identifier has a DFSP that takes its time."""
+"""The identifier of a receiver whose DFSP responds late."""
 SLOW_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
-class InsideChain:
+class ChainInProcess:
     url: str
     payee_url: str
     client: aiohttp.ClientSession
 
     async def batches(self) -> int:
-        """How many the payee has taken."""
+        """The number of batches that the payee has received."""
         async with self.client.get(f"{self.payee_url}/metrics") as reply:
             text = await reply.text()
         [counted] = [line for line in text.splitlines() if line.startswith("batch_lines_count")]
@@ -48,33 +45,30 @@ class InsideChain:
 
 async def _slowly(seen: Seen) -> web.StreamResponse:
     await asyncio.sleep(SLOW_SECONDS)
-    return web.json_response({"uuid": "slow", "asked": seen.target})
+    return web.json_response({"uuid": "slow", "target": seen.target})
 
 
 class _Starter:
     def __init__(self, stack: AsyncExitStack, users_file: Path, batch_lines: int) -> None:
         self._stack = stack
-        self._is_plain = not batch_lines
         self._environment = {
             "QUOTES_USERS_FILE": str(users_file),
             "QUOTES_BATCH_LINES": str(batch_lines),
-            # one loop for seven services: what takes long here says nothing
+            # seven services share one event loop: slow responses do not mean overload
             "QUOTES_MAX_WAIT_SECONDS": "60",
         }
 
     async def start(self, module: object, kind: type[Settings], **settings: str) -> str:
-        told = {f"QUOTES_{name.upper()}": value for name, value in settings.items()}
-        app = module.create_app(load(kind, self._environment | told))  # type: ignore[attr-defined]
+        environment = {f"QUOTES_{name.upper()}": value for name, value in settings.items()}
+        app = module.create_app(load(kind, self._environment | environment))  # type: ignore[attr-defined]
         collect_lines(app)
-        if self._is_plain:
-            app[SERVICE].express = None
         return await self._stack.enter_async_context(served(app))
 
 
 @asynccontextmanager
-async def inside_chain(
+async def chain_in_process(
     users_file: Path, client: aiohttp.ClientSession, database_url: str, folder: Path, *, batch_lines: int
-) -> AsyncIterator[InsideChain]:
+) -> AsyncIterator[ChainInProcess]:
     async with AsyncExitStack() as stack:
         start = _Starter(stack, users_file, batch_lines).start
         slow = await stack.enter_async_context(stub(_slowly))
@@ -105,7 +99,7 @@ async def inside_chain(
                 return reply.status == 200
 
         await until(is_ready)
-        yield InsideChain(url, payee_url, client)
+        yield ChainInProcess(url, payee_url, client)
 
 
 async def _register(client: aiohttp.ClientSession, directory: str, receivers: dict[str, str]) -> None:

@@ -6,22 +6,22 @@ from dataclasses import replace
 import pytest
 
 from chassis import batching
+from support.batch_senders import MAX_BODY_BYTES, echo_trace_id, numbered, until_in_flight
 from support.batches import Line, peer
-from support.forwarders import FORWARDERS, SOURCE, Ask
+from support.forwarders import FORWARDERS, SOURCE, ClientRequest
 from support.messages import TRACE
-from support.senders import MOST, are_in_hand, asks, named
 
 
 async def test_a_request_whose_time_ends_while_it_waits_is_504_and_never_sent(sender):
-    tasks = await sender.waiting(*asks(2, X_Request_Timeout_Ms="100"), (SOURCE, {TRACE: "trace-in-time"}))
+    tasks = await sender.waiting(*numbered(2, X_Request_Timeout_Ms="100"), (SOURCE, {TRACE: "trace-in-time"}))
     late = await asyncio.gather(*tasks[:2])
-    sender.peer.let_go()
+    sender.peer.release()
     in_time = await tasks[2]
 
     assert [(504, "UpstreamTimeoutError")] * 2 == [(answer.status, answer.id) for answer in late]
     assert 200 == in_time.status
     sent = [line["headers"][TRACE] for batch in sender.peer.batches for line in batch]
-    sent += [seen.headers[TRACE] for seen in sender.peer.alone]
+    sent += [seen.headers[TRACE] for seen in sender.peer.single]
     assert ["trace-in-time"] == sent
 
 
@@ -32,10 +32,10 @@ async def test_a_request_whose_caller_is_gone_is_not_waited_for(sender):
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
         if asked["headers"][TRACE] == "trace-0":
             await go_on.wait()
-        return await named(asked)
+        return await echo_trace_id(asked)
 
     sender.peer.answer = slow
-    answers = await sender.together(*asks(1, X_Request_Timeout_Ms="200"), *asks(4)[1:])
+    answers = await sender.together(*numbered(1, X_Request_Timeout_Ms="200"), *numbered(4)[1:])
     go_on.set()
 
     assert [504, 200, 200, 200] == [answer.status for answer in answers]
@@ -48,14 +48,14 @@ async def test_one_slow_answer_holds_up_nobody(sender):
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
         if asked["headers"][TRACE] == "trace-0":
             await go_on.wait()
-        return await named(asked)
+        return await echo_trace_id(asked)
 
     sender.peer.answer = slow
-    tasks = await sender.waiting(*asks(5))
-    sender.peer.let_go()
+    tasks = await sender.waiting(*numbered(5))
+    sender.peer.release()
     assert [200] * 4 == [answer.status for answer in await asyncio.gather(*tasks[1:])]
     for _ in range(3):
-        assert [200] * 4 == [answer.status for answer in await sender.together(*asks(5)[1:])]
+        assert [200] * 4 == [answer.status for answer in await sender.together(*numbered(5)[1:])]
     assert not tasks[0].done()
     go_on.set()
 
@@ -65,11 +65,11 @@ async def test_one_slow_answer_holds_up_nobody(sender):
 @pytest.mark.parametrize("body", [b'{"a": "\xff"}', b"\xff", b'{"a": "\xed\xa0\x80"}'], ids=repr)
 async def test_a_body_that_is_no_utf_8_goes_alone_beside_the_batch(sender, body):
     strange = (replace(SOURCE, body=body), {TRACE: "strange"})
-    answers = await sender.together(strange, *asks(3))
+    answers = await sender.together(strange, *numbered(3))
 
     assert [200] * 4 == [answer.status for answer in answers]
     assert [3] == [len(batch) for batch in sender.peer.batches]
-    assert [("strange", body)] == [(seen.headers[TRACE], seen.body) for seen in sender.peer.alone]
+    assert [("strange", body)] == [(seen.headers[TRACE], seen.body) for seen in sender.peer.single]
 
 
 @pytest.mark.parametrize("unit", [b"x", b"\x01", "ü".encode(), "\U0001f4b6".encode(), b'"', b"\\"], ids=repr)
@@ -79,11 +79,11 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
 
     async def keep(asked: Line) -> tuple[int, dict[str, str], str]:
         seen[asked["headers"][TRACE]] = (asked["body"] or "").encode()
-        return await named(asked)
+        return await echo_trace_id(asked)
 
     sender.peer.answer = keep
-    body = unit * (MOST // len(unit))
-    large = [(replace(SOURCE, body=body), more) for _, more in asks(63)]
+    body = unit * (MAX_BODY_BYTES // len(unit))
+    large = [(replace(SOURCE, body=body), more) for _, more in numbered(63)]
     answers = await sender.together(*large)
 
     assert [200] * 63 == [answer.status for answer in answers]
@@ -94,16 +94,16 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
 
 async def test_too_many_that_wait_are_503_and_the_others_go_on(sender, monkeypatch):
     monkeypatch.setattr(batching, "MAX_WAITING", 5)
-    tasks = await sender.waiting(*asks(5))
+    tasks = await sender.waiting(*numbered(5))
     refused = await sender.hop.send()
-    sender.peer.let_go()
+    sender.peer.release()
 
     assert (503, "UnavailableError") == (refused.status, refused.id)
     assert "Retry-After" in refused.headers
     assert [200] * 5 == [answer.status for answer in await asyncio.gather(*tasks)]
 
 
-async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, hop_to):
+async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, start_hop):
     """Look-ups travel in batches, too."""
     go_on = asyncio.Event()
     blocking = asyncio.Event()
@@ -115,20 +115,20 @@ async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, hop_to):
             await blocking.wait()
         return 200, {"Content-Type": "application/json"}, '{"spspReceiver": "http://spsp-server"}'
 
-    def of(identifier: str) -> Ask:
+    def of(identifier: str) -> ClientRequest:
         assert SOURCE.body is not None
         return replace(SOURCE, body=SOURCE.body.replace(b"30754016", identifier.encode()))
 
     async with peer(answer=look_up) as directory:
-        hop = await hop_to(FORWARDERS["spsp-client-proxy"], batch_lines="64", directory_url=directory.url)
+        hop = await start_hop(FORWARDERS["spsp-client-proxy"], batch_lines="64", directory_url=directory.url)
         assert 200 == (await hop.send()).status
         held = []
         for number in range(batching.WINDOW):
             held.append(asyncio.create_task(hop.send(of(f"blocking-{number}"))))
-            await directory.until_come(2 + number)
+            await directory.until_received(2 + number)
         slow = asyncio.create_task(hop.send(of("slow")))
         quick = [asyncio.create_task(hop.send(of(f"quick-{each}"))) for each in range(5)]
-        await are_in_hand(hop, len(held) + 6)
+        await until_in_flight(hop, len(held) + 6)
         blocking.set()
 
         assert [200] * 5 == [answer.status for answer in await asyncio.gather(*quick)]

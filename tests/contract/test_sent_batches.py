@@ -5,28 +5,29 @@ import json
 
 import pytest
 
+from support.batch_senders import MAX_BODY_BYTES, echo_trace_id, numbered
 from support.batches import NDJSON, Line
-from support.forwarders import EXECUTE, LOOK_UP, SOURCE, is_error_object
+from support.client import is_error_object
+from support.forwarders import EXECUTE, LOOK_UP, SOURCE
 from support.messages import KEY, OTHER, TEST, TRACE
-from support.senders import MOST, asks, named
 
 
 async def test_an_idle_service_sends_each_request_alone(each_sender):
-    for ask in [SOURCE, EXECUTE, LOOK_UP] * 3:
-        assert 200 == (await each_sender.hop.send(ask)).status
+    for operation in [SOURCE, EXECUTE, LOOK_UP] * 3:
+        assert 200 == (await each_sender.hop.send(operation)).status
 
-    assert (9, 0) == (len(each_sender.peer.alone), len(each_sender.peer.batches))
+    assert (9, 0) == (len(each_sender.peer.single), len(each_sender.peer.batches))
 
 
 async def test_a_busy_service_sends_what_waits_together(each_sender):
-    each_sender.peer.answer = named
-    answers = await each_sender.together(*asks(10))
+    each_sender.peer.answer = echo_trace_id
+    answers = await each_sender.together(*numbered(10))
 
     assert [(200, {"for": f"trace-{each}"}) for each in range(10)] == [
         (answer.status, answer.json) for answer in answers
     ]
     assert [10] == [len(batch) for batch in each_sender.peer.batches]
-    assert [] == each_sender.peer.alone
+    assert [] == each_sender.peer.single
 
 
 @pytest.mark.parametrize("said", [None, "", "0", "x", "-1", "1.5", "٣", "999999999", "64, 64"], ids=repr)
@@ -37,7 +38,7 @@ async def test_who_announces_no_number_of_lines_gets_no_batch(sender_of, said):
     sender.peer.hold()
     tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
     await sender.peer.until_holding(10)
-    sender.peer.let_go()
+    sender.peer.release()
 
     assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
     assert [] == sender.peer.batches
@@ -48,7 +49,7 @@ async def test_who_takes_none_sends_none(sender_of):
     sender.peer.hold()
     tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
     await sender.peer.until_holding(10)
-    sender.peer.let_go()
+    sender.peer.release()
 
     assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
     assert [] == sender.peer.batches
@@ -61,7 +62,7 @@ async def test_no_batch_has_more_lines_than_announced_or_than_it_may_have_itself
     sender = await sender_of(batch_lines=own)
     sender.peer.announces = announced
     assert 200 == (await sender.hop.send()).status
-    answers = await sender.together(*asks(3 * most))
+    answers = await sender.together(*numbered(3 * most))
 
     assert [200] * 3 * most == [answer.status for answer in answers]
     assert most == max(len(batch) for batch in sender.peer.batches)
@@ -85,10 +86,15 @@ async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller
         ("t-2", EXECUTE, {"Authorization": OTHER}),
         ("t-3", LOOK_UP, {"Authorization": TEST}),
     ]
-    for name, ask, headers in expected:
-        body = None if ask.body is None else ask.body.decode()
+    for name, operation, headers in expected:
+        body = None if operation.body is None else operation.body.decode()
         each = {key: value for key, value in told[name].items() if key != "id"}
-        assert {"method": ask.method, "path": ask.target, "headers": headers, "body": body} == each
+        assert {
+            "method": operation.method,
+            "path": operation.target,
+            "headers": headers,
+            "body": body,
+        } == each
     assert 6_000 < left["t-1"] <= 7_000 < left["t-2"] <= 8_000 < left["t-3"] <= 9_000
     assert len({each["id"] for each in lines}) == len(lines)
     assert {"Host", "Content-Type", "Content-Length", "L1p-Trace-Id"} == set(envelope.headers)
@@ -96,9 +102,9 @@ async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller
 
 
 async def test_the_time_of_a_line_is_what_is_left_when_it_is_written(sender):
-    tasks = await sender.waiting(*asks(2, X_Request_Timeout_Ms="5000"))
+    tasks = await sender.waiting(*numbered(2, X_Request_Timeout_Ms="5000"))
     await asyncio.sleep(0.2)
-    sender.peer.let_go()
+    sender.peer.release()
     await asyncio.gather(*tasks)
     [lines] = sender.peer.batches
 
@@ -123,18 +129,18 @@ async def test_what_each_line_is_answered_passes_as_if_it_had_come_alone(sender)
         "trace-7": (302, {"Location": "/"}, "{}"),
         "trace-8": (200, {}, "[]"),
         "trace-9": (200, {}, None),
-        "trace-10": (200, {}, '{"a":"' + "x" * MOST + '"}'),
+        "trace-10": (200, {}, '{"a":"' + "x" * MAX_BODY_BYTES + '"}'),
         "trace-11": (200, {"Content-Type": "text/plain\r\nX: y", "Retry-After": "\0"}, "{}"),
         "trace-12": (0, {}, "{}"),
         "trace-13": (99_999, {}, "{}"),
-        "trace-14": (418, {}, '{"a":"' + "x" * MOST + '"}'),
+        "trace-14": (418, {}, '{"a":"' + "x" * MAX_BODY_BYTES + '"}'),
     }
 
     async def answer(asked: Line) -> tuple[int, dict[str, str], str | None]:
         return replies.get(asked["headers"][TRACE], (200, {}, "{}"))
 
     sender.peer.answer = answer
-    told = await sender.together(*asks(len(replies)))
+    told = await sender.together(*numbered(len(replies)))
 
     assert [200, 401, 429, 503, 500, 502, 404, 502, 502, 502, 502, 200, 502, 502, 418] == [
         each.status for each in told

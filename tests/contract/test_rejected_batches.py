@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from support.batch_senders import MAX_BODY_BYTES, echo_trace_id, numbered
 from support.batches import Line, Peer
 from support.forwarders import SOURCE
 from support.messages import TRACE
-from support.senders import MOST, asks, named
 
 
 def refusing(
@@ -29,20 +29,20 @@ def refusing(
 @pytest.mark.parametrize("status", [404, 405, 415])
 async def test_where_batches_are_no_more_every_request_goes_alone_at_once(each_sender, status):
     sender = each_sender
-    sender.peer.answer = named
+    sender.peer.answer = echo_trace_id
 
     sender.peer.envelope = refusing(status)
-    answers = await sender.together(*asks(10))
+    answers = await sender.together(*numbered(10))
 
     assert [(200, {"for": f"trace-{each}"}) for each in range(10)] == [(a.status, a.json) for a in answers]
     assert 1 == len(sender.peer.batches)
-    assert 10 == len(sender.peer.alone)
+    assert 10 == len(sender.peer.single)
     sender.peer.announces = None
     await sender.hop.send()
     sender.peer.hold()
     tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
     await sender.peer.until_holding(10)
-    sender.peer.let_go()
+    sender.peer.release()
     await asyncio.gather(*tasks)
     assert 1 == len(sender.peer.batches)
 
@@ -54,13 +54,13 @@ async def test_what_waits_when_a_peer_stops_announcing_leaves_at_once(sender):
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
         if asked["headers"].get(TRACE, "").startswith("trace-"):
             await go_on.wait()
-        return await named(asked)
+        return await echo_trace_id(asked)
 
     sender.peer.answer = slow
-    tasks = await sender.waiting(*asks(100))
+    tasks = await sender.waiting(*numbered(100))
     sender.peer.announces = None
-    sender.peer.let_go()
-    await sender.peer.until_come(100)
+    sender.peer.release()
+    await sender.peer.until_received(100)
     go_on.set()
 
     assert [200] * 100 == [answer.status for answer in await asyncio.gather(*tasks)]
@@ -69,18 +69,18 @@ async def test_what_waits_when_a_peer_stops_announcing_leaves_at_once(sender):
 
 async def test_who_announces_again_gets_batches_again(sender):
     sender.peer.envelope = refusing(404)
-    await sender.together(*asks(5))
+    await sender.together(*numbered(5))
     sender.peer.envelope = None
-    await sender.together(*asks(5))
+    await sender.together(*numbered(5))
 
     assert [5, 5] == [len(batch) for batch in sender.peer.batches]
 
 
 async def test_a_batch_that_is_too_large_for_a_peer_goes_alone_and_the_next_is_sent(sender):
     sender.peer.envelope = refusing(413, still=True)
-    answers = await sender.together(*asks(5))
+    answers = await sender.together(*numbered(5))
     sender.peer.envelope = None
-    await sender.together(*asks(6))
+    await sender.together(*numbered(6))
 
     assert [200] * 5 == [answer.status for answer in answers]
     assert [5, 6] == [len(batch) for batch in sender.peer.batches]
@@ -89,13 +89,13 @@ async def test_a_batch_that_is_too_large_for_a_peer_goes_alone_and_the_next_is_s
 async def test_a_smaller_announcement_on_a_413_is_heeded(sender):
     sender.peer.announces = "2"
     sender.peer.envelope = refusing(413, still=True)
-    sender.peer.let_go()
-    tasks = await sender.waiting(*asks(6))
-    sender.peer.let_go()
+    sender.peer.release()
+    tasks = await sender.waiting(*numbered(6))
+    sender.peer.release()
     await asyncio.gather(*tasks)
     sender.peer.envelope = None
     sender.peer.batches.clear()
-    await sender.together(*asks(6))
+    await sender.together(*numbered(6))
 
     assert 2 == max(len(batch) for batch in sender.peer.batches)
 
@@ -106,12 +106,12 @@ async def test_one_items_time_is_its_own_where_all_go_alone(sender):
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
         if asked["headers"].get(TRACE, "").startswith("trace-"):
             await asyncio.sleep(0.6)
-        return await named(asked)
+        return await echo_trace_id(asked)
 
     sender.peer.answer = slow
     sender.peer.envelope = refusing(404)
     short = (SOURCE, {TRACE: "trace-short", "X-Request-Timeout-Ms": "300"})
-    answers = await sender.together(short, *asks(3, X_Request_Timeout_Ms="9000"))
+    answers = await sender.together(short, *numbered(3, X_Request_Timeout_Ms="9000"))
 
     assert [504, 200, 200, 200] == [answer.status for answer in answers]
 
@@ -126,19 +126,19 @@ UNAVAILABLE = {
 
 async def test_a_503_for_the_whole_is_one_for_each_with_its_own_trace_id(each_sender):
     each_sender.peer.envelope = refusing(503, still=True, content=UNAVAILABLE)
-    answers = await each_sender.together(*asks(5))
+    answers = await each_sender.together(*numbered(5))
 
     assert [(503, {**UNAVAILABLE, "traceId": f"trace-{each}"}, "9") for each in range(5)] == [
         (answer.status, answer.json, answer.headers["Retry-After"]) for answer in answers
     ]
-    assert (1, []) == (len(each_sender.peer.batches), each_sender.peer.alone)
+    assert (1, []) == (len(each_sender.peer.batches), each_sender.peer.single)
 
 
 @pytest.mark.parametrize(
     "envelope",
     [
         refusing(503, content=b"<html>", type_="text/html"),
-        refusing(503, content=b"x" * (MOST + 1)),
+        refusing(503, content=b"x" * (MAX_BODY_BYTES + 1)),
         refusing(200, content={"amount": "1"}),
         refusing(200, content=b"", type_="text/plain"),
         refusing(204),
@@ -153,8 +153,8 @@ async def test_a_503_for_the_whole_is_one_for_each_with_its_own_trace_id(each_se
 )
 async def test_what_is_no_answer_to_a_batch_is_502_for_each(sender, envelope):
     sender.peer.envelope = envelope
-    answers = await sender.together(*asks(3))
+    answers = await sender.together(*numbered(3))
 
     assert [(502, "UpstreamError")] * 3 == [(answer.status, answer.id) for answer in answers]
     assert [f"trace-{each}" for each in range(3)] == [answer.json["traceId"] for answer in answers]
-    assert (1, []) == (len(sender.peer.batches), sender.peer.alone)
+    assert (1, []) == (len(sender.peer.batches), sender.peer.single)

@@ -15,37 +15,37 @@ HANG: Final = object()
 
 @dataclass(frozen=True)
 class Reset:
-    """Says these bytes, then ends the connection with a RST."""
+    """Send these bytes, then reset the connection (RST)."""
 
     after: bytes = b""
 
 
 @dataclass
-class Sockets:
-    """What it was asked: one entry a connection that sent a request."""
+class ScriptedServer:
+    """The requests that it received, one for each connection that sent a request."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
 
 
 def http(status: int, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    """A reply in bytes; ``length`` is what it claims to have."""
+    """A response in bytes. ``length`` is its Content-Length where that is to be wrong."""
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 @asynccontextmanager
-async def sockets(*script: bytes | Reset | object) -> AsyncIterator[Sockets]:
-    """Does with each request what the script says next, the last of it from then on.
+async def scripted_server(*script: bytes | Reset | object) -> AsyncIterator[ScriptedServer]:
+    """A server that does one step of the script for each request, and repeats the last step from then on.
 
-    Bytes are said and the connection closed after them; no bytes are a close before the first byte.
+    Bytes are sent and the connection closed after them; empty bytes close it before the first byte.
     """
     steps = list(script)
-    made = Sockets("")
-    open_ones: set[asyncio.StreamWriter] = set()
+    made = ScriptedServer("")
+    connections: set[asyncio.StreamWriter] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_ones.add(writer)
+        connections.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
@@ -68,13 +68,13 @@ async def sockets(*script: bytes | Reset | object) -> AsyncIterator[Sockets]:
         yield made
     finally:
         server.close()
-        for writer in open_ones:
+        for writer in connections:
             writer.close()
         await asyncio.sleep(0)
 
 
 def unused_url() -> str:
-    """A base URL where nobody listens."""
+    """A base URL where no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -1,0 +1,118 @@
+"""What a test reads or changes inside a service that runs in its own process, because no request shows it.
+
+No other module of the tests knows these names.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from chassis.app import SERVICE
+from chassis.listener import Runner
+from chassis.pace import Pace
+from chassis.logs import LogWriter
+from quoting.call import Call
+from quoting.next_hop import Link
+
+
+class CollectedLines(LogWriter):
+    """Log lines, kept instead of written."""
+
+    def __init__(self) -> None:
+        super().__init__(descriptor=-1)
+        self.kept: list[bytes] = []
+
+    def write(self, lines: Iterable[bytes], *, now: bool) -> None:
+        self.kept.extend(lines)
+
+    @property
+    def text(self) -> str:
+        return b"\n".join(self.kept).decode()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.kept]
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """What `chassis.run` serves an app with."""
+    return Runner(app)
+
+
+def service_name(app: web.Application) -> str:
+    return app[SERVICE].name
+
+
+def collect_lines(app: web.Application) -> CollectedLines:
+    """Send the app's log to the test from now on."""
+    lines = CollectedLines()
+    app[SERVICE].logs.writer = lines
+    return lines
+
+
+def requests_in_flight(app: web.Application) -> int:
+    return app[SERVICE].in_hand
+
+
+def requests_waiting(app: web.Application) -> int:
+    """Requests that are queued until the service is less busy."""
+    return app[SERVICE].pace.waiting
+
+
+def is_idle(app: web.Application) -> bool:
+    """Whether no request is in flight and none is queued."""
+    return (0, 0, 0) == (requests_in_flight(app), requests_waiting(app), app[SERVICE].envelopes)
+
+
+def fail_readiness(app: web.Application) -> None:
+    """Do what SIGTERM does first: readiness fails, and each response closes its connection."""
+    app[SERVICE].is_leaving = True
+
+
+def reject_new_requests(app: web.Application) -> None:
+    """Do what SIGTERM does after the grace period."""
+    app[SERVICE].is_closed = True
+
+
+def fail_requests(
+    monkeypatch: Any, error: BaseException | type[BaseException], *, trace_id: str = ""
+) -> None:
+    """Let each request fail unexpectedly, or only those with this trace id."""
+    made = Call.__init__
+
+    def fail(call: Call, *args: object, **more: object) -> None:
+        if not trace_id or trace_id in (*args, *more.values()):
+            raise error
+        made(call, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Call, "__init__", fail)
+
+
+def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
+    """Let a hop fail unexpectedly when it reads the response of its next hop."""
+
+    def fail(*_args: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Link, "_reply", fail)
+
+
+def queue_every_request(monkeypatch: Any) -> None:
+    """Let every service queue each request for a moment, as it does when it is busy."""
+    monkeypatch.setattr(Pace, "is_crowded", True)
+
+
+def overload(app: web.Application) -> None:
+    """Put the service where it stands under overload: each further response would come too late."""
+    pace = app[SERVICE].pace
+    pace.stop()
+    pace.is_overloaded, pace.in_hand, pace.seconds_each = True, 1_000, 0.01
+
+
+def end_overload(app: web.Application) -> int:
+    """Return how many requests were in flight, and reset the number."""
+    pace = app[SERVICE].pace
+    in_flight, pace.in_hand = pace.in_hand, 0
+    return in_flight
