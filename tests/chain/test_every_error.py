@@ -253,7 +253,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(chain):
     made = headers(Content_Length="500", **{TRACE: "slow-body"})
     head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
     request = f"POST {RESERVE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n{{".encode()
-    answer = await send_bytes(chain.url, request, seconds=30)
+    answer = await send_bytes(chain.url, request)
     error = orjson.loads(answer.partition(b"\r\n\r\n")[2])
 
     assert answer.startswith(b"HTTP/1.1 408 ")

@@ -1,4 +1,4 @@
-"""Batches of what is late, large, slow, or too many (wire.md §8)."""
+"""Batches of requests that are late, large, slow, or too many (wire.md §8)."""
 
 import asyncio
 from dataclasses import replace
@@ -12,21 +12,20 @@ from support.forwarders import FORWARDERS, SOURCE, ClientRequest
 from support.messages import TRACE
 
 
-async def test_a_request_whose_time_ends_while_it_waits_is_504_and_never_sent(sender):
+async def test_a_request_whose_deadline_passes_in_the_queue_is_504_and_never_sent(sender):
     tasks = await sender.waiting(*numbered(2, X_Request_Timeout_Ms="100"), (SOURCE, {TRACE: "trace-in-time"}))
     late = await asyncio.gather(*tasks[:2])
     sender.peer.release()
     in_time = await tasks[2]
 
-    assert [(504, "UpstreamTimeoutError")] * 2 == [(answer.status, answer.id) for answer in late]
+    assert [(504, "UpstreamTimeoutError")] * 2 == [(response.status, response.id) for response in late]
     assert 200 == in_time.status
     sent = [line["headers"][TRACE] for batch in sender.peer.batches for line in batch]
     sent += [seen.headers[TRACE] for seen in sender.peer.single]
     assert ["trace-in-time"] == sent
 
 
-async def test_a_request_whose_caller_is_gone_is_not_waited_for(sender):
-    """Its time goes on at the peer; nobody here waits."""
+async def test_a_batch_does_not_wait_for_a_request_after_its_deadline(sender):
     go_on = asyncio.Event()
 
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
@@ -35,14 +34,14 @@ async def test_a_request_whose_caller_is_gone_is_not_waited_for(sender):
         return await echo_trace_id(asked)
 
     sender.peer.answer = slow
-    answers = await sender.together(*numbered(1, X_Request_Timeout_Ms="200"), *numbered(4)[1:])
+    responses = await sender.together(*numbered(1, X_Request_Timeout_Ms="200"), *numbered(4)[1:])
     go_on.set()
 
-    assert [504, 200, 200, 200] == [answer.status for answer in answers]
+    assert [504, 200, 200, 200] == [response.status for response in responses]
 
 
-async def test_one_slow_answer_holds_up_nobody(sender):
-    """Neither those in its batch nor those that come after them."""
+async def test_a_slow_response_delays_no_other(sender):
+    """Neither in its batch nor after it."""
     go_on = asyncio.Event()
 
     async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
@@ -53,9 +52,9 @@ async def test_one_slow_answer_holds_up_nobody(sender):
     sender.peer.answer = slow
     tasks = await sender.waiting(*numbered(5))
     sender.peer.release()
-    assert [200] * 4 == [answer.status for answer in await asyncio.gather(*tasks[1:])]
+    assert [200] * 4 == [response.status for response in await asyncio.gather(*tasks[1:])]
     for _ in range(3):
-        assert [200] * 4 == [answer.status for answer in await sender.together(*numbered(5)[1:])]
+        assert [200] * 4 == [response.status for response in await sender.together(*numbered(5)[1:])]
     assert not tasks[0].done()
     go_on.set()
 
@@ -63,18 +62,18 @@ async def test_one_slow_answer_holds_up_nobody(sender):
 
 
 @pytest.mark.parametrize("body", [b'{"a": "\xff"}', b"\xff", b'{"a": "\xed\xa0\x80"}'], ids=repr)
-async def test_a_body_that_is_no_utf_8_goes_alone_beside_the_batch(sender, body):
-    strange = (replace(SOURCE, body=body), {TRACE: "strange"})
-    answers = await sender.together(strange, *numbered(3))
+async def test_a_body_that_is_not_utf_8_goes_alone_beside_the_batch(sender, body):
+    invalid = (replace(SOURCE, body=body), {TRACE: "invalid"})
+    responses = await sender.together(invalid, *numbered(3))
 
-    assert [200] * 4 == [answer.status for answer in answers]
+    assert [200] * 4 == [response.status for response in responses]
     assert [3] == [len(batch) for batch in sender.peer.batches]
-    assert [("strange", body)] == [(seen.headers[TRACE], seen.body) for seen in sender.peer.single]
+    assert [("invalid", body)] == [(seen.headers[TRACE], seen.body) for seen in sender.peer.single]
 
 
 @pytest.mark.parametrize("unit", [b"x", b"\x01", "ü".encode(), "\U0001f4b6".encode(), b'"', b"\\"], ids=repr)
 async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
-    """What has no room goes alone: 64 KiB of control characters are 384 KiB of JSON."""
+    """A line that does not fit goes alone: 64 KiB of control characters are 384 KiB of JSON."""
     seen: dict[str, bytes] = {}
 
     async def keep(asked: Line) -> tuple[int, dict[str, str], str]:
@@ -84,15 +83,15 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
     sender.peer.answer = keep
     body = unit * (MAX_BODY_BYTES // len(unit))
     large = [(replace(SOURCE, body=body), more) for _, more in numbered(63)]
-    answers = await sender.together(*large)
+    responses = await sender.together(*large)
 
-    assert [200] * 63 == [answer.status for answer in answers]
+    assert [200] * 63 == [response.status for response in responses]
     assert {body} == {seen[f"trace-{each}"] for each in range(63)}
     assert all(len(envelope.body) <= 4 * 2**20 for envelope in sender.peer.envelopes)
     assert len(sender.peer.batches[0]) > 8
 
 
-async def test_too_many_that_wait_are_503_and_the_others_go_on(sender, monkeypatch):
+async def test_requests_beyond_the_limit_of_waiting_ones_are_503_and_the_others_go_on(sender, monkeypatch):
     monkeypatch.setattr(batching, "MAX_WAITING", 5)
     tasks = await sender.waiting(*numbered(5))
     refused = await sender.hop.send()
@@ -100,11 +99,11 @@ async def test_too_many_that_wait_are_503_and_the_others_go_on(sender, monkeypat
 
     assert (503, "UnavailableError") == (refused.status, refused.id)
     assert "Retry-After" in refused.headers
-    assert [200] * 5 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [200] * 5 == [response.status for response in await asyncio.gather(*tasks)]
 
 
-async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, start_hop):
-    """Look-ups travel in batches, too."""
+async def test_a_slow_response_of_the_directory_delays_no_other(window, start_hop):
+    """Directory look-ups go in batches, too."""
     go_on = asyncio.Event()
     blocking = asyncio.Event()
 
@@ -131,8 +130,8 @@ async def test_one_slow_answer_of_the_directory_holds_up_nobody(window, start_ho
         await until_in_flight(hop, len(held) + 6)
         blocking.set()
 
-        assert [200] * 5 == [answer.status for answer in await asyncio.gather(*quick)]
-        assert [200] * len(held) == [answer.status for answer in await asyncio.gather(*held)]
+        assert [200] * 5 == [response.status for response in await asyncio.gather(*quick)]
+        assert [200] * len(held) == [response.status for response in await asyncio.gather(*held)]
         assert 200 == (await hop.send(of("later"))).status
         assert not slow.done()
         go_on.set()

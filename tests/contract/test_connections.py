@@ -141,4 +141,4 @@ async def test_an_unexpected_failure_is_an_error_object_and_closes_the_connectio
 
     assert 503 == response.status
     assert is_error_object(response)
-    assert "RuntimeError('broken')" in hop.log.text
+    assert "RuntimeError: broken" in hop.log.text

@@ -1,4 +1,4 @@
-"""To whom a service sends batches, when, and what they look like (wire.md §8)."""
+"""When a service sends batches, to which peers, and in which form (wire.md §8)."""
 
 import asyncio
 import json
@@ -19,19 +19,19 @@ async def test_an_idle_service_sends_each_request_alone(each_sender):
     assert (9, 0) == (len(each_sender.peer.single), len(each_sender.peer.batches))
 
 
-async def test_a_busy_service_sends_what_waits_together(each_sender):
+async def test_a_busy_service_sends_waiting_requests_together(each_sender):
     each_sender.peer.answer = echo_trace_id
-    answers = await each_sender.together(*numbered(10))
+    responses = await each_sender.together(*numbered(10))
 
     assert [(200, {"for": f"trace-{each}"}) for each in range(10)] == [
-        (answer.status, answer.json) for answer in answers
+        (response.status, response.json) for response in responses
     ]
     assert [10] == [len(batch) for batch in each_sender.peer.batches]
     assert [] == each_sender.peer.single
 
 
 @pytest.mark.parametrize("said", [None, "", "0", "x", "-1", "1.5", "٣", "999999999", "64, 64"], ids=repr)
-async def test_who_announces_no_number_of_lines_gets_no_batch(sender_of, said):
+async def test_a_peer_that_announces_no_number_of_lines_gets_no_batch(sender_of, said):
     sender = await sender_of()
     sender.peer.announces = said
     assert 200 == (await sender.hop.send()).status
@@ -40,32 +40,30 @@ async def test_who_announces_no_number_of_lines_gets_no_batch(sender_of, said):
     await sender.peer.until_holding(10)
     sender.peer.release()
 
-    assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [200] * 10 == [response.status for response in await asyncio.gather(*tasks)]
     assert [] == sender.peer.batches
 
 
-async def test_who_takes_none_sends_none(sender_of):
+async def test_a_service_without_batches_sends_none(sender_of):
     sender = await sender_of(batch_lines="0")
     sender.peer.hold()
     tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
     await sender.peer.until_holding(10)
     sender.peer.release()
 
-    assert [200] * 10 == [answer.status for answer in await asyncio.gather(*tasks)]
+    assert [200] * 10 == [response.status for response in await asyncio.gather(*tasks)]
     assert [] == sender.peer.batches
 
 
-@pytest.mark.parametrize(("announced", "own", "most"), [("3", "64", 3), ("64", "4", 4), ("1000", "5", 5)])
-async def test_no_batch_has_more_lines_than_announced_or_than_it_may_have_itself(
-    sender_of, announced, own, most
-):
+@pytest.mark.parametrize(("announced", "own", "limit"), [("3", "64", 3), ("64", "4", 4), ("1000", "5", 5)])
+async def test_a_batch_has_at_most_the_lines_of_both_limits(sender_of, announced, own, limit):
     sender = await sender_of(batch_lines=own)
     sender.peer.announces = announced
     assert 200 == (await sender.hop.send()).status
-    answers = await sender.together(*numbered(3 * most))
+    responses = await sender.together(*numbered(3 * limit))
 
-    assert [200] * 3 * most == [answer.status for answer in answers]
-    assert most == max(len(batch) for batch in sender.peer.batches)
+    assert [200] * 3 * limit == [response.status for response in responses]
+    assert limit == max(len(batch) for batch in sender.peer.batches)
 
 
 async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller(sender):
@@ -75,12 +73,12 @@ async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller
         (EXECUTE, {TRACE: "t-2", "Authorization": OTHER, "X-Request-Timeout-Ms": "8000"}),
         (LOOK_UP, {TRACE: "t-3", "X-Request-Timeout-Ms": "9000"}),
     ]
-    await sender.hop.send(Authorization=OTHER)  # whose password is not checked again, which takes a while
+    await sender.hop.send(Authorization=OTHER)  # a known password needs no hash, which would take a while
     await sender.together(*given)
     [lines], [envelope] = sender.peer.batches, sender.peer.envelopes
 
-    told = {each["headers"].pop(TRACE): each for each in lines}
-    left = {name: int(each["headers"].pop("X-Request-Timeout-Ms")) for name, each in told.items()}
+    found = {each["headers"].pop(TRACE): each for each in lines}
+    left = {name: int(each["headers"].pop("X-Request-Timeout-Ms")) for name, each in found.items()}
     expected = [
         ("t-1", SOURCE, {"Authorization": TEST, KEY: "k-1", "traceparent": trace}),
         ("t-2", EXECUTE, {"Authorization": OTHER}),
@@ -88,7 +86,7 @@ async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller
     ]
     for name, operation, headers in expected:
         body = None if operation.body is None else operation.body.decode()
-        each = {key: value for key, value in told[name].items() if key != "id"}
+        each = {key: value for key, value in found[name].items() if key != "id"}
         assert {
             "method": operation.method,
             "path": operation.target,
@@ -101,7 +99,7 @@ async def test_a_line_is_the_request_and_the_envelope_has_no_headers_of_a_caller
     assert NDJSON == envelope.headers["Content-Type"]
 
 
-async def test_the_time_of_a_line_is_what_is_left_when_it_is_written(sender):
+async def test_the_time_of_a_line_is_the_time_left_when_it_is_sent(sender):
     tasks = await sender.waiting(*numbered(2, X_Request_Timeout_Ms="5000"))
     await asyncio.sleep(0.2)
     sender.peer.release()
@@ -111,7 +109,7 @@ async def test_the_time_of_a_line_is_what_is_left_when_it_is_written(sender):
     assert all(0 < int(each["headers"]["X-Request-Timeout-Ms"]) <= 4_800 for each in lines)
 
 
-async def test_what_each_line_is_answered_passes_as_if_it_had_come_alone(sender):
+async def test_the_response_to_a_line_passes_as_without_a_batch(sender):
     theirs = json.dumps({"id": "X", "message": "m", "service": "s", "traceId": "t"})
     challenge = {"WWW-Authenticate": 'Basic realm="theirs"', "Content-Type": "application/problem+json"}
     replies = {
@@ -140,18 +138,18 @@ async def test_what_each_line_is_answered_passes_as_if_it_had_come_alone(sender)
         return replies.get(asked["headers"][TRACE], (200, {}, "{}"))
 
     sender.peer.answer = answer
-    told = await sender.together(*numbered(len(replies)))
+    found = await sender.together(*numbered(len(replies)))
 
     assert [200, 401, 429, 503, 500, 502, 404, 502, 502, 502, 502, 200, 502, 502, 418] == [
-        each.status for each in told
+        each.status for each in found
     ]
     for each in range(5):
-        assert replies[f"trace-{each}"][2].encode() == told[each].body
+        assert replies[f"trace-{each}"][2].encode() == found[each].body
     assert ["application/json; charset=utf-8", "application/problem+json"] == [
-        each.headers["Content-Type"] for each in told[:2]
+        each.headers["Content-Type"] for each in found[:2]
     ]
-    assert 'Basic realm="theirs"' == told[1].headers["WWW-Authenticate"]
-    assert ("7", "3") == (told[2].headers["Retry-After"], told[3].headers["Retry-After"])
-    assert not {"Set-Cookie", "X", "Location"} & {name for each in told for name in each.headers}
-    assert all(is_error_object(told[each]) for each in (5, 6, 7, 8, 9, 10, 12, 13, 14))
+    assert 'Basic realm="theirs"' == found[1].headers["WWW-Authenticate"]
+    assert ("7", "3") == (found[2].headers["Retry-After"], found[3].headers["Retry-After"])
+    assert not {"Set-Cookie", "X", "Location"} & {name for each in found for name in each.headers}
+    assert all(is_error_object(found[each]) for each in (5, 6, 7, 8, 9, 10, 12, 13, 14))
     assert 1 == len(sender.peer.batches)

@@ -226,7 +226,7 @@ async def test_together_each_is_answered_as_alone(two, items):
         if item.ends == "no time":
             assert 200 != answer.status
             continue
-        alone = await one(two.single, item, path, made)
+        alone = await one(two.alone, item, path, made)
         assert alone is not None
         assert told(alone) == told(answer)
 

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from chassis.app import SERVICE
 from chassis.listener import Runner
-from chassis.pace import Pace
 from chassis.logs import LogWriter
+from chassis.pace import Pace
+from quoting import express, server
 from quoting.call import Call
 from quoting.next_hop import Link
 
@@ -80,14 +81,14 @@ def fail_requests(
     monkeypatch: Any, error: BaseException | type[BaseException], *, trace_id: str = ""
 ) -> None:
     """Let each request fail unexpectedly, or only those with this trace id."""
-    made = Call.__init__
 
-    def fail(call: Call, *args: object, **more: object) -> None:
+    def fail(*args: object, **more: object) -> Call:
         if not trace_id or trace_id in (*args, *more.values()):
             raise error
-        made(call, *args, **more)  # type: ignore[arg-type]
+        return Call(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Call, "__init__", fail)
+    monkeypatch.setattr(server, "Call", fail)
+    monkeypatch.setattr(express, "Call", fail)
 
 
 def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
