@@ -1,181 +1,193 @@
-"""What is only read for now, because there is too much to do, is answered as all else is."""
+"""A busy service queues requests and rejects the ones it could not answer in time.
+
+Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
+"""
 
 import asyncio
 from dataclasses import replace
 
 import pytest
 
-from chassis import connection
-from chassis.app import SERVICE
-from chassis.pace import Pace
-from chassis.room import WaitingRoom
-from quoting.express import CallExpress
-from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, SOURCE, ClientRequest, hop_of
+from support.forwarders import (
+    EXECUTE,
+    FORWARDERS,
+    LOOK_UP,
+    SOURCE,
+    ClientRequest,
+    Hop,
+    hop_of,
+    response_from,
+)
+from support.internals import (
+    delay_queued_requests,
+    end_overload,
+    fail_requests,
+    is_idle,
+    overload,
+    queue_every_request,
+    wait_in_queue,
+    wait_in_socket,
+)
+from support.messages import KEY, TRACE
+from support.payee import until
+from support.serving import SECONDS, connection
+from support.settings import HTTP
 
-VARYING = {"time", "duration_ms"}
+
+@pytest.fixture(params=HTTP)
+def http(request) -> str:
+    return request.param
 
 
 @pytest.fixture(params=["dfsp-api", "spsp-server"])
-async def hop(request, users_file, client):
-    """One that knows its caller."""
-    async with hop_of(FORWARDERS[request.param], users_file, client) as made:
-        assert 200 == (await made.send()).status
-        made.log.kept.clear()
-        yield made
+async def hop(request, http, start_hop) -> Hop:
+    """A hop that knows its caller."""
+    made = await start_hop(request.param, http=http)
+    assert 200 == (await made.send()).status
+    made.reset()
+    return made
 
 
 @pytest.fixture
-def crowd(monkeypatch):
-    monkeypatch.setattr(Pace, "is_crowded", True)
+def queueing(monkeypatch) -> None:
+    """Each request is queued for a moment."""
+    queue_every_request(monkeypatch)
 
 
-def in_hand(hop):
-    pace = hop.app[SERVICE].pace
-    return pace.waiting, pace.in_hand
+async def until_idle(hop: Hop) -> None:
+    async def idle() -> bool:
+        return is_idle(hop.app)
+
+    await until(idle)
 
 
-@pytest.mark.parametrize(
-    "operation",
-    [SOURCE, EXECUTE, LOOK_UP, ClientRequest("GET", "/health/live"), ClientRequest("GET", "/nowhere")],
-)
-async def test_whatever_waits_is_answered(hop, monkeypatch, operation):
-    [before] = await hop.send_bytes(hop.request_bytes(operation))
-    monkeypatch.setattr(Pace, "is_crowded", True)
-    [answer] = await hop.send_bytes(hop.request_bytes(operation))
+async def test_a_queued_request_gets_the_same_response(hop, monkeypatch):
+    requests = [
+        SOURCE,
+        EXECUTE,
+        LOOK_UP,
+        ClientRequest("GET", "/health/live"),
+        ClientRequest("GET", "/nowhere"),
+    ]
+    before = [(await hop.send_bytes(hop.request_bytes(each)))[0].status for each in requests]
+    queue_every_request(monkeypatch)
+    queued = [(await hop.send_bytes(hop.request_bytes(each)))[0].status for each in requests]
 
-    assert before.status == answer.status
-    assert (0, 0) == in_hand(hop)
+    assert [200, 200, 200, 200, 404] == before == queued
+    await until_idle(hop)
 
 
-@pytest.mark.usefixtures("crowd")
-class TestInACrowd:
-    """Whatever comes, and however."""
+@pytest.mark.usefixtures("queueing")
+class TestWhileRequestsAreQueued:
+    async def test_a_malformed_request_is_rejected(self, hop):
+        [response] = await hop.send_bytes(b"nonsense\r\n\r\n")
 
-    async def test_a_malformed_request_is_refused(self, hop):
-        [answer] = await hop.send_bytes(b"nonsense\r\n\r\n")
-
-        assert 400 == answer.status
+        assert 400 == response.status
 
     async def test_a_request_in_parts_is_answered(self, hop):
-        written = hop.request_bytes(SOURCE)
+        data = hop.request_bytes(SOURCE)
+        [response] = await hop.send_bytes(data[:40], data[40:-10], data[-10:])
 
-        assert 200 == (await hop.send_parts(written[:40], written[40:-10], written[-10:], pause=0.02)).status
+        assert 200 == response.status
 
-    async def test_who_has_sent_all_he_will_is_answered(self, hop):
-        [answer] = await hop.send_bytes(hop.request_bytes(SOURCE), half_close=True)
+    async def test_a_client_that_closes_its_side_gets_its_response(self, hop):
+        [response] = await hop.send_bytes(hop.request_bytes(SOURCE), half_close=True)
 
-        assert 200 == answer.status
+        assert 200 == response.status
 
-    async def test_one_after_the_other_on_one_connection(self, hop):
+    async def test_pipelined_requests_are_answered(self, hop):
         first = hop.request_bytes(SOURCE, Connection=None)
-        answers = await hop.send_bytes(first * 3 + hop.request_bytes(LOOK_UP))
+        responses = await hop.send_bytes(first * 3 + hop.request_bytes(LOOK_UP))
 
-        assert [200] * 4 == [each.status for each in answers]
+        assert [200] * 4 == [each.status for each in responses]
 
-    async def test_what_is_asked_again_on_a_connection_waits_again(self, hop):
-        host, _, port = hop.url.removeprefix("http://").partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        for _ in range(3):
-            writer.write(hop.request_bytes(SOURCE, Connection=None))
-            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length))
-        writer.close()
+    async def test_each_request_of_a_connection_is_answered(self, hop):
+        async with connection(hop.url) as (reader, writer):
+            for _ in range(3):
+                writer.write(hop.request_bytes(SOURCE, Connection=None))
 
-    async def test_nothing_is_left_of_who_goes_while_he_waits(self, hop):
-        host, _, port = hop.url.removeprefix("http://").partition(":")
+                assert 200 == (await response_from(reader)).status
+
+    async def test_nothing_is_left_of_clients_that_go_away(self, hop):
         for _ in range(20):
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(hop.request_bytes(SOURCE))
-            await writer.drain()
-            writer.transport.abort()
-        async with asyncio.timeout(5):
-            while in_hand(hop) != (0, 0):
-                await asyncio.sleep(0.01)
+            async with connection(hop.url) as (_, writer):
+                writer.write(hop.request_bytes(SOURCE))
+                await writer.drain()
+                writer.transport.abort()
+        await until_idle(hop)
 
-        [answer] = await hop.send_bytes(hop.request_bytes(SOURCE))
-        assert 200 == answer.status
+        [response] = await hop.send_bytes(hop.request_bytes(SOURCE))
+        assert 200 == response.status
 
+    async def test_an_unexpected_failure_affects_no_other_request(self, hop, monkeypatch):
+        fail_requests(monkeypatch, RuntimeError("unexpected"), trace_id="broken")
+        traces = ["broken", "good", "broken"]
+        sent = [hop.request_bytes(SOURCE, L1p_Trace_Id=trace) for trace in traces]
+        outcomes = await asyncio.gather(*map(hop.send_bytes, sent))
 
-@pytest.mark.usefixtures("crowd")
-async def test_the_connection_of_who_fails_beyond_expectation_closes_and_others_are_answered(hop):
-    def fail(asked, _respond):
-        if "X-Broken" in asked.headers:
-            raise RuntimeError("beyond expectation")
-        return False
-
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    hop.app[SERVICE].express = fail
-    asked = [
-        hop.request_bytes(SOURCE, X_Broken="yes"),
-        hop.request_bytes(SOURCE),
-        hop.request_bytes(SOURCE, X_Broken="yes"),
-    ]
-    outcomes = await asyncio.gather(*map(hop.raw, asked), return_exceptions=True)
-
-    assert 200 == outcomes[1][0].status
-    assert all(not each or isinstance(each, ConnectionError) for each in (outcomes[0], outcomes[2]))
-    assert (0, 0) == in_hand(hop)
+        assert [[503], [200], [503]] == [[each.status for each in outcome] for outcome in outcomes]
+        await until_idle(hop)
 
 
-async def test_who_has_waited_for_too_long_is_refused(hop, monkeypatch, crowd):
-    del crowd
-    monkeypatch.setattr(connection, "waited_in", lambda _: hop.app[SERVICE].settings.max_wait_seconds)
-    [answer] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
+@pytest.mark.usefixtures("queueing")
+async def test_a_request_that_has_waited_too_long_is_rejected(hop, monkeypatch):
+    wait_in_queue(monkeypatch, 0.5)
+    [response] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
 
-    assert (503, "UnavailableError") == (answer.status, answer.id)
-    assert ("1", "key") == (answer.headers["Retry-After"], answer.headers["Idempotency-Key"])
+    assert (503, "UnavailableError") == (response.status, response.id)
+    assert ("1", "key") == (response.headers["Retry-After"], response.headers[KEY])
     [event] = hop.log.events
-    assert event["duration_ms"] >= hop.app[SERVICE].settings.max_wait_seconds * 1_000
+    assert event["duration_ms"] >= 500
 
 
-@pytest.mark.usefixtures("crowd")
-async def test_who_waits_when_the_service_ends_is_answered(users_file, client, monkeypatch):
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(WaitingRoom, "add", lambda _, begin: loop.call_later(0.1, begin))
-    async with hop_of(FORWARDERS["spsp-server"], users_file, client) as hop:
+@pytest.mark.parametrize("sent", [SOURCE, replace(SOURCE, body=b"{}")], ids=["good", "bad body"])
+async def test_a_request_whose_deadline_passed_before_it_was_read_is_504(hop, monkeypatch, sent):
+    wait_in_socket(monkeypatch, 0.05)
+    data = hop.request_bytes(sent, Idempotency_Key="key", X_Request_Timeout_Ms="20")
+    [response] = await hop.send_bytes(data)
+
+    assert (504, "UpstreamTimeoutError") == (response.status, response.id)
+    assert ["test"] == [event["caller"] for event in hop.log.events]
+    assert [] == hop.next_hop.seen
+
+
+@pytest.mark.usefixtures("queueing")
+async def test_a_queued_request_is_answered_when_the_service_shuts_down(
+    users_file, client, http, monkeypatch
+):
+    delay_queued_requests(monkeypatch, 0.1)
+    async with hop_of(FORWARDERS["spsp-server"], users_file, client, http=http) as hop:
         host, _, port = hop.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(hop.request_bytes(SOURCE, Connection=None))
         await asyncio.sleep(0.05)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    received = await asyncio.wait_for(reader.read(), SECONDS)
     writer.close()
 
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"\r\nConnection: close\r\n" in answer
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in received
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key"},
-        {"L1p_Trace_Id": "trace", "Idempotency_Key": "a b"},
-        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", "Authorization": "Basic x"},
-        {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", "Content_Type": "text/plain"},
-    ],
-)
-@pytest.mark.parametrize("operation", [SOURCE, replace(SOURCE, body=b"{}"), EXECUTE, LOOK_UP])
-async def test_who_finds_no_room_is_refused_as_under_overload_always(hop, monkeypatch, operation, more):
-    """In the short way and in the ordinary one, answer and log."""
-    pace = hop.app[SERVICE].pace
-    pace.stop()
-    pace.is_overloaded, pace.in_hand, pace.seconds_each = True, 1_000, 0.01
-    told = []
-    for short in (True, False):
-        hop.log.kept.clear()
-        if not short:
-            monkeypatch.setattr(Pace, "is_too_late_to_be_looked_at", lambda *_: False)
-            monkeypatch.setattr(CallExpress, "_take", lambda *_: False)
-        [answer] = await hop.send_bytes(hop.request_bytes(operation, **more))
-        [event] = hop.log.events
-        headers = {k: v for k, v in answer.headers.items() if k != "Date"}
-        told.append(
-            (answer.status, headers, answer.body, {k: v for k, v in event.items() if k not in VARYING})
-        )
+async def test_an_overloaded_service_rejects_each_request_with_its_key_and_trace_id(hop):
+    overload(hop.app)
+    for sent in [SOURCE, replace(SOURCE, body=b"{}"), EXECUTE, LOOK_UP]:
+        for more in [
+            {},
+            {"Idempotency_Key": "two words"},
+            {"Authorization": "Basic x"},
+            {"Content_Type": "text/plain"},
+        ]:
+            hop.log.kept.clear()
+            given = {"L1p_Trace_Id": "trace", "Idempotency_Key": "key", **more}
+            [response] = await hop.send_bytes(hop.request_bytes(sent, **given))
+            [event] = hop.log.events
 
-    assert told[0] == told[1]
-    assert 503 == told[0][0]
-    assert b"overloaded" in told[0][2]
-    assert 1_000 == pace.in_hand
-    pace.in_hand = 0
+            assert (503, "UnavailableError") == (response.status, response.id)
+            assert "overloaded" in response.json["message"]
+            assert ("1", "trace") == (response.headers["Retry-After"], response.headers[TRACE])
+            assert (503, None, "trace") == (event["status"], event["caller"], event["traceId"])
+            if "quote" in sent.path and sent.body is not None and given["Idempotency_Key"] == "key":
+                assert "key" == response.headers[KEY]
+            assert [] == hop.next_hop.seen
+
+    assert 1_000 == end_overload(hop.app)

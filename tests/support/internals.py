@@ -3,16 +3,19 @@
 No other module of the tests knows these names.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from chassis import connection
 from chassis.app import SERVICE
 from chassis.listener import Runner
 from chassis.logs import LogWriter
 from chassis.pace import Pace
+from chassis.room import WaitingRoom
 from quoting import express, server
 from quoting.call import Call
 from quoting.next_hop import Link
@@ -103,6 +106,25 @@ def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
 def queue_every_request(monkeypatch: Any) -> None:
     """Let every service queue each request for a moment, as it does when it is busy."""
     monkeypatch.setattr(Pace, "is_crowded", True)
+
+
+def wait_in_queue(monkeypatch: Any, seconds: float) -> None:
+    """Let each queued request have waited so long before its turn comes."""
+    monkeypatch.setattr(connection, "waited_in", lambda _socket: seconds)
+
+
+def wait_in_socket(monkeypatch: Any, seconds: float) -> None:
+    """Let each request have waited so long in the buffer of its socket before the service read it."""
+    monkeypatch.setattr(Pace, "waited", lambda _pace, _socket: seconds)
+
+
+def delay_queued_requests(monkeypatch: Any, seconds: float) -> None:
+    """Start each queued request only after this time."""
+
+    def add(_queue: WaitingRoom, begin: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, begin)
+
+    monkeypatch.setattr(WaitingRoom, "add", add)
 
 
 def overload(app: web.Application) -> None:
