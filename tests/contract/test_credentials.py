@@ -450,7 +450,9 @@ async def test_a_sample_name_with_another_password_is_accepted_everywhere(forwar
     assert 200 == (await hop.send(Authorization=authorization("test:a password of its own"))).status
 
 
-async def test_a_running_service_does_not_load_sample_credentials(forwarder, start_hop, tmp_path, monkeypatch):
+async def test_a_running_service_does_not_load_sample_credentials(
+    forwarder, start_hop, tmp_path, monkeypatch
+):
     monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 0.0)
     path = tmp_path / "users"
     users.add(path, "alice", "a password of her own")

@@ -17,8 +17,8 @@ from integrations.webhook.webhook_response import (
     retry_after,
 )
 from support.provider import Script, typed, until
-from support.serving import reply, stub
 from support.scripted_server import HANG, Reset, http, scripted_server
+from support.serving import reply, stub
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 TYPED_HEADERS = {"Content-Type": "application/json", "x-proquant-error": "1"}
