@@ -11,6 +11,7 @@ from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, Re
 from chassis.messages import Message, Reply
 from chassis.queries import query_parameters
 from chassis.schemas import check_query, parse
+from chassis.users import key_of
 from quoting.schemas import RECEIVER
 
 LOOK_UP_PARAMETERS: Final = frozenset({"identifierType", "identifier"})
@@ -100,7 +101,7 @@ class DirectoryHandlers:
         return _json({"name": body["name"], "key": key, "secret": secret}, 201)
 
     def _require_administrator(self, message: Message) -> None:
-        if message.caller != self._administrator:
+        if key_of(message.caller or "") != key_of(self._administrator):
             raise ForbiddenError("Only the directory's administrator may change the directory.")
 
 

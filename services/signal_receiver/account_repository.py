@@ -9,6 +9,7 @@ import asyncpg
 
 from chassis.database import Connection, Database
 from chassis.errors import NotFoundError
+from chassis.users import key_of
 from signal_receiver.accounts_file import AccountEntry
 from signal_receiver.digests import digest
 from signal_receiver.instruments import Catalogue
@@ -88,7 +89,7 @@ class AccountRepository:
 
     async def positions(self, account: str, owner: str) -> AccountState:
         """Raises NotFoundError if the owner has no such account."""
-        rows = await self._database.fetch(POSITIONS, account, owner, MAX_POSITIONS)
+        rows = await self._database.fetch(POSITIONS, account, key_of(owner), MAX_POSITIONS)
         if not rows:
             raise account_not_found()
         held = [row for row in rows if row["strategy_id"] is not None]
@@ -96,13 +97,13 @@ class AccountRepository:
 
     async def trades(self, account: str, owner: str, before: int, limit: int) -> Sequence[asyncpg.Record]:
         """Return trades with an id below ``before``, newest first. Raises NotFoundError."""
-        if not await self._database.fetch(ACCOUNT, account, owner):
+        if not await self._database.fetch(ACCOUNT, account, key_of(owner)):
             raise account_not_found()
         return await self._database.fetch(TRADES, account, before, limit)
 
     async def set_webhook_secret(self, account: str, owner: str, secret: str | None) -> None:
         """Raises NotFoundError."""
-        if not await self._database.fetch(SET_SECRET, account, owner, secret):
+        if not await self._database.fetch(SET_SECRET, account, key_of(owner), secret):
             raise account_not_found()
 
     async def set_price(self, ticker: str, price: Decimal) -> asyncpg.Record:
@@ -120,7 +121,7 @@ class AccountRepository:
                 (
                     account.id,
                     token_digest,
-                    account.owner,
+                    key_of(account.owner),
                     account.header.name if account.header else None,
                     digest(account.header.value) if account.header else None,
                     account.funds,

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from chassis.text_file import read_text
+from chassis.users import fault_of_name
 from signal_receiver.toml_tables import read_tables
 from signal_receiver.trading import CENT
 
@@ -109,9 +110,8 @@ def _fault(account: AccountEntry, *, sample_allowed: bool) -> str | None:
         "token must be 6 to 256 of letters, digits, '.', '_', '~' and '-'": not _TOKEN.match(account.token),
         "the sample token is public; choose another, listen on a loopback address, or set"
         " QUOTES_ALLOW_SAMPLE_CREDENTIALS=true": account.token == SAMPLE_TOKEN and not sample_allowed,
-        "owner must be a user's name, without white space at its ends or invisible characters": not _is_clean(
-            account.owner
-        ),
+        f"owner must be a user's name: {fault_of_name(account.owner)}": fault_of_name(account.owner)
+        is not None,
         f"funds must be from 0 to {MAX_FUNDS:f}, with at most 2 fraction digits": not _is_funds(
             account.funds
         ),

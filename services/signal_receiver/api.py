@@ -16,6 +16,7 @@ from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, No
 from chassis.logs import iso_time
 from chassis.queries import query_parameters
 from chassis.schemas import parse
+from chassis.users import key_of
 from signal_receiver.account_repository import AccountRepository, account_not_found
 from signal_receiver.accounts_file import ACCOUNT_ID
 from signal_receiver.instruments import Catalogue
@@ -57,7 +58,7 @@ class AccountApi:
         return web.Response(status=204)
 
     async def set_price(self, request: web.Request) -> web.Response:
-        if request[CALLER] != self._price_feeder:
+        if key_of(request[CALLER]) != key_of(self._price_feeder):
             raise ForbiddenError("Only the price feeder may set prices.")
         ticker = request.match_info["ticker"]
         if ticker not in self._catalogue:

@@ -9,6 +9,7 @@ from chassis.run import StartError
 from signal_receiver import accounts_file
 from signal_receiver.accounts_file import AccountsError, AccountsFile
 from signal_receiver.app import create_app
+from support.messages import basic
 from support.payee import until
 from support.receiver import ACCOUNTS, settings_of
 
@@ -152,6 +153,15 @@ async def test_a_broken_accounts_file_is_logged_and_the_accounts_stay_in_force(e
     assert [(200, None), (200, None)] == [meanwhile.outcome, after.outcome]
     assert "error" == refused["level"]
     assert "accounts.toml, line 2: account sample: token must be" in refused["cause"]
+
+
+async def test_an_owner_that_is_an_e_mail_address_is_compared_without_regard_to_case(edited):
+    sender, lines, edit = edited
+    edit(ACCOUNTS.replace('owner = "receiver"', 'owner = "USER@Example.com"', 1))
+    await until(logged_event(lines, "the accounts file was reloaded"))
+    account = await sender.account(authorization=basic("user@example.com", "sample"))
+
+    assert "10000.00" == account["funds"]
 
 
 async def test_two_accounts_can_swap_their_tokens(edited):
