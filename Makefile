@@ -31,7 +31,7 @@ run: $(READY)
 up: $(READY)
 	@$(BIN)/python -m network.compose prepare --folder "$(SECRETS)" $(if $(TLS),--tls)
 	$(COMPOSE) build
-	$(COMPOSE) up --detach --wait
+	$(COMPOSE) up --detach --wait --remove-orphans
 	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
 		"$$($(COMPOSE) port load-balancer $(INSIDE))"
 	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-load-balancer 80)"
@@ -40,7 +40,7 @@ up: $(READY)
 
 # keeps quotes and secrets for the next `make up`
 down:
-	$(COMPOSE) down
+	$(COMPOSE) down --remove-orphans
 
 ps:
 	@$(COMPOSE) ps --all

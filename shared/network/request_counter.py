@@ -29,7 +29,7 @@ class RequestCounts:
 class RequestCounter:
     """Counts requests period by period. Up to `max_few` requests in a period are few.
 
-    Each service of the chain logs each request that passes it, so the service with the most lines has seen all
+    Each service of the chain logs each request that passes it, so the largest count of a service is the number of
     requests. If some requests are rejected at the first hop while others enter further down, the larger of the two
     groups is counted. Services off the chain are counted likewise and added. Counts are cumulative, because
     services write their lines at different times.

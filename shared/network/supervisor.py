@@ -1,7 +1,8 @@
 """Restart processes that end or hang, for as long as it takes.
 
 The delay before a restart grows by a second with each failure in a row, up to 30 s, like supervisord's back-off. It
-does not double, as systemd's may: whatever the time that a fault lasts, the next attempt soon follows its end.
+does not double, as systemd's may: after a fault that lasts less than a minute, the next attempt follows within about
+ten seconds of its end.
 """
 
 import threading
@@ -10,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-_LOOK_INTERVAL_SECONDS = 0.1
-_PROBE_INTERVAL_SECONDS = 2.0
+_LOOK_INTERVAL_SECONDS = 0.25
+_PROBE_INTERVAL_SECONDS = 3.0
 _MAX_SILENCE_SECONDS = 15.0
 # until a service answers for the first time after its start
 _MAX_START_SECONDS = 60.0

@@ -17,7 +17,7 @@ from support.sample_run import UP, sample_run
 
 
 async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client, passable):
-    """Whatever variables of Postgres' clients the shell has. The short time to live lets it show an expired quote."""
+    """The shell has variables of Postgres' clients. With a short time to live, an expired quote is shown too."""
     shell = {
         "PGPORT": "1",
         "PGHOST": "nowhere",
@@ -46,7 +46,7 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
 
 
 async def test_a_client_that_sends_the_sample_before_the_demonstration_does_not_end_the_run(client, passable):
-    """Then spsp-client-proxy may have the directory's answer in its cache, so that central-directory logs nothing."""
+    """The directory's answer may be in the proxy's cache then, so that central-directory logs nothing."""
     with sample_run(free_ports(), passable / "data") as run:
         statuses = set()
         while UP not in run.output:

@@ -1,4 +1,4 @@
-"""The whole chain as processes, on ports of its own."""
+"""Start the whole chain as processes, on free ports."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -26,14 +26,14 @@ class Chain:
 
     @property
     def url(self) -> str:
-        """Where callers call: the payer's dfsp-api."""
+        """Return the URL for callers: the payer's dfsp-api."""
         return self.network.origin("dfsp-api-payer")
 
     def origin(self, name: str) -> str:
         return self.network.origin(name)
 
     def log_lines(self, name: str) -> list[dict[str, Any]]:
-        """What a service has logged so far; whatever is not JSON fails the test that asks."""
+        """Return the log lines of a service. Raises ValueError if one is not JSON."""
         return [json.loads(line) for line in (self.logs / f"{name}.log").read_text().splitlines()]
 
 
@@ -43,7 +43,7 @@ free_ports = find_first_port
 
 @contextmanager
 def running(data: Path, database_url: str, users_file: Path, overrides: Overrides) -> Iterator[Chain]:
-    """A chain that is ready; stopped at the end."""
+    """Start a chain and wait until it is ready. Stop it at the end."""
     first = free_ports()
     logs = data / "logs"
     specs = services(

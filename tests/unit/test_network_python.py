@@ -18,7 +18,7 @@ def choose(path, *named):
 
 @pytest.fixture
 def path(tmp_path):
-    """Make a PATH of folders with stubs. Each prints the given text; None makes it fail."""
+    """Make a PATH of folders with stubs. Each stub prints its text; with None it fails."""
 
     def made(*folders):
         names = []

@@ -42,7 +42,7 @@ class FakeProcess:
 
 
 class Watch:
-    """A supervisor under a fake clock, and what it has reported."""
+    """A supervisor with a stepped clock, and its reports."""
 
     def __init__(self, process, clock, *, has_health_check=False):
         self.reported = []
