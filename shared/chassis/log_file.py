@@ -1,4 +1,4 @@
-"""The file that a service's log goes to, kept small by the service itself: nobody else knows when a line ends."""
+"""The log file of a service. The service itself rotates it: no other process knows where a line ends."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ OUTPUT: Final = (1, 2)
 
 
 class LogFile:
-    """Stdout and stderr as a file. At ``max_bytes`` it becomes ``<path>.1``, what was that ``.2``, up to ``.3``."""
+    """A file for stdout and stderr. At ``max_bytes`` it is renamed to ``<path>.1``, that file to ``.2``, up to ``.3``."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class LogFile:
         self._older = [path.with_name(f"{path.name}.{number}") for number in range(1, older_files + 1)]
         self._descriptors = descriptors
 
-    def take_over(self) -> None:
-        """From now on all output goes to the file. Raises OSError where it cannot be written to."""
+    def redirect_output(self) -> None:
+        """Write all output to the file from now on. Raises OSError."""
         with _open(self._path) as file:
-            self._lead_to(file.fileno())
+            self._redirect_to(file.fileno())
 
     def rotate_if_full(self) -> None:
-        """To be called between lines. Raises OSError where there can be no other file: output goes on all the same."""
+        """Rotate a full file; to be called between lines. After OSError output continues in the present file."""
         if os.fstat(self._descriptors[0]).st_size >= self._max_bytes:
             self._rotate()
 
@@ -46,12 +46,12 @@ class LogFile:
             for older, newer in pairwise(names):
                 with suppress(FileNotFoundError):
                     newer.replace(older)
-            # while there is no file of the name: who follows the log leaves the old one when there is another,
-            # and nothing may be written to it after that
-            self._lead_to(file.fileno())
+            # before a file has the name again: a reader that follows the log leaves the old file then,
+            # so nothing may be written to it later
+            self._redirect_to(file.fileno())
             self._new.replace(self._path)
 
-    def _lead_to(self, file: int) -> None:
+    def _redirect_to(self, file: int) -> None:
         for descriptor in self._descriptors:
             os.dup2(file, descriptor)
 
@@ -64,7 +64,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file here, and free what it held in a thread: 64 MiB take up to 50 ms."""
+    """Remove a file. A thread frees its disk space, which takes up to 50 ms for 64 MiB."""
     with suppress(FileNotFoundError):
         file = path.open("rb")
         path.unlink()

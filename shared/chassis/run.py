@@ -78,7 +78,7 @@ def _log_file(settings: Settings) -> LogFile | None:
         return None
     file = LogFile(settings.log_file, settings.log_max_bytes)
     try:
-        file.take_over()
+        file.redirect_output()
     except OSError as error:
         raise StartError(f"QUOTES_LOG_FILE cannot be written to: {error}") from error
     return file

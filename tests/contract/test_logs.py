@@ -1,4 +1,4 @@
-"""A line a request, with what an operator needs; failures tell callers nothing of the inside (wire.md §4)."""
+"""A request has one log line; errors show callers nothing from inside the service (wire.md §4)."""
 
 import re
 
@@ -14,7 +14,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
 @pytest.mark.parametrize("operation", [SOURCE, EXECUTE, LOOK_UP], ids=["source", "execute", "look_up"])
-async def test_a_request_is_one_line(hop, operation):
+async def test_a_request_has_one_line(hop, operation):
     answer = await hop.send(operation)
 
     [line] = hop.log.events
@@ -34,13 +34,13 @@ async def test_a_request_is_one_line(hop, operation):
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
-async def test_what_machines_ask_all_day_is_no_line(hop, path):
+async def test_health_checks_and_metrics_have_no_line(hop, path):
     await hop.send(ClientRequest("GET", path), adapt=False)
 
     assert [] == hop.log.events
 
 
-async def test_a_refusal_tells_its_id(hop):
+async def test_the_line_of_an_error_has_its_id(hop):
     await hop.send(Authorization=None)
 
     [line] = hop.log.events
@@ -52,7 +52,7 @@ async def test_a_refusal_tells_its_id(hop):
     )
 
 
-async def test_an_error_raised_further_on_tells_its_id_and_who_raised_it(hop):
+async def test_the_line_of_another_services_error_has_its_id_and_service(hop):
     hop.next_hop.answer = reply(
         410, {"id": "QuoteExpiredError", "message": "m", "service": "dfsp-api", "traceId": "t"}
     )
@@ -63,7 +63,7 @@ async def test_an_error_raised_further_on_tells_its_id_and_who_raised_it(hop):
     assert (410, "QuoteExpiredError", "raised by dfsp-api") == (line["status"], line["id"], line["cause"])
 
 
-async def test_the_log_says_of_an_unreachable_next_hop_what_the_caller_is_not_told(
+async def test_only_the_log_names_the_address_of_an_unreachable_next_hop(
     forwarder, users_file, client
 ):
     url = unused_url()
@@ -77,15 +77,15 @@ async def test_the_log_says_of_an_unreachable_next_hop_what_the_caller_is_not_to
         assert port not in answer.body.decode()
 
 
-async def test_a_query_is_in_no_line(hop):
-    """It holds whose account it is."""
+async def test_no_line_has_a_query(hop):
+    """It contains the receiver's identifier."""
     await hop.send(LOOK_UP)
 
     assert "30754016" not in hop.log.text
 
 
 @pytest.mark.parametrize("path", ["/v1/x%0a%0dinjected", "/v1/\xc3\xbc", "/" + "x" * 4_000])
-async def test_a_path_breaks_no_line(hop, path):
+async def test_no_path_breaks_a_line(hop, path):
     await hop.send_bytes(hop.request_bytes(ClientRequest("GET", path), adapt=False))
 
     [line] = hop.log.kept
@@ -93,7 +93,7 @@ async def test_a_path_breaks_no_line(hop, path):
     assert hop.log.events[0]["status"] in {400, 404}
 
 
-async def test_malformed_http_is_a_line_too(hop):
+async def test_malformed_http_has_a_line(hop):
     [answer] = await hop.send_bytes(b"nonsense\r\n\r\n")
 
     [line] = hop.log.events
@@ -101,7 +101,7 @@ async def test_malformed_http_is_a_line_too(hop):
     assert answer.headers[TRACE] == line["traceId"]
 
 
-async def test_an_exception_nobody_expected_is_503_and_its_trace_in_the_log_alone(hop, monkeypatch):
+async def test_an_unexpected_exception_is_503_and_only_the_log_has_its_traceback(hop, monkeypatch):
     def broken(*_args, **_kwargs):
         raise RuntimeError("secret inside")
 

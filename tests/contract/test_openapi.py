@@ -1,4 +1,4 @@
-"""Each service's document is valid, and what the payer answers is what its document says."""
+"""The OpenAPI document of each service is valid, and the payer responds as its document says."""
 
 import asyncio
 
@@ -50,12 +50,12 @@ STATE = {
 
 
 async def payee(seen: Seen):
-    """Answers as the far end of the chain would."""
+    """Respond as the payee does."""
     content = {"POST": QUOTED, "PUT": EXECUTED, "GET": STATE}[seen.method]
     return await reply(200, content)(seen)
 
 
-async def test_every_forwarders_document_is_valid_and_names_the_operations(hop):
+async def test_the_document_of_each_forwarder_is_valid_and_has_the_operations(hop):
     document = (await hop.send(DOCUMENT, adapt=False)).json
 
     OpenAPIV31SpecValidator(document).validate()
@@ -64,7 +64,7 @@ async def test_every_forwarders_document_is_valid_and_names_the_operations(hop):
     assert hop.service == document["info"]["title"]
 
 
-async def test_the_directorys_document_is_valid(users_file, tmp_path, client):
+async def test_the_document_of_the_directory_is_valid(users_file, tmp_path, client):
     environment = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DIRECTORY_FILE": str(tmp_path / "directory.json"),
@@ -77,18 +77,18 @@ async def test_the_directorys_document_is_valid(users_file, tmp_path, client):
     assert {"/resources", "/commands/register", "/identifier-types", "/"} <= set(document["paths"])
 
 
-async def test_only_spsp_clients_document_has_a_submission_url(hop):
+async def test_only_the_document_of_spsp_client_has_a_submission_url(hop):
     text = (await hop.send(DOCUMENT, adapt=False)).body
 
     assert (hop.service == "spsp-client") == (b'"submissionUrl"' in text)
 
 
-def test_a_document_of_the_payee_is_valid():
+def test_the_document_of_the_payee_is_valid():
     OpenAPIV31SpecValidator(openapi("dfsp-api", ("identifierType", "identifier"))).validate()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-async def test_the_payer_answers_as_its_document_says(payer, mode):
+async def test_the_payer_responds_as_its_document_says(payer, mode):
     payer.next_hop.answer = payee
     schema = schemathesis.openapi.from_dict((await payer.send(DOCUMENT, adapt=False)).json)
     statuses = set()
@@ -97,7 +97,7 @@ async def test_the_payer_answers_as_its_document_says(payer, mode):
         for found in schema.get_all_operations():
             operation = found.ok()
             if mode is GenerationMode.NEGATIVE and (operation.path, operation.method) not in OPERATIONS:
-                continue  # there is nothing to get wrong
+                continue  # no request to it is invalid
 
             @settings(
                 max_examples=20,

@@ -1,4 +1,4 @@
-"""A service's own log file: no line is lost or cut, and older ones do not pile up."""
+"""The log file of a service is rotated, without a lost or cut line (chassis.log_file)."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from pathlib import Path
 from chassis.log_file import LogFile
 from chassis.logs import LogWriter
 file = LogFile(Path(sys.argv[1]), 2_000, older_files=1_000)
-file.take_over()
+file.redirect_output()
 lines = LogWriter(1, file)
 for number in range(20_000):
     lines.write([b'{"number": %d}' % number], now=number % 7 == 0)
@@ -37,7 +37,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def lines(path):
-    """Lines into the file `path`, which is rotated at ten bytes."""
+    """A writer to the file `path`, which is rotated at ten bytes."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     yield LogWriter(descriptor, LogFile(path, 10, older_files=2, descriptors=[descriptor]))
     os.close(descriptor)
@@ -47,7 +47,7 @@ def contents(path):
     return {each.name: each.read_text() for each in path.parent.iterdir()}
 
 
-def test_a_full_file_gets_a_number_and_the_oldest_goes(path, lines):
+def test_a_full_file_gets_a_number_and_the_oldest_is_removed(path, lines):
     for word in (b"first", b"second", b"third", b"fourth", b"fifth", b"sixth", b"seventh"):
         lines.write([word], now=True)
 
@@ -65,7 +65,7 @@ def test_log_files_are_readable_by_their_owner_alone(path, lines):
     assert {0o600} == {each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
 
 
-def test_what_an_earlier_process_has_left_counts(path):
+def test_the_bytes_of_an_earlier_process_count(path):
     path.write_text("earlier\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     LogWriter(descriptor, LogFile(path, 10, descriptors=[descriptor])).write([b"later"], now=True)
@@ -74,7 +74,7 @@ def test_what_an_earlier_process_has_left_counts(path):
     assert {"service.log": "", "service.log.1": "earlier\nlater\n"} == contents(path)
 
 
-def test_where_there_can_be_no_other_file_the_full_one_is_written_on(path, lines):
+def test_a_full_file_stays_in_use_if_no_other_can_be_made(path, lines):
     (path.parent / "service.log.new").mkdir()
     for word in (b"first", b"second", b"third"):
         lines.write([word], now=True)
@@ -82,8 +82,8 @@ def test_where_there_can_be_no_other_file_the_full_one_is_written_on(path, lines
     assert "first\nsecond\nthird\n" == path.read_text()
 
 
-def test_a_rotation_that_was_broken_off_is_made_up_for(path, lines):
-    """As where the process was killed between two steps."""
+def test_an_interrupted_rotation_is_repaired(path, lines):
+    """As after a kill of the process between two steps."""
     (path.parent / "service.log.new").touch()
     path.rename(path.with_name("service.log.1"))
     lines.write([b"long enough"], now=True)
@@ -92,7 +92,7 @@ def test_a_rotation_that_was_broken_off_is_made_up_for(path, lines):
     assert {"service.log": "next\n", "service.log.2": "long enough\n"} == contents(path)
 
 
-def test_a_follower_gets_every_line_of_a_process_that_rotates_as_it_writes(tmp_path):
+def test_a_reader_that_follows_the_log_gets_every_line_over_rotations(tmp_path):
     path = tmp_path / "service.log"
     path.touch()
     folder = LogFolder(tmp_path)
@@ -112,17 +112,18 @@ def test_a_follower_gets_every_line_of_a_process_that_rotates_as_it_writes(tmp_p
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a service whose log is such a file; it is gone afterwards."""
+    """Start a service that logs to a file; it is killed afterwards."""
     (tmp_path / "users").touch()
     started = []
 
-    def start(log):
+    def start(log, **more):
         environment = {
             "PYTHONPATH": os.pathsep.join(sys.path),
             "QUOTES_USERS_FILE": str(tmp_path / "users"),
             "QUOTES_PORT": "0",
             "QUOTES_STOP_GRACE_SECONDS": "0",
             "QUOTES_LOG_FILE": str(log),
+            **more,
         }
         command = [sys.executable, "-m", "spsp_server"]
         output = subprocess.PIPE
@@ -135,7 +136,7 @@ def start(tmp_path):
         process.communicate()
 
 
-def test_a_service_writes_to_the_file_that_it_is_told_and_nowhere_else(start, path):
+def test_a_service_writes_to_its_log_file_alone(start, path):
     service = start(path)
     timer = PollTimer(30)
     while timer.wait() and not (path.exists() and '"started"' in path.read_text()):
@@ -146,6 +147,19 @@ def test_a_service_writes_to_the_file_that_it_is_told_and_nowhere_else(start, pa
     assert ["started", "stopping", "stopped"] == [
         json.loads(line)["event"] for line in path.read_text().splitlines()
     ]
+
+
+def test_a_service_warns_of_an_old_name_of_a_variable_at_start(start, path):
+    service = start(path, QUOTES_MOST_IN_HAND="100")
+    timer = PollTimer(30)
+    while timer.wait() and not (path.exists() and '"started"' in path.read_text()):
+        assert service.poll() is None
+
+    warning = json.loads(path.read_text().splitlines()[0])
+    assert ("warning", "QUOTES_MOST_IN_HAND is deprecated. Set QUOTES_MAX_IN_FLIGHT instead.") == (
+        warning["level"],
+        warning["event"],
+    )
 
 
 def test_a_service_that_cannot_write_its_log_does_not_start(start, tmp_path):

@@ -21,7 +21,7 @@ AVOID_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """Base URL of one replica with its address in place of the name, and what a request to it needs besides."""
+    """Base URL of one replica with an address in place of the name, and its headers and time limit."""
 
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)
