@@ -1,4 +1,4 @@
-"""Grouped deadlines end a wait just as `asyncio.timeout` does, whatever else happens at the same time."""
+"""Grouped deadlines end a wait as `asyncio.timeout` does, whatever else happens at the same time."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ async def by_timeout(deadline: float, work: Awaitable[str]) -> str:
 
 
 async def work(done: "asyncio.Future[str]", on_cancel: str) -> str:
-    """Waits; what it does when it is cancelled is part of the case."""
+    """Wait; the case says how a cancellation is handled."""
     try:
         return await done
     except asyncio.CancelledError:
@@ -56,7 +56,7 @@ CASES = {
 
 @dataclass
 class Run:
-    """One case under one of the two."""
+    """One case with one of the two implementations."""
 
     within: Within
     case: dict[str, Any]
@@ -68,17 +68,17 @@ class Run:
         self.done: asyncio.Future[str] = self.loop.create_future()
 
     def at(self, step: float) -> float:
-        """Between what else happens, and so that a tick's length makes no other order."""
+        """A time between those of the other events, so that the length of a tick does not change the order."""
         return self.began + (step + 0.25) * STEP_SECONDS
 
     async def body(self) -> str:
         task = asyncio.current_task()
         assert task is not None
-        asked = work(self.done, self.case["on_cancel"])
+        waiting = work(self.done, self.case["on_cancel"])
         if self.case["inner"] is not None:
-            asked = by_timeout(self.at(self.case["inner"] + 0.5), asked)
+            waiting = by_timeout(self.at(self.case["inner"] + 0.5), waiting)
         try:
-            return await self.within(self.at(self.case["deadline"]), asked)
+            return await self.within(self.at(self.case["deadline"]), waiting)
         finally:
             self.cancelling = task.cancelling()
 
@@ -101,11 +101,11 @@ class Run:
                 self.loop.call_at(self.loop.time() + step * STEP_SECONDS, event)
 
     async def outcome(self) -> tuple[str, int | None]:
-        """How the task ends, and how many cancellations it believes to be still under way."""
+        """The result of the task, and its number of cancellations that are not yet complete."""
         task = asyncio.create_task(self.body())
         await asyncio.sleep(0)
         self.schedule(task)
-        time.sleep(6 * STEP_SECONDS)  # noqa: ASYNC251 - all of it is due in the same turn of the loop
+        time.sleep(6 * STEP_SECONDS)  # noqa: ASYNC251 - all events are due in the same iteration of the loop
         for _ in range(5):
             await asyncio.sleep(0)
         self.end("at last")
@@ -157,7 +157,7 @@ class Run:
         "inner": 1,
     }
 )
-async def test_it_ends_as_asyncios_own(case):
+async def test_a_grouped_deadline_has_the_outcome_of_asyncio_timeout(case):
     expected = await Run(by_timeout, case).outcome()
 
     assert expected == await Run(Deadlines().within, case).outcome()
@@ -165,8 +165,7 @@ async def test_it_ends_as_asyncios_own(case):
 
 @given(st.lists(st.tuples(st.integers(-2, 30), st.integers(0, 30)), max_size=40))
 @settings(deadline=None, max_examples=25)
-async def test_of_many_each_has_its_own(schedule):
-    """Who has done before his deadline is not disturbed by those who have not."""
+async def test_each_of_many_waits_ends_at_its_own_deadline(schedule):
     shared = Deadlines()
     began = time.monotonic()
 
@@ -189,7 +188,7 @@ async def test_of_many_each_has_its_own(schedule):
     shared.close()
 
 
-async def test_nobody_is_ended_before_his_time():
+async def test_no_wait_ends_before_its_deadline():
     shared = Deadlines()
     for step in range(1, 20):
         deadline = time.monotonic() + step * 0.000_7
