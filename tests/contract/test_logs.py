@@ -63,9 +63,7 @@ async def test_the_line_of_another_services_error_has_its_id_and_service(hop):
     assert (410, "QuoteExpiredError", "raised by dfsp-api") == (line["status"], line["id"], line["cause"])
 
 
-async def test_only_the_log_names_the_address_of_an_unreachable_next_hop(
-    forwarder, users_file, client
-):
+async def test_only_the_log_names_the_address_of_an_unreachable_next_hop(forwarder, users_file, client):
     url = unused_url()
     async with hop_of(forwarder, users_file, client, next_url=url) as hop:
         answer = await hop.send()
