@@ -1,7 +1,6 @@
 """Bodies of requests: type, size and time limit (wire.md §2, §4)."""
 
 import asyncio
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -19,7 +18,6 @@ from chassis.messages import JSON, Headers
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
-MAX_TYPE_CHARACTERS: Final = 256
 
 _NO_TYPE: Final = [""]
 _PLAIN: Final = ([JSON], _NO_TYPE)
@@ -55,12 +53,7 @@ def is_of_type(headers: Headers, media_type: str) -> bool:
 
 
 def _media_type(content_type: str) -> tuple[str, str]:
-    """Return media type and charset in lower case; both are empty if the header is too long to be a usual one."""
-    return _parsed(content_type) if len(content_type) <= MAX_TYPE_CHARACTERS else ("", "")
-
-
-@lru_cache(maxsize=64)
-def _parsed(content_type: str) -> tuple[str, str]:
+    """Return media type and charset in lower case."""
     media_type, _, rest = content_type.partition(";")
     pairs = (part.partition("=") for part in rest.split(";") if part.strip())
     parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}

@@ -1,6 +1,8 @@
-"""Text files that people edit: UTF-8, with or without a byte-order mark."""
+"""Files that people edit: text in UTF-8, with or without a byte-order mark, and changes."""
 
 from pathlib import Path
+
+FileState = tuple[int, int, int] | None
 
 
 class TextFileError(ValueError):
@@ -18,3 +20,12 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise TextFileError(f"{path}, line {line}: is not UTF-8") from error
+
+
+def state_of(path: Path) -> FileState:
+    """Return a value that differs after each change of a file; None if there is no file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

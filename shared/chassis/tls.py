@@ -5,12 +5,11 @@ client certificate.
 """
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from chassis.settings import Listening
-
-State = tuple[tuple[int, int, int] | None, ...]
+from chassis.text_file import FileState, state_of
 
 
 class TlsError(Exception):
@@ -57,8 +56,8 @@ class Tls:
         )
         return [path for path in configured if path is not None]
 
-    def _state(self) -> State:
-        return tuple(_state(self._files()))
+    def _state(self) -> list[FileState]:
+        return [state_of(path) for path in self._files()]
 
     def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
         """Return the server's context, if it uses TLS, and the client's; True means the system's CAs."""
@@ -84,13 +83,3 @@ class Tls:
             files = ", ".join(str(path) for path in self._files())
             raise TlsError(f"{files}: {error}") from error
         return server, client
-
-
-def _state(paths: Iterable[Path]) -> Iterable[tuple[int, int, int] | None]:
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            yield None
-        else:
-            yield stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -6,6 +6,7 @@ from typing import Final
 
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from chassis.text_file import state_of
 from chassis.users import HASHER, User, UsersFileError, key_of, read
 
 CHECK_FILE_SECONDS: Final = 1.0
@@ -32,7 +33,7 @@ class UsersFile:
         self._path = path
         self._on_fault = on_fault
         self._samples_allowed = samples_allowed
-        self._seen = self._state()
+        self._seen = state_of(path)
         self._users: dict[str, User] = {}
         self._users = self._checked(read(path))
         self._next_check = 0.0
@@ -45,7 +46,7 @@ class UsersFile:
         if now < self._next_check:
             return False
         self._next_check = now + CHECK_FILE_SECONDS
-        state = self._state()
+        state = state_of(self._path)
         if state == self._seen:
             return False
         self._seen = state
@@ -56,13 +57,6 @@ class UsersFile:
             return False
         self._users = users
         return True
-
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _checked(self, users: dict[str, User]) -> dict[str, User]:
         if self._users and not users:

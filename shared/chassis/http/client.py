@@ -75,8 +75,8 @@ class ClientConnection(asyncio.Protocol):
         self.has_response_begun = False
         self.is_usable = True
         """Whether it can take another request."""
-        self.idle_since: float | None = None
-        """None until its first response is complete."""
+        self.idle_since = 0.0
+        """On the monotonic clock; 0 before the first response."""
 
     async def send(self, request: bytes, trace_id: str, sink: Sink) -> None:
         """Send a request and return when ``sink`` has received the response.

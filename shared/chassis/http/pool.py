@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 import time
-from collections import deque
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
@@ -54,7 +53,7 @@ class ConnectionPool:
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
         self._resolver = Resolver()
-        self._idle: dict[_Key, deque[ClientConnection]] = {}
+        self._idle: dict[_Key, list[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
@@ -125,12 +124,13 @@ class ConnectionPool:
             try:
                 await connection.send(request.bytes_for(replica), request.trace_id, sink)
             except asyncio.CancelledError:
-                if connection.idle_since is not None and not connection.has_response_begun:
-                    self._close_idle(key)  # a firewall may have forgotten all of them
+                if connection.idle_since and not connection.has_response_begun:
+                    for other in self._idle.pop(key, ()):  # a firewall may have forgotten all of them
+                        other.close()
                 raise
             if connection.is_usable:
                 connection.idle_since = time.monotonic()
-                self._idle.setdefault(key, deque()).append(connection)
+                self._idle.setdefault(key, []).append(connection)
 
     def _context(self, replica: ReplicaAddress) -> ssl.SSLContext | None:
         if not replica.base.startswith("https:"):
@@ -139,29 +139,20 @@ class ConnectionPool:
         return client if isinstance(client, ssl.SSLContext) else _system_context()
 
     def _take_idle(self, key: _Key) -> ClientConnection | None:
-        """Return the connection that was used last; close those that have been idle for too long."""
-        idle = self._idle.get(key)
-        if not idle:
-            return None
+        """Return the connection that was used last, unless it has been idle for too long."""
+        idle = self._idle.get(key, [])
         too_old = time.monotonic() - IDLE_SECONDS
-        while idle and (not idle[0].is_usable or (idle[0].idle_since or 0.0) < too_old):
-            idle.popleft().close()
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if connection.is_usable and connection.idle_since > too_old:
                 return connection
-        return None
-
-    def _close_idle(self, key: _Key) -> None:
-        for connection in self._idle.pop(key, ()):
             connection.close()
+        return None
 
     def _forget_closed(self) -> None:
         """Remove closed connections, also those to replicas that are no longer used."""
-        for key, idle in list(self._idle.items()):
-            self._idle[key] = deque(connection for connection in idle if connection.is_usable)
-            if not self._idle[key]:
-                del self._idle[key]
+        usable = {key: [each for each in idle if each.is_usable] for key, idle in self._idle.items()}
+        self._idle = {key: idle for key, idle in usable.items() if idle}
 
     async def _connect(self, replica: ReplicaAddress, key: _Key) -> ClientConnection:
         """Raises NotConnectedError."""
