@@ -104,14 +104,13 @@ def parse(text: str, *, sample_allowed: bool) -> Sequence[AccountEntry]:
 
 
 def _fault(account: AccountEntry, *, sample_allowed: bool) -> str | None:
-    header = account.header
+    header, owner_fault = account.header, fault_of_name(account.owner)
     faults = {
         "id must be 1 to 64 of letters, digits, '.', '_' and '-'": not ACCOUNT_ID.match(account.id),
         "token must be 6 to 256 of letters, digits, '.', '_', '~' and '-'": not _TOKEN.match(account.token),
         "the sample token is public; choose another, listen on a loopback address, or set"
         " QUOTES_ALLOW_SAMPLE_CREDENTIALS=true": account.token == SAMPLE_TOKEN and not sample_allowed,
-        f"owner must be a user's name: {fault_of_name(account.owner)}": fault_of_name(account.owner)
-        is not None,
+        f"owner must be a user's name: {owner_fault}": owner_fault is not None,
         f"funds must be from 0 to {MAX_FUNDS:f}, with at most 2 fraction digits": not _is_funds(
             account.funds
         ),

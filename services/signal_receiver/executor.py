@@ -29,7 +29,9 @@ from signal_receiver.trading import Market
 RETENTION: Final = timedelta(minutes=10)
 """How long the inbox stores an outcome that is not final."""
 WINDOW: Final = 2
+"""Batches that take turns. Two keep Postgres busy while Python decides, and make batches large under load."""
 MAX_BATCHES: Final = 8
+"""Batches in flight. A batch that waits for a locked account gives up its turn, and six more may start."""
 
 
 @dataclass(frozen=True, slots=True)
