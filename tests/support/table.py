@@ -53,13 +53,12 @@ class FaultTable:
     def page(self) -> str:
         return (
             "# Faults in containers\n\n"
-            "Written by `make test-containers FAULTS=docs/containers-faults.md`: two DFSPs in containers, one\n"
-            "replica of each service, steady load in both directions at the published ports (reserve, execute,\n"
-            "look up; 1.5 s to answer), and one container after the other stopped, paused, killed and cut off\n"
-            "all its networks for about two seconds. A request that fails fails with a documented error within\n"
-            "its time; where callers' connections end at the container, at the load balancer or at the payer's `dfsp-api`\n"
-            "behind it, their connection is lost instead. Callers repeat with the same key until they have an\n"
-            "answer. *Lost*: a quote or a payment that was answered 200 and is not in the payee's database with\n"
-            "exactly those terms. *Doubled*: more rows than keys, or two answers to one key.\n\n"
+            "`make test-containers FAULTS=docs/containers-faults.md` writes this page. Two DFSPs run in containers, with one\n"
+            "replica of each service, under steady load at both published ports (reserve, execute, look up; 1.5 s to answer).\n"
+            "Each container in turn is stopped, paused, killed, and cut off from all its networks for about two seconds. A\n"
+            "request that fails gets a documented error within its time. If the callers' connections end at the container (at\n"
+            "the load balancer, or at the payer's `dfsp-api` behind it), their connection is lost instead. Callers repeat with\n"
+            "the same key until they have an answer. *Lost*: a quote or payment that was answered 200 but is not in the payee's\n"
+            "database with exactly those terms. *Doubled*: more rows than keys, or two answers to one key.\n\n"
             + self.markdown()
         )
