@@ -290,9 +290,9 @@ async def _require_usable(url: str) -> None:
         "QUOTES_DATABASE_URL must be a URL such as postgresql://user:password@host:5432/database, in which special"
         " characters of the password are percent-encoded"
     )
-    if not _is_postgres_url(url):
-        raise malformed
     try:
+        if not _is_postgres_url(url):
+            raise malformed
         # it reads the whole URL first; instead of a server there is a socket that nobody listens on
         connection = await asyncpg.connect(url, host=NO_SERVER, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:
