@@ -5,17 +5,14 @@ import json
 import signal
 import ssl
 import sys
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
-from network import certificates, compose_files, compose_logs, data_lock, sample_strategy
+from network import certificates, compose_files, compose_logs, data_lock, http_client, sample_strategy
 from network.demo import AUTHORIZATION, SAMPLE
 from network.log_viewer import LogsNotFoundError
 from network.sample_strategy import StrategyError
 from network.terminal import Terminal
-
-_TIMEOUT_SECONDS = 15
 
 
 def main() -> int:
@@ -45,19 +42,16 @@ def _sample(options: argparse.Namespace) -> int:
     scheme = "https" if options.tls else "http"
     url = f"{scheme}://{options.address}/v1/quoteSourceAmount"
     headers = {"Content-Type": "application/json", "Authorization": AUTHORIZATION}
-    request = urllib.request.Request(url, json.dumps(SAMPLE).encode(), headers)  # noqa: S310 - http(s) alone
-    context = _context(options.folder / "certificates") if options.tls else None
+    tls = _tls_context(options.folder / "certificates") if options.tls else None
+    body = json.dumps(SAMPLE)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context) as reply:  # noqa: S310
-            status, body = reply.status, reply.read()
-    except urllib.error.HTTPError as error:
-        status, body = error.code, error.read()
+        reply = http_client.send("POST", url, headers=headers, body=body.encode(), tls=tls)
     except OSError as error:
-        print(f"no answer from {url}: {error}", file=sys.stderr)
+        print(f"{url} does not answer: {error}", file=sys.stderr)
         return 1
-    print(f"Reserve a quote\n  POST {url}\n  {json.dumps(SAMPLE, ensure_ascii=False)}")
-    print(f"The reply\n  {status}  {body.decode(errors='replace')}")
-    return 0 if status == 200 else 1  # noqa: PLR2004
+    print(f"Reserve a quote\n  POST {url}\n  {body}")
+    print(f"The reply\n  {reply.status}  {reply.text}")
+    return 0 if reply.status == HTTPStatus.OK else 1
 
 
 def _strategy(options: argparse.Namespace) -> int:
@@ -70,7 +64,7 @@ def _strategy(options: argparse.Namespace) -> int:
     return 0
 
 
-def _context(folder: Path) -> ssl.SSLContext:
+def _tls_context(folder: Path) -> ssl.SSLContext:
     caller = folder / certificates.CALLER
     context = ssl.create_default_context(cafile=caller / "ca.pem")
     context.load_cert_chain(caller / "certificate.pem", caller / "key.pem")

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,10 +38,16 @@ def send(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     timeout_seconds: float = 15,
+    tls: ssl.SSLContext | None = None,
 ) -> HttpReply:
-    """Send a request. Raises OSError if there is no reply."""
+    """Send a request, over TLS if `tls` is given. Raises OSError if there is no reply."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+    host = parts.hostname or ""
+    connection = (
+        http.client.HTTPSConnection(host, parts.port, timeout=timeout_seconds, context=tls)
+        if tls
+        else http.client.HTTPConnection(host, parts.port, timeout=timeout_seconds)
+    )
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, dict(headers or {}))

@@ -148,7 +148,7 @@ async def payers_scaled(
 ) -> tuple[list[int], Load]:
     """Generate load at the first DFSP's published port while its payers are scaled to two and back to one.
 
-    Returns what each of the two was asked meanwhile, and the load.
+    Return the number of requests of each payer, and the load.
     """
     load = Load(
         [network.urls["dfsp1"]],

@@ -6,9 +6,9 @@ from support.messages import QUOTE, RESERVE
 
 
 async def test_all_quotes_survive_down_and_up(network, caller):
-    asked = {"dfsp2": network.urls["dfsp1"], "dfsp1": network.urls["dfsp2"]}
+    urls = {"dfsp2": network.urls["dfsp1"], "dfsp1": network.urls["dfsp2"]}
     first = {}
-    for payee, url in asked.items():
+    for payee, url in urls.items():
         body = {**QUOTE, "identifier": compose.AT[payee]}
         reserved = await send(caller, "POST", url + RESERVE, body, Idempotency_Key=f"kept-{payee}")
         paid = await send(caller, "PUT", f"{url}/v1/payments/{reserved.json['uuid']}", body)

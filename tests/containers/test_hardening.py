@@ -126,9 +126,9 @@ def test_no_secret_is_in_the_environment(network, service):
     secrets = [
         (network.folder / f"{name}-database-password").read_text().strip() for name in compose_files.DATABASES
     ]
-    told = json.dumps(container.attrs)
+    attributes = json.dumps(container.attrs)
 
-    assert not [secret for secret in secrets if secret in told]
+    assert not [secret for secret in secrets if secret in attributes]
     assert "postgresql://" not in json.dumps(container.attrs["Config"])
     for secret in secrets:
         assert secret not in container.logs().decode()

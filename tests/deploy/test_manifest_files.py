@@ -84,12 +84,12 @@ def test_every_variable_is_a_setting_of_the_service(path):
 
 @pytest.mark.parametrize("path", OF_SERVICES, ids=str)
 def test_each_service_has_the_settings_that_it_needs_to_start(path):
-    told = {name: value for name, value in environment(OF_SERVICES[path]).items() if value}
+    variables = {name: value for name, value in environment(OF_SERVICES[path]).items() if value}
     for name in ("QUOTES_DATABASE_URL", "QUOTES_USERS_FILE"):
-        told.pop(f"{name}_FILE", None)
-        told[name] = "from a secret"
+        variables.pop(f"{name}_FILE", None)
+        variables[name] = "from a secret"
 
-    assert load(SETTINGS[path.stem], told)
+    assert load(SETTINGS[path.stem], variables)
 
 
 def test_every_service_but_the_directory_is_scaled_by_requests_in_flight():

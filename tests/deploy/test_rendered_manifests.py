@@ -58,10 +58,10 @@ def test_no_object_occurs_twice(objects):
 
 def test_every_container_has_a_liveness_and_a_readiness_probe(objects):
     for _, container in containers(objects):
-        asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+        probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
 
-        assert {"path": "/health/ready", "port": "http"} == asked.pop("readiness")
-        assert [{"path": "/health/live", "port": "http"}] * 2 == list(asked.values())
+        assert {"path": "/health/ready", "port": "http"} == probes.pop("readiness")
+        assert [{"path": "/health/live", "port": "http"}] * 2 == list(probes.values())
         assert [{"name": "http", "containerPort": 80}] == container["ports"]
 
 
