@@ -48,7 +48,7 @@ WEBHOOK_CLIENT: Final = web.AppKey("webhook_client", WebhookClient)
 
 def create_app(settings: IntegrationsSettings) -> web.Application:
     app = create_service(
-        NAME, settings, middlewares=[views.security_headers, own_pages_only], openapi=openapi(NAME)
+        NAME, settings, middlewares=[views.page_responses, own_pages_only], openapi=openapi(NAME)
     )
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS)

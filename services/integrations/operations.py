@@ -16,7 +16,7 @@ from integrations.delivery import outbox
 from integrations.delivery.dispatcher import Dispatcher
 from integrations.delivery.retry_policy import LIFETIME_SECONDS
 from integrations.encryption import Encryption
-from integrations.events import SIGNALS, EventType, StrategyData
+from integrations.events import SIGNALS, EventType, StrategyData, signal_data, strategy_data
 from integrations.notifications import Notification, insert_notifications
 from integrations.timestamps import iso
 from integrations.webhook.signing import new_signing_secret
@@ -48,6 +48,7 @@ class DeliveryQuery:
     type: str | None = None
     strategy_id: str | None = None
     before: UUID | None = None
+    event: UUID | None = None
     limit: int = 50
 
 
@@ -235,12 +236,12 @@ class Operations:
         """Return the attempt log, the newest event first. Raises NotFoundError."""
         return [_delivery(row) for row in await self._deliveries(user, id_, query)]
 
-    async def deliveries_with_replay(
-        self, user: str, id_: UUID, query: DeliveryQuery
-    ) -> list[dict[str, Any]]:
-        """Return the attempt log, with `canReplay` for each event. Raises NotFoundError."""
-        rows = await self._deliveries(user, id_, query)
-        return [{**_delivery(row), "canReplay": _replay_fault(row, row) is None} for row in rows]
+    async def deliveries_for_page(self, user: str, id_: UUID, query: DeliveryQuery) -> list[dict[str, Any]]:
+        """Return the attempt log with `summary` and `canReplay` for each event. Raises NotFoundError."""
+        return [
+            {**_delivery(row), "summary": _summary(row), "canReplay": _replay_fault(row, row) is None}
+            for row in await self._deliveries(user, id_, query)
+        ]
 
     async def _deliveries(self, user: str, id_: UUID, query: DeliveryQuery) -> Sequence[asyncpg.Record]:
         await self.revision(user, id_)
@@ -253,6 +254,7 @@ class Operations:
             query.before,
             query.limit,
             list(SIGNALS),
+            query.event,
         )
 
     async def replay(self, user: str, id_: UUID, event_id: UUID) -> None:
@@ -348,6 +350,17 @@ def _replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
     if event["replays"] >= MAX_REPLAYS:
         return f"The event was sent again {MAX_REPLAYS} times, the maximum."
     return None
+
+
+def _summary(row: asyncpg.Record) -> str:
+    """Return the signal or strategy of an event in words."""
+    if row["data"] is None:
+        return ""
+    if not row["type"].startswith("SIGNAL_"):
+        return strategy_data(row["data"]).name
+    signal = signal_data(row["data"])
+    quantity = bytes(signal.quantity).decode()
+    return f"{signal.direction} {quantity} {signal.ticker} for {signal.strategy.name}"
 
 
 def _delivery(row: asyncpg.Record) -> dict[str, Any]:

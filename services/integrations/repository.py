@@ -65,6 +65,7 @@ FROM event e JOIN lane l ON l.id = e.lane_id
 WHERE e.integration_id = $1
     AND ($2::text IS NULL OR e.state = $2) AND ($3::text IS NULL OR e.type = $3)
     AND ($4::text IS NULL OR l.strategy_id = $4)
+    AND ($8::uuid IS NULL OR e.id = $8)
     AND ($5::uuid IS NULL OR (e.created, e.id) < (SELECT b.created, b.id FROM event b WHERE b.id = $5))
 ORDER BY e.created DESC, e.id DESC LIMIT $6
 """

@@ -68,7 +68,7 @@ async def test_a_request_is_shown_and_approved(start, hook):
     await until(lambda: types(hook) == ["INTEGRATION_APPROVED"])
 
     assert ["APPROVED"] == await states(provider)
-    assert '<p role="status" class="done">Approved.</p>' in page
+    assert '<p role="status" class="done">The integration is approved.' in page
     assert all(f">{REQUEST[each]}" in page for each in ("name", "description"))
     assert REQUEST["imageUrl"] in [each["src"] for each in Elements(page).all("img")]
 
@@ -79,7 +79,7 @@ async def test_a_request_is_rejected(start):
     page = await press(provider, await view(provider), "/reject")
 
     assert ["REJECTED"] == await states(provider)
-    assert "Rejected." in page
+    assert "The request is rejected." in page
 
 
 async def test_a_paused_integration_is_resumed(start):
@@ -174,7 +174,7 @@ async def test_the_attempt_log_shows_a_state_alone_and_sends_again(provider):
         log = await provider.done(id_)
 
     assert ("MarketClosed" in refused, "MarketClosed" in delivered) == (True, False)
-    assert "It is being sent again." in page
+    assert "The event is being sent again." in page
     assert ["DELIVERED"] == [each["state"] for each in log]
 
 
@@ -217,7 +217,7 @@ async def test_another_users_are_not_shown_and_not_changed(start):
     assert ["PENDING"] == await states(provider)
 
 
-@pytest.mark.parametrize("path", ["/", "/integrations/x", "/page.js", "/page.css"])
+@pytest.mark.parametrize("path", ["/", "/integrations/x", "/sign-out"])
 async def test_a_browser_is_asked_for_credentials(provider, path):
     got = await provider.send("GET", path, as_=None)
 
@@ -295,7 +295,7 @@ async def test_a_token_of_an_older_key_is_taken(start):
         ("GET", "/page.css", USER, 200),
         ("GET", "/integrations/nonsense", USER, 404),
         ("GET", "/", None, 401),
-        ("GET", "/page.js", None, 401),
+        ("GET", "/page.js", None, 200),
         ("GET", "/nothing", USER, 404),
         ("OPTIONS", "/", USER, 405),
         ("POST", "/integrations/x/approve", USER, 403),
@@ -366,3 +366,130 @@ async def test_every_control_has_a_name_and_every_id_is_there_once(provider, hoo
         assert sorted(set(ids)) == sorted(ids)
         assert [each["id"] for each in elements.all("select")] == labels
         assert 1 == len(elements.all("main")) == len(elements.all("h1"))
+
+
+async def test_fault_19_the_name_is_the_title_and_the_description_the_subtitle(start):
+    """Guide: The "title" of the integration... The "subtitle" of the integration."""
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    page = await view(provider)
+
+    assert "<h3>user@example.com</h3>" in page
+    assert re.search(r"<p>Foo Bar FX <span", page)
+
+
+async def test_fault_19_a_paused_integration_has_a_section_of_its_own(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    hidden = await view(provider)
+    await provider.sql.execute("UPDATE integration SET state = 'PAUSED'")
+    shown = await view(provider)
+    _, _, paused = shown.partition('<h2 id="paused">')
+
+    assert '<section aria-labelledby="paused" hidden>' in hidden
+    assert '<section aria-labelledby="paused">' in shown
+    assert "/resume" in paused.partition("<h2")[0]
+
+
+async def test_fault_19_empty_sections_say_how_to_begin(start):
+    page = await view(await start(deliveries_at_once=0))
+
+    assert "None." not in page
+    assert "connect your account user@example.com" in page
+    assert "An integration that you approve appears here" in page
+    assert "You are notified when a delivery fails" in page
+
+
+async def test_fault_19_rejecting_and_deleting_ask_first(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    page = await view(provider)
+    (asking,) = re.findall(r"<details>(.*?)</details>", page, re.DOTALL)
+
+    assert "Reject…" in asking
+    assert "/reject" in asking
+
+
+async def test_fault_19_initials_stand_in_for_an_image_that_cannot_be_shown(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    await provider.sql.execute("UPDATE integration SET image_url = 'http://foo.bar/logo.png'")
+    page = await view(provider)
+
+    assert re.search(r'<span class="avatar" aria-hidden="true">FB\s*</span>', page)
+
+
+async def test_fault_19_a_delivery_shows_the_trade_the_strategy_and_the_response(provider):
+    async with stub(Script([reply(200), reply(200), typed("MarketClosed")])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal(quantity=0.5)
+        await provider.done(id_)
+        page = unescape(await view(provider, f"/integrations/{id_}?state=REFUSED"))
+
+    assert "Open position" in page
+    assert "BUY 0.5 XAUUSD for Gold High-Risk" in page
+    assert "refused, status 422, MarketClosed" in page
+
+
+async def test_fault_19_send_again_is_offered_only_where_it_works(provider, hook):
+    id_ = await provider.enabled(hook.url)
+    await provider.signal("OPEN")
+    await provider.signal("CLOSE")
+    log = await provider.done(id_)
+    page = await view(provider, f"/integrations/{id_}")
+    offered = set(re.findall(r"deliveries/([^/]+)/replay", page))
+    accepted = {
+        each["eventId"]
+        for each in log
+        if (await post(provider, f"/integrations/{id_}/deliveries/{each['eventId']}/replay"))[0] == 303
+    }
+    await provider.done(id_)
+    await provider.switch("DELETE", id_)
+    await provider.done(id_)
+    disabled = await view(provider, f"/integrations/{id_}?state=DELIVERED")
+
+    assert accepted == offered
+    assert {
+        each["eventId"] for each in log if each["type"] in {"SIGNAL_CLOSE", "INTEGRATION_APPROVED"}
+    } == offered
+    assert 1 == len(set(re.findall(r"deliveries/([^/]+)/replay", disabled)))
+
+
+async def test_fault_19_a_notification_leads_to_its_event(provider):
+    async with stub(Script([reply(200), reply(200), typed("MarketClosed"), reply(200)])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("OPEN")
+        await provider.signal("CLOSE")
+        await provider.done(id_)
+    (notification,) = await provider.notifications()
+    (link,) = [a["href"] for a in Elements(await view(provider)).all("a") if "event=" in (a["href"] or "")]
+    page = await view(provider, link)
+
+    assert f"/integrations/{id_}?event={notification['eventId']}" == link
+    assert [notification["eventId"]] == re.findall(r'<article id="e-([^"]+)"', page)
+
+
+@pytest.mark.parametrize("path", ["/", "/integrations/00000000-0000-4000-8000-000000000000"])
+async def test_fault_19_a_refused_login_is_a_page(provider, path):
+    got = await provider.send("GET", path, as_=None)
+
+    assert (401, "text/html; charset=utf-8") == (got.status, got.headers["Content-Type"])
+    assert got.headers["WWW-Authenticate"].startswith("Basic ")
+    assert "Please sign in" in got.body.decode()
+
+
+async def test_fault_19_signing_out_refuses_the_credentials(provider):
+    page = await view(provider)
+    got = await provider.send("GET", "/sign-out")
+
+    assert '<a href="/sign-out">Sign out</a>' in page
+    assert (401, "no-store") == (got.status, got.headers["Cache-Control"])
+    assert got.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+async def test_fault_20_a_proxy_is_told_not_to_hold_the_stream_back(provider):
+    headers = {"Authorization": basic(USER), "Accept": "text/event-stream"}
+    async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=headers) as answer:
+        assert "no" == answer.headers["X-Accel-Buffering"]

@@ -51,9 +51,6 @@ def query_of(request: web.Request, *allowed: str) -> dict[str, str]:
 
 def delivery_query(query: dict[str, str]) -> DeliveryQuery:
     """Raises InvalidQueryParameterError."""
-    before = query.get("before")
-    if before is not None and not _UUID.match(before):
-        raise _query_fault("before", "must be an eventId", before)
     for name, known in (("state", EVENT_STATES), ("type", tuple(EventType))):
         if name in query and query[name] not in known:
             raise _query_fault(name, f"must be one of {', '.join(known)}", query[name])
@@ -61,9 +58,17 @@ def delivery_query(query: dict[str, str]) -> DeliveryQuery:
         query.get("state"),
         query.get("type"),
         query.get("strategyId"),
-        None if before is None else UUID(before),
+        _event_of(query, "before"),
+        _event_of(query, "event"),
         limit_of(query),
     )
+
+
+def _event_of(query: dict[str, str], name: str) -> UUID | None:
+    text = query.get(name)
+    if text is not None and not _UUID.match(text):
+        raise _query_fault(name, "must be an eventId", text)
+    return None if text is None else UUID(text)
 
 
 def limit_of(query: dict[str, str]) -> int:

@@ -4,7 +4,7 @@ Each action is a form whose answer is a redirect. The script only fetches the pa
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -13,11 +13,20 @@ from uuid import UUID
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from chassis.app import EXCHANGE, SERVICE, accept_any_expectation
-from chassis.auth import CALLER
+from chassis.app import EXCHANGE, SERVICE, accept_any_expectation, challenge
+from chassis.auth import CALLER, without_credentials
 from chassis.content import MAX_BODY_BYTES, is_of_type, read
-from chassis.errors import Fault, ForbiddenError, InvalidBodyError, QuotingError, UnsupportedMediaTypeError
+from chassis.errors import (
+    Fault,
+    ForbiddenError,
+    InvalidBodyError,
+    QuotingError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
 from integrations.api.parameters import (
+    DEFAULT_LIMIT,
     EVENT_STATES,
     delivery_query,
     event_id,
@@ -26,25 +35,40 @@ from integrations.api.parameters import (
     strategy_id,
 )
 from integrations.notifications import NotificationFeed
-from integrations.operations import LIVE_STATES, Operations
+from integrations.operations import LIVE_STATES, NOT_ENDED_STATES, Operations
 from integrations.page.form_tokens import FormTokens
 
 REVISION: Final = re.compile(r"[0-9]{1,9}\Z")
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS: Final = 4
-SHOWN_NOTIFICATIONS: Final = 50
-SHOWN_DELIVERIES: Final = 50
+MAX_NOTIFICATIONS: Final = 50
 DONE: Final = {
-    "approve": "Approved.",
-    "reject": "Rejected.",
-    "resume": "Resumed. Strategies stay disabled until you enable them.",
-    "delete": "Deleted.",
-    "enable": "Enabled.",
-    "disable": "Disabled.",
-    "replay": "It is being sent again.",
+    "approve": "The integration is approved. Switch on the strategies whose signals the integration shall get.",
+    "reject": "The request is rejected.",
+    "resume": "The integration is resumed. Its strategies stay off until you switch them on.",
+    "delete": "The integration is deleted.",
+    "enable": "The strategy is switched on.",
+    "disable": "The strategy is switched off.",
+    "replay": "The event is being sent again.",
+}
+EVENT_TITLES: Final = {
+    "INTEGRATION_APPROVED": "Integration approved",
+    "INTEGRATION_REJECTED": "Integration rejected",
+    "INTEGRATION_DELETED": "Integration deleted",
+    "STRATEGY_ENABLED": "Strategy enabled",
+    "STRATEGY_DISABLED": "Strategy disabled",
+    "SIGNAL_OPEN": "Open position",
+    "SIGNAL_CLOSE": "Close position",
+    "SIGNAL_REOPEN": "Close and reopen position",
+}
+OUTCOMES: Final = {
+    "DELIVERED": "delivered",
+    "REFUSED": "refused",
+    "FAILED": "failed",
+    "RETRY": "failed for now",
 }
 
-# with `no-referrer` browsers post forms with `Origin: null`, which is refused as anybody's
+# with `no-referrer` browsers would send forms with `Origin: null`, which counts as another site's
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
     " img-src https: data: 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -53,57 +77,91 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# what is not the page's; everything else may be looked at by its browser, paths that are not there too
-API: Final = ("/v1/", "/api/")
+# every other path counts as the page's, so that its errors have the headers, too
+API_PREFIXES: Final = ("/v1/", "/api/", "/health/", "/metrics", "/openapi.json")
 STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
+SIGN_IN: Final = "Sign in with your e-mail address and password. Load the page again to be asked for them."
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
+def _initials(integration: Mapping[str, Any]) -> str:
+    """Return what stands in for a missing image: the first letters of the first two words of the product's name."""
+    words = [word for word in integration["description"].split() if word[0].isalnum()]
+    return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+_TEMPLATES: Final = Environment(
+    loader=PackageLoader("integrations.page"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters["initials"] = _initials
+
+
 @web.middleware
-async def security_headers(
+async def page_responses(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Add security headers to each answer of the page, also to one that refuses credentials."""
-    if not request.path.startswith(API):
-        request[EXCHANGE].reply_headers.update(HEADERS)
-    return await handler(request)
+    """Add security headers to each response of the page, and make a refused login a page, too."""
+    if request.path.startswith(API_PREFIXES):
+        return await handler(request)
+    request[EXCHANGE].reply_headers.update(HEADERS)
+    try:
+        return await handler(request)
+    except (UnauthorizedError, TooManyRequestsError) as error:
+        is_login = isinstance(error, UnauthorizedError)
+        heading = "Please sign in" if is_login else "Too many wrong passwords"
+        message = SIGN_IN if is_login else f"{error.message} Wait a minute, then load the page again."
+        response = _error_page(error, heading, message, "Sign in")
+        if is_login:
+            response.headers[hdrs.WWW_AUTHENTICATE] = challenge(request.app[SERVICE].name)
+        request.app[SERVICE].logs.info("page", error=error.id, cause=error.cause or error.message)
+        return response
+
+
+def _error_page(
+    error: QuotingError, heading: str, message: str, link: str, user: str | None = None
+) -> web.Response:
+    text = _TEMPLATES.get_template("error.html").render(
+        heading=heading, message=message, link=link, user=user
+    )
+    response = web.Response(
+        status=error.status, text=text, content_type="text/html", charset="utf-8", headers=error.headers
+    )
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    return response
 
 
 def routes(operations: Operations, notifications: NotificationFeed, tokens: FormTokens) -> list[web.RouteDef]:
-    """The page's routes: its views, its forms, and the two files it needs."""
+    """Return the routes of the page: views, forms, and the files that they need."""
     page = Page(operations, notifications, tokens)
     one = "/integrations/{id}"
-    views = [("GET", "/", page.home), ("GET", one, page.log)]
+    views = [("GET", "/", page.home), ("GET", one, page.deliveries), ("GET", "/sign-out", page.sign_out)]
     forms = [
-        ("POST", f"{one}/{{word:approve|reject|resume|delete}}", page.change),
+        ("POST", f"{one}/{{action:approve|reject|resume|delete}}", page.change),
         ("POST", f"{one}/secret", page.rotate_secret),
-        ("POST", f"{one}/strategies/{{strategyId}}/{{word:enable|disable}}", page.switch),
-        ("POST", f"{one}/deliveries/{{eventId}}/{{word:replay}}", page.replay),
+        ("POST", f"{one}/strategies/{{strategyId}}/{{action:enable|disable}}", page.switch),
+        ("POST", f"{one}/deliveries/{{eventId}}/{{action:replay}}", page.replay),
     ]
     return [
-        web.route(method, path, page.shown(handler), expect_handler=accept_any_expectation)
+        web.route(method, path, page.with_error_pages(handler), expect_handler=accept_any_expectation)
         for method, path, handler in [*views, *forms]
     ] + [
-        web.get(f"/{name}", _file(name, type_), expect_handler=accept_any_expectation)
+        web.get(f"/{name}", without_credentials(_file(name, type_)), expect_handler=accept_any_expectation)
         for name, type_ in STATIC.items()
     ]
 
 
 class Page:
-    """What a user sees and posts."""
+    """Views and forms."""
 
     def __init__(self, operations: Operations, notifications: NotificationFeed, tokens: FormTokens) -> None:
         self._operations = operations
         self._notifications = notifications
         self._tokens = tokens
-        self._templates = Environment(
-            loader=PackageLoader("integrations.page"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
 
     async def home(self, request: web.Request) -> web.Response:
         query = query_of(request, "done")
@@ -114,51 +172,59 @@ class Page:
             "home.html",
             done=DONE.get(query.get("done", "")),
             pending=[each for each in found if each["status"] == "PENDING"],
-            live=[each for each in found if each["status"] in LIVE_STATES],
-            ended=[each for each in found if each["status"] not in {"PENDING", *LIVE_STATES}],
+            paused=[each for each in found if each["status"] == "PAUSED"],
+            approved=[each for each in found if each["status"] == "APPROVED"],
+            ended=[each for each in found if each["status"] not in NOT_ENDED_STATES],
             strategies=await self._operations.strategies(user),
-            notifications=await self._notifications.latest(user, None, SHOWN_NOTIFICATIONS),
+            notifications=await self._notifications.latest(user, None, MAX_NOTIFICATIONS),
         )
 
-    async def log(self, request: web.Request) -> web.Response:
-        """The attempt log of one integration; an empty `state` is any."""
-        query = query_of(request, "state", "before", "done")
+    async def deliveries(self, request: web.Request) -> web.Response:
+        """Show the attempt log of one integration. An empty `state` matches all states; `event` shows one event."""
+        query = query_of(request, "state", "before", "done", "event")
         done = DONE.get(query.pop("done", ""))
-        given = {name: value for name, value in query.items() if value}
+        filters = {name: value for name, value in query.items() if value}
         user, id_ = request[CALLER], integration_id(request)
         integration = await self._operations.integration(user, id_)
-        deliveries = await self._operations.deliveries(user, id_, delivery_query(given))
+        found = await self._operations.deliveries_for_page(user, id_, delivery_query(filters))
         return self._render(
             request,
-            "log.html",
+            "deliveries.html",
             done=done,
             integration=integration,
-            deliveries=deliveries,
-            state=given.get("state", ""),
+            deliveries=found,
+            state=filters.get("state", ""),
             states=EVENT_STATES,
-            is_full=len(deliveries) == SHOWN_DELIVERIES,
+            is_one_event="event" in filters,
+            is_full=len(found) == DEFAULT_LIMIT,
             revision=await self._operations.revision(user, id_),
-            has_secret=integration["status"] in LIVE_STATES,
+            can_rotate_secret=integration["status"] in LIVE_STATES,
+            titles=EVENT_TITLES,
+            outcomes=OUTCOMES,
         )
+
+    async def sign_out(self, _request: web.Request) -> web.Response:
+        """Refuse the credentials, so that the browser forgets them."""
+        raise UnauthorizedError(cause="signed out")
 
     async def change(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
-        word = request.match_info["word"]
-        act: dict[str, Callable[[str, UUID], Awaitable[None]]] = {
+        action = request.match_info["action"]
+        operation: dict[str, Callable[[str, UUID], Awaitable[None]]] = {
             "approve": self._operations.approve,
             "reject": self._operations.reject,
             "resume": self._operations.resume,
             "delete": self._operations.delete,
         }
-        await act[word](request[CALLER], integration_id(request))
-        return _see(f"/?done={word}")
+        await operation[action](request[CALLER], integration_id(request))
+        return _redirect(f"/?done={action}")
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
-        """The answer itself shows the secret, as nothing keeps it: posted anew, by a reload, it changes nothing."""
+        """Answer with the secret itself, as nothing stores it. A form that is sent twice changes nothing again."""
         fields = await self._checked_form(request)
         revision = fields.get("revision", "")
         if not REVISION.match(revision):
-            raise InvalidBodyError(faults=[Fault("revision", "must be that of the page", revision)])
+            raise InvalidBodyError(faults=[Fault("revision", "must be the one in the page's form", revision)])
         user, id_ = request[CALLER], integration_id(request)
         integration = await self._operations.integration(user, id_)
         secret = await self._operations.rotate_secret(user, id_, int(revision))
@@ -166,32 +232,37 @@ class Page:
 
     async def switch(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
-        word = request.match_info["word"]
-        act = self._operations.enable if word == "enable" else self._operations.disable
-        await act(request[CALLER], integration_id(request), strategy_id(request))
-        return _see(f"/?done={word}")
+        action = request.match_info["action"]
+        operation = self._operations.enable if action == "enable" else self._operations.disable
+        await operation(request[CALLER], integration_id(request), strategy_id(request))
+        return _redirect(f"/?done={action}")
 
     async def replay(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
         id_ = integration_id(request)
         await self._operations.replay(request[CALLER], id_, event_id(request))
-        return _see(f"/integrations/{id_}?done=replay")
+        return _redirect(f"/integrations/{id_}?done=replay")
 
-    def shown(self, handler: Handler) -> Handler:
-        """Errors as pages: who posted a form has no use for an error object."""
+    def with_error_pages(self, handler: Handler) -> Handler:
+        """Answer errors with a page, as a browser shows an error object as it is."""
 
-        async def shown_(request: web.Request) -> web.Response:
+        async def with_error_page(request: web.Request) -> web.Response:
             try:
                 response = await handler(request)
+            except UnauthorizedError:
+                raise
             except QuotingError as error:
-                response = self._error(request, error)
+                cause = error.cause or error.message
+                request.app[SERVICE].logs.info("page", error=error.id, cause=cause)
+                heading = "This did not work"
+                return _error_page(error, heading, error.message, "All integrations", request[CALLER])
             response.headers[hdrs.CACHE_CONTROL] = "no-store"
             return response
 
-        return shown_
+        return with_error_page
 
     async def _checked_form(self, request: web.Request) -> dict[str, str]:
-        """The form's fields. Raises ForbiddenError where this user's token is not in it; else as `read` does."""
+        """Return the form's fields. Raises ForbiddenError without this user's token; otherwise as `read` does."""
         if not is_of_type(request.headers, FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
         body = await read(request, MAX_BODY_BYTES)
@@ -201,26 +272,18 @@ class Page:
             raise InvalidBodyError("The body must be a form.") from None
         if not self._tokens.is_valid(request[CALLER], fields.get("token", "")):
             raise ForbiddenError(
-                "This form is too old, or not yours. Go back, load the page anew and try again."
+                "This form is out of date or belongs to another user. Go back, load the page again and retry."
             )
         return fields
 
-    def _error(self, request: web.Request, error: QuotingError) -> web.Response:
-        request.app[SERVICE].logs.info("page", error=error.id, cause=error.cause or error.message)
-        response = self._render(request, "error.html", message=error.message)
-        response.set_status(error.status)
-        response.headers.update(error.headers)
-        return response
-
     def _render(self, request: web.Request, template: str, **values: Any) -> web.Response:  # noqa: ANN401
         user = request[CALLER]
-        text = self._templates.get_template(template).render(
-            user=user, token=self._tokens.create(user), **values
-        )
+        token = self._tokens.create(user)
+        text = _TEMPLATES.get_template(template).render(user=user, token=token, **values)
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
 
-def _see(path: str) -> web.Response:
+def _redirect(path: str) -> web.Response:
     return web.Response(status=303, headers={hdrs.LOCATION: path})
 
 
