@@ -12,6 +12,7 @@ from network import demo, ports, sample_strategy, samples, topology
 from network.data_lock import DataInUseError, DataLock
 from network.demo import Demo, DemoError
 from network.log_files import LogFolder
+from network.log_records import time_of_day
 from network.parent_death import is_tied_to
 from network.postgres import EmbeddedPostgres
 from network.postgres_data import PostgresError
@@ -90,7 +91,7 @@ class NetworkRun:
         self._network.start()
         self._network.wait_ready()
         self._report_progress(f"all services are ready after {time.monotonic() - started:.1f} s")
-        self._supervisor = Supervisor(self._supervised_processes(), self._warn)
+        self._supervisor = Supervisor(self._supervised_processes(), self._report_restarts)
         self._supervisor.start()
 
     def _check_ports(self) -> None:
@@ -226,6 +227,9 @@ class NetworkRun:
             self._warn(line)
         for line in error.lines if isinstance(error, NotReadyError) else ():
             self._terminal.print_line(f"  {escape_controls(line)}")
+
+    def _report_restarts(self, line: str) -> None:
+        self._warn(f"{time_of_day(time.time())}  {line}")
 
     def _warn(self, line: str) -> None:
         self._terminal.print_line(self._terminal.colour(escape_controls(line), "red"))
