@@ -1,4 +1,4 @@
-"""``QUOTES_ROLE`` says which of the two roles of dfsp-api this process has; ``distribute`` is a command."""
+"""Starts dfsp-api in the role that ``QUOTES_ROLE`` names, or runs the command ``distribute``."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from chassis.run import run
 
 
 def main() -> int:
-    """Each role loads its own modules alone: the payer needs no database driver."""
+    """Each role imports its own modules only: the payer needs no database driver."""
     if sys.argv[1:2] == ["distribute"]:
         from dfsp_api import distribute
 

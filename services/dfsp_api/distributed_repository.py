@@ -1,7 +1,7 @@
-"""The same promises where the table is spread over machines by its key: Citus, CockroachDB, YugabyteDB.
+"""The statements for a table that is spread over machines by its key: Citus, CockroachDB, YugabyteDB.
 
 Citus refuses FOR UPDATE on several shards, and volatile functions in statements that write. So each row has statements
-of its own, which name one uuid, and the time is read by a statement of its own and passed as a parameter. It is the
+of its own, which name one uuid, and another statement reads the time, which is passed as a parameter. It is the
 time of the node that the service is connected to, never of the node that keeps the row.
 """
 

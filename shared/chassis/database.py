@@ -96,7 +96,7 @@ class Database:
         ``on_fault`` gets the cause while it is not. Raises SettingsError where the URL cannot be used.
         """
         self._on_fault = on_fault
-        await _require_usable(self._url)
+        await require_usable_url(self._url)
         self._pool = await asyncpg.create_pool(
             self._url,
             min_size=0,
@@ -147,6 +147,8 @@ class Database:
         self._require_prepared()
         for _ in range(MAX_TRIES):
             seconds = STATEMENT_SECONDS if deadline is None else deadline - time.monotonic()
+            if seconds <= 0:  # a timeout of nothing would let the statement be sent before it fires
+                raise UpstreamTimeoutError
             try:
                 return await self._with_connection(work, seconds, has_caller=deadline is not None)
             except _TRY_AGAIN:
@@ -228,7 +230,7 @@ class Database:
     ) -> T:
         """``seconds`` is None for work that takes as long as it takes. Raises UnavailableError."""
         try:
-            # a connection is waited for as long as a statement is; connecting has a limit of its own
+            # this includes the wait for a free connection; CONNECT_SECONDS limits the time to open one
             async with asyncio.timeout(seconds) as limit, self._connection() as connection:
                 return await work(connection)
         except UnfitDatabaseError as error:
@@ -283,7 +285,7 @@ def _lacks(missing: Sequence[str]) -> str:
     return f"database with {', '.join(missing)} (recorded as created, so it is not created again)"
 
 
-async def _require_usable(url: str) -> None:
+async def require_usable_url(url: str) -> None:
     """Raise SettingsError where asyncpg cannot read the URL, or would read something else than is meant."""
     # asyncpg's own message may hold a part of the password
     malformed = SettingsError(
@@ -293,7 +295,7 @@ async def _require_usable(url: str) -> None:
     try:
         if not _is_postgres_url(url):
             raise malformed
-        # it reads the whole URL first; instead of a server there is a socket that nobody listens on
+        # asyncpg reads the whole URL before it connects; no server listens on this socket
         connection = await asyncpg.connect(url, host=NO_SERVER, timeout=CONNECT_SECONDS)
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise SettingsError(f"QUOTES_DATABASE_URL cannot be used: {error}") from error

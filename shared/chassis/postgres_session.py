@@ -1,4 +1,4 @@
-"""What every connection to Postgres must be like before a statement of ours uses it.
+"""Sets and checks the settings of each new connection to Postgres, before a statement uses it.
 
 A 200 promises that a quote is on disk, and a limit is counted under READ COMMITTED. Both would depend on the
 settings of the role, the database or the server if each connection did not set its own. The settings are sent

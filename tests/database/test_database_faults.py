@@ -1,11 +1,11 @@
-"""The database away, hanging, unsafe or crowded: an answer in time, nothing made up, no restart needed."""
+"""A database that is away, hangs, is unsafe or has no free connection: answers in time, and no restart is needed."""
 
 import asyncio
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -21,11 +21,11 @@ from support.serving import served
 from support.settings import load
 
 
-@pytest.fixture
-def postgres() -> Iterator[EmbeddedPostgres]:
-    """A server of the test's own: it may be stopped, killed, halted.
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server of this module's own, which tests stop, kill and halt.
 
-    Not below pytest's folder: another session of pytest that starts closes that one to Postgres' user.
+    Its folder is not below pytest's, which another session of pytest closes to Postgres' user.
     """
     with (
         tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
@@ -34,8 +34,19 @@ def postgres() -> Iterator[EmbeddedPostgres]:
         yield embedded
 
 
+@pytest.fixture
+async def postgres(server) -> AsyncIterator[EmbeddedPostgres]:
+    """The server, running, with its usual settings and an empty database."""
+    await asyncio.to_thread(server.start)
+    connection = await asyncpg.connect(server.dsn)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    yield server
+    await asyncio.to_thread(server.start)
+
+
 class Halted:
-    """All processes of a server with SIGSTOP: it accepts connections and answers nothing."""
+    """All processes of a server with SIGSTOP: the kernel accepts connections for it, and nothing answers."""
 
     def __init__(self, postgres: EmbeddedPostgres) -> None:
         self.folder = postgres._folder
@@ -60,8 +71,8 @@ async def all_operations(payee: Caller, **more: str) -> list[tuple[int, str | No
     return [answer.outcome for answer in answers]
 
 
-async def test_a_database_away_is_503_and_is_used_again_when_it_is_back(start, postgres):
-    """Stopped and started, killed and started: the service is the same, and so are the quotes."""
+async def test_while_the_database_is_away_the_answer_is_503_and_afterwards_all_works(start, postgres):
+    """Stopped and started, killed and started: the payee and its quotes are the same."""
     payee = await start(url=postgres.dsn)
     first = await payee.reserve(key="one")
     for end in (postgres.stop, postgres.kill):
@@ -82,8 +93,8 @@ async def test_a_database_away_is_503_and_is_used_again_when_it_is_back(start, p
 
 
 async def test_a_payee_may_start_before_its_database(users_file, client, postgres):
-    """It says that it is not ready, refuses, and migrates when the database comes."""
-    postgres.stop()
+    """It is not ready and refuses requests, and migrates when the database is there."""
+    await asyncio.to_thread(postgres.stop)
     settings = load(
         PayeeSettings, {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DATABASE_URL": postgres.dsn}
     )
@@ -97,16 +108,16 @@ async def test_a_payee_may_start_before_its_database(users_file, client, postgre
         assert 200 == (await payee.reserve()).status
 
 
-async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_again(start, postgres):
-    """Also with more callers than connections, and with none connected yet."""
+async def test_while_the_database_hangs_the_answer_is_504_in_the_callers_time(start, postgres):
+    """Also with more callers than connections, and when none is connected yet."""
     payee = await start(url=postgres.dsn, database_connections=2)
     paid = await payee.reserved(key="paid")
     with Halted(postgres):
         began = time.monotonic()
         readiness = await payee.readiness()
         assert (503, ["database"]) == (readiness.status, readiness.json["missing"])
-        assert time.monotonic() - began < 40  # and not only when the longest statement ends
-        for _ in range(2):  # with connections that are there, then with none
+        assert time.monotonic() - began < 40  # less than the limit of a statement
+        for _ in range(2):  # first with open connections, then with none
             answers = await asyncio.gather(
                 *(payee.reserve(key=f"key-{n}", X_Request_Timeout_Ms="300") for n in range(6)),
                 *(payee.execute(paid, X_Request_Timeout_Ms="300") for _ in range(6)),
@@ -125,17 +136,17 @@ async def test_a_database_that_hangs_is_504_in_the_callers_time_and_is_used_agai
 
 
 @pytest.mark.fault
-async def test_a_caller_with_time_left_is_told_503_by_a_database_that_cannot_be_connected(start, postgres):
-    """504 is for time used up: ten seconds are not after the five that a connection is waited for."""
+async def test_a_caller_with_time_left_gets_503_when_no_connection_can_be_opened(start, postgres):
+    """504 would say that the caller's time is used up; opening a connection has a limit of five seconds."""
     payee = await start(url=postgres.dsn, database_connections=1)
     with Halted(postgres):
-        await payee.reserve(X_Request_Timeout_Ms="100")  # its connection is given up
+        await payee.reserve(X_Request_Timeout_Ms="100")  # its connection is closed
 
         assert (503, "UnavailableError") == (await payee.reserve(X_Request_Timeout_Ms="60000")).outcome
 
 
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
-async def test_a_payee_is_not_ready_on_a_database_that_may_lose_what_it_committed(start, postgres, setting):
+async def test_a_payee_is_not_ready_on_a_database_that_may_lose_commits(start, postgres, setting):
     payee = await start(url=postgres.dsn)
     beside = await asyncpg.connect(postgres.dsn)
     for value, status in (("off", 503), ("on", 200)):
@@ -151,8 +162,8 @@ async def test_a_payee_is_not_ready_on_a_database_that_may_lose_what_it_committe
     await beside.close()
 
 
-async def test_no_statement_begins_when_the_body_has_used_up_the_time(payee, sql):
-    """A payment whose last byte comes too late is 504, and is not executed behind the caller's back."""
+async def test_no_statement_begins_when_the_body_arrives_after_the_deadline(payee, sql):
+    """A payment whose last byte is late is answered 504 and is not executed afterwards."""
     uuid = await payee.reserved()
     body = str(QUOTE).replace("'", '"').encode()
     for method, path in (("POST", RESERVE), ("PUT", f"/v1/payments/{uuid}")):
@@ -174,7 +185,7 @@ async def test_no_statement_begins_when_the_body_has_used_up_the_time(payee, sql
     assert "RESERVED" == (await payee.look_up(uuid)).json["state"]
 
 
-async def test_no_statement_begins_for_a_caller_who_waited_too_long_for_a_connection(start, sql):
+async def test_no_statement_begins_for_a_caller_whose_time_ended_in_the_queue_for_a_connection(start, sql):
     payee = await start(database_connections=1)
     uuid = await payee.reserved()
     rival = sql.transaction()
@@ -192,8 +203,8 @@ async def test_no_statement_begins_for_a_caller_who_waited_too_long_for_a_connec
     assert 200 == (await payee.reserve(key="late")).status
 
 
-async def test_callers_whose_time_ends_leave_their_connections_usable(start, sql):
-    """Ten times as many as there are connections; the outcome is unknown, and asking again tells it."""
+async def test_connections_stay_usable_after_callers_whose_time_ended(start, sql):
+    """Ten times as many callers as connections. Their outcome is unknown, and a repetition shows it."""
     payee = await start(database_connections=2)
     uuid = await payee.reserved()
     rival = sql.transaction()
@@ -217,7 +228,7 @@ async def test_more_callers_than_connections_all_get_their_quote(start, sql):
     assert 200 == await rows(sql)
 
 
-async def test_a_connection_lost_in_a_statement_is_503_and_lost_idle_is_nothing(start, sql):
+async def test_a_connection_lost_in_a_statement_is_503_and_an_idle_one_is_replaced(start, sql):
     payee = await start()
     uuid = await payee.reserved()
     rival = sql.transaction()
@@ -242,8 +253,8 @@ async def lose_connections(sql: asyncpg.Connection) -> None:
     )
 
 
-async def test_a_deadlock_is_tried_again_and_then_503(start, sql):
-    """Whoever makes one from outside: three times, then an answer."""
+async def test_after_three_deadlocks_the_answer_is_503(start, sql):
+    """Our own statements cannot deadlock, but others' can with ours."""
     payee = await start()
     await sql.execute(
         "CREATE SEQUENCE tries;"
@@ -259,8 +270,8 @@ async def test_a_deadlock_is_tried_again_and_then_503(start, sql):
     assert -98 == await sql.fetchval("SELECT last_value FROM tries")
 
 
-async def test_a_statement_that_fails_says_nothing_of_sql(start, sql):
-    """Promise 7: one of the contract's answers, whatever Postgres says."""
+async def test_the_answer_to_a_failed_statement_has_nothing_of_sql(start, sql):
+    """Promise 7: one of the contract's answers, for any error of Postgres."""
     payee = await start()
     uuid = await payee.reserved()
     await sql.execute("ALTER TABLE quote RENAME TO gone")
@@ -274,7 +285,7 @@ async def test_a_statement_that_fails_says_nothing_of_sql(start, sql):
 
 
 async def test_many_processes_migrate_one_database_once(database_url, sql):
-    """Under an advisory lock, in a transaction: one secret, one row a migration, and all are ready."""
+    """Under an advisory lock, in a transaction: one secret, one row for each migration, and all are ready."""
 
     async def opened() -> None:
         async with database(database_url):
@@ -295,8 +306,8 @@ async def test_a_database_migrated_before_keeps_its_secret_and_quotes(start):
     assert first.body == again.body
 
 
-async def test_a_statement_has_an_end_though_nobody_waits_for_it(database_url, sql, monkeypatch):
-    """Retention has no caller whose time ends: a lost peer must not hold it up for ever."""
+async def test_a_statement_without_a_caller_has_a_limit(database_url, sql, monkeypatch):
+    """A dead connection must not stop retention for ever."""
     monkeypatch.setattr(chassis_database, "STATEMENT_SECONDS", 0.1)
     async with database(database_url, 1) as made:
         began = time.monotonic()
@@ -307,10 +318,10 @@ async def test_a_statement_has_an_end_though_nobody_waits_for_it(database_url, s
 
 
 @pytest.mark.fault
-async def test_what_was_answered_200_is_there_after_a_crash_of_the_database(start, postgres):
-    """Promises 1 to 3 under load and kill -9: no quote or payment that was told is lost, none is there twice."""
+async def test_each_request_answered_200_survives_a_crash_of_the_database(start, postgres):
+    """Promises 1 to 3 under load and kill -9: no quote or payment that was answered is lost or doubled."""
     payee = await start(url=postgres.dsn)
-    told: dict[str, bytes] = {}
+    reserved: dict[str, bytes] = {}
     paid: dict[str, bytes] = {}
 
     async def caller(name: int) -> None:
@@ -318,7 +329,7 @@ async def test_what_was_answered_200_is_there_after_a_crash_of_the_database(star
             key = f"{name}-{number}"
             answer = await payee.reserve({**QUOTE, "amount": f"{number + 1}.50"}, key)
             if answer.status == 200:
-                told[key] = answer.body
+                reserved[key] = answer.body
                 payment = await payee.execute(answer.json["uuid"], {**QUOTE, "amount": f"{number + 1}.50"})
                 if payment.status == 200:
                     paid[answer.json["uuid"]] = payment.body
@@ -338,7 +349,7 @@ async def test_what_was_answered_200_is_there_after_a_crash_of_the_database(star
         for number in range(30):
             body = {**QUOTE, "amount": f"{number + 1}.50"}
             again = await payee.reserve(body, f"{name}-{number}")
-            assert told.get(f"{name}-{number}", again.body) == again.body
+            assert reserved.get(f"{name}-{number}", again.body) == again.body
             payment = await payee.execute(again.json["uuid"], body)
             assert paid.get(again.json["uuid"], payment.body) == payment.body
     beside = await asyncpg.connect(postgres.dsn)

@@ -1,20 +1,19 @@
-"""The command that distributes a database, on a Postgres that is dressed as a Citus coordinator.
+"""The command that distributes a database, on a Postgres that looks like a Citus coordinator.
 
-The dress says which statements the command sends, and in which order; what Citus does with them, it does not say.
+The tests show which statements the command sends and in which order. They do not show the effect on a real Citus.
 """
 
-import asyncio
 import os
 import subprocess
 import sys
 
-import asyncpg
 import pytest
 
 from chassis.run import StartError
 from dfsp_api import distribute as command
 from dfsp_api.distribute import distribute
 from dfsp_api.payee import PayeeSettings, create_app
+from support.payee import Caller, until
 from support.serving import served
 from support.settings import load
 
@@ -53,13 +52,6 @@ TABLES = {
 
 
 @pytest.fixture
-async def sql(database_url):
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def citus(sql):
     await sql.execute(CITUS)
     return sql
@@ -74,7 +66,7 @@ async def tables(connection):
     }
 
 
-async def said(url, **kwargs):
+async def distributed(url, **kwargs):
     lines = []
     await distribute(url, lines.append, **kwargs)
     return lines
@@ -91,7 +83,7 @@ def run(*arguments, **environment):
     )
 
 
-def test_without_the_extension_it_says_what_to_do_and_changes_nothing(database_url):
+def test_without_the_extension_the_command_names_the_next_step_and_changes_nothing(database_url):
     done = run(QUOTES_DATABASE_URL=database_url)
 
     assert 2 == done.returncode
@@ -99,7 +91,7 @@ def test_without_the_extension_it_says_what_to_do_and_changes_nothing(database_u
     assert "" == done.stdout
 
 
-def test_without_a_database_it_says_so(tmp_path):
+def test_without_a_database_the_command_ends_with_an_error(tmp_path):
     assert 2 == run().returncode
     done = run(QUOTES_DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
 
@@ -107,7 +99,7 @@ def test_without_a_database_it_says_so(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-async def test_it_spreads_the_quotes_and_puts_the_rest_on_every_node(citus, database_url):
+async def test_the_command_spreads_the_quotes_and_copies_the_other_tables_to_every_node(citus, database_url):
     done = run("--shards", "64", QUOTES_DATABASE_URL=database_url)
 
     assert (0, "") == (done.returncode, done.stderr)
@@ -117,22 +109,22 @@ async def test_it_spreads_the_quotes_and_puts_the_rest_on_every_node(citus, data
     assert "QUOTES_DATABASE_KIND=distributed" in done.stdout
 
 
-async def test_said_again_it_finds_nothing_to_do(citus, database_url):
-    await said(database_url)
-    lines = await said(database_url)
+async def test_repeated_the_command_finds_nothing_to_do(citus, database_url):
+    await distributed(database_url)
+    lines = await distributed(database_url)
 
     assert TABLES == await tables(citus)
     assert "nothing to do: the database is distributed" in lines
     assert not [line for line in lines if line.startswith("done")]
 
 
-async def test_interrupted_it_goes_on_where_it_was(citus, database_url):
-    await said(database_url)
+async def test_after_an_interruption_the_command_does_the_steps_that_are_left(citus, database_url):
+    await distributed(database_url)
     await citus.execute("DELETE FROM citus_tables WHERE table_name::text = 'retention'")
     await citus.execute(
         "INSERT INTO quote SELECT gen_random_uuid(), 'a', 'b', 'c', '{}', 2, 1, now(), now() + '1 day'::interval"
     )
-    lines = await said(database_url)
+    lines = await distributed(database_url)
 
     assert ["done: retention is on every node", "done: the coordinator's own copy of quote is gone"] == [
         line for line in lines if line.startswith("done")
@@ -142,7 +134,7 @@ async def test_interrupted_it_goes_on_where_it_was(citus, database_url):
 
 
 async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, database_url):
-    lines = await said(database_url, dry_run=True, shards=8)
+    lines = await distributed(database_url, dry_run=True, shards=8)
 
     assert [
         "SELECT create_reference_table('namespace');",
@@ -157,7 +149,7 @@ async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, databa
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "reason"),
     [
         ("DELETE FROM pg_dist_node", "citus_add_node"),
         ("UPDATE pg_dist_node SET shouldhaveshards = false", "citus_add_node"),
@@ -168,22 +160,22 @@ async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, databa
         ),
     ],
 )
-async def test_a_cluster_that_could_not_keep_the_promises_is_refused(citus, database_url, broken, told):
+async def test_a_cluster_that_cannot_keep_the_promises_is_refused(citus, database_url, broken, reason):
     await citus.execute(broken)
 
-    with pytest.raises(StartError, match=told):
-        await said(database_url)
+    with pytest.raises(StartError, match=reason):
+        await distributed(database_url)
     assert set() == await tables(citus)
 
 
-async def test_a_table_that_is_distributed_by_something_else_is_refused(citus, database_url):
-    await said(database_url)
+async def test_a_table_that_is_distributed_by_another_column_is_refused(citus, database_url):
+    await distributed(database_url)
     await citus.execute(
         "UPDATE citus_tables SET distribution_column = 'caller' WHERE table_name::text = 'quote'"
     )
 
     with pytest.raises(StartError, match="quote is distributed by caller"):
-        await said(database_url)
+        await distributed(database_url)
 
 
 @pytest.mark.parametrize(
@@ -193,27 +185,28 @@ async def test_a_table_that_is_distributed_by_something_else_is_refused(citus, d
 async def test_an_engine_that_spreads_tables_by_itself_is_named(database_url, monkeypatch, version):
     monkeypatch.setattr(command, "VERSION", f"SELECT '{version}'")
 
-    with pytest.raises(StartError, match="without being told"):
-        await said(database_url)
+    with pytest.raises(StartError, match="needs no command"):
+        await distributed(database_url)
 
 
 @pytest.mark.parametrize(("kind", "status"), [("postgres", 503), ("distributed", 200)])
 async def test_on_a_distributed_database_only_a_payee_of_that_kind_is_ready(
     citus, database_url, users_file, client, kind, status
 ):
-    await said(database_url)
+    await distributed(database_url)
     settings = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DATABASE_URL": database_url,
         "QUOTES_DATABASE_KIND": kind,
     }
     async with served(create_app(load(PayeeSettings, settings))) as url:
-        for _ in range(100):
-            async with client.get(f"{url}/health/ready") as reply:
-                content = await reply.json()
-            if content.get("missing") != ["database"]:
-                break
-            await asyncio.sleep(0.1)
+        payee = Caller(client, url)
 
-    assert status == reply.status
-    assert (kind == "postgres") == ("QUOTES_DATABASE_KIND" in str(content))
+        async def is_connected() -> bool:
+            return "database" not in (await payee.readiness()).json.get("missing", [])
+
+        await until(is_connected)
+        readiness = await payee.readiness()
+
+    assert status == readiness.status
+    assert (kind == "postgres") == ("QUOTES_DATABASE_KIND" in str(readiness.json))

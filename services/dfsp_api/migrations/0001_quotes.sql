@@ -1,4 +1,4 @@
--- The namespace that makes uuids: whoever does not know it cannot guess the uuid of another's key.
+-- The secret from which uuids are made: without it nobody can guess the uuid of another caller's key.
 CREATE TABLE namespace (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     secret bytea NOT NULL CHECK (length(secret) = 32)
@@ -6,8 +6,8 @@ CREATE TABLE namespace (
 INSERT INTO namespace (secret)
 VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
 
--- The primary key alone holds "one key, one quote": the uuid is made from caller and key.
--- What a stub has lost is NULL: request and terms of an expired quote that was never executed.
+-- The uuid is made from caller and key, so the primary key alone guarantees one quote for each key.
+-- Retention reduces an expired quote that was never executed to a stub: request and amounts are NULL.
 CREATE TABLE quote (
     uuid uuid PRIMARY KEY,
     caller text NOT NULL,
@@ -23,11 +23,11 @@ CREATE TABLE quote (
     CHECK (executed IS NULL OR request IS NOT NULL)
 ) WITH (fillfactor = 90);
 
--- For retention alone. Quotes are written in the order of their expiry, so a summary of each range of pages
--- is enough, costs next to nothing to keep, and leaves executing a quote a change within its page.
+-- For retention alone. Quotes are written in the order of their expiry, so a summary of each range of pages is enough.
+-- It costs next to nothing to maintain, and an execution still changes only the page of its row.
 CREATE INDEX quote_expires ON quote USING brin (expires);
 
--- How far retention has come: no unexecuted quote that expired before this has its terms.
+-- The progress of retention: each quote that expired before this and was never executed is a stub.
 CREATE TABLE retention (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     swept_until timestamptz NOT NULL
