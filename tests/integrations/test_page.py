@@ -395,7 +395,7 @@ async def test_fault_19_empty_sections_say_how_to_begin(start):
     page = await view(await start(deliveries_at_once=0))
 
     assert "None." not in page
-    assert "connect your account user@example.com" in page
+    assert "give your e-mail address user@example.com" in page
     assert "An integration that you approve appears here" in page
     assert "You are notified when a delivery fails" in page
 
