@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
+from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError, cause_of
 from chassis.migrations import Connection, Migrations
 from chassis.postgres_session import UnfitDatabaseError, prepare_session
 from chassis.settings import SettingsError
@@ -155,7 +155,7 @@ class Database:
                 continue
             except _CHANGED as error:
                 self._prepare_again()
-                raise UnavailableError("The database is not ready.", cause=str(error)) from error
+                raise UnavailableError("The database is not ready.", cause=cause_of(error)) from error
         raise UnavailableError(cause=f"{MAX_TRIES} deadlocks or serialization failures")
 
     async def connected(self, *, deadline: float | None = None) -> None:
@@ -202,7 +202,7 @@ class Database:
             try:
                 await self._with_connection(self._migrate, None)
             except (QuotingError, asyncpg.PostgresError) as error:
-                cause = f"{error.cause or error.message}" if isinstance(error, QuotingError) else str(error)
+                cause = cause_of(error)
                 if cause != reported:
                     self._on_fault(cause)
                     reported = cause
@@ -235,7 +235,7 @@ class Database:
                 return await work(connection)
         except UnfitDatabaseError as error:
             self._problem = str(error)
-            raise UnavailableError("The database cannot be used.", cause=str(error)) from error
+            raise UnavailableError("The database cannot be used.", cause=cause_of(error)) from error
         except _AWAY as error:
             self._problem = None
             if isinstance(error, TimeoutError) and limit.expired():
@@ -243,7 +243,7 @@ class Database:
                 if has_caller:
                     raise UpstreamTimeoutError(cause="a statement did not end in time") from error
             raise UnavailableError(
-                "The database is away.", cause=f"{type(error).__name__}: {error}"
+                "The database is away.", cause=f"{type(error).__name__}: {cause_of(error)}"
             ) from error
 
     @contextlib.asynccontextmanager

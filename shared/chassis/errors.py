@@ -275,3 +275,9 @@ def _shown(value: object) -> object:
 def _writable(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot represent, by ``?``."""
     return text.encode("utf-8", "replace").decode()
+
+
+def cause_of(error: BaseException) -> str:
+    """Return an error's cause, or else its text, on one line: errors of Postgres have DETAIL and HINT lines."""
+    text = str(getattr(error, "cause", None) or error)
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip()) or type(error).__name__

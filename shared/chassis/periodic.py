@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import QuotingError
+from chassis.errors import QuotingError, cause_of
 
 PAUSE_SECONDS: Final = 0.01
 """Between two steps of one run, so that requests have their turn."""
@@ -39,4 +39,4 @@ async def _repeat(
             while await step():
                 await asyncio.sleep(PAUSE_SECONDS)
         except (QuotingError, asyncpg.PostgresError) as error:
-            on_fault(name, cause=str(getattr(error, "cause", None) or error))
+            on_fault(name, cause=cause_of(error))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chassis.batching import Batcher, FutureItem, Items
 from chassis.database import Connection, Database
-from chassis.errors import UnavailableError
+from chassis.errors import UnavailableError, cause_of
 from integrations.delivery.outbox import disable
 from integrations.delivery.queue import LaneReport, LaneStatus
 from integrations.notification_texts import paused
@@ -94,8 +94,7 @@ class CircuitBreaker:
 
     def _log_failure(self, done: "asyncio.Future[None]") -> None:
         if not done.cancelled() and (error := done.exception()) is not None and not self._is_closing:
-            cause = str(getattr(error, "cause", None) or error)
-            self._on_fault("failures of integrations could not be counted", cause=cause)
+            self._on_fault("failures of integrations could not be counted", cause=cause_of(error))
 
     async def _count(self, items: Items[AttemptHealth, None], _release: Callable[[], None]) -> None:
         streaks: dict[UUID, FailureStreak] = {}

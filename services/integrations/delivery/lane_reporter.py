@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chassis.batching import Batcher, FutureItem, Items
-from chassis.errors import UnavailableError
+from chassis.errors import UnavailableError, cause_of
 from integrations.delivery.circuit_breaker import CircuitBreaker
 from integrations.delivery.queue import LEASE_SECONDS, LaneQueue, LaneReport, LaneStatus
 
@@ -65,7 +65,7 @@ class LaneReporter:
 
     def log_fault(self, event: str, error: BaseException) -> None:
         """Log a fault of the database once, however many lanes meet it."""
-        cause = one_line(error)
+        cause = cause_of(error)
         if cause != self._logged_cause:
             self._logged_cause = cause
             self._log_error(event, cause=cause)
@@ -75,9 +75,3 @@ class LaneReporter:
 
     async def close(self) -> None:
         await self._batcher.close()
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's text on one line; errors of Postgres have DETAIL and HINT on lines of their own."""
-    text = str(getattr(error, "cause", None) or error)
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
