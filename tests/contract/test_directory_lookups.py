@@ -1,4 +1,4 @@
-"""The proxy asks the directory: both forms, both generations, and what it remembers (wire.md §5)."""
+"""How the proxy calls the directory: both forms, both generations, and the cache (wire.md §5)."""
 
 import asyncio
 import json
@@ -10,40 +10,29 @@ from urllib.parse import parse_qs
 import orjson
 import pytest
 
-from chassis import intake
-from chassis.app import SERVICE
-from quoting.server import PEERS
-from spsp_client_proxy.app import DIRECTORY
+from spsp_client_proxy.app import SpspClientProxySettings
+from support.batch_senders import until_in_flight
 from support.client import is_error_object
-from support.forwarders import FORWARDERS, LOOK_UP, OPERATIONS, QUOTE_REPLY, SOURCE, authorization
+from support.forwarders import FORWARDERS, LOOK_UP, OPERATIONS, QUOTE_REPLY, SOURCE, Hop, authorization
+from support.internals import cached_keys
 from support.messages import OTHER, QUOTE, TEST
 from support.scripted_server import Reset, http, scripted_server, unused_url
 from support.serving import reply
+from support.settings import load
 
 PROXY = FORWARDERS["spsp-client-proxy"]
 
 
-@pytest.fixture(params=["alone", "express"])
-async def proxy(request, start_hop):
-    """One whose next hop takes no batches, and one whose next hop does, which knows its callers: no task waits there."""
-    if request.param == "alone":
-        return await start_hop(PROXY)
-    made = await start_hop(PROXY, batch_lines="1")  # still each in its documented form
-    made.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
-    for caller in (TEST, OTHER):
-        assert 200 == (await made.send(Authorization=caller)).status
-    made.app[DIRECTORY].forget()
-    for seen in (made.directory.seen, made.next_hop.seen, made.log.kept):
-        seen.clear()
-    send = made.send
+@pytest.fixture
+async def proxy(start_hop) -> Hop:
+    """A proxy of the test's own, which remembers the directory's responses."""
+    return await start_hop(PROXY)
 
-    async def with_key(operation=SOURCE, **more):
-        return await send(
-            operation, **({"Idempotency_Key": "key"} if operation.body is not None else {}), **more
-        )
 
-    made.send = with_key  # without one it takes a closer look
-    return made
+@pytest.fixture
+async def forgetful(shared_hop) -> Hop:
+    """A proxy that asks the directory each time, for tests of what one response means."""
+    return await shared_hop("spsp-client-proxy")
 
 
 def entry(url: str = "http://one", **changed: object) -> dict:
@@ -56,25 +45,25 @@ def found(url: str = "http://one"):
 
 
 def submitted_to(hop) -> str:
-    """The base URL that the newest request was given."""
+    """The base URL of the newest request's submissionUrl."""
     return orjson.loads(hop.next_hop.seen[-1].body)["submissionUrl"].removesuffix(SOURCE.path)
 
 
-async def asked_for(hop, identifier: str, **more):
+async def send_for(hop, identifier: str, **more):
     return await hop.send(
         replace(SOURCE, body=json.dumps({**QUOTE, "identifier": identifier}).encode()), **more
     )
 
 
-async def test_the_directory_is_asked_for_type_and_identifier(proxy):
-    await proxy.send()
+async def test_the_proxy_asks_for_type_and_identifier(forgetful):
+    await forgetful.send()
 
-    [seen] = proxy.directory.seen
+    [seen] = forgetful.directory.seen
     assert ("GET", "/resources?identifierType=eur&identifier=30754016") == (seen.method, seen.target)
     assert TEST == seen.headers["Authorization"]
 
 
-async def test_the_later_form_is_asked_by_configuration(start_hop):
+async def test_a_setting_selects_the_later_form(start_hop):
     hop = await start_hop(PROXY, directory_form="joined")
 
     await hop.send()
@@ -83,21 +72,18 @@ async def test_the_later_form_is_asked_by_configuration(start_hop):
 
 
 @pytest.mark.parametrize("form", ["separate", "joined"])
-@pytest.mark.parametrize(
-    "identifier", ["+359", "a&identifierType=x", "a:b", "ü", "a b", "a#b", "%41", "../x", "a=b;c"]
-)
-async def test_no_identifier_is_more_than_a_value(start_hop, form, identifier):
-    hop = await start_hop(PROXY, directory_form=form)
+async def test_an_identifier_is_only_a_value_in_the_query(shared_hop, form):
+    hop = await shared_hop("spsp-client-proxy", directory_form=form)
+    for identifier in ["+359", "a&identifierType=x", "a:b", "ü", "a b", "a#b", "%41", "../x", "a=b;c"]:
+        await send_for(hop, identifier)
 
-    await asked_for(hop, identifier)
-
-    path, _, query = hop.directory.seen[0].target.partition("?")
-    expected = (
-        {"identifierType": ["eur"], "identifier": [identifier]}
-        if form == "separate"
-        else {"identifier": [f"eur:{identifier}"]}
-    )
-    assert ("/resources", expected) == (path, parse_qs(query))
+        path, _, query = hop.directory.seen[-1].target.partition("?")
+        expected = (
+            {"identifierType": ["eur"], "identifier": [identifier]}
+            if form == "separate"
+            else {"identifier": [f"eur:{identifier}"]}
+        )
+        assert ("/resources", expected) == (path, parse_qs(query))
 
 
 async def test_the_directorys_base_url_may_have_a_path(start_hop, proxy):
@@ -123,26 +109,24 @@ RECEIVERS = {
 }
 
 
-@pytest.mark.parametrize("content", RECEIVERS.values(), ids=RECEIVERS.keys())
-async def test_both_generations_are_understood(proxy, content):
-    proxy.directory.answer = reply(200, content)
+async def test_the_proxy_understands_both_generations(forgetful):
+    for name, content in RECEIVERS.items():
+        forgetful.directory.answer = reply(200, content)
 
-    assert 200 == (await proxy.send()).status
-    assert "http://one" == submitted_to(proxy)
-
-
-@pytest.mark.parametrize(
-    "url", ["https://dfsp.example:8443/spsp", "http://[2001:db8::1]:8013", "http://a/b/c"]
-)
-async def test_the_submission_url_is_the_receivers_and_the_path(proxy, url):
-    proxy.directory.answer = found(url)
-
-    await proxy.send()
-
-    assert url == submitted_to(proxy)
+        assert 200 == (await forgetful.send()).status, name
+        assert "http://one" == submitted_to(forgetful), name
 
 
-NOBODY = {
+async def test_the_submission_url_is_the_receivers_url_and_the_path(forgetful):
+    for url in ["https://dfsp.example:8443/spsp", "http://[2001:db8::1]:8013", "http://a/b/c"]:
+        forgetful.directory.answer = found(url)
+
+        await forgetful.send()
+
+        assert url == submitted_to(forgetful)
+
+
+UNKNOWN_RECEIVER = {
     "404": reply(404, {"error": {"id": "NotFound"}}),
     "404 in HTML": reply(404, b"<html>"),
     "an object of the default DFSP": reply(200, {"spspReceiver": "http://one", "registered": False}),
@@ -154,29 +138,28 @@ NOBODY = {
 }
 
 
-@pytest.mark.parametrize("answer", NOBODY.values(), ids=NOBODY.keys())
-@pytest.mark.parametrize("operation", [SOURCE, LOOK_UP], ids=["source", "look_up"])
-async def test_nobody_is_404(proxy, operation, answer):
-    proxy.directory.answer = answer
+async def test_an_unknown_receiver_is_404(forgetful):
+    for name, answer in UNKNOWN_RECEIVER.items():
+        forgetful.directory.answer = answer
+        for operation in [SOURCE, LOOK_UP]:
+            response = await forgetful.send(operation)
 
-    got = await proxy.send(operation)
-
-    assert (404, "ReceiverNotFoundError") == (got.status, got.id)
-    assert is_error_object(got)
-    assert [] == proxy.next_hop.seen
-
-
-async def test_the_directorys_401_is_401(proxy):
-    proxy.directory.answer = reply(401, {"error": 1}, WWW_Authenticate='Basic realm="theirs"')
-
-    got = await proxy.send()
-
-    assert (401, "UnauthorizedError") == (got.status, got.id)
-    assert got.headers["WWW-Authenticate"].startswith("Basic ")
-    assert [] == proxy.next_hop.seen
+            assert (404, "ReceiverNotFoundError") == (response.status, response.id), name
+            assert is_error_object(response)
+            assert [] == forgetful.next_hop.seen
 
 
-NO_ANSWERS = {
+async def test_the_directorys_401_is_401(forgetful):
+    forgetful.directory.answer = reply(401, {"error": 1}, WWW_Authenticate='Basic realm="theirs"')
+
+    response = await forgetful.send()
+
+    assert (401, "UnauthorizedError") == (response.status, response.id)
+    assert response.headers["WWW-Authenticate"].startswith("Basic ")
+    assert [] == forgetful.next_hop.seen
+
+
+INVALID_RESPONSES = {
     **{str(status): reply(status, {"a": 1}) for status in (201, 204, 400, 403, 410, 429, 500, 502, 503, 504)},
     "301": reply(301, {"spspReceiver": "http://one"}, Location="/elsewhere"),
     "307": reply(307, {"spspReceiver": "http://one"}, Location="http://127.0.0.1:1/"),
@@ -194,74 +177,75 @@ NO_ANSWERS = {
     "nested too deeply": reply(200, b"[" * 20_000 + b"]" * 20_000),
     "over 64 KiB": reply(200, [entry(name="x" * 70_000)]),
 }
-WRONG_URLS = [1, None, [], {}, "", "one", "//one", "/one", "ftp://one", "http://", "http://user@one", "http://one?x",
+INVALID_URLS = [1, None, [], {}, "", "one", "//one", "/one", "ftp://one", "http://", "http://user@one", "http://one?x",
               "http://one#x", "http://one?", "http://one:x", "http://one:99999", "http://[::1", "javascript:x"]  # fmt: skip
 
 
-@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
-async def test_anything_else_is_502(proxy, answer):
-    proxy.directory.answer = answer
+async def test_any_other_response_of_the_directory_is_502(forgetful):
+    for name, answer in INVALID_RESPONSES.items():
+        forgetful.directory.answer = answer
+        forgetful.directory.seen.clear()
 
-    got = await proxy.send()
+        response = await forgetful.send()
 
-    assert (502, "UpstreamError") == (got.status, got.id)
-    assert "directory" in got.json["message"]
-    assert 1 == len(proxy.directory.seen)
-    assert [] == proxy.next_hop.seen
+        assert (502, "UpstreamError") == (response.status, response.id), name
+        assert "directory" in response.json["message"]
+        assert 1 == len(forgetful.directory.seen), name
+        assert [] == forgetful.next_hop.seen
 
 
-@pytest.mark.parametrize("url", WRONG_URLS)
-@pytest.mark.parametrize("generation", ["object", "list"])
-async def test_a_url_that_is_none_is_502(proxy, generation, url):
-    proxy.directory.answer = reply(200, {"spspReceiver": url} if generation == "object" else [entry(url)])
+async def test_an_invalid_receiver_url_is_502(forgetful):
+    for url in INVALID_URLS:
+        for content in [{"spspReceiver": url}, [entry(url)]]:
+            forgetful.directory.answer = reply(200, content)
 
-    got = await proxy.send()
+            response = await forgetful.send()
 
-    assert (502, "UpstreamError") == (got.status, got.id)
-    assert [] == proxy.next_hop.seen
+            assert (502, "UpstreamError") == (response.status, response.id), url
+            assert [] == forgetful.next_hop.seen
 
 
 async def test_an_unreachable_directory_is_502(start_hop):
     hop = await start_hop(PROXY, directory_url=unused_url())
 
-    got = await hop.send()
+    response = await hop.send()
 
-    assert (502, "UpstreamError") == (got.status, got.id)
-    assert "127.0.0.1" not in got.body.decode()
+    assert (502, "UpstreamError") == (response.status, response.id)
+    assert "127.0.0.1" not in response.body.decode()
     assert [] == hop.next_hop.seen
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [b"nonsense\r\n\r\n", http(200, b"{}", length=99), b"", Reset()],
     ids=["no HTTP", "cut", "closed", "reset"],
 )
-async def test_a_broken_directory_is_502(start_hop, said):
-    async with scripted_server(said) as directory:
+async def test_a_malformed_response_of_the_directory_is_502(start_hop, data):
+    async with scripted_server(data) as directory:
         hop = await start_hop(PROXY, directory_url=directory.url)
 
-        got = await hop.send()
+        response = await hop.send()
 
-        assert (502, "UpstreamError") == (got.status, got.id)
+        assert (502, "UpstreamError") == (response.status, response.id)
         assert [] == hop.next_hop.seen
 
 
-async def test_an_answer_is_remembered_for_all_operations(proxy):
+async def test_a_response_is_cached_for_all_operations(proxy):
     for operation in OPERATIONS.values():
         assert 200 == (await proxy.send(operation)).status
 
     assert 1 == len(proxy.directory.seen)
 
 
-async def test_another_identifier_is_asked_for_anew(proxy):
+async def test_another_identifier_is_looked_up(proxy):
     await proxy.send()
-    await asked_for(proxy, "30754017")
+    await send_for(proxy, "30754017")
     await proxy.send(replace(LOOK_UP, query="identifierType=tel&identifier=30754016"))
 
     assert 3 == len(proxy.directory.seen)
 
 
-async def test_what_one_caller_may_look_up_says_nothing_about_another(proxy):
+async def test_the_cache_of_one_caller_is_not_used_for_another(proxy):
     await proxy.send()
     proxy.directory.answer = reply(401, {})
 
@@ -270,43 +254,44 @@ async def test_what_one_caller_may_look_up_says_nothing_about_another(proxy):
     assert [TEST, OTHER] == [seen.headers["Authorization"] for seen in proxy.directory.seen]
 
 
-async def test_one_callers_401_does_not_affect_another_who_asks_at_the_same_time(proxy):
+async def test_the_401_of_one_caller_does_not_affect_another_at_the_same_time(proxy):
+    both = asyncio.Event()
+
     async def by_caller(seen):
-        await asyncio.sleep(0.05)
+        if len(proxy.directory.seen) == 2:
+            both.set()
+        await both.wait()
         right = seen.headers["Authorization"] == TEST
         return await (found() if right else reply(401, {}))(seen)
 
     proxy.directory.answer = by_caller
 
-    answers = await asyncio.gather(*(proxy.send(Authorization=each) for each in (TEST, OTHER) * 5))
+    responses = await asyncio.gather(*(proxy.send(Authorization=each) for each in (TEST, OTHER) * 5))
 
-    assert [200, 401] * 5 == [answer.status for answer in answers]
+    assert [200, 401] * 5 == [response.status for response in responses]
     assert 2 == len(proxy.directory.seen)
 
 
-@pytest.mark.parametrize(
-    "answer", [*list(NOBODY.values())[:5], reply(401, {}), reply(500, {}), reply(200, b"x")]
-)
-async def test_only_answers_that_name_somebody_are_remembered(proxy, answer):
-    proxy.directory.answer = answer
-    assert 200 != (await proxy.send()).status
-    proxy.directory.answer = found("http://two")
+async def test_only_found_receivers_are_cached(start_hop):
+    rejections = [*list(UNKNOWN_RECEIVER.values())[:5], reply(401, {}), reply(500, {}), reply(200, b"x")]
+    for answer in rejections:
+        hop = await start_hop(PROXY)
+        hop.directory.answer = answer
+        assert 200 != (await hop.send()).status
+        hop.directory.answer = found("http://two")
 
-    assert 200 == (await proxy.send()).status
-    assert "http://two" == submitted_to(proxy)
-
-
-async def test_an_answer_is_remembered_for_ten_seconds(proxy):
-    remembered = proxy.app[DIRECTORY]._remembered
-    await proxy.send()
-    proxy.directory.answer = found("http://two")
-
-    assert (10.0, 10_000) == (remembered.ttl, remembered.maxsize)
-    await proxy.send()
-    assert "http://spsp-server" == submitted_to(proxy)
+        assert 200 == (await hop.send()).status
+        assert "http://two" == submitted_to(hop)
 
 
-async def test_what_is_remembered_is_forgotten_in_time(start_hop):
+def test_responses_are_cached_for_ten_seconds_and_10_000_identifiers():
+    settings = load(SpspClientProxySettings, {"QUOTES_USERS_FILE": "users", "QUOTES_NEXT_HOP": "http://a",
+                                              "QUOTES_DIRECTORY_URL": "http://b"})  # fmt: skip
+
+    assert (10, 10_000) == (settings.directory_memory_seconds, settings.directory_memory_entries)
+
+
+async def test_a_cached_response_expires(start_hop):
     hop = await start_hop(PROXY, directory_memory_seconds="0.1")
     await hop.send()
     hop.directory.answer = found("http://two")
@@ -317,31 +302,31 @@ async def test_what_is_remembered_is_forgotten_in_time(start_hop):
     assert "http://two" == submitted_to(hop)
 
 
-async def test_no_more_is_remembered_than_allowed(start_hop):
+async def test_the_cache_has_a_maximum_size(start_hop):
     hop = await start_hop(PROXY, directory_memory_entries="2")
 
     for identifier in ("1", "2", "3", "1"):
-        await asked_for(hop, identifier)
-    await asked_for(hop, "3")
+        await send_for(hop, identifier)
+    await send_for(hop, "3")
 
     assert 4 == len(hop.directory.seen)
-    assert 2 == len(hop.app[DIRECTORY]._remembered)
 
 
-async def test_no_credentials_are_kept_in_clear(proxy):
+async def test_the_cache_holds_no_credentials(proxy):
     await proxy.send()
 
-    kept = repr(list(proxy.app[DIRECTORY]._remembered))
-    assert TEST not in kept
-    assert TEST.partition(" ")[2] not in kept
+    keys = cached_keys(proxy.app)
+    assert 1 == len(keys)
+    assert TEST not in repr(keys)
+    assert TEST.partition(" ")[2] not in repr(keys)
 
 
-async def hang_up(_app=None) -> None:
+async def hang_up() -> None:
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.sleep(0.05)
 
 
-async def test_sighup_forgets_all(proxy):
+async def test_sighup_empties_the_cache(proxy):
     await proxy.send()
     proxy.directory.answer = found("http://two")
     await hang_up()
@@ -349,27 +334,25 @@ async def test_sighup_forgets_all(proxy):
     await proxy.send()
 
     assert "http://two" == submitted_to(proxy)
-    assert "forgotten" in proxy.log.text
 
 
 class Gate:
-    """A directory that answers when the test says so."""
+    """A directory that responds when the test says."""
 
     def __init__(self, answer) -> None:
         self.answer = answer
-        self.asked = asyncio.Event()
-        self.go_on = asyncio.Event()
+        self.received, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, seen):
-        self.asked.set()
+        self.received.set()
         await self.go_on.wait()
         return await self.answer(seen)
 
 
-async def test_sighup_forgets_what_is_on_its_way_too(proxy):
+async def test_sighup_drops_the_response_to_a_look_up_in_flight(proxy):
     gate = proxy.directory.answer = Gate(found("http://old"))
     first = asyncio.create_task(proxy.send())
-    await gate.asked.wait()
+    await gate.received.wait()
     await hang_up()
     proxy.directory.answer = found("http://new")
 
@@ -381,62 +364,50 @@ async def test_sighup_forgets_what_is_on_its_way_too(proxy):
     assert "http://new" == submitted_to(proxy)
 
 
-async def test_look_ups_of_the_same_are_joined(proxy):
+async def test_equal_look_ups_at_the_same_time_are_one(proxy):
     gate = proxy.directory.answer = Gate(found())
-    asked = [asyncio.create_task(proxy.send()) for _ in range(20)]
-    await gate.asked.wait()
-    await asyncio.sleep(0.1)
+    sent = [asyncio.create_task(proxy.send()) for _ in range(20)]
+    await gate.received.wait()
+    await until_in_flight(proxy, 20)
     gate.go_on.set()
 
-    assert {200} == {answer.status for answer in await asyncio.gather(*asked)}
+    assert {200} == {response.status for response in await asyncio.gather(*sent)}
     assert 1 == len(proxy.directory.seen)
 
 
-@pytest.mark.parametrize("answer", [found(), reply(404, {})])
-async def test_no_task_waits_for_the_directory_where_none_need(proxy, monkeypatch, answer):
-    proxy.directory.answer = answer
-    ordinary = []
-    take = intake.take
-    monkeypatch.setattr(intake, "take", lambda *asked: ordinary.append(asked) or take(*asked))
-    await proxy.send()
-
-    assert len(ordinary) == (0 if proxy.app[SERVICE].settings.batch_lines == 1 else 1)
-
-
-async def test_whose_next_hop_takes_no_batches_any_more_is_sent_on_alone(start_hop):
-    hop = await start_hop(PROXY, batch_lines="1")
+async def test_a_request_goes_alone_if_its_next_hop_stopped_taking_batches_during_the_look_up(start_hop):
+    hop = await start_hop(PROXY, batch_lines="1", directory_memory_seconds="0")
     hop.next_hop.answer = reply(200, QUOTE_REPLY, Quote_Batch="1")
     await hop.send()
-    hop.app[DIRECTORY].forget()
     gate = hop.directory.answer = Gate(found())
     waiting = asyncio.create_task(hop.send(Idempotency_Key="key"))
-    await gate.asked.wait()
+    await gate.received.wait()
     hop.directory.answer, hop.next_hop.answer = found(), reply(200, QUOTE_REPLY)
-    await asked_for(hop, "1")
+    await send_for(hop, "1")
     gate.go_on.set()
 
     assert 200 == (await waiting).status
-    assert not hop.app[PEERS].takes(hop.next_hop.url)
+    assert [SOURCE.path] * 3 == [seen.target for seen in hop.next_hop.seen]
 
 
-async def test_all_who_joined_share_a_failure(proxy):
+async def test_requests_that_share_a_look_up_share_its_failure(proxy):
     gate = proxy.directory.answer = Gate(reply(500, {}))
-    asked = [asyncio.create_task(proxy.send(L1p_Trace_Id=f"t{n}")) for n in range(5)]
-    await gate.asked.wait()
-    await asyncio.sleep(0.05)
+    sent = [asyncio.create_task(proxy.send(L1p_Trace_Id=f"t{n}")) for n in range(5)]
+    await gate.received.wait()
+    await until_in_flight(proxy, 5)
     gate.go_on.set()
 
-    answers = await asyncio.gather(*asked)
+    responses = await asyncio.gather(*sent)
 
-    assert {502} == {answer.status for answer in answers}
-    assert {f"t{n}" for n in range(5)} == {answer.json["traceId"] for answer in answers}
+    assert {502} == {response.status for response in responses}
+    assert {f"t{n}" for n in range(5)} == {response.json["traceId"] for response in responses}
     assert 1 == len(proxy.directory.seen)
 
 
-async def test_one_who_gives_up_does_not_hurt_the_others(proxy):
+async def test_a_request_that_times_out_does_not_affect_others_that_share_its_look_up(proxy):
     gate = proxy.directory.answer = Gate(found())
-    hasty = asyncio.create_task(proxy.send(X_Request_Timeout_Ms="50"))
-    await gate.asked.wait()
+    hasty = asyncio.create_task(proxy.send(X_Request_Timeout_Ms="500"))
+    await gate.received.wait()
     patient = asyncio.create_task(proxy.send())
 
     assert 504 == (await hasty).status
@@ -445,17 +416,16 @@ async def test_one_who_gives_up_does_not_hurt_the_others(proxy):
     assert 1 == len(proxy.directory.seen)
 
 
-async def test_when_all_have_given_up_the_next_one_asks_anew(proxy):
+async def test_a_look_up_starts_again_after_all_its_requests_have_timed_out(proxy):
     proxy.directory.answer = Gate(found("http://old"))
-    answers = await asyncio.gather(*(proxy.send(X_Request_Timeout_Ms="50") for _ in range(3)))
-    assert {504} == {answer.status for answer in answers}
+    responses = await asyncio.gather(*(proxy.send(X_Request_Timeout_Ms="50") for _ in range(3)))
+    assert {504} == {response.status for response in responses}
     proxy.directory.answer = found("http://new")
 
     assert 200 == (await proxy.send()).status
     assert "http://new" == submitted_to(proxy)
-    assert not proxy.app[DIRECTORY]._under_way
 
 
-async def test_a_caller_with_wrong_credentials_never_reaches_the_directory(proxy):
-    assert 401 == (await proxy.send(Authorization=authorization("test:wrong"))).status
-    assert [] == proxy.directory.seen
+async def test_a_caller_with_wrong_credentials_never_reaches_the_directory(forgetful):
+    assert 401 == (await forgetful.send(Authorization=authorization("test:wrong"))).status
+    assert [] == forgetful.directory.seen

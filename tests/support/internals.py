@@ -16,9 +16,10 @@ from chassis.listener import Runner
 from chassis.logs import LogWriter
 from chassis.pace import Pace
 from chassis.room import WaitingRoom
-from quoting import express, server
+from quoting import server
 from quoting.call import Call
 from quoting.next_hop import Link
+from spsp_client_proxy.app import DIRECTORY
 
 
 class CollectedLines(LogWriter):
@@ -91,7 +92,6 @@ def fail_requests(
         return Call(*args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(server, "Call", fail)
-    monkeypatch.setattr(express, "Call", fail)
 
 
 def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
@@ -139,3 +139,8 @@ def end_overload(app: web.Application) -> int:
     pace = app[SERVICE].pace
     in_flight, pace.in_hand = pace.in_hand, 0
     return in_flight
+
+
+def cached_keys(proxy: web.Application) -> list[object]:
+    """The keys of the proxy's cache of directory responses."""
+    return list(proxy[DIRECTORY]._remembered)
