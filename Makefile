@@ -22,7 +22,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-alone test-faults test-faults-alone test-containers test-deploy test-browser lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -56,21 +56,22 @@ logs: $(READY)
 		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
 	fi
 
-# without batches between services: as next to any other implementation
-ALONE = --batches=off
-SHORT = -m "not fault and not container and not deploy and not browser"
+LONG = fault or container or deploy or browser
+# two processes; each module's tests stay in one of them, and the longest modules, which come first, start first
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint
-	$(BIN)/pytest $(SHORT)
+	$(BIN)/pytest $(PARALLEL) -m "not ($(LONG))"
 
-test-alone: lint
-	$(BIN)/pytest $(ALONE) $(SHORT)
+# the tests that batches between services may affect, once more without batches
+test-without-batches: $(READY)
+	$(BIN)/pytest $(PARALLEL) --batches=off -m "batches and not ($(LONG))"
 
 test-faults: $(READY)
 	$(BIN)/pytest -m fault
 
-test-faults-alone: $(READY)
-	$(BIN)/pytest $(ALONE) -m fault
+test-faults-without-batches: $(READY)
+	$(BIN)/pytest --batches=off -m "fault and batches"
 
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)

@@ -1,9 +1,8 @@
-"""Fixtures of the whole chain: people in the directory, quotes, and a chain whose every hop can be watched."""
+"""Fixtures of the whole chain: receivers in the directory, quotes, and a chain with a tap before each service."""
 
 import asyncio
 import contextlib
 import itertools
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,11 +11,11 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from support.chain import Chain, running
+from support.chain import Chain, free_ports, running
 from support.client import send
 from support.messages import QUOTE, RESERVE, basic
 from support.postgres import fresh_database
-from support.serving import Responder, Seen, Stub, stub
+from support.serving import Responder, Seen, Stub, client_session, stub
 
 ADMIN = basic("admin", "admin")
 _numbers = itertools.count(50_000_000)
@@ -25,9 +24,15 @@ Register = Callable[..., Awaitable[dict[str, str]]]
 Reserve = Callable[..., Awaitable[str]]
 
 
+@pytest.fixture(scope="module")
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with client_session() as session:
+        yield session
+
+
 @pytest.fixture
 def register(client) -> Register:
-    """Gives a person nobody has asked for yet an account at ``receiver``; returns a request to pay them."""
+    """Registers a new person at ``receiver`` in the directory and returns a request to pay them."""
 
     async def add(chain: Chain, receiver: str, identifier: str | None = None) -> dict[str, str]:
         person = {"identifierType": "eur", "identifier": identifier or str(next(_numbers))}
@@ -46,7 +51,7 @@ def register(client) -> Register:
 
 @pytest.fixture
 def reserve(chain, client) -> Reserve:
-    """The uuid of a new quote in the shared chain."""
+    """Reserves a quote in the shared chain and returns its uuid."""
 
     async def new(request: dict[str, str] | None = None, **more: str) -> str:
         answer = await send(client, "POST", chain.url + RESERVE, request or QUOTE, **more)
@@ -58,7 +63,7 @@ def reserve(chain, client) -> Reserve:
 
 @pytest.fixture
 async def expire(chain) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """Sets a quote's ``expires`` back to a second ago."""
+    """Sets a quote's ``expires`` to a second ago."""
     connection = await asyncpg.connect(chain.database_url)
 
     async def set_back(uuid: str) -> None:
@@ -85,7 +90,7 @@ HOPS = (
 
 @dataclass(frozen=True)
 class Tapped:
-    """A chain where a stub stands before each service: what crosses is seen, and may be answered there."""
+    """A chain with a tap before each service: a stub that keeps the requests and may respond to them itself."""
 
     chain: Chain
     ports: dict[str, int]
@@ -100,8 +105,9 @@ class Tapped:
 
 @pytest.fixture(scope="module")
 def tapped(postgres_url, users_file, tmp_path_factory) -> Iterator[Tapped]:
-    """Its taps listen while a test asks for ``taps``."""
-    ports = dict(zip(HOPS, _free_ports(len(HOPS)), strict=True))
+    """A chain whose services call each other through the ports of ``taps``."""
+    first = free_ports()
+    ports = {name: first + offset for offset, name in enumerate(HOPS)}
     at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     overrides = {
         "dfsp-api-payer": {"QUOTES_NEXT_HOP": at["spsp-client-proxy"]},
@@ -121,20 +127,12 @@ def tapped(postgres_url, users_file, tmp_path_factory) -> Iterator[Tapped]:
         yield Tapped(chain, ports)
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 TAP_SECONDS = 0.03
+"""How long each tap holds a request."""
 
 
-@pytest.fixture
-async def taps(tapped, client) -> AsyncIterator[dict[str, Stub]]:
-    """The taps by the service behind each: every one waits a little and hands on what it sees."""
+@pytest.fixture(scope="module")
+async def open_taps(tapped, client) -> AsyncIterator[dict[str, Stub]]:
     async with contextlib.AsyncExitStack() as stack:
         yield {
             name: await stack.enter_async_context(stub(through(client, tapped.chain.origin(name)), port))
@@ -142,13 +140,22 @@ async def taps(tapped, client) -> AsyncIterator[dict[str, Stub]]:
         }
 
 
+@pytest.fixture
+def taps(tapped, client, open_taps) -> dict[str, Stub]:
+    """The taps, by the service behind each: each waits a little and passes on what it receives."""
+    for name, tap in open_taps.items():
+        tap.answer = through(client, tapped.chain.origin(name))
+        tap.seen.clear()
+    return open_taps
+
+
 def through(client: aiohttp.ClientSession, to: str) -> Responder:
     async def answer(seen: Seen) -> web.Response:
         await asyncio.sleep(TAP_SECONDS)
         kept = {name: value for name, value in seen.headers.items() if name not in {"Host", "Content-Length"}}
-        async with client.request(seen.method, to + seen.target, data=seen.body, headers=kept) as reply:
+        async with client.request(seen.method, to + seen.target, data=seen.body, headers=kept) as response:
             dropped = {"Content-Length", "Date", "Server", "Connection", "Transfer-Encoding"}
-            left = {name: value for name, value in reply.headers.items() if name not in dropped}
-            return web.Response(status=reply.status, body=await reply.read(), headers=left)
+            left = {name: value for name, value in response.headers.items() if name not in dropped}
+            return web.Response(status=response.status, body=await response.read(), headers=left)
 
     return answer

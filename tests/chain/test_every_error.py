@@ -1,6 +1,6 @@
-"""Every status and id of wire.md §4, as a caller of the payer's dfsp-api sees it.
+"""Every status and id of wire.md §4, as a client of the payer's dfsp-api sees it.
 
-Each error is raised where the real chain raises it; that the payee's role of dfsp-api did, its log shows.
+Each error is raised by the service that raises it in production; the payee's log shows which errors are its own.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ from support.messages import (
 )
 from support.serving import send_bytes
 
+pytestmark = pytest.mark.batches
+
 PAY = f"/v1/payments/{UNKNOWN_UUID}"
 LOOK_UP = f"/v1/quote/{UNKNOWN_UUID}"
 
@@ -34,7 +36,7 @@ def new_trace() -> str:
 
 
 def status_in_log(chain, service: str, trace: str) -> int | None:
-    """The status that a service logged for a trace id, waited for: lines are written a little later."""
+    """Return the status that a service logged for a trace id. Waits for the line, which comes a little later."""
     timer = PollTimer(10, 0.05)
     while timer.wait():
         for line in chain.log_lines(service):
@@ -43,47 +45,49 @@ def status_in_log(chain, service: str, trace: str) -> int | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("method", "target", "body", "more", "status", "id_"),
-    [
-        ("POST", RESERVE, b"{", {}, 400, "InvalidBodyError"),
-        ("POST", RESERVE, {**QUOTE, "amount": "-1"}, {}, 400, "InvalidBodyError"),
-        ("POST", RESERVE_DESTINATION, {**QUOTE, "amount": 12.5}, {}, 400, "InvalidBodyError"),
-        ("PUT", PAY, {**QUOTE, "more": "x"}, {}, 400, "InvalidBodyError"),
-        ("GET", LOOK_UP, None, {}, 400, "InvalidQueryParameterError"),
-        ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}&x=1", None, {}, 400, "InvalidQueryParameterError"),
-        ("POST", RESERVE, QUOTE, {"X_Request_Timeout_Ms": "0"}, 400, "InvalidHeaderError"),
-        ("POST", RESERVE, QUOTE, {"Idempotency_Key": "k" * 129}, 400, "InvalidHeaderError"),
-        ("PUT", "/v1/payments/1", QUOTE, {}, 400, "InvalidUriParameterError"),
-        ("GET", f"/v1/quote/x?{LOOK_UP_QUERY}", None, {}, 400, "InvalidUriParameterError"),
-        ("POST", RESERVE, QUOTE, {"Authorization": None}, 401, "UnauthorizedError"),
-        ("POST", RESERVE, QUOTE, {"Authorization": "Basic !"}, 401, "UnauthorizedError"),
-        ("POST", RESERVE, QUOTE, {"Authorization": basic("test", "124")}, 401, "UnauthorizedError"),
-        ("POST", "/v1/nothing", QUOTE, {}, 404, "NotFoundError"),
-        ("GET", RESERVE, None, {}, 405, "MethodNotAllowedError"),
-        ("POST", PAY, QUOTE, {}, 405, "MethodNotAllowedError"),
-        ("POST", RESERVE, b" " * 65_537, {}, 413, "PayloadTooLargeError"),
-        ("POST", RESERVE, QUOTE, {"Content_Type": "text/plain"}, 415, "UnsupportedMediaTypeError"),
-        ("POST", RESERVE, QUOTE, {"Content_Encoding": "gzip"}, 415, "UnsupportedMediaTypeError"),
-        ("POST", RESERVE, QUOTE, {"Expect": "100-more"}, 417, "ExpectationFailedError"),
-    ],
-)
-async def test_the_first_service_refuses_what_is_wrong_in_itself(
-    chain, client, method, target, body, more, status, id_
-):
-    trace = new_trace()
-    answer = await send(client, method, chain.url + target, body, trace=trace, **more)
-
-    assert (status, id_, "dfsp-api", trace) == answer.raised
-    assert trace == answer.headers[TRACE]
-    assert "application/json" == answer.headers["Content-Type"]
-    assert status == status_in_log(chain, "dfsp-api-payer", trace)
+REJECTED_BY_THE_FIRST_SERVICE = [
+    ("POST", RESERVE, b"{", {}, 400, "InvalidBodyError"),
+    ("POST", RESERVE, {**QUOTE, "amount": "-1"}, {}, 400, "InvalidBodyError"),
+    ("POST", RESERVE_DESTINATION, {**QUOTE, "amount": 12.5}, {}, 400, "InvalidBodyError"),
+    ("PUT", PAY, {**QUOTE, "more": "x"}, {}, 400, "InvalidBodyError"),
+    ("GET", LOOK_UP, None, {}, 400, "InvalidQueryParameterError"),
+    ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}&x=1", None, {}, 400, "InvalidQueryParameterError"),
+    ("POST", RESERVE, QUOTE, {"X_Request_Timeout_Ms": "0"}, 400, "InvalidHeaderError"),
+    ("POST", RESERVE, QUOTE, {"Idempotency_Key": "k" * 129}, 400, "InvalidHeaderError"),
+    ("PUT", "/v1/payments/1", QUOTE, {}, 400, "InvalidUriParameterError"),
+    ("GET", f"/v1/quote/x?{LOOK_UP_QUERY}", None, {}, 400, "InvalidUriParameterError"),
+    ("POST", RESERVE, QUOTE, {"Authorization": None}, 401, "UnauthorizedError"),
+    ("POST", RESERVE, QUOTE, {"Authorization": "Basic !"}, 401, "UnauthorizedError"),
+    ("POST", RESERVE, QUOTE, {"Authorization": basic("test", "124")}, 401, "UnauthorizedError"),
+    ("POST", "/v1/nothing", QUOTE, {}, 404, "NotFoundError"),
+    ("GET", RESERVE, None, {}, 405, "MethodNotAllowedError"),
+    ("POST", PAY, QUOTE, {}, 405, "MethodNotAllowedError"),
+    ("POST", RESERVE, b" " * 65_537, {}, 413, "PayloadTooLargeError"),
+    ("POST", RESERVE, QUOTE, {"Content_Type": "text/plain"}, 415, "UnsupportedMediaTypeError"),
+    ("POST", RESERVE, QUOTE, {"Content_Encoding": "gzip"}, 415, "UnsupportedMediaTypeError"),
+    ("POST", RESERVE, QUOTE, {"Expect": "100-more"}, 417, "ExpectationFailedError"),
+]
 
 
-async def test_a_refusal_for_credentials_says_how_to_authenticate(chain, client):
-    answer = await send(client, "POST", chain.url + RESERVE, QUOTE, Authorization=None)
+async def test_the_first_service_rejects_requests_that_are_invalid_in_themselves(chain, client):
+    statuses = {}
+    for method, target, body, more, status, id_ in REJECTED_BY_THE_FIRST_SERVICE:
+        trace = new_trace()
+        response = await send(client, method, chain.url + target, body, trace=trace, **more)
+        statuses[trace] = status
 
-    assert 'Basic realm="dfsp-api", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
+        assert (status, id_, "dfsp-api", trace) == response.raised
+        assert trace == response.headers[TRACE]
+        assert "application/json" == response.headers["Content-Type"]
+    logged = {trace: status_in_log(chain, "dfsp-api-payer", trace) for trace in statuses}
+
+    assert statuses == logged
+
+
+async def test_a_401_has_a_challenge(chain, client):
+    response = await send(client, "POST", chain.url + RESERVE, QUOTE, Authorization=None)
+
+    assert 'Basic realm="dfsp-api", charset="UTF-8"' == response.headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +99,8 @@ async def test_a_refusal_for_credentials_says_how_to_authenticate(chain, client)
     ],
 )
 async def test_malformed_http_gets_the_error_object(chain, head, id_):
-    answer = await send_bytes(chain.url, head)
-    top, _, body = answer.partition(b"\r\n\r\n")
+    response = await send_bytes(chain.url, head)
+    top, _, body = response.partition(b"\r\n\r\n")
     error = orjson.loads(body)
 
     assert 400 == int(top.split()[1])
@@ -104,44 +108,44 @@ async def test_malformed_http_gets_the_error_object(chain, head, id_):
     assert f"L1p-Trace-Id: {error['traceId']}".encode() in top
 
 
-async def test_a_submission_url_off_the_list_is_forbidden_by_spsp_client(chain, client, register):
+async def test_spsp_client_rejects_a_submission_url_that_is_not_on_its_list(chain, client, register):
     trace = new_trace()
     request = await register(chain, "http://127.0.0.1:9")
-    answer = await send(client, "POST", chain.url + RESERVE, request, trace=trace)
+    response = await send(client, "POST", chain.url + RESERVE, request, trace=trace)
 
-    assert (403, "SubmissionUrlNotAllowedError", "spsp-client", trace) == answer.raised
+    assert (403, "SubmissionUrlNotAllowedError", "spsp-client", trace) == response.raised
 
 
 @pytest.mark.parametrize("changed", [{"identifier": "1"}, {"identifierType": "passport"}])
-async def test_a_receiver_nobody_knows_is_not_found_by_the_proxy(chain, client, changed):
+async def test_an_unknown_receiver_is_a_404_of_the_proxy(chain, client, changed):
     trace = new_trace()
-    answer = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **changed}, trace=trace)
+    response = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **changed}, trace=trace)
 
-    assert (404, "ReceiverNotFoundError", "spsp-client-proxy", trace) == answer.raised
+    assert (404, "ReceiverNotFoundError", "spsp-client-proxy", trace) == response.raised
 
 
-async def refused_by_the_payee(
+async def rejected_by_the_payee(
     chain, client, method, target, body, *, key: str | None = None
 ) -> ClientResponse:
-    """The refusal, after a look whether it is the payee's to the byte, and the payee's own to its log."""
+    """Return the rejection, after checking that it is the payee's own, byte for byte, and in the payee's log."""
     trace = new_trace()
     more = {"Idempotency_Key": key} if key else {}
-    answer = await send(client, method, chain.url + target, body, trace=trace, **more)
+    response = await send(client, method, chain.url + target, body, trace=trace, **more)
     direct = await send(client, method, chain.origin("dfsp-api") + target, body, trace=trace, **more)
 
-    assert (direct.status, direct.body) == (answer.status, answer.body)
-    assert answer.status == status_in_log(chain, "dfsp-api", trace)
-    assert ("dfsp-api", trace) == (answer.json["service"], answer.json["traceId"])
-    return answer
+    assert (direct.status, direct.body) == (response.status, response.body)
+    assert response.status == status_in_log(chain, "dfsp-api", trace)
+    assert ("dfsp-api", trace) == (response.json["service"], response.json["traceId"])
+    return response
 
 
 @pytest.mark.parametrize(
     ("method", "target", "body"), [("PUT", PAY, QUOTE), ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}", None)]
 )
-async def test_a_uuid_nobody_reserved_is_not_found_by_the_payee(chain, client, method, target, body):
-    answer = await refused_by_the_payee(chain, client, method, target, body)
+async def test_an_unknown_uuid_is_a_404_of_the_payee(chain, client, method, target, body):
+    response = await rejected_by_the_payee(chain, client, method, target, body)
 
-    assert (404, "QuoteNotFoundError") == answer.raised[:2]
+    assert (404, "QuoteNotFoundError") == response.raised[:2]
 
 
 @pytest.mark.parametrize(
@@ -157,58 +161,60 @@ async def test_a_uuid_nobody_reserved_is_not_found_by_the_payee(chain, client, m
         ("destinationAmount", "12.49"),
     ],
 )
-async def test_a_payment_with_another_parameter_is_refused_by_name(chain, client, reserve, field, value):
+async def test_a_payment_with_another_parameter_is_rejected_by_name(chain, client, reserve, field, value):
     path = f"/v1/payments/{await reserve()}"
-    answer = await refused_by_the_payee(chain, client, "PUT", path, {**QUOTE, field: value})
+    response = await rejected_by_the_payee(chain, client, "PUT", path, {**QUOTE, field: value})
 
-    assert (409, "QuoteMismatchError") == answer.raised[:2]
-    assert [field] == keys_of(answer.json)
+    assert (409, "QuoteMismatchError") == response.raised[:2]
+    assert [field] == keys_of(response.json)
 
 
 async def test_an_identifier_type_of_the_same_payee_is_a_mismatch_too(chain, client, reserve):
     path = f"/v1/payments/{await reserve()}"
     other = {**QUOTE, "identifierType": "tel", "identifier": "+35988123456"}
-    answer = await refused_by_the_payee(chain, client, "PUT", path, other)
+    response = await rejected_by_the_payee(chain, client, "PUT", path, other)
 
-    assert (409, "QuoteMismatchError") == answer.raised[:2]
-    assert {"identifierType", "identifier"} == set(keys_of(answer.json))
+    assert (409, "QuoteMismatchError") == response.raised[:2]
+    assert {"identifierType", "identifier"} == set(keys_of(response.json))
 
 
 async def test_an_expired_quote_is_not_executed(chain, client, reserve, expire):
     uuid_ = await reserve()
     await expire(uuid_)
-    answer = await refused_by_the_payee(chain, client, "PUT", f"/v1/payments/{uuid_}", QUOTE)
+    response = await rejected_by_the_payee(chain, client, "PUT", f"/v1/payments/{uuid_}", QUOTE)
     seen = await send(client, "GET", f"{chain.url}/v1/quote/{uuid_}?{LOOK_UP_QUERY}")
 
-    assert (410, "QuoteExpiredError") == answer.raised[:2]
+    assert (410, "QuoteExpiredError") == response.raised[:2]
     assert ("EXPIRED", None) == (seen.json["state"], seen.json["executed"])
 
 
 @pytest.mark.parametrize(("path", "changed"), [(RESERVE, {"amount": "12.51"}), (RESERVE_DESTINATION, {})])
-async def test_a_key_that_belongs_to_another_request_is_refused(chain, client, reserve, path, changed):
+async def test_a_key_of_another_request_is_rejected(chain, client, reserve, path, changed):
     key = f"reused-{uuid.uuid4()}"
     await reserve(Idempotency_Key=key)
-    answer = await refused_by_the_payee(chain, client, "POST", path, {**QUOTE, **changed}, key=key)
+    response = await rejected_by_the_payee(chain, client, "POST", path, {**QUOTE, **changed}, key=key)
 
-    assert (422, "IdempotencyKeyReusedError") == answer.raised[:2]
+    assert (422, "IdempotencyKeyReusedError") == response.raised[:2]
 
 
 @pytest.mark.parametrize("changed", [{"transferType": "b2b"}, {"currencyCode": "CHF"}])
-async def test_a_transfer_without_a_fee_schedule_is_refused(chain, client, changed):
-    answer = await refused_by_the_payee(chain, client, "POST", RESERVE, {**QUOTE, **changed}, key=new_trace())
+async def test_a_transfer_without_a_fee_schedule_is_rejected(chain, client, changed):
+    response = await rejected_by_the_payee(
+        chain, client, "POST", RESERVE, {**QUOTE, **changed}, key=new_trace()
+    )
 
-    assert (422, "NoFeeScheduleError") == answer.raised[:2]
+    assert (422, "NoFeeScheduleError") == response.raised[:2]
 
 
 @pytest.mark.parametrize(("path", "amount"), [(RESERVE, "1000000.01"), (RESERVE_DESTINATION, "1200000.00")])
-async def test_an_amount_out_of_the_schedules_bounds_is_refused(chain, client, path, amount):
+async def test_an_amount_outside_the_schedule_is_rejected(chain, client, path, amount):
     request = {**QUOTE, "amount": amount}
-    answer = await refused_by_the_payee(chain, client, "POST", path, request, key=new_trace())
+    response = await rejected_by_the_payee(chain, client, "POST", path, request, key=new_trace())
 
-    assert (422, "AmountOutOfRangeError") == answer.raised[:2]
+    assert (422, "AmountOutOfRangeError") == response.raised[:2]
 
 
-async def test_too_many_wrong_passwords_for_one_name_have_to_wait(chain, client):
+async def test_too_many_wrong_passwords_for_one_name_are_429(chain, client):
     async def attempt(number: int) -> ClientResponse:
         trace = f"{trace_of_all}-{number}"
         return await send(
@@ -231,7 +237,7 @@ async def test_too_many_wrong_passwords_for_one_name_have_to_wait(chain, client)
         assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_a_callers_quotes_are_anothers_not_found(chain, client, reserve):
+async def test_a_quote_is_a_404_for_another_caller(chain, client, reserve):
     uuid_ = await reserve()
     paid = await send(client, "PUT", f"{chain.url}/v1/payments/{uuid_}", QUOTE, Authorization=OTHER)
     seen = await send(client, "GET", f"{chain.url}/v1/quote/{uuid_}?{LOOK_UP_QUERY}", Authorization=OTHER)
@@ -242,21 +248,21 @@ async def test_a_callers_quotes_are_anothers_not_found(chain, client, reserve):
     assert "RESERVED" == own.json["state"]
 
 
-async def test_one_key_of_two_callers_is_two_quotes(reserve):
+async def test_the_same_key_of_two_callers_makes_two_quotes(reserve):
     key = f"both-{uuid.uuid4()}"
 
     assert await reserve(Idempotency_Key=key) != await reserve(Idempotency_Key=key, Authorization=OTHER)
 
 
-@pytest.mark.fault  # takes the ten seconds that a body has
-async def test_a_body_that_does_not_arrive_is_given_up(chain):
+@pytest.mark.fault  # takes 10 seconds, the time limit for a body
+async def test_a_body_that_does_not_come_is_408(chain):
     made = headers(Content_Length="500", **{TRACE: "slow-body"})
     head = "".join(f"{name}: {value}\r\n" for name, value in made.items())
     request = f"POST {RESERVE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n{{".encode()
-    answer = await send_bytes(chain.url, request)
-    error = orjson.loads(answer.partition(b"\r\n\r\n")[2])
+    response = await send_bytes(chain.url, request)
+    error = orjson.loads(response.partition(b"\r\n\r\n")[2])
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert response.startswith(b"HTTP/1.1 408 ")
     assert ("RequestTimeoutError", "dfsp-api", "slow-body") == (
         error["id"],
         error["service"],

@@ -1,6 +1,10 @@
 """The sample of the Quote API through the whole chain."""
 
+import pytest
+
 from support.messages import KEY, QUOTE, RESERVE, TRACE, headers
+
+pytestmark = pytest.mark.batches
 
 
 async def test_the_sample_request_of_the_quote_api_costs_13_75(chain, client):

@@ -13,6 +13,8 @@ from support.chain import Chain
 from support.load import Load, broken_promises
 from support.messages import QUOTE, RESERVE
 
+pytestmark = pytest.mark.batches
+
 CALLERS = 200
 BETWEEN = 200
 SERVICES = (

@@ -9,6 +9,8 @@ from network.processes import Network
 from support.chain import free_ports
 from support.load import Load, broken_promises
 
+pytestmark = pytest.mark.batches
+
 ROUNDS = 3
 BETWEEN = 40
 

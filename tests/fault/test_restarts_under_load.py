@@ -6,6 +6,8 @@ import pytest
 
 from support.load import Load, broken_promises
 
+pytestmark = pytest.mark.batches
+
 FORWARDERS = ("spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend")
 BETWEEN = 20
 

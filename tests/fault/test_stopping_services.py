@@ -17,6 +17,8 @@ from support.documented import IDS
 from support.messages import QUOTE, RESERVE, basic, headers
 from support.postgres import fresh_database
 
+pytestmark = pytest.mark.batches
+
 FORWARDERS = ("dfsp-api-payer", "spsp-client-proxy", "spsp-client", "spsp-server", "spsp-server-backend")
 ALL = (*FORWARDERS, "dfsp-api")
 MAX_STOP_SECONDS = 10.0

@@ -73,8 +73,12 @@ async def scripted_server(*script: bytes | Reset | object) -> AsyncIterator[Scri
         await asyncio.sleep(0)
 
 
+_reserved: list[socket.socket] = []
+
+
 def unused_url() -> str:
-    """A base URL where no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    """A base URL where no server listens. Its port stays reserved, so that no other process takes it."""
+    reserved = socket.socket()
+    reserved.bind(("127.0.0.1", 0))
+    _reserved.append(reserved)
+    return f"http://127.0.0.1:{reserved.getsockname()[1]}"
