@@ -49,7 +49,7 @@ WRONG = {
     "a password without end": encoded(b"test:" + b"1" * 5_000),
     "a wrong password": encoded(b"test:1234"),
     "another's password": encoded(b"test:456"),
-    "a name nobody has": encoded(b"nobody:123"),
+    "an unknown name": encoded(b"unknown:123"),
     "a name in another case": encoded(b"Test:123"),
     "a blank before the name": encoded(b" test:123"),
     "a newline behind": encoded(b"test:123\n"),
@@ -201,7 +201,7 @@ async def test_a_locked_name_may_try_again_after_a_minute(credentials):
         ("2001:db8::1", "2001:db8:0:1::1", False),
     ],
 )
-async def test_wrong_passwords_from_another_network_lock_nobody(credentials, attacker, caller, is_locked):
+async def test_wrong_passwords_lock_a_name_for_their_network_alone(credentials, attacker, caller, is_locked):
     await fail(credentials, MAX_WRONG_A_MINUTE, attacker)
 
     if is_locked:

@@ -1,4 +1,4 @@
-"""Settings come from the environment and are checked at once (chassis.settings)."""
+"""Settings are read from the environment and checked at start (chassis.settings)."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ ALL_NEEDED = {
 @pytest.mark.parametrize(
     ("settings", "port"), PORTS.items(), ids=lambda each: getattr(each, "__name__", None)
 )
-def test_each_service_has_its_port_on_loopback_alone(settings, port):
+def test_each_service_listens_on_loopback_at_its_port(settings, port):
     """The ports of wire.md §1."""
     loaded = load(settings, ALL_NEEDED)
 
@@ -138,14 +138,14 @@ def test_a_file_that_cannot_be_read_is_the_only_fault(tmp_path):
         load(Settings, {"QUOTES_USERS_FILE_FILE": str(tmp_path / "missing")})
 
 
-def test_what_is_missing_and_what_is_wrong_is_said_at_once():
+def test_all_faults_are_named_at_once():
     with pytest.raises(SettingsError) as raised:
         load(ForwarderSettings, {"QUOTES_PORT": "http", "QUOTES_MAX_IN_FLIGHT": "0", "QUOTES_NEXT_HOP": "x"})
 
-    said = str(raised.value)
-    assert "QUOTES_PORT must be a whole number from 0 to 65535" in said
-    assert "QUOTES_MAX_IN_FLIGHT must be from 1 to 1000000" in said
-    assert "QUOTES_NEXT_HOP must be an absolute http or https URL" in said
+    message = str(raised.value)
+    assert "QUOTES_PORT must be a whole number from 0 to 65535" in message
+    assert "QUOTES_MAX_IN_FLIGHT must be from 1 to 1000000" in message
+    assert "QUOTES_NEXT_HOP must be an absolute http or https URL" in message
 
 
 def test_each_missing_variable_is_named():
@@ -161,41 +161,41 @@ def test_settings_never_change():
         loaded.port = 1
 
 
-def test_other_variables_are_nobodys_business():
+def test_other_variables_are_ignored():
     assert load(Settings, {"QUOTES_USERS_FILE": "users", "QUOTES_X": "1", "PORT": "99"}).port == 0
 
 
-def test_a_secret_does_not_show():
+def test_the_repr_of_a_secret_hides_it():
     secret = Secret("hunter2")
 
     assert "hunter2" not in f"{secret!r} {[secret]}"
     assert "hunter2" == secret
 
 
-def test_the_database_url_does_not_show():
+def test_the_repr_of_settings_hides_the_database_url():
     environment = {**ALL_NEEDED, "QUOTES_DATABASE_URL": "postgres://quotes:hunter2@db/quotes"}
 
     assert "hunter2" not in repr(load(PayeeSettings, environment))
 
 
 @pytest.mark.parametrize("value", ["1", "10", 5])
-def test_a_whole_number_within_bounds_is_taken(value):
+def test_a_whole_number_within_bounds_is_accepted(value):
     assert int(value) == whole(1, 10)(value)
 
 
 @pytest.mark.parametrize("value", ["0", "11", "x", "", "1.5", "-1", "1e1"])
-def test_any_other_whole_number_is_not(value):
+def test_any_other_whole_number_is_refused(value):
     with pytest.raises(ValueError, match="must be"):
         whole(1, 10)(value)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0", 0), ("1.5", 1.5), ("2", 2), (1, 1)])
-def test_a_number_within_bounds_is_taken(value, expected):
+def test_a_number_within_bounds_is_accepted(value, expected):
     assert expected == number(0, 2)(value)
 
 
 @pytest.mark.parametrize("value", ["-0.1", "2.1", "x", "", "nan", "inf"])
-def test_any_other_number_is_not(value):
+def test_any_other_number_is_refused(value):
     with pytest.raises(ValueError, match="must be"):
         number(0, 2)(value)
 
@@ -212,17 +212,17 @@ def test_any_other_number_is_not(value):
         (True, True),
     ],
 )
-def test_yes_and_no_have_their_words(value, expected):
+def test_a_boolean_has_some_words(value, expected):
     assert expected is yes_or_no(value)
 
 
 @pytest.mark.parametrize("value", ["", "y", "on", "2", "tru", "none"])
-def test_any_other_word_is_not_taken_for_no(value):
+def test_any_other_word_is_not_a_boolean(value):
     with pytest.raises(ValueError, match="must be true or false"):
         yes_or_no(value)
 
 
-def test_one_of_some_words():
+def test_a_word_is_one_of_the_allowed_ones():
     assert "a" == one_of("a", "b")("a")
     with pytest.raises(ValueError, match="must be one of a, b"):
         one_of("a", "b")("c")
