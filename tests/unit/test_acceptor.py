@@ -142,6 +142,15 @@ async def test_idle_connections_are_closed_when_no_file_descriptor_is_free(liste
         each.close()
 
 
+async def test_nothing_is_closed_when_no_file_descriptor_is_free_and_no_caller_waits(listener, tls):
+    closed = []
+    acceptor = acceptor_for(Exhausted(listener, refusals=1), tls, lambda: closed.append(1) or 1)
+    acceptor._accept()
+    acceptor.close()
+
+    assert [] == closed
+
+
 async def test_callers_are_refused_when_no_file_descriptor_is_free(listener, tls, monkeypatch):
     """They would wait for a minute otherwise."""
     logged = []
