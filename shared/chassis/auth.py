@@ -36,11 +36,13 @@ HashOf = Callable[[str], str | None]
 
 
 class _Remembered:
-    __slots__ = ("until", "user")
+    __slots__ = ("until", "user", "users")
 
     def __init__(self, user: User, until: float) -> None:
         self.user = user
         self.until = until
+        self.users: dict[str, User] | None = None
+        """The version of the users file that has this user; None for a user who is not in the file."""
 
 
 class Credentials:
@@ -81,10 +83,19 @@ class Credentials:
         now = self._clock()
         self._reload_users(now)
         found = self._remembered.get(digest)
-        if found is None or found.until < now or self._find(found.user.name) != found.user:
+        if found is None or found.until < now or not self._is_in_force(found):
             return None
         found.until = now + REMEMBERED_SECONDS
         return found.user.name
+
+    def _is_in_force(self, found: _Remembered) -> bool:
+        users = self._users.users
+        if found.users is users:
+            return True
+        if self._find(found.user.name) != found.user:
+            return False
+        found.users = users if key_of(found.user.name) in users else None
+        return True
 
     def _reload_users(self, now: float) -> None:
         if self._users.reload_if_changed(now):

@@ -34,12 +34,13 @@ class UsersFile:
         self._on_fault = on_fault
         self._samples_allowed = samples_allowed
         self._seen = state_of(path)
-        self._users: dict[str, User] = {}
-        self._users = self._checked(read(path))
+        self.users: dict[str, User] = {}
+        """By the key of the name; another object after each change."""
+        self.users = self._checked(read(path))
         self._next_check = 0.0
 
     def find(self, name: str) -> User | None:
-        return self._users.get(key_of(name))
+        return self.users.get(key_of(name))
 
     def reload_if_changed(self, now: float) -> bool:
         """Read the file again if it has changed; True if that succeeded. Looks at the file once a second."""
@@ -55,11 +56,11 @@ class UsersFile:
         except (UsersFileError, SampleCredentialsError) as error:
             self._on_fault(f"the users file has changed but cannot be used; the users before stay: {error}")
             return False
-        self._users = users
+        self.users = users
         return True
 
     def _checked(self, users: dict[str, User]) -> dict[str, User]:
-        if self._users and not users:
+        if self.users and not users:
             raise UsersFileError(f"{self._path} has no users; restart the service if that is right")
         if self._samples_allowed:
             return users
