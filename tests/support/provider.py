@@ -24,7 +24,8 @@ from support.serving import Responder, Seen, Stub, reply, served
 PATIENCE_SECONDS: Final = 60.0
 KEY: Final = Fernet.generate_key().decode()
 USER, OTHER, ENGINE = "user@example.com", "other@example.com", "engine"
-PASSWORDS: Final = {USER: "sample", OTHER: "another", ENGINE: "sample"}
+UNICODE_USER: Final = "änne@example.com"
+PASSWORDS: Final = {USER: "sample", OTHER: "another", ENGINE: "sample", UNICODE_USER: "sample"}
 CREATE: Final = "/api/integrations/v1/integrations"
 STRATEGY: Final = "6bbc583bf6d70605bbbc892f66367ab7"
 POSITION: Final = "960fe1a63d264d0f4e19a0ebf385497e"

@@ -26,7 +26,9 @@ STRATEGY_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 # letters and symbols by category that have no glyph: Hangul fillers, Khmer inherent vowels, the blank braille pattern
 _BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 # joiners and variation selectors are invisible, but emoji and several scripts need them between other characters
-_JOINING: Final = re.compile("[\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_JOINERS: Final = "\u034f\u180b-\u180d\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_JOINER: Final = re.compile(f"[{_JOINERS}]")
+_JOINER_AFTER_ASCII: Final = re.compile(f"(?<![^\\x00-\\x7f])(?<![0-9#*])([{_JOINERS}])")
 
 
 def _length(min_: int, max_: int) -> validate.Length:
@@ -35,11 +37,13 @@ def _length(min_: int, max_: int) -> validate.Length:
 
 def _is_visible(value: str) -> None:
     """Refuse text that a user could not see or that would change how the text around it is shown."""
-    shown = _JOINING.sub("", value)
+    shown = _JOINER.sub("", value)
     if value and not shown.strip():
         raise ValidationError("must not be blank")
+    joiner = _JOINER_AFTER_ASCII.search(value)
     hidden = next(
-        (each for each in shown if each in _BLANK or unicodedata.category(each) in {"Cf", "Zl", "Zp"}), None
+        (each for each in shown if each in _BLANK or unicodedata.category(each) in {"Cf", "Zl", "Zp"}),
+        joiner and joiner[1],
     )
     if hidden is not None:
         raise ValidationError(f"must not contain invisible characters such as U+{ord(hidden):04X}")
