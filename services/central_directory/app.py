@@ -11,9 +11,9 @@ from central_directory.openapi import openapi
 from central_directory.registry import Registry
 from chassis.app import SERVICE
 from chassis.app import create_app as create_service
-from chassis.intake import Plain, Routes
+from chassis.exchange import CoroutineRoute, Routes
 from chassis.settings import optional_path, whole
-from quoting.server import add_routes
+from quoting.service import add_routes_and_batches
 from quoting.settings import ChainSettings
 
 NAME: Final = "central-directory"
@@ -46,6 +46,6 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
         ("POST", "/resources", handlers.add_resource),
         ("POST", "/commands/register", handlers.register),
     ):
-        routes.add(method, Plain(path, work))
-    add_routes(app, routes, settings.batch_lines)
+        routes.add(method, CoroutineRoute(path, work, has_body=method == "POST"))
+    add_routes_and_batches(app, routes, settings.batch_lines)
     return app

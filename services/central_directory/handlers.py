@@ -8,7 +8,8 @@ from central_directory.content import Resource
 from central_directory.registry import Registry
 from central_directory.schemas import NewResource, Registration
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, ReceiverNotFoundError
-from chassis.messages import Message, Reply
+from chassis.exchange import Exchange
+from chassis.http.response import Response
 from chassis.queries import query_parameters
 from chassis.schemas import check_query, parse
 from chassis.users import key_of
@@ -22,8 +23,8 @@ class DirectoryHandlers:
         self._registry = registry
         self._administrator = administrator
 
-    async def metadata(self, message: Message) -> Reply:
-        base = message.origin
+    async def metadata(self, exchange: Exchange) -> Response:
+        base = exchange.request.origin
         return _json(
             {
                 "directory": base,
@@ -36,7 +37,7 @@ class DirectoryHandlers:
             }
         )
 
-    async def identifier_types(self, _message: Message) -> Reply:
+    async def identifier_types(self, _exchange: Exchange) -> Response:
         return _json(
             [
                 {"identifierType": name, "description": description}
@@ -44,9 +45,9 @@ class DirectoryHandlers:
             ]
         )
 
-    async def resources(self, message: Message) -> Reply:
+    async def resources(self, exchange: Exchange) -> Response:
         """Return the default DFSP for `identifierType=eur&identifier=1`, and all DFSPs for `identifier=eur:1`."""
-        query = query_parameters(message.query, LOOK_UP_PARAMETERS)
+        query = query_parameters(exchange.request.query, LOOK_UP_PARAMETERS)
         values = dict(query)
         if "identifierType" in values:
             return _json({"spspReceiver": self._default_dfsp(check_query(RECEIVER, query)).url})
@@ -83,9 +84,9 @@ class DirectoryHandlers:
             raise ReceiverNotFoundError
         return primary
 
-    async def add_resource(self, message: Message) -> Reply:
-        self._require_administrator(message)
-        body = parse(NewResource(), await message.body())
+    async def add_resource(self, exchange: Exchange) -> Response:
+        self._require_administrator(exchange)
+        body = parse(NewResource(), exchange.request.body)
         resource = await self._registry.add(
             body["identifierType"],
             body["identifier"],
@@ -94,16 +95,16 @@ class DirectoryHandlers:
         )
         return _json({**body, "spspReceiver": resource.url, "primary": resource.is_primary}, 201)
 
-    async def register(self, message: Message) -> Reply:
-        self._require_administrator(message)
-        body = parse(Registration(), await message.body())
+    async def register(self, exchange: Exchange) -> Response:
+        self._require_administrator(exchange)
+        body = parse(Registration(), exchange.request.body)
         key, secret = await self._registry.register(body["name"])
         return _json({"name": body["name"], "key": key, "secret": secret}, 201)
 
-    def _require_administrator(self, message: Message) -> None:
-        if key_of(message.caller or "") != key_of(self._administrator):
+    def _require_administrator(self, exchange: Exchange) -> None:
+        if key_of(exchange.caller or "") != key_of(self._administrator):
             raise ForbiddenError("Only the directory's administrator may change the directory.")
 
 
-def _json(content: object, status: int = 200) -> Reply:
-    return Reply(status, orjson.dumps(content))
+def _json(content: object, status: int = 200) -> Response:
+    return Response(status, orjson.dumps(content))

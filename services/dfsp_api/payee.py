@@ -1,14 +1,13 @@
 """The payee role: prices, reserves, executes and looks up quotes (Quote API §II, §III)."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-import asyncpg
 import environ
 import orjson
 from aiohttp import web
@@ -16,7 +15,9 @@ from aiohttp import web
 from chassis.app import SERVICE
 from chassis.database import Database
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
-from chassis.messages import Reply
+from chassis.exchange import Exchange
+from chassis.http.response import Response
+from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
 from dfsp_api.distributed_repository import DistributedRepository
@@ -25,12 +26,11 @@ from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
 from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder, Repository
-from dfsp_api.statement_batcher import Together
-from dfsp_api.stored_quote import OPERATIONS
+from dfsp_api.statement_batcher import StatementBatcher
+from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
 from quoting.call import Call, Operation
-from quoting.express import Passage
-from quoting.server import add_chain, create_chain_app
+from quoting.service import create_chain_app
 from quoting.settings import ChainSettings
 
 NAME: Final = "dfsp-api"
@@ -67,8 +67,7 @@ class PayeeSettings(ChainSettings):
 
 
 def create_app(settings: PayeeSettings) -> web.Application:
-    """Raises StartError where the fee schedule is refused."""
-    app = create_chain_app(NAME, settings)
+    """Create the payee's dfsp-api. Raises StartError where the fee schedule is refused."""
     payee = Payee(
         load_fees(settings.fee_schedule),
         Database(settings.database_url, settings.database_connections, MIGRATIONS),
@@ -76,24 +75,26 @@ def create_app(settings: PayeeSettings) -> web.Application:
         timedelta(seconds=settings.ttl_seconds),
         REPOSITORIES[settings.database_kind],
     )
+    app = create_chain_app(NAME, settings, payee.handle)
+    retention = timedelta(days=settings.retention_days)
+
+    async def sweep() -> bool:
+        return await payee.quotes.sweep(retention) is not None
 
     async def database(app: web.Application) -> AsyncIterator[None]:
-        logs = app[SERVICE].logs
-        await payee.database.open(lambda cause: logs.error("the database is away", cause=cause))
-        sweeping = asyncio.create_task(payee.keep_swept(settings, logs.error))
-        yield
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        log = app[SERVICE].logs.error
+        await payee.database.open(lambda cause: log("the database is away", cause=cause))
+        async with periodically("retention", settings.retention_every_seconds, sweep, log):
+            yield
         await payee.close()
 
     app.cleanup_ctx.append(database)
     app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
-    add_chain(app, payee.answer, payee.start)
     return app
 
 
 def load_fees(path: Path) -> FeeSchedule:
-    """The schedule in a file. Raises StartError that names rule and amount."""
+    """Read the fee schedule. Raises StartError that names rule and amount."""
     try:
         return parse_fee_schedule(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, FeeScheduleError) as error:
@@ -101,7 +102,7 @@ def load_fees(path: Path) -> FeeSchedule:
 
 
 class Payee:
-    """The end of the chain."""
+    """The end of the chain: answers the four operations from the fee schedule and the database."""
 
     def __init__(
         self,
@@ -113,111 +114,74 @@ class Payee:
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
-        self._together = Together(self.quotes, database, connections)
+        self._statements = StatementBatcher(self.quotes, database, connections)
         self._fees = fees
 
-    async def answer(self, call: Call) -> Reply:
-        """Any of the four operations."""
-        match call.operation:
-            case Operation.EXECUTE:
-                content = await self._execute(call)
-            case Operation.LOOK_UP:
-                content = await self._look_up(call)
-            case _:
-                content = await self._reserve(call)
-        return _told(content)
-
-    def start(self, passage: Passage) -> bool:
-        """Executions, and reservations that have a price: without one it may yet be a repetition."""
-        call, namespace = passage.call, self.quotes.known_namespace
+    def handle(self, exchange: Exchange, call: Call) -> None:
+        namespace = self.quotes.known_namespace
         if call.operation is Operation.EXECUTE:
-            parameters, payment = _payment(call)
-            passage.value = payment
-            passage.reply = lambda quote: _told(execution_reply(quote, call.caller, parameters))
-            self._together.start_executing(passage)
-            return True
-        if namespace is None:
-            return False
-        try:
-            new = self._new_quote(call, namespace)
-        except (NoFeeScheduleError, AmountOutOfRangeError):
-            return False
-        passage.value = new
-        passage.reply = lambda quote: _told(reservation_reply(quote, call.operation, new.fingerprint))
-        self._together.start_reserving(passage)
-        return True
+            self._execute(exchange, call)
+        elif call.operation is Operation.LOOK_UP:
+            self._look_up(exchange, call)
+        elif namespace is None:
+            exchange.run(self._reserve_with_namespace(exchange, call))
+        else:
+            self._reserve(exchange, call, namespace)
 
     async def close(self) -> None:
-        await self._together.close()
+        await self._statements.close()
         await self.database.close()
 
-    async def _reserve(self, call: Call) -> object:
-        namespace = await self.quotes.namespace()
-        try:
-            new = self._new_quote(call, namespace)
-        except (NoFeeScheduleError, AmountOutOfRangeError):
-            # a repetition gets its quote, whatever today's fees are
-            wanted = fingerprint(validation.reservation(call.body or b""))
-            quote = await self._together.find(_uuid(call, namespace), call.deadline)
-            if quote is None:
-                raise
-        else:
-            wanted = new.fingerprint
-            quote = await self._together.reserve(new, call.deadline)
-        return reservation_reply(quote, call.operation, wanted)
+    async def _reserve_with_namespace(self, exchange: Exchange, call: Call) -> None:
+        """The namespace of uuids stands in the database, which may have been away until now."""
+        self._reserve(exchange, call, await self.quotes.namespace(call.deadline))
 
-    def _new_quote(self, call: Call, namespace: bytes) -> NewQuote:
-        """Raises InvalidBodyError; NoFeeScheduleError and AmountOutOfRangeError where there is no price."""
+    def _reserve(self, exchange: Exchange, call: Call, namespace: bytes) -> None:
         request = validation.reservation(call.body or b"")
-        return NewQuote(
-            _uuid(call, namespace),
-            call.caller,
-            OPERATIONS[call.operation],
-            fingerprint(request),
-            request,
-            self._price(call.operation, request),
-            namespace,
-        )
+        uuid = quote_uuid(namespace, call.caller, call.idempotency_key or "")
+        wanted = fingerprint(request)
+        try:
+            terms = self._price(call.operation, request)
+        except (NoFeeScheduleError, AmountOutOfRangeError) as error:
+            # a repeated request gets its quote, whatever today's fees are
+            exchange.wait(uuid, partial(_repeated, call.operation, wanted, error))
+            self._statements.find(exchange)
+            return
+        new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
+        exchange.wait(new, lambda quote: _ok(reservation_reply(quote, call.operation, wanted)))
+        self._statements.reserve(exchange)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
         if operation is Operation.QUOTE_SOURCE_AMOUNT:
             return self._fees.price_source(request)
         return self._fees.price_destination(request)
 
-    async def _execute(self, call: Call) -> object:
-        parameters, payment = _payment(call)
-        return execution_reply(await self._together.execute(payment, call.deadline), call.caller, parameters)
+    def _execute(self, exchange: Exchange, call: Call) -> None:
+        parameters = validation.payment(call.body or b"")
+        payment = PaymentOrder(
+            UUID(call.uuid),
+            call.caller,
+            fingerprint(parameters),
+            parameters.get("sourceAmount"),
+            parameters.get("destinationAmount"),
+        )
+        exchange.wait(payment, lambda quote: _ok(execution_reply(quote, call.caller, parameters)))
+        self._statements.execute(exchange)
 
-    async def _look_up(self, call: Call) -> object:
-        quote = await self._together.find(UUID(call.uuid), call.deadline)
-        return look_up_reply(quote, call.caller, dict(call.query))
-
-    async def keep_swept(self, settings: PayeeSettings, on_fault: Callable[..., object]) -> None:
-        """Retention, for as long as the service runs: small batches, one after the other."""
-        while True:
-            await asyncio.sleep(settings.retention_every_seconds)
-            try:
-                while await self.quotes.sweep(timedelta(days=settings.retention_days)) is not None:
-                    await asyncio.sleep(0.01)
-            except (QuotingError, asyncpg.PostgresError) as error:
-                on_fault("retention", cause=str(getattr(error, "cause", None) or error))
-
-
-def _uuid(call: Call, namespace: bytes) -> UUID:
-    return quote_uuid(namespace, call.caller, call.idempotency_key or "")
+    def _look_up(self, exchange: Exchange, call: Call) -> None:
+        query = dict(call.query)
+        exchange.wait(UUID(call.uuid), lambda quote: _ok(look_up_reply(quote, call.caller, query)))
+        self._statements.find(exchange)
 
 
-def _payment(call: Call) -> tuple[Mapping[str, str], PaymentOrder]:
-    """The parameters, and what they ask for. Raises InvalidBodyError."""
-    parameters = validation.payment(call.body or b"")
-    return parameters, PaymentOrder(
-        UUID(call.uuid),
-        call.caller,
-        fingerprint(parameters),
-        parameters.get("sourceAmount"),
-        parameters.get("destinationAmount"),
-    )
+def _repeated(
+    operation: Operation, wanted: bytes, error: QuotingError, quote: StoredQuote | None
+) -> Response:
+    """The quote that a request without a price got earlier. Raises `error` where there is none."""
+    if quote is None:
+        raise error
+    return _ok(reservation_reply(quote, operation, wanted))
 
 
-def _told(content: object) -> Reply:
-    return Reply(200, orjson.dumps(content))
+def _ok(content: object) -> Response:
+    return Response(200, orjson.dumps(content))

@@ -9,7 +9,7 @@ from chassis.schemas import check_query
 from chassis.settings import base_url, whole
 from quoting import schemas, validation
 from quoting.call import Call, Operation
-from quoting.forwarder import ForwarderSettings, forwarder
+from quoting.service import ForwarderSettings, forwarder
 
 NAME: Final = "dfsp-api"
 LOG_NAME: Final = "dfsp-api-payer"
@@ -17,7 +17,7 @@ LOG_NAME: Final = "dfsp-api-payer"
 
 @environ.config(prefix="QUOTES", frozen=True)
 class PayerSettings(ForwarderSettings):
-    """Where spsp-client-proxy is."""
+    """Settings of dfsp-api in the role of the payer."""
 
     port: int = environ.var(8010, converter=whole(0, 65_535), help="port to listen on")
     next_hop: str = environ.var(
@@ -34,7 +34,7 @@ def create_app(settings: PayerSettings) -> web.Application:
 
 
 def check(call: Call) -> None:
-    """The whole message, before it goes anywhere. Raises with all faults at once."""
+    """Check the whole message before it leaves this DFSP. Raises an error that names every fault."""
     if call.body is None:
         check_query(schemas.RECEIVER, call.query)
     else:

@@ -10,11 +10,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from chassis.app import SERVICE, Service, accept_any_expectation
+from chassis.app import SERVICE
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.periodic import periodically
+from chassis.service import Service
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
 from integrations.api.rate_limit import RateLimit
@@ -115,7 +116,7 @@ def _add_api(app: web.Application, settings: IntegrationsSettings) -> None:
         ("PUT", switch, users.enable),
         ("DELETE", switch, users.disable),
     ):
-        app.router.add_route(method, path, handler, expect_handler=accept_any_expectation)
+        app.router.add_route(method, path, handler)
 
 
 def _running(

@@ -11,8 +11,8 @@ import orjson
 from aiohttp import web
 
 from chassis.auth import CALLER
-from chassis.content import read_json
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, NotFoundError
+from chassis.http.body import read_json
 from chassis.logs import iso_time
 from chassis.queries import query_parameters
 from chassis.schemas import parse

@@ -9,11 +9,11 @@ import environ
 from aiohttp import web
 
 from chassis.addresses import is_loopback
-from chassis.app import SERVICE, accept_any_expectation
+from chassis.app import SERVICE, add_routes
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
-from chassis.intake import Routes, serve_routes
+from chassis.exchange import Routes
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
@@ -91,14 +91,14 @@ def create_app(settings: ReceiverSettings) -> web.Application:
 def _add_routes(app: web.Application, executor: EventExecutor, api: AccountApi) -> None:
     routes = Routes()
     routes.add("POST", WebhookRoute(executor, app[SERVICE].logs, app[SERVICE].metrics.registry))
-    serve_routes(app, routes)
+    add_routes(app, routes)
     for method, path, handler in (
         ("GET", "/v1/accounts/{id}/positions", api.positions),
         ("GET", "/v1/accounts/{id}/trades", api.trades),
         ("PUT", "/v1/accounts/{id}/webhook-secret", api.set_webhook_secret),
         ("PUT", "/v1/prices/{ticker}", api.set_price),
     ):
-        app.router.add_route(method, path, handler, expect_handler=accept_any_expectation)
+        app.router.add_route(method, path, handler)
 
 
 def shown_path(path: str, pattern: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from chassis.messages import Headers
+from chassis.http.request import Headers
 from signal_receiver.digests import digest
 from signal_receiver.event_repository import Account
 
@@ -24,10 +24,10 @@ def sender_fault(account: Account, headers: Headers, body: bytes) -> str | None:
     The reason goes to the log only. The response is InvalidCredentials and no more.
     """
     if account.header_name is not None and account.header_digest is not None:
-        values = headers.getall(account.header_name, [])
-        if len(values) != 1:
-            return f"account {account.id} requires exactly one header {account.header_name}"
-        if not hmac.compare_digest(digest(values[0]), account.header_digest):
+        value = headers.get(account.header_name.lower())
+        if value is None:
+            return f"account {account.id} requires the header {account.header_name}"
+        if not hmac.compare_digest(digest(value), account.header_digest):
             return f"the value of the header {account.header_name} is not that of account {account.id}"
     if account.webhook_secret is None:
         return None

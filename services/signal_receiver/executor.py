@@ -17,7 +17,7 @@ import asyncpg
 from chassis.batching import Batcher, FutureItem, Items
 from chassis.database import Connection, Database
 from chassis.errors import InvalidBodyError
-from chassis.messages import Headers
+from chassis.http.request import Headers
 from signal_receiver import event_repository
 from signal_receiver.credentials import ID_HEADER, sender_fault
 from signal_receiver.event_errors import EventError

@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from chassis.csrf import refuse_foreign
 from chassis.errors import InvalidBodyError, UnavailableError, UpstreamTimeoutError
+from chassis.exchange import Exchange
+from chassis.http.response import Response
 from chassis.logs import Logs
-from chassis.messages import Message, Reply
 from signal_receiver.digests import digest
 from signal_receiver.event_errors import ERROR_HEADER, EventError
 from signal_receiver.events import LIFECYCLE_TYPES, SIGNAL_TYPES, WebhookEvent, read
@@ -20,7 +21,7 @@ RESPONSE_SECONDS: Final = 8.0
 """The provider waits ten seconds. An event that takes longer gets its response when it is sent again."""
 MAX_DEPRECATIONS: Final = 100
 
-EXECUTED: Final = Reply(200, b"")
+EXECUTED: Final = Response(200, b"")
 
 
 class WebhookRoute:
@@ -28,30 +29,33 @@ class WebhookRoute:
 
     pattern = "/webhook/{accountToken}"
     is_open = True
+    has_body = True
 
     def __init__(self, executor: EventExecutor, logs: Logs, registry: CollectorRegistry) -> None:
         self._executor = executor
         self._counter = Counter("events", "Events answered", ["type", "outcome"], registry=registry)
         self._deprecations = _Deprecations(logs)
 
-    def begin(self, message: Message) -> None:
-        refuse_foreign(message.method, message.headers)
+    def prepare(self, exchange: Exchange) -> None:
+        refuse_foreign(exchange.request.method, exchange.request.headers)
 
-    async def answer(self, message: Message) -> Reply:
-        body = await message.body()
-        event, error = _read(body)
-        token = digest(unquote(message.path.rpartition("/")[2]))
-        result = await self._execute(
-            ReceivedEvent(token, message.headers, body, event.signal if event else error)
-        )
-        message.caller = result.account
+    def handle(self, exchange: Exchange) -> None:
+        exchange.run(self._respond(exchange))
+
+    async def _respond(self, exchange: Exchange) -> Response:
+        request = exchange.request
+        event, error = _read(request.body)
+        token = digest(unquote(request.path.rpartition("/")[2]))
+        signal = event.signal if event else error
+        result = await self._execute(ReceivedEvent(token, request.headers, request.body, signal))
+        exchange.caller = result.account
         if result.body_error is not None:
             raise result.body_error
         if event is not None:
             self._count(event, result.error)
             if result.account is not None:
                 self._deprecations.log_once(event)
-        return EXECUTED if result.error is None else _error_reply(result.error, result.cause)
+        return EXECUTED if result.error is None else _error_response(result.error, result.cause)
 
     async def _execute(self, event: ReceivedEvent) -> EventResult:
         try:
@@ -65,8 +69,8 @@ class WebhookRoute:
         self._counter.labels(event.type if is_known else "other", error.type if error else "ok").inc()
 
 
-def _error_reply(error: EventError, cause: str | None) -> Reply:
-    return Reply(
+def _error_response(error: EventError, cause: str | None) -> Response:
+    return Response(
         error.status, error.body, ((ERROR_HEADER, "1"),), error_id=error.type, cause=cause or error.message
     )
 

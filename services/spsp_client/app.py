@@ -1,7 +1,7 @@
 """spsp-client: submits each call to its submissionUrl (Quote API §I.3).
 
-It carries the caller's credentials there, so it goes nowhere but to the origins it was told of (wire.md §4,
-``SubmissionUrlNotAllowedError``).
+The call carries the caller's credentials, so it goes to configured origins only (wire.md §4,
+`SubmissionUrlNotAllowedError`).
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ from chassis.json_object import flat, members, without_last, write
 from chassis.logs import url_for_log
 from chassis.settings import base_urls, whole
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
-from quoting.forwarder import forwarder
+from quoting.service import forwarder
 from quoting.settings import ChainSettings
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -24,7 +24,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 @environ.config(prefix="QUOTES", frozen=True)
 class SpspClientSettings(ChainSettings):
-    """Where calls may go."""
+    """Settings of spsp-client."""
 
     port: int = environ.var(8012, converter=whole(0, 65_535), help="port to listen on")
     submission_urls: tuple[str, ...] = environ.var(
@@ -49,7 +49,10 @@ def create_app(settings: SpspClientSettings) -> web.Application:
 
 
 def take_submission_url(call: Call) -> tuple[Call, str]:
-    """The call without its submissionUrl, and the URL. Raises where there is none."""
+    """Split a call into the call without its submissionUrl, and the URL.
+
+    Raises InvalidBodyError or InvalidQueryParameterError where there is no such URL.
+    """
     if call.body is None:
         given = call.parameter(SUBMISSION_URL)
         if given is None:
@@ -68,12 +71,12 @@ def take_submission_url(call: Call) -> tuple[Call, str]:
     return call.with_body(write(found)), url.value
 
 
-@lru_cache(maxsize=1_024)  # reservations go to few places
+@lru_cache(maxsize=1_024)  # reservations have few different URLs
 def allowed_base(url: str, path: str, allowed: tuple[str, ...]) -> str:
-    """The listed base below which ``url`` lies. Raises SubmissionUrlNotAllowedError.
+    """The configured base URL that `url` begins with. Raises SubmissionUrlNotAllowedError.
 
-    Origins are compared after parsing: scheme, host in lower case, port. The rest must be the listed prefix
-    and the request's own ``path``, to the letter.
+    Origins are compared after parsing: scheme, host in lower case, port. The rest must be exactly the configured
+    prefix and the request's own `path`.
     """
     origin = _origin(url)
     for base in allowed:
@@ -97,6 +100,6 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def _after_origin(url: str) -> str:
-    """All behind the authority, as written: nothing is resolved or decoded."""
+    """The part of a URL after its authority, neither resolved nor decoded."""
     rest = url.partition("://")[2]
     return rest[rest.index("/") :] if "/" in rest else ""

@@ -1,38 +1,48 @@
-"""Asks the central directory, with the caller's own credentials (Quote API §I.2, wire.md §5).
+"""Look-ups in the central directory, with the caller's own credentials (Quote API §I.2, wire.md §5).
 
-Remembered are answers of 200 alone, for ten seconds, by the caller's credentials and the identifier: what
-one caller may look up says nothing about another. Identical look-ups under way are joined.
+Only answers of 200 are cached, for ten seconds, by the caller's credentials and the identifier: what one caller may
+look up says nothing about another. Identical look-ups in flight are joined.
 """
 
-import asyncio
 import hashlib
 import secrets
 import time
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import orjson
 from aiohttp import hdrs
 from cachetools import TTLCache
 
-from chassis.errors import ReceiverNotFoundError, UnauthorizedError, UpstreamError, UpstreamTimeoutError
-from chassis.http.pool import MAX_SECONDS, NoResponseError
+from chassis.batching import Item
+from chassis.errors import (
+    QuotingError,
+    ReceiverNotFoundError,
+    UnauthorizedError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from chassis.exchange import Exchange
+from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.logs import url_for_log
 from chassis.settings import base_url
 from chassis.tracing import TRACE_HEADER
 from quoting.call import TRACEPARENT_HEADER, Call
-from quoting.peers import Peers
+from quoting.peers import PeerRequest, Peers
 
 Key = tuple[bytes, str, str]
+"""Digest of the caller's credentials, identifierType, identifier."""
+Found = Callable[[str], None]
+"""Goes on with the base URL of the recipient's default DFSP."""
 
-_NO_ANSWER: Final = "The central directory gave no answer; repeating is safe."
+_NO_ANSWER: Final = "The central directory did not answer. Repeating the request is safe."
 
 
 class Form(Enum):
-    """How the directory is asked, in its two generations."""
+    """The query of a look-up, in the directory's two generations."""
 
     SEPARATE = "separate"
     JOINED = "joined"
@@ -44,102 +54,76 @@ class Form(Enum):
 
 
 class Directory:
-    """The central directory, and what is remembered of it."""
+    """The central directory and a cache of its answers."""
 
     def __init__(self, peers: Peers, url: str, form: Form, seconds: float, entries: int) -> None:
         self._peers = peers
         self._url = url
         self._form = form
-        self._remembered: TTLCache[Key, str] = TTLCache(entries, seconds)
-        self._under_way: dict[Key, LookUp] = {}
-        self._secret = secrets.token_bytes(32)  # credentials are never keys in clear
+        self._cache: TTLCache[Key, str] = TTLCache(entries, seconds)
+        self._in_flight: dict[Key, LookUp] = {}
+        self._secret = secrets.token_bytes(32)  # credentials are never a key in clear
         self._epoch = 0
 
-    def key(self, call: Call, identifier_type: str, identifier: str) -> Key:
-        """Who asks for whom."""
-        digest = hashlib.blake2b(
-            call.authorization.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=32
-        ).digest()
-        return digest, identifier_type, identifier
+    def find_receiver(
+        self, exchange: Exchange, call: Call, identifier_type: str, identifier: str, found: Found
+    ) -> None:
+        """Call `found` with the base URL of the recipient's default DFSP, from the cache or the directory.
 
-    def known(self, key: Key) -> str | None:
-        """Base URL of the receiver's default DFSP where it is remembered."""
-        try:
-            return self._remembered[key]  # its `get` takes three times as long
-        except KeyError:
-            return None
-
-    async def receiver_of(self, call: Call, key: Key) -> str:
-        """Base URL of the receiver's default DFSP, remembered or asked for.
-
-        Raises ReceiverNotFoundError, UnauthorizedError, and UpstreamError where the directory gives no
-        answer.
+        The exchange fails with ReceiverNotFoundError, UnauthorizedError, UpstreamError or UpstreamTimeoutError.
         """
-        known = self.known(key)
-        if known is not None:
-            return known
-        look_up = self.look_up(call, key)
+        header = call.authorization.encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(header, key=self._secret, digest_size=32).digest()
+        key = digest, identifier_type, identifier
         try:
-            return await asyncio.shield(look_up.task)
-        finally:
-            look_up.leave()
+            base = self._cache[key]  # `get` takes three times as long
+        except KeyError:
+            self._join(key, Waiting(exchange, call, found))
+        else:
+            found(base)
 
-    def look_up(self, call: Call, key: Key) -> "LookUp":
-        """The question whose receiver ``key`` is, asked or joined; whoever asks leaves it once."""
-        look_up = self._under_way.get(key)
-        if look_up is None or look_up.task.done():
-            task = asyncio.create_task(self._ask_and_remember(key, call))
-            look_up = self._under_way[key] = LookUp(task, partial(self._ended, key))
-        look_up.waiting += 1
-        return look_up
+    def _join(self, key: Key, waiting: "Waiting") -> None:
+        """Wait for the look-up in flight, or send one."""
+        look_up = self._in_flight.get(key)
+        if look_up is not None and not look_up.is_settled:
+            look_up.waiting.append(waiting)
+            return
+        request = _LookUpRequest(waiting.call, f"/resources?{self._form.query(key[1], key[2])}")
+        look_up = LookUp(request, waiting, partial(self._end, key, self._epoch))
+        self._in_flight[key] = look_up
+        try:
+            self._peers.send(self._url, look_up)
+        except QuotingError as error:
+            look_up.fail(error)
 
-    def _ended(self, key: Key, look_up: "LookUp") -> None:
-        if self._under_way.get(key) is look_up:
-            del self._under_way[key]
+    def _end(self, key: Key, epoch: int, look_up: "LookUp", base: str | None) -> None:
+        """The look-up has its answer, or the time of its first exchange is used up."""
+        if self._in_flight.get(key) is look_up:
+            del self._in_flight[key]
+        if base is not None and epoch == self._epoch:
+            self._cache[key] = base
+        if base is None:
+            now = time.monotonic()
+            late = [each for each in look_up.waiting if each.exchange.deadline > now]
+            look_up.waiting = [each for each in look_up.waiting if each.exchange.deadline <= now]
+            for each in late:
+                self._join(key, each)
 
     def forget(self) -> None:
-        """Forgets all answers, those on their way included."""
+        """Forget all answers, and those on their way."""
         self._epoch += 1
-        self._remembered.clear()
-        self._under_way.clear()
-
-    async def close(self) -> None:
-        for look_up in list(self._under_way.values()):
-            look_up.task.cancel()
-
-    async def _ask_and_remember(self, key: Key, call: Call) -> str:
-        epoch = self._epoch
-        found = await self._ask(call, self._form.query(key[1], key[2]))
-        if epoch == self._epoch:
-            self._remembered[key] = found
-        return found
-
-    async def _ask(self, call: Call, query: str) -> str:
-        try:
-            received = await self._peers.ask(self._url, _Question(call, f"/resources?{query}"))
-        except NoResponseError as error:
-            raise UpstreamError(_NO_ANSWER, cause=str(error)) from error
-        except TimeoutError as error:
-            raise UpstreamTimeoutError("The central directory did not answer in time.") from error
-        status, body = received.status, received.body
-        if status == 200:  # noqa: PLR2004
-            return receiver_in(body)
-        if status == 401:  # noqa: PLR2004
-            raise UnauthorizedError("The central directory does not accept these credentials.")
-        if status == 404:  # noqa: PLR2004
-            raise ReceiverNotFoundError
-        raise UpstreamError(_NO_ANSWER, cause=f"the directory answered {status}")
+        self._cache.clear()
+        self._in_flight.clear()
 
 
-class _Question:
-    """What the directory is asked on behalf of the first call that needs to know."""
+class _LookUpRequest:
+    """A look-up on behalf of the first call that needs it."""
 
     method: Final = "GET"
     body: Final = None
 
     def __init__(self, call: Call, target: str) -> None:
         self.target = target
-        self.deadline = time.monotonic() + MAX_SECONDS
         self._headers = {hdrs.AUTHORIZATION: call.authorization, TRACE_HEADER: call.trace_id}
         if call.traceparent is not None:
             self._headers[TRACEPARENT_HEADER] = call.traceparent
@@ -148,22 +132,72 @@ class _Question:
         return self._headers
 
 
-class LookUp:
-    """One question on its way and how many wait for the answer."""
+class Waiting(NamedTuple):
+    """An exchange that waits for a look-up."""
 
-    __slots__ = ("_ended", "task", "waiting")
+    exchange: Exchange
+    call: Call
+    found: Found
 
-    def __init__(self, task: asyncio.Task[str], ended: "Callable[[LookUp], None]") -> None:
-        self.task = task
-        self.waiting = 0
-        self._ended = ended
 
-    def leave(self) -> None:
-        """One waits no more; the last one ends the look-up."""
-        self.waiting -= 1
-        if not self.waiting:
-            self.task.cancel()
-            self._ended(self)
+class LookUp(Item[PeerRequest, PeerResponse]):
+    """One look-up in flight, and the exchanges that wait for it."""
+
+    __slots__ = ("_end", "_is_over", "waiting")
+
+    def __init__(
+        self, request: PeerRequest, first: Waiting, end: "Callable[[LookUp, str | None], None]"
+    ) -> None:
+        """Call `end` with the answer, or with None when the time of `first` is used up."""
+        super().__init__(request, first.exchange.deadline)
+        self.waiting = [first]
+        self._end = end
+        self._is_over = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is over, or no exchange waits for it any more."""
+        return self._is_over or all(each.exchange.is_settled for each in self.waiting)
+
+    def settle(self, result: PeerResponse) -> None:
+        try:
+            base = _receiver(result)
+        except QuotingError as error:
+            self.fail(error)
+            return
+        if self._is_over:
+            return
+        self._is_over = True
+        self._end(self, base)
+        for each in self.waiting:
+            if not each.exchange.is_settled:
+                each.exchange.attempt(partial(each.found, base))
+
+    def fail(self, error: BaseException) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if isinstance(error, (TimeoutError, UpstreamTimeoutError)):
+            error = UpstreamTimeoutError("The central directory did not answer in time.")
+            self._end(self, None)  # an exchange that joined later may have time left
+        elif isinstance(error, NoResponseError):
+            error = UpstreamError(_NO_ANSWER, cause=str(error))
+        for each in self.waiting:
+            each.exchange.fail(error)
+
+
+def _receiver(received: PeerResponse) -> str:
+    """The base URL in a response of the directory.
+
+    Raises ReceiverNotFoundError, UnauthorizedError, UpstreamError.
+    """
+    if received.status == 200:  # noqa: PLR2004
+        return receiver_in(received.body)
+    if received.status == 401:  # noqa: PLR2004
+        raise UnauthorizedError("The central directory does not accept these credentials.")
+    if received.status == 404:  # noqa: PLR2004
+        raise ReceiverNotFoundError
+    raise UpstreamError(_NO_ANSWER, cause=f"the directory answered {received.status}")
 
 
 def receiver_in(body: bytes | None) -> str:

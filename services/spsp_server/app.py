@@ -1,15 +1,15 @@
-"""spsp-server: hands every call to this DFSP's backend (Quote API §I.4)."""
+"""spsp-server: forwards every call to this DFSP's backend (Quote API §I.4)."""
 
 import environ
 from aiohttp import web
 
 from chassis.settings import base_url, whole
-from quoting.forwarder import ForwarderSettings, forwarder, unchanged
+from quoting.service import ForwarderSettings, forwarder, unchanged
 
 
 @environ.config(prefix="QUOTES", frozen=True)
 class SpspServerSettings(ForwarderSettings):
-    """Where the backend is."""
+    """Settings of spsp-server."""
 
     port: int = environ.var(8013, converter=whole(0, 65_535), help="port to listen on")
     next_hop: str = environ.var(

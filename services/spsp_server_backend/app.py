@@ -1,15 +1,15 @@
-"""spsp-server-backend: hands every call to the payee's dfsp-api (Quote API §I.5)."""
+"""spsp-server-backend: forwards every call to the payee's dfsp-api (Quote API §I.5)."""
 
 import environ
 from aiohttp import web
 
 from chassis.settings import base_url, whole
-from quoting.forwarder import ForwarderSettings, forwarder, unchanged
+from quoting.service import ForwarderSettings, forwarder, unchanged
 
 
 @environ.config(prefix="QUOTES", frozen=True)
 class SpspServerBackendSettings(ForwarderSettings):
-    """Where the payee's dfsp-api is."""
+    """Settings of spsp-server-backend."""
 
     port: int = environ.var(8014, converter=whole(0, 65_535), help="port to listen on")
     next_hop: str = environ.var(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp_basicauth import BasicAuthMiddleware
 from cachetools import TTLCache
 from prometheus_client import CollectorRegistry, Counter
@@ -179,22 +179,6 @@ def parse_basic(header: str) -> tuple[str, str]:
     if not colon or fault is not None:
         raise UnauthorizedError(cause=fault or "the credentials have no colon")
     return name, password
-
-
-class BasicAuth(BasicAuthMiddleware):  # type: ignore[misc]
-    """aiohttp-basicauth with these credentials and errors; puts the caller's name under ``CALLER``."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    async def authenticate(self, request: web.Request) -> bool:
-        headers = request.headers.getall(hdrs.AUTHORIZATION, [])
-        request[CALLER] = await self._credentials.check(headers, request.remote or "")
-        return True
-
-    def challenge(self) -> web.StreamResponse:
-        raise UnauthorizedError
 
 
 def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - any handler of aiohttp

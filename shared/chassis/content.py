@@ -1,55 +1,36 @@
-"""Bodies of requests: type, size and time limit (wire.md §2, §4)."""
+"""Bodies of requests: type and size (wire.md §2, §4)."""
 
-import asyncio
+from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
+from chassis.errors import PayloadTooLargeError, UnsupportedMediaTypeError
 
-from chassis.errors import (
-    ExpectationFailedError,
-    Fault,
-    InvalidBodyError,
-    PayloadTooLargeError,
-    RequestTimeoutError,
-    UnsupportedMediaTypeError,
-)
-from chassis.messages import JSON, Headers
-
+JSON: Final = "application/json"
 MAX_BODY_BYTES: Final = 64 * 1024
-BODY_SECONDS: Final = 10.0
 
-_NO_TYPE: Final = [""]
-_PLAIN: Final = ([JSON], _NO_TYPE)
+_UTF_8: Final = frozenset({"utf-8", "utf8"})
 _UNNAMED_TYPES: Final = frozenset({"", "application/x-www-form-urlencoded"})
 
 
-def require_json(headers: Headers) -> None:
+def require_json(headers: Mapping[str, str]) -> None:
     """Raise UnsupportedMediaTypeError unless the body may be read as JSON.
 
     No type, or the one that curl sends by default, is accepted too, but not from a browser.
     """
-    types = headers.getall(hdrs.CONTENT_TYPE, _NO_TYPE)
-    if types in _PLAIN and hdrs.CONTENT_ENCODING not in headers and hdrs.ORIGIN not in headers:
+    content_type = headers.get("content-type", "")
+    is_from_browser = "origin" in headers
+    if (content_type == JSON or not (content_type or is_from_browser)) and "content-encoding" not in headers:
         return
-    media_type, charset = _media_type(types[0])
-    allowed = {JSON} if hdrs.ORIGIN in headers else {JSON} | _UNNAMED_TYPES
-    if (
-        hdrs.CONTENT_ENCODING in headers
-        or len(types) > 1
-        or media_type not in allowed
-        or charset not in {"utf-8", "utf8"}
-    ):
+    media_type, charset = _media_type(content_type)
+    is_json = media_type == JSON or (media_type in _UNNAMED_TYPES and not is_from_browser)
+    if not is_json or charset not in _UTF_8 or "content-encoding" in headers:
         raise UnsupportedMediaTypeError
 
 
-def is_of_type(headers: Headers, media_type: str) -> bool:
+def is_of_type(headers: Mapping[str, str], media_type: str) -> bool:
     """Whether the headers announce exactly this type, in UTF-8 and without Content-Encoding."""
-    types = headers.getall(hdrs.CONTENT_TYPE, _NO_TYPE)
-    if hdrs.CONTENT_ENCODING in headers or len(types) > 1:
-        return False
-    named, charset = _media_type(types[0])
-    return named == media_type and charset in {"utf-8", "utf8"}
+    named, charset = _media_type(headers.get("content-type", ""))
+    return named == media_type and charset in _UTF_8 and "content-encoding" not in headers
 
 
 def _media_type(content_type: str) -> tuple[str, str]:
@@ -62,58 +43,3 @@ def _media_type(content_type: str) -> tuple[str, str]:
 
 def too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(f"The body is longer than the maximum of {max_bytes // 1024:,} KiB.")
-
-
-async def read_json(request: web.BaseRequest) -> bytes:
-    """Return a body in JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
-    require_json(request.headers)
-    return await read(request, MAX_BODY_BYTES)
-
-
-async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
-    """Return the body.
-
-    Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
-    """
-    if (request.content_length or 0) > max_bytes:
-        raise too_large(max_bytes)
-    await _expect_continue(request)
-    content = request.content
-    if content.is_eof() and content.exception() is None:  # most bodies are complete and need no timer
-        body = content.read_nowait()
-        if len(body) > max_bytes:
-            raise too_large(max_bytes)
-        return body
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read_on(request, max_bytes)
-    except TimeoutError:
-        raise RequestTimeoutError from None
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise InvalidBodyError(
-            "The body did not arrive completely.",
-            faults=[Fault("body", "did not arrive completely")],
-            cause=str(error),
-        ) from None
-
-
-async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    left = max_bytes
-    while chunk := await request.content.readany():
-        left -= len(chunk)
-        if left < 0:
-            raise too_large(max_bytes)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-async def _expect_continue(request: web.BaseRequest) -> None:
-    """Send 100 Continue if the caller waits for it. Raises ExpectationFailedError."""
-    expected = request.headers.getall(hdrs.EXPECT, ())
-    if not expected:
-        return
-    if len(expected) > 1 or expected[0].lower() != "100-continue":
-        raise ExpectationFailedError
-    if request.version >= (1, 1) and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

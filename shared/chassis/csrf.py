@@ -10,11 +10,10 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from chassis.errors import ForbiddenError
-from chassis.messages import Headers
+from chassis.http.request import Headers, joined
 
 SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 OWN: Final = frozenset({"same-origin", "none"})
-SITE_HEADER: Final = "Sec-Fetch-Site"
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -23,7 +22,7 @@ async def own_pages_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Middleware that calls `refuse_foreign` for each request."""
-    refuse_foreign(request.method, request.headers)
+    refuse_foreign(request.method, joined(request.headers.items()))
     return await handler(request)
 
 
@@ -33,14 +32,10 @@ def refuse_foreign(method: str, headers: Headers) -> None:
     ``Sec-Fetch-Site`` decides where there is one: pages cannot set it, and a proxy that rewrites ``Host`` does not change
     it. Older browsers send ``Origin`` alone, which must then have the host and port of ``Host``.
     """
-    if method in SAFE:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if method in SAFE or (site is None and origin is None):
         return
-    sites, origins = headers.getall(SITE_HEADER, ()), headers.getall(hdrs.ORIGIN, ())
-    if sites:
-        is_own = all(site in OWN for site in sites)
-    else:
-        host = headers.get(hdrs.HOST, "")
-        is_own = all(_is_same_host(origin, host) for origin in origins)
+    is_own = site in OWN if site is not None else _is_same_host(origin or "", headers.get("host", ""))
     if not is_own:
         raise ForbiddenError("A browser may send this request only from a page of this service.")
 

@@ -1,8 +1,8 @@
 """From the environment to a running service, and from SIGTERM to its end.
 
-Stopping: readiness turns 503 and replies close their connections (the grace); then the listener and all
-idle connections close, so that callers go to another replica, and what was taken is finished. Without a grace
-nobody knows of another replica: what is new is answered 503 for as long as what was taken takes. The process
+Shutdown begins with a grace period: readiness is 503 and responses close their connections. Then the listener and all
+idle connections close, so that callers go to another replica, while the requests in flight are answered. Without a
+grace period callers know of no other replica: until the requests in flight are answered, new ones get 503. The process
 ends ten seconds after the signal at the latest.
 """
 
@@ -20,11 +20,12 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from chassis.app import SERVICE, Service
+from chassis.app import SERVICE
 from chassis.http.acceptor import Acceptor
-from chassis.listener import Runner, Server
+from chassis.http.server import Runner
 from chassis.log_file import LogFile
 from chassis.logs import StandardLogging
+from chassis.service import Service
 from chassis.settings import Listening, Settings, SettingsError, deprecations, load
 from chassis.tls import TlsError
 from chassis.users import UsersFileError
@@ -36,7 +37,7 @@ READY_WITHIN_SECONDS: Final = 2.0
 BACKLOG: Final = 4_096
 YOUNG_OBJECTS: Final = 20_000
 COLLECTIONS: Final = 10
-"""Rarely enough to cost nothing, often enough that what closed connections leave is given back (9 MiB of 75)."""
+"""Rare enough to cost nothing, frequent enough to free what closed connections leave behind (9 MiB of 75, measured)."""
 
 L = TypeVar("L", bound=Listening)
 S = TypeVar("S", bound=Settings)
@@ -47,7 +48,7 @@ class StartError(Exception):
 
 
 def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> int:
-    """Runs a service until SIGTERM or SIGINT; returns the exit status."""
+    """Run a service until SIGTERM or SIGINT; return the exit status."""
 
     def start(settings: S) -> Coroutine[Any, Any, None]:
         log_file = _log_file(settings)
@@ -61,7 +62,7 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
 
 
 def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, Any, None]]) -> int:
-    """Runs what ``start`` makes of the settings; returns the exit status."""
+    """Load the settings and run the coroutine that `start` makes of them; return the exit status."""
     try:
         running = start(load(settings_class))
         with _runner() as runner:
@@ -73,14 +74,14 @@ def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, A
 
 
 def _log_file(settings: Settings) -> LogFile | None:
-    """What stdout and stderr go to from now on, where the settings name it."""
+    """Send stdout and stderr to the file that the settings name, if they name one."""
     if settings.log_file is None:
         return None
     file = LogFile(settings.log_file, settings.log_max_bytes)
     try:
         file.redirect_output()
     except OSError as error:
-        raise StartError(f"QUOTES_LOG_FILE cannot be written to: {error}") from error
+        raise StartError(f"QUOTES_LOG_FILE cannot be written: {error}") from error
     return file
 
 
@@ -93,33 +94,37 @@ def _runner() -> asyncio.Runner:
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
-    """Listens, waits for a signal, drains."""
+    """Listen, wait for a signal, drain, end."""
     service = app[SERVICE]
     logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()
-    async with listening(app, settings):
+    runner = Runner(app, service, uses_protocol=settings.http == "protocol")
+    async with listening(runner, service, settings):
         service.logs.info("started", host=settings.host, port=settings.port, pid=os.getpid())
         service.logs.writer.flush()
-        # what lives as long as the process need not be looked at again and again
+        # objects that live as long as the process need not be looked at in every collection
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, COLLECTIONS, COLLECTIONS)
         await stop.wait()
         began = time.monotonic()
-        service.logs.info("stopping", in_hand=service.in_hand)
+        service.logs.info("stopping", in_flight=service.monitor.in_flight)
         service.is_leaving = True
         if settings.stop_grace_seconds:
             await asyncio.sleep(settings.stop_grace_seconds)
         else:
             service.is_closed = True
-            await _finished(service, began)
-    await _close(app, began)
-    service.logs.info("stopped", in_hand=service.in_hand)
+            await _answered(service, began)
+    await _answered(service, began, runner.close_idle)
+    service.is_closed = True
+    await runner.cleanup()
+    service.flush_log()
+    service.logs.info("stopped", in_flight=service.monitor.in_flight)
     service.logs.writer.flush()
 
 
 def stop_signalled() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT, from now on."""
+    """Return an event that SIGTERM and SIGINT set from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,16 +132,11 @@ def stop_signalled() -> asyncio.Event:
     return stop
 
 
-RUNNER: Final = web.AppKey("runner", Runner)
-
-
 @contextlib.asynccontextmanager
-async def listening(app: web.Application, settings: Settings) -> AsyncIterator[None]:
-    """Accepts connections; on leaving accepts no more, but keeps those there are."""
-    runner = Runner(app)
-    app[RUNNER] = runner
+async def listening(runner: Runner, service: Service, settings: Settings) -> AsyncIterator[None]:
+    """Accept connections inside the context. Connections that are open at its end stay open."""
     await runner.setup()
-    await _ready(app[SERVICE])
+    await _ready(service)
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
@@ -145,8 +145,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[N
         raise cannot_listen(settings, error) from error
     with listener:
         server = runner.server
-        assert isinstance(server, Server)  # noqa: S101 - set up above
-        service = app[SERVICE]
+        assert server is not None  # noqa: S101 - set up above
         acceptor = Acceptor(server, listener, service.tls, service.logs, server.shed_idle)
         acceptor.open()
         watching = asyncio.create_task(acceptor.reload_tls())
@@ -160,9 +159,9 @@ def cannot_listen(settings: Listening, error: OSError) -> StartError:
 
 
 async def _ready(service: Service) -> None:
-    """Returns when the service's own resources are there, or after two seconds.
+    """Wait until the service's own resources are there, or for two seconds.
 
-    Where replicas are found by name alone a replica gets requests as soon as it listens.
+    Where replicas are found by name alone, a replica gets requests as soon as it listens.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_WITHIN_SECONDS):
@@ -170,18 +169,11 @@ async def _ready(service: Service) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def _finished(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Waits for what was taken, as long as there is time."""
+async def _answered(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Wait until no request is in flight or queued, for as long as there is time."""
     while True:
         meanwhile()
-        await asyncio.sleep(0.02)  # a count that every request changes is cheaper than an event
-        if not (service.in_hand or service.pace.waiting) or time.monotonic() - began >= GONE_AFTER_SECONDS:
+        await asyncio.sleep(0.02)  # a counter that every request changes is cheaper than an event
+        is_idle = not (service.monitor.in_flight or service.monitor.queued)
+        if is_idle or time.monotonic() - began >= GONE_AFTER_SECONDS:
             return
-
-
-async def _close(app: web.Application, began: float) -> None:
-    """Closes idle connections, waits for what was taken, closes all."""
-    service, server = app[SERVICE], app[RUNNER].server
-    await _finished(service, began, server.close_idle if isinstance(server, Server) else lambda: None)
-    service.is_closed = True
-    await app[RUNNER].cleanup()

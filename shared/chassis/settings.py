@@ -149,6 +149,11 @@ class Settings(Listening):
         converter=number(0, 8),
         help="how long to serve after SIGTERM with readiness at 503, so that load balancers notice",
     )
+    http: str = environ.var(
+        "protocol",
+        converter=one_of("protocol", "aiohttp"),
+        help="protocol: the fast protocol class serves plain requests; aiohttp: aiohttp serves all requests",
+    )
     max_in_flight: int = environ.var(
         2_048,
         converter=whole(1, 1_000_000),

@@ -1,7 +1,6 @@
-"""Call: what travels through the chain. A pure value (wire.md §1 to §3)."""
+"""Call: one request as it travels through the chain. A pure value (wire.md §1 to §3)."""
 
 import re
-from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -25,7 +24,7 @@ MAX_TIMEOUT_MS: Final = 60_000
 
 
 class Operation(Enum):
-    """What a caller asks for: method and path, the same at every hop."""
+    """One operation: its method and path, the same at every hop."""
 
     QUOTE_SOURCE_AMOUNT = ("POST", "/v1/quoteSourceAmount")
     QUOTE_DESTINATION_AMOUNT = ("POST", "/v1/quoteDestinationAmount")
@@ -45,27 +44,13 @@ class Operation(Enum):
         return self is not Operation.LOOK_UP
 
 
-_RESERVES: Final[Mapping[str, Operation]] = {each.path: each for each in Operation if each.reserves}
-_PAYMENTS: Final = Operation.EXECUTE.path.removesuffix("{uuid}")
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-
-
-def operation_of(method: str, path: str) -> tuple[Operation | None, str | None]:
-    """What a call asks for that reserves or executes, and the uuid it names; None for all else, look-ups too."""
-    if method == "POST":
-        return _RESERVES.get(path), None
-    if method == "PUT" and path.startswith(_PAYMENTS) and _UUID.match(path, len(_PAYMENTS)):
-        return Operation.EXECUTE, path[len(_PAYMENTS) :]
-    return None, None
-
-
 class Call(msgspec.Struct, frozen=True):
-    """One request, authenticated and well-formed as far as a forwarder looks."""
+    """One request of the chain, authenticated, with well-formed headers, uuid and query."""
 
     operation: Operation
     caller: str
     authorization: str
-    """The caller's own header, passed on unchanged; never logged."""
+    """The caller's own header, passed on unchanged and never logged."""
     trace_id: str
     deadline: float
     """On the monotonic clock of this machine, in seconds."""
@@ -90,7 +75,7 @@ class Call(msgspec.Struct, frozen=True):
         return f"{self.path}?{urlencode(self.query, quote_via=quote)}" if self.query else self.path
 
     def parameter(self, name: str) -> str | None:
-        """A query parameter, None where it was not given."""
+        """The value of a query parameter; None where it is absent."""
         return next((value for key, value in self.query if key == name), None)
 
     def with_body(self, body: bytes) -> "Call":
@@ -100,7 +85,7 @@ class Call(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, query=query)
 
     def headers(self, now: float) -> dict[str, str]:
-        """What goes to the next hop: wire.md §3's headers, the time reduced to what is left at ``now``."""
+        """The headers for the next hop (wire.md §3), with the time that is left at `now`."""
         left_ms = min(MAX_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
         headers = {
             "Authorization": self.authorization,

@@ -1,4 +1,4 @@
-"""Call -> next hop -> Reply: what passes on unchanged and what does not (wire.md §4)."""
+"""Call -> next hop -> Response: what passes on unchanged and what does not (wire.md §4, "Passing on")."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs
 
-from chassis.app import challenge
+from chassis.content import JSON
 from chassis.errors import (
     ExpectationFailedError,
     MethodNotAllowedError,
@@ -21,15 +21,17 @@ from chassis.errors import (
     UpstreamError,
     error_object,
 )
+from chassis.exchange import Exchange
 from chassis.http.pool import NoResponseError, PeerResponse
-from chassis.messages import JSON, Reply
+from chassis.http.request import Headers
+from chassis.http.response import Response
+from chassis.service import challenge
 from quoting.call import Call
-from quoting.express import Passage
-from quoting.peers import PLAIN_HEADERS, Peers
+from quoting.peers import Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
 
-_OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
+_OWN_ERRORS: Final[dict[int, type[QuotingError]]] = {
     error.status: error
     for error in (
         UnauthorizedError,
@@ -43,98 +45,68 @@ _OWN_BY_STATUS: Final[dict[int, type[QuotingError]]] = {
     )
 }
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
+_MAX_ID_CHARACTERS: Final = 64
 
 
-class Link:
-    """Sends calls to a next hop."""
+class NextHop:
+    """Sends calls to the next service of the chain."""
 
     def __init__(self, peers: Callable[[], Peers], service: str, next_service: str) -> None:
-        """``peers`` are there once the app runs; ``next_service`` names the next hop in messages, ``service``
-        this one.
-        """
+        """`peers` are there once the application runs. `service` is this service's name, `next_service` the next one's."""
         self._peers = peers
         self._service = service
         self._next = next_service
 
-    async def send(self, call: Call, to: str) -> Reply:
-        """The answer of the service at base URL ``to``.
+    def send(self, exchange: Exchange, call: Call, to: str) -> None:
+        """Send `call` to the service at base URL `to`, whose response settles the exchange."""
+        exchange.wait(call, partial(self._response, call), self._explain)
+        self._peers().send(to, exchange)
 
-        Raises UpstreamError where it cannot be reached or gives no answer.
-        """
-        try:
-            received = await self._peers().ask(to, call)
-        except NoResponseError as error:
-            raise self._told(error) from error
-        return self._reply(call, received)
+    def _explain(self, error: Exception) -> Exception:
+        return self._no_answer(str(error)) if isinstance(error, NoResponseError) else error
 
-    def takes(self, to: str) -> bool:
-        """Whether the service at ``to`` takes batches."""
-        return self._peers().takes(to)
+    def _no_answer(self, cause: str) -> UpstreamError:
+        return UpstreamError(f"{self._next} did not answer. Repeating the request is safe.", cause=cause)
 
-    def start(self, passage: Passage, call: Call, to: str) -> None:
-        """Sends ``call`` for ``passage``, in a batch where the service at ``to`` takes them."""
-        passage.value = call
-        passage.reply = partial(self._reply, call)
-        passage.told = self._told
-        self._peers().add(to, passage)
-
-    def _told(self, error: Exception) -> Exception:
-        """What a caller is told for an error of the round trip."""
-        if not isinstance(error, NoResponseError):
-            return error
-        return UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=str(error))
-
-    def _reply(self, call: Call, received: PeerResponse) -> Reply:
-        """What passes on and how (wire.md §4, "Passing on"). Raises UpstreamError."""
-        status, body = received.status, received.body
+    def _response(self, call: Call, received: PeerResponse) -> Response:
+        status, body, headers = received.status, received.body, received.headers
         content = _json_object(body)
-        if status == 200 and content is not None and body is not None:  # noqa: PLR2004
-            if received.headers is PLAIN_HEADERS:
-                return Reply(status, body)
-            return Reply(status, body, _passed(received), _content_type(received))
-        if content is not None and body is not None and _passes(status, content):
-            return Reply(
-                status,
-                body,
-                _passed(received),
-                _content_type(received),
-                str(content.get("id")),
-                f"raised by {content.get('service')}",
-            )
+        if content is not None and body is not None:
+            if status == 200:  # noqa: PLR2004
+                return Response(status, body, _passed(headers), _content_type(headers))
+            if 400 <= status < 500 or (status >= 500 and _is_error_object(content)):  # noqa: PLR2004
+                error_id = str(content.get("id"))[:_MAX_ID_CHARACTERS]
+                cause = f"raised by {str(content.get('service'))[:_MAX_ID_CHARACTERS]}"
+                return Response(status, body, _passed(headers), _content_type(headers), error_id, cause)
         if 400 <= status < 500:  # noqa: PLR2004
-            return self._told_in_our_words(call, received)
-        raise UpstreamError(f"{self._next} gave no answer; repeating is safe.", cause=f"status {status}")
+            return self._own_error(call, received)
+        raise self._no_answer(f"status {status}")
 
-    def _told_in_our_words(self, call: Call, received: PeerResponse) -> Reply:
-        """A 4xx without an error object keeps its status."""
-        error = _OWN_BY_STATUS.get(received.status, UpstreamError)(
-            f"{self._next} refused this with status {received.status}."
+    def _own_error(self, call: Call, received: PeerResponse) -> Response:
+        """A 4xx without a JSON object keeps its status and gets our error object."""
+        error = _OWN_ERRORS.get(received.status, UpstreamError)(
+            f"{self._next} refused the request with status {received.status}."
         )
-        headers = _passed(received)
-        if isinstance(error, UnauthorizedError) and hdrs.WWW_AUTHENTICATE not in received.headers:
+        headers = _passed(received.headers)
+        if isinstance(error, UnauthorizedError) and "www-authenticate" not in received.headers:
             headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
         body = error_object(error, self._service, call.trace_id)
-        return Reply(received.status, body, headers, error_id=error.id)
+        return Response(received.status, body, headers, error_id=error.id)
 
 
-def _passes(status: int, content: dict[str, Any]) -> bool:
-    return 400 <= status < 500 or (status >= 500 and _is_error_object(content))  # noqa: PLR2004
-
-
-def _passed(received: PeerResponse) -> tuple[tuple[str, str], ...]:
-    if hdrs.RETRY_AFTER not in received.headers and hdrs.WWW_AUTHENTICATE not in received.headers:
+def _passed(headers: Headers) -> tuple[tuple[str, str], ...]:
+    if "retry-after" not in headers and "www-authenticate" not in headers:
         return ()
-    return tuple((name, value) for name in PASSED_HEADERS if (value := _header(received, name)) is not None)
+    return tuple(
+        (name, value)
+        for name in PASSED_HEADERS
+        if (value := headers.get(name.lower())) is not None and value.isprintable()
+    )
 
 
-def _content_type(received: PeerResponse) -> str:
-    return _header(received, hdrs.CONTENT_TYPE) or JSON
-
-
-def _header(received: PeerResponse, name: str) -> str | None:
-    """A header of the reply, None where there is none or it holds what no reply of ours can be written with."""
-    value = received.headers.get(name)
-    return value if value is not None and value.isprintable() else None
+def _content_type(headers: Headers) -> str:
+    content_type = headers.get("content-type", JSON)
+    return content_type if content_type.isprintable() and content_type else JSON
 
 
 def _json_object(body: bytes | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis import batching, password_queue, users, users_file
-from quoting import server
+from quoting import service
 from support.batch_senders import BatchSender
 from support.batch_servers import (
     BatchServer,
@@ -34,7 +34,7 @@ PAYER_AND_FORWARDER = ("dfsp-api", "spsp-server")
 def _cheap_start():
     """Make a start cheap: a process pays for password hashes and OpenAPI documents once, tests each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "openapi", functools.cache(server.openapi))
+        patch.setattr(service, "openapi", functools.cache(service.openapi))
         patch.setattr(users, "HASHER", CHEAP)
         patch.setattr(users_file, "HASHER", CHEAP)
         patch.setattr(password_queue, "HASHER", CHEAP)

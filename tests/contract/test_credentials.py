@@ -143,7 +143,7 @@ def slow_hash(monkeypatch):
 async def test_equal_headers_at_once_are_hashed_once(hop, slow_hash):
     asked = [asyncio.create_task(hop.send()) for _ in range(50)]
     async with asyncio.timeout(10):
-        while hop.app[SERVICE].in_hand < 50:
+        while hop.app[SERVICE].monitor.in_flight < 50:
             await asyncio.sleep(0.01)
     slow_hash.go_on.set()
 

@@ -103,7 +103,7 @@ async def test_an_unexpected_exception_is_503_and_only_the_log_has_its_traceback
     def broken(*_args, **_kwargs):
         raise RuntimeError("secret inside")
 
-    monkeypatch.setattr("quoting.server.Call", broken)
+    monkeypatch.setattr("quoting.service.Call", broken)
 
     answer = await hop.send()
 
@@ -124,7 +124,7 @@ async def test_no_kind_of_exception_is_a_bare_500(hop, monkeypatch, error):
     def broken(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr("quoting.next_hop.Link._reply", broken)
+    monkeypatch.setattr("quoting.next_hop.NextHop._response", broken)
 
     answer = await hop.send()
 

@@ -1,4 +1,4 @@
-"""Many items in one statement: each gets its own quote or its own failure, in its own time."""
+"""Many items in one statement: each gets its own quote or its own error, before its own deadline."""
 
 import asyncio
 import time
@@ -10,11 +10,12 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from chassis.batching import FutureItem
 from chassis.database import Database
 from chassis.errors import IdempotencyKeyReusedError, QuotingError, UnavailableError, UpstreamTimeoutError
 from dfsp_api.idempotency import require_same_request
 from dfsp_api.repository import NewQuote, Repository
-from dfsp_api.statement_batcher import Together
+from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting.call import Operation
 from support.payee import TTL, database, new, payment, rows, waiting_for_lock
@@ -24,6 +25,12 @@ def soon(seconds: float = 60) -> float:
     return time.monotonic() + seconds
 
 
+def result_of(add, value, deadline: float) -> asyncio.Future:
+    item = FutureItem(value, deadline)
+    add(item)
+    return item.result
+
+
 @pytest.fixture
 async def opened(database_url) -> AsyncIterator[Database]:
     async with database(database_url) as made:
@@ -31,8 +38,8 @@ async def opened(database_url) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def together(opened) -> AsyncIterator[Together]:
-    made = Together(Repository(opened, TTL), opened, 4)
+async def batcher(opened) -> AsyncIterator[StatementBatcher]:
+    made = StatementBatcher(Repository(opened, TTL), opened, 4)
     yield made
     await made.close()
 
@@ -42,20 +49,20 @@ async def ends_of(*asked) -> list[object]:
         return await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_what_comes_at_once_is_one_commit(together, sql):
+async def test_items_that_arrive_together_are_one_commit(batcher, sql):
     items = [new(f"key-{number}") for number in range(50)]
-    quotes = await ends_of(*(together.reserve(item, soon()) for item in items))
+    quotes = await ends_of(*(result_of(batcher.reserve, item, soon()) for item in items))
 
     assert [item.uuid for item in items] == [quote.uuid for quote in quotes]
     assert 1 == await sql.fetchval("SELECT count(DISTINCT xmin::text) FROM quote")
 
 
-async def test_one_items_bad_data_fails_alone(together, sql):
-    """What Postgres refuses of one fails the whole statement; nothing of it is done, and each goes again."""
+async def test_one_items_bad_data_fails_alone(batcher, sql):
+    """Postgres refuses the whole statement and does nothing of it; each item is sent again alone."""
     items = [new(f"key-{number}") for number in range(10)]
     items[4] = replace(items[4], caller="\0")
     items[7] = replace(items[7], fingerprint=None)
-    quotes = await ends_of(*(together.reserve(item, soon()) for item in items))
+    quotes = await ends_of(*(result_of(batcher.reserve, item, soon()) for item in items))
 
     assert [UnavailableError] * 2 == [type(quotes[4]), type(quotes[7])]
     good = [quote for quote in quotes if isinstance(quote, StoredQuote)]
@@ -63,9 +70,11 @@ async def test_one_items_bad_data_fails_alone(together, sql):
     assert 8 == await rows(sql)
 
 
-async def test_a_key_used_twice_at_once_is_one_quote_and_the_other_request_is_refused(together, sql):
+async def test_a_key_used_twice_at_once_is_one_quote_and_the_other_request_is_refused(batcher, sql):
     one, other = new("key"), new("key", amount="12.51")
-    quotes = await ends_of(*(together.reserve(item, soon()) for item in [one, new("beside"), other, one]))
+    quotes = await ends_of(
+        *(result_of(batcher.reserve, item, soon()) for item in [one, new("beside"), other, one])
+    )
 
     assert 2 == await rows(sql)
     assert quotes[0] == quotes[2] == quotes[3]
@@ -74,12 +83,14 @@ async def test_a_key_used_twice_at_once_is_one_quote_and_the_other_request_is_re
         require_same_request(quotes[2], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
 
 
-async def test_payments_and_look_ups_at_once_each_get_their_own(together, sql):
+async def test_payments_and_look_ups_at_once_each_get_their_own_quote(batcher, sql):
     items = [new(f"key-{number}") for number in range(6)]
-    await ends_of(*(together.reserve(item, soon()) for item in items[:-1]))
+    await ends_of(*(result_of(batcher.reserve, item, soon()) for item in items[:-1]))
     paid, found = await asyncio.gather(
-        ends_of(*(together.execute(payment(item), soon()) for item in [*items[:2], items[0], items[-1]])),
-        ends_of(*(together.find(item.uuid, soon()) for item in items[2:])),
+        ends_of(
+            *(result_of(batcher.execute, payment(item), soon()) for item in [*items[:2], items[0], items[-1]])
+        ),
+        ends_of(*(result_of(batcher.find, item.uuid, soon()) for item in items[2:])),
     )
 
     assert [items[0].uuid, items[1].uuid, items[0].uuid] == [quote.uuid for quote in paid[:3]]
@@ -89,13 +100,13 @@ async def test_payments_and_look_ups_at_once_each_get_their_own(together, sql):
     assert [None, None] == [paid[-1], found[-1]]
 
 
-async def test_a_caller_who_gives_up_neither_stops_nor_undoes_what_the_others_wait_for(together, sql):
+async def test_a_caller_that_gives_up_neither_stops_nor_undoes_the_payments_of_others(batcher, sql):
     items = [new(f"key-{number}") for number in range(4)]
-    await ends_of(*(together.reserve(item, soon()) for item in items))
+    await ends_of(*(result_of(batcher.reserve, item, soon()) for item in items))
     rival = sql.transaction()
     await rival.start()
     await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", items[2].uuid)
-    paying = [asyncio.ensure_future(together.execute(payment(item), soon())) for item in items]
+    paying = [asyncio.ensure_future(result_of(batcher.execute, payment(item), soon())) for item in items]
     await waiting_for_lock(sql)
     paying[0].cancel()
     await rival.rollback()
@@ -103,21 +114,21 @@ async def test_a_caller_who_gives_up_neither_stops_nor_undoes_what_the_others_wa
 
     assert isinstance(paid[0], asyncio.CancelledError)
     assert all(quote.executed for quote in paid[1:])
-    # it had been begun: whoever asks again is told so
-    assert (await together.find(items[0].uuid, soon())).executed
+    # its statement had begun
+    assert (await result_of(batcher.find, items[0].uuid, soon())).executed
 
 
 @dataclass
 class Scripted:
-    """Statements that take their time and refuse items of a caller named "bad"."""
+    """Slow statements that refuse items of a caller named "bad"."""
 
     seconds: float = 0.0
     begun: list[list[str]] = field(default_factory=list)
 
-    async def connected(self) -> None:
+    async def connected(self, *, deadline: float) -> None:
         await asyncio.sleep(self.seconds)
 
-    async def reserve(self, items: Sequence[NewQuote]) -> dict[UUID, StoredQuote]:
+    async def reserve(self, items: Sequence[NewQuote], deadline: float) -> dict[UUID, StoredQuote]:
         self.begun.append([item.caller for item in items])
         await asyncio.sleep(self.seconds)
         if any(item.caller == "bad" for item in items):
@@ -142,12 +153,13 @@ def named(caller: str) -> NewQuote:
     return replace(new(caller), caller=caller)
 
 
-async def test_nothing_is_begun_for_whoever_has_no_more_time():
-    """He is told that his time was up, not that the service failed."""
+async def test_no_statement_begins_for_an_item_whose_deadline_has_passed():
+    """It fails with a timeout, not as if the service had failed."""
     scripted = Scripted(seconds=0.2)
-    together = Together(scripted, scripted, 1)
+    batcher = StatementBatcher(scripted, scripted, 1)
     ends = await ends_of(
-        together.reserve(named("short"), soon(0.1)), together.reserve(named("long"), soon(30))
+        result_of(batcher.reserve, named("short"), soon(0.1)),
+        result_of(batcher.reserve, named("long"), soon(30)),
     )
 
     assert [["long"]] == scripted.begun
@@ -155,13 +167,13 @@ async def test_nothing_is_begun_for_whoever_has_no_more_time():
     assert "long" == ends[1].caller
 
 
-async def test_nothing_is_begun_again_for_whoever_has_no_more_time():
+async def test_no_statement_is_repeated_for_an_item_whose_deadline_has_passed():
     scripted = Scripted(seconds=0.2)
-    together = Together(scripted, scripted, 1)
+    batcher = StatementBatcher(scripted, scripted, 1)
     ends = await ends_of(
-        together.reserve(named("bad"), soon(30)),
-        together.reserve(named("short"), soon(0.3)),
-        together.reserve(named("long"), soon(30)),
+        result_of(batcher.reserve, named("bad"), soon(30)),
+        result_of(batcher.reserve, named("short"), soon(0.3)),
+        result_of(batcher.reserve, named("long"), soon(30)),
     )
 
     assert [["bad", "short", "long"], ["bad"], ["long"]] == scripted.begun
@@ -169,11 +181,13 @@ async def test_nothing_is_begun_again_for_whoever_has_no_more_time():
     assert "long" == ends[2].caller
 
 
-async def test_at_the_end_everybody_is_told():
+async def test_every_item_has_a_result_when_the_batcher_closes():
     scripted = Scripted(seconds=30)
-    together = Together(scripted, scripted, 1)
-    asked = [asyncio.ensure_future(together.reserve(named(str(each)), soon())) for each in range(200)]
+    batcher = StatementBatcher(scripted, scripted, 1)
+    asked = [
+        asyncio.ensure_future(result_of(batcher.reserve, named(str(each)), soon())) for each in range(200)
+    ]
     await asyncio.sleep(0.05)
-    await together.close()
+    await batcher.close()
 
     assert all(isinstance(end, QuotingError) for end in await ends_of(*asked))

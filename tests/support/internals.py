@@ -10,15 +10,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from chassis import connection
+from chassis import admission
+from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.app import SERVICE
-from chassis.listener import Runner
+from chassis.http.server import Runner
 from chassis.logs import LogWriter
-from chassis.pace import Pace
-from chassis.room import WaitingRoom
-from quoting import server
+from quoting import service
 from quoting.call import Call
-from quoting.next_hop import Link
+from quoting.next_hop import NextHop
 from spsp_client_proxy.app import DIRECTORY
 
 
@@ -43,7 +42,8 @@ class CollectedLines(LogWriter):
 
 def runner_of(app: web.Application) -> web.AppRunner:
     """What `chassis.run` serves an app with."""
-    return Runner(app)
+    service = app[SERVICE]
+    return Runner(app, service, uses_protocol=service.settings.http == "protocol")
 
 
 def service_name(app: web.Application) -> str:
@@ -58,17 +58,17 @@ def collect_lines(app: web.Application) -> CollectedLines:
 
 
 def requests_in_flight(app: web.Application) -> int:
-    return app[SERVICE].in_hand
+    return app[SERVICE].monitor.in_flight
 
 
 def requests_waiting(app: web.Application) -> int:
     """Requests that are queued until the service is less busy."""
-    return app[SERVICE].pace.waiting
+    return app[SERVICE].monitor.queued
 
 
 def is_idle(app: web.Application) -> bool:
     """Whether no request is in flight and none is queued."""
-    return (0, 0, 0) == (requests_in_flight(app), requests_waiting(app), app[SERVICE].envelopes)
+    return (0, 0) == (requests_in_flight(app), requests_waiting(app))
 
 
 def fail_readiness(app: web.Application) -> None:
@@ -91,7 +91,7 @@ def fail_requests(
             raise error
         return Call(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(server, "Call", fail)
+    monkeypatch.setattr(service, "Call", fail)
 
 
 def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
@@ -100,44 +100,44 @@ def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
     def fail(*_args: object, **_more: object) -> None:
         raise error
 
-    monkeypatch.setattr(Link, "_reply", fail)
+    monkeypatch.setattr(NextHop, "_response", fail)
 
 
 def queue_every_request(monkeypatch: Any) -> None:
     """Let every service queue each request for a moment, as it does when it is busy."""
-    monkeypatch.setattr(Pace, "is_crowded", True)
+    monkeypatch.setattr(LoadMonitor, "must_queue", True)
 
 
 def wait_in_queue(monkeypatch: Any, seconds: float) -> None:
     """Let each queued request have waited so long before its turn comes."""
-    monkeypatch.setattr(connection, "waited_in", lambda _socket: seconds)
+    monkeypatch.setattr(admission, "_seconds_since_data", lambda _socket: seconds)
 
 
 def wait_in_socket(monkeypatch: Any, seconds: float) -> None:
     """Let each request have waited so long in the buffer of its socket before the service read it."""
-    monkeypatch.setattr(Pace, "waited", lambda _pace, _socket: seconds)
+    monkeypatch.setattr(LoadMonitor, "waited", lambda _monitor, _socket, _now: seconds)
 
 
 def delay_queued_requests(monkeypatch: Any, seconds: float) -> None:
     """Start each queued request only after this time."""
 
-    def add(_queue: WaitingRoom, begin: Callable[[], None]) -> None:
+    def add(_queue: AdmissionQueue, begin: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, begin)
 
-    monkeypatch.setattr(WaitingRoom, "add", add)
+    monkeypatch.setattr(AdmissionQueue, "add", add)
 
 
 def overload(app: web.Application) -> None:
     """Put the service where it stands under overload: each further response would come too late."""
-    pace = app[SERVICE].pace
-    pace.stop()
-    pace.is_overloaded, pace.in_hand, pace.seconds_each = True, 1_000, 0.01
+    monitor = app[SERVICE].monitor
+    monitor.stop()
+    monitor.is_overloaded, monitor.in_flight, monitor.seconds_each = True, 1_000, 0.01
 
 
 def end_overload(app: web.Application) -> int:
     """Return how many requests were in flight, and reset the number."""
-    pace = app[SERVICE].pace
-    in_flight, pace.in_hand = pace.in_hand, 0
+    monitor = app[SERVICE].monitor
+    in_flight, monitor.in_flight = monitor.in_flight, 0
     return in_flight
 
 

@@ -25,7 +25,7 @@ from chassis.settings import (
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
 from integrations.settings import IntegrationsSettings
-from quoting.forwarder import ForwarderSettings
+from quoting.service import ForwarderSettings
 from signal_receiver.app import ReceiverSettings
 from spsp_client.app import SpspClientSettings
 from spsp_client_proxy.app import SpspClientProxySettings

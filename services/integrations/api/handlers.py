@@ -9,9 +9,12 @@ from aiohttp import hdrs, web
 from chassis.addresses import network_of
 from chassis.app import EXCHANGE, SERVICE
 from chassis.auth import CALLER, without_credentials
-from chassis.content import read_json
-from chassis.errors import ForbiddenError, InvalidHeaderError
-from chassis.listener import Handler
+from chassis.errors import (
+    ForbiddenError,
+    InvalidHeaderError,
+)
+from chassis.http.adapter import AiohttpConnection
+from chassis.http.body import read_json
 from chassis.schemas import parse
 from chassis.tracing import TRACE_HEADER
 from chassis.users import key_of
@@ -168,7 +171,7 @@ class UserApi:
         after = None if last is None else int(last)
 
         def has_gone() -> bool:
-            return isinstance(request.protocol, Handler) and request.protocol.is_ending
+            return isinstance(request.protocol, AiohttpConnection) and request.protocol.is_ending
 
         async with self._notifications.stream(request[CALLER], after, has_gone) as batches:
             response = web.StreamResponse(

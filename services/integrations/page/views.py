@@ -13,9 +13,9 @@ from uuid import UUID
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from chassis.app import EXCHANGE, SERVICE, accept_any_expectation, challenge
+from chassis.app import EXCHANGE, SERVICE
 from chassis.auth import CALLER, without_credentials
-from chassis.content import MAX_BODY_BYTES, is_of_type, read
+from chassis.content import MAX_BODY_BYTES, is_of_type
 from chassis.errors import (
     Fault,
     ForbiddenError,
@@ -25,6 +25,9 @@ from chassis.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
+from chassis.http.body import read
+from chassis.http.request import joined
+from chassis.service import challenge
 from integrations.api.parameters import (
     DEFAULT_LIMIT,
     EVENT_STATES,
@@ -147,10 +150,10 @@ def routes(operations: Operations, notifications: NotificationFeed, tokens: Form
         ("POST", f"{one}/deliveries/{{eventId}}/{{action:replay}}", page.replay),
     ]
     return [
-        web.route(method, path, page.with_error_pages(handler), expect_handler=accept_any_expectation)
+        web.route(method, path, page.with_error_pages(handler))
         for method, path, handler in [*views, *forms]
     ] + [
-        web.get(f"/{name}", without_credentials(_file(name, type_)), expect_handler=accept_any_expectation)
+        web.get(f"/{name}", without_credentials(_file(name, type_)))
         for name, type_ in STATIC.items()
     ]
 
@@ -263,7 +266,7 @@ class Page:
 
     async def _checked_form(self, request: web.Request) -> dict[str, str]:
         """Return the form's fields. Raises ForbiddenError without this user's token; otherwise as `read` does."""
-        if not is_of_type(request.headers, FORM):
+        if not is_of_type(joined(request.headers.items()), FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
         body = await read(request, MAX_BODY_BYTES)
         try:

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 import httptools
-from multidict import CIMultiDict
 
+from chassis.http.request import Headers
 from chassis.keepalive import detect_dead_peer
-from chassis.messages import Headers
 from chassis.tracing import TRACE_HEADER
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_HEAD_BYTES: Final = 64 * 1024
 
+_TRACE: Final = TRACE_HEADER.lower()
 _LAST_INTERIM_STATUS: Final = 199
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
@@ -69,7 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._response: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._trace_id = ""
-        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._headers: Headers = {}
         self._head_bytes = 0
         self._ends_with_connection = False
         self.has_response_begun = False
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._sink is None:
             raise ValueError("more than one response to a request")
-        self._headers = CIMultiDict()
+        self._headers = {}
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -150,21 +150,23 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes += length
         if length > MAX_LINE_BYTES or self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the headers of the response are too long")
-        self._headers.add(name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")
+        headers = self._headers
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         status = self._status()
         if status <= _LAST_INTERIM_STATUS or self._sink is None:
             return
         headers = self._headers
-        if headers.get(TRACE_HEADER, self._trace_id) != self._trace_id:
+        if headers.get(_TRACE, self._trace_id) != self._trace_id:
             # the peer sent it before it read this request: no response to this one has begun
             self._sink = None
             self._fail(ConnectionClosedError("the peer sent a response to another request"))
             return
         self._ends_with_connection = (
-            "Content-Length" not in headers
-            and "Transfer-Encoding" not in headers
+            "content-length" not in headers
+            and "transfer-encoding" not in headers
             and status not in _WITHOUT_BODY
         )
         self._sink.begin(status, headers)

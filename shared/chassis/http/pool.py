@@ -20,8 +20,8 @@ from chassis.http.client import (
     StopReadingError,
     head_of,
 )
+from chassis.http.request import Headers
 from chassis.http.resolver import ReplicaAddress, Resolver
-from chassis.messages import Headers
 from chassis.tls import Tls
 from chassis.tracing import TRACE_HEADER, new_trace_id
 

@@ -1,0 +1,307 @@
+"""One request being answered, the same for every service and however the request arrived.
+
+`Request` -> `Exchange` -> `Route.handle` -> `Response`. The exchange owns what every request needs once: trace id,
+deadline, admission, credentials, exactly one response, log line and metrics. Checks come in the order of wire.md §4:
+path and method, admission, credentials, media type, size; what comes after is the route's own work.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from aiohttp import hdrs
+
+from chassis.batching import Item
+from chassis.content import MAX_BODY_BYTES, require_json
+from chassis.errors import MethodNotAllowedError, PayloadTooLargeError, QuotingError, UpstreamTimeoutError
+from chassis.http.request import Request
+from chassis.http.response import Respond, Response
+from chassis.service import Service, as_error
+from chassis.tracing import TRACE_HEADER, trace_id_from
+
+_TRACE: Final = TRACE_HEADER.lower()
+_NO_DEADLINE: Final = float("inf")
+
+
+class Exchange(Item[Any, Any]):
+    """One request being answered. As an item it can wait in a batch for the result that it is answered with."""
+
+    __slots__ = (
+        "_explain",
+        "_finish",
+        "_respond",
+        "_task",
+        "_tick",
+        "began",
+        "caller",
+        "is_logged",
+        "is_settled",
+        "pattern",
+        "reply_headers",
+        "request",
+        "service",
+        "trace_id",
+    )
+
+    is_settled: bool
+
+    def __init__(self, service: Service, request: Request, respond: Respond, pattern: str | None) -> None:
+        """`pattern` is the path of its route, for metrics."""
+        super().__init__(None, _NO_DEADLINE)
+        self.service = service
+        self.request = request
+        self.pattern = pattern
+        self.began = time.monotonic()
+        given = request.headers.get(_TRACE)
+        self.trace_id = trace_id_from(() if given is None else (given,))
+        self.reply_headers = {TRACE_HEADER: self.trace_id}
+        """Headers of each response to this request, whatever it is."""
+        self.caller: str | None = None
+        """Name of the caller; None until the credentials are checked."""
+        self.is_logged = True
+        self.is_settled = False
+        self._respond = respond
+        self._explain: Callable[[Exception], Exception] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._tick = 0
+
+    # the way in
+
+    def answer(self, route: "Route") -> None:
+        """Take the request through the checks to its route."""
+        self.start(lambda: self._check(route))
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Do `work`, which settles the exchange or sees to it that it will be settled."""
+        self.service.monitor.in_flight += 1
+        self.attempt(work)
+        if not self.is_settled and self.deadline != _NO_DEADLINE:
+            self._tick = self.service.deadlines.watch(self, self.deadline)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Do one step; an exception that it raises is the response."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the one place where any error becomes a response
+            self.fail(error)
+
+    def _check(self, route: "Route") -> None:
+        route.prepare(self)
+        self.admit()
+        if not route.is_open:
+            self.caller = self.service.credentials.known(self.request.headers.get("authorization", ""))
+            if self.caller is None:
+                self.run(self._authenticate_then(route))
+                return
+        self._receive(route)
+
+    def admit(self) -> None:
+        """Raise UnavailableError where the service cannot take the request."""
+        self.service.admit(self.request, self.began, self.deadline)
+
+    async def authenticate(self) -> None:
+        """Find out who calls. Raises UnauthorizedError, TooManyRequestsError."""
+        header = self.request.headers.get("authorization")
+        headers = () if header is None else (header,)
+        self.caller = await self.service.credentials.check(headers, self.request.address)
+
+    async def _authenticate_then(self, route: "Route") -> None:
+        await self.authenticate()
+        self._receive(route)
+
+    def _receive(self, route: "Route") -> None:
+        """Check media type and size of the body, and read it where that has not been done."""
+        request = self.request
+        if route.has_body:
+            require_json(request.headers)
+            if len(request.body) > MAX_BODY_BYTES:
+                raise PayloadTooLargeError
+            if request.read is not None:
+                self.run(self._read_then(route, request.read(MAX_BODY_BYTES)))
+                return
+        route.handle(self)
+
+    async def _read_then(self, route: "Route", reading: Awaitable[bytes]) -> None:
+        self.request.body = await reading
+        route.handle(self)
+
+    # the ways to a response
+
+    def wait(
+        self,
+        value: object,
+        finish: Callable[[Any], Response],
+        explain: Callable[[Exception], Exception] | None = None,
+    ) -> None:
+        """Prepare to wait in a batch as `value`; the exchange must be added to a batcher next.
+
+        `finish` makes the response from the result, and may raise a QuotingError. `explain` turns an error of the
+        batch into the one that the caller gets.
+        """
+        self.value = value
+        self._finish = finish
+        self._explain = explain
+
+    def run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
+        """Wait for something unusual, such as an unknown password.
+
+        The coroutine returns the response, or None when it has seen to it that the exchange will be settled.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._run(coroutine))
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
+        try:
+            response = await coroutine
+        except Exception as error:  # noqa: BLE001 - as in `attempt`
+            self.fail(error)
+        except BaseException as error:  # cancelled: the deadline has passed, or the service is shutting down
+            self.fail(error)
+            raise
+        else:
+            if response is not None:
+                self.reply(response)
+
+    def settle(self, result: object) -> None:
+        """Answer with the result that the exchange waited for."""
+        if self.is_settled:
+            return
+        try:
+            response = self._finish(result)
+        except Exception as error:  # noqa: BLE001 - as in `attempt`
+            self._fail(error)
+        else:
+            self.reply(response)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+        if self.is_settled:
+            return
+        if self._explain is not None and isinstance(error, Exception):
+            error = self._explain(error)
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, TimeoutError):
+            error = UpstreamTimeoutError()
+        self.reply(self.service.error_response(as_error(error), self.trace_id))
+
+    def end(self) -> None:
+        """The deadline has passed."""
+        self._fail(UpstreamTimeoutError())
+        if self._task is not None:
+            self._task.cancel()
+
+    def reply(self, response: Response) -> None:
+        """Answer; only the first response counts."""
+        if self.is_settled:
+            return
+        self.is_settled = True
+        service = self.service
+        if self._tick:
+            service.deadlines.forget(self, self._tick)
+        service.monitor.in_flight -= 1
+        if self.is_logged:
+            service.log_answered(self, response)
+        self._respond(response, self.reply_headers)
+
+
+class Route(Protocol):
+    """One method and path."""
+
+    pattern: str
+    """The path, with names in braces where it varies."""
+    is_open: bool
+    """Whether the route needs no credentials, or checks its own."""
+    has_body: bool
+    """Whether it takes a JSON body."""
+
+    def prepare(self, exchange: Exchange, /) -> None:
+        """Set the deadline and the headers of each response, before anything is checked. Raises QuotingError."""
+
+    def handle(self, exchange: Exchange, /) -> None:
+        """Settle the exchange, hand it to something that will, or `run` a coroutine. Raises QuotingError."""
+
+
+class CoroutineRoute:
+    """A route whose work is one coroutine."""
+
+    is_open = False
+
+    def __init__(
+        self,
+        pattern: str,
+        work: Callable[[Exchange], Coroutine[Any, Any, Response]],
+        *,
+        has_body: bool = False,
+    ) -> None:
+        self.pattern = pattern
+        self.has_body = has_body
+        self._work = work
+
+    def prepare(self, _exchange: Exchange, /) -> None:
+        pass
+
+    def handle(self, exchange: Exchange) -> None:
+        exchange.run(self._work(exchange))
+
+
+class RefusingRoute:
+    """A path or method that the service does not have."""
+
+    is_open = True
+    has_body = False
+
+    def __init__(self, pattern: str, error: QuotingError) -> None:
+        self.pattern = pattern
+        self._error = error
+
+    def prepare(self, _exchange: Exchange, /) -> None:
+        raise self._error
+
+    def handle(self, _exchange: Exchange, /) -> None:
+        raise self._error
+
+
+class Routes:
+    """Routes by path and method. Only the last segment of a path may vary."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, Route]] = []
+        self.endpoints: dict[str, Callable[[Request, Respond], None]] = {}
+        """Paths whose requests are not exchanges themselves: batches of requests."""
+        self._fixed: dict[str, dict[str, Route]] = {}
+        self._varying: dict[str, dict[str, Route]] = {}
+
+    def add(self, method: str, route: Route) -> None:
+        prefix, brace, _ = route.pattern.partition("{")
+        (self._varying if brace else self._fixed).setdefault(prefix, {})[method] = route
+        self.all.append((method, route))
+
+    def find(self, method: str, path: str) -> Route | None:
+        """The route, one that refuses the method, or None where no route has this path."""
+        by_method = self._fixed.get(path)
+        if by_method is None:
+            prefix, slash, last = path.rpartition("/")
+            by_method = self._varying.get(prefix + slash) if last else None
+            if by_method is None:
+                return None
+        route = by_method.get(method)
+        if route is None:
+            pattern = next(iter(by_method.values())).pattern
+            allow = ", ".join(sorted(by_method))
+            return RefusingRoute(pattern, MethodNotAllowedError(headers={hdrs.ALLOW: allow}))
+        return route
+
+
+def accept(service: Service, routes: Routes, request: Request, respond: Respond) -> bool:
+    """Answer a request, or return False where no route has its path."""
+    endpoint = routes.endpoints.get(request.path)
+    if endpoint is not None:
+        endpoint(request, respond)
+        return True
+    route = routes.find(request.method, request.path)
+    if route is None:
+        return False
+    Exchange(service, request, respond, route.pattern).answer(route)
+    return True

@@ -1,0 +1,218 @@
+"""Between aiohttp and the service: its requests as `Request`, a `Response` as its response, its errors as ours."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+
+from chassis.admission import AdmissionQueue, LoadMonitor
+from chassis.errors import (
+    ExpectationFailedError,
+    InvalidHeaderError,
+    InvalidUriParameterError,
+    MethodNotAllowedError,
+    NotFoundError,
+    PayloadTooLargeError,
+    QuotingError,
+    UnavailableError,
+)
+from chassis.http.body import read
+from chassis.http.request import Request, joined
+from chassis.http.response import Respond, Response
+
+MAX_LINE_BYTES: Final = 8_190
+MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
+"""Of a header's name and value. The two limits differ, so that an error's limit tells whether the URL is at fault."""
+KEEPALIVE_SECONDS: Final = 75.0
+
+
+class Application(Protocol):
+    """What HTTP needs of a service."""
+
+    monitor: LoadMonitor
+    queue: AdmissionQueue
+    headers: dict[str, str]
+    header_lines: str
+    is_leaving: bool
+
+    @property
+    def accept(self) -> Callable[[Request, Respond], bool]:
+        """Answers a request, or returns False where no route of the service has its path."""
+
+    def refuse(self, error: QuotingError, respond: Respond, trace_header: str | None = None) -> None:
+        """Answer a request that never reached a route."""
+
+
+def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
+    """A request that aiohttp has read; its body is still to be read."""
+    now = time.monotonic()
+    return Request(
+        request.method,
+        request.rel_url.raw_path,
+        request.rel_url.raw_query_string,
+        joined(request.headers.items()),
+        b"",
+        now - monitor.waited(getattr(request.protocol, "socket", None), now),
+        request.remote or "",
+        request.scheme,
+        read=partial(read, request),
+    )
+
+
+def aiohttp_handler(
+    service: Application, answer: Callable[[Request, Respond], None]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """A handler for aiohttp's router that lets `answer` respond."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        answered: asyncio.Future[tuple[Response, Mapping[str, str]]]
+        answered = asyncio.get_running_loop().create_future()
+
+        def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
+            answered.set_result((response, reply_headers))
+
+        answer(request_of(request, service.monitor), respond)
+        response, reply_headers = await answered
+        return await _written(request, response, {**service.headers, **reply_headers}, service.is_leaving)
+
+    return handle
+
+
+async def _written(
+    request: web.Request, response: Response, headers: Mapping[str, str], is_last: bool
+) -> web.StreamResponse:
+    stream = response.stream
+    made: web.StreamResponse
+    if stream is None:
+        made = _whole(response, headers)
+    else:
+        made = web.StreamResponse(status=response.status)
+        _add_headers(made, response, headers)
+    if is_last:
+        made.force_close()
+    if stream is None:
+        return made
+    await made.prepare(request)
+    await made.write(response.body)
+    ready = asyncio.Event()
+    stream.on_ready = ready.set
+    while not stream.is_ended:
+        await made.write(stream.take())
+        if not stream.is_ended:
+            await ready.wait()
+            ready.clear()
+    await made.write_eof()
+    return made
+
+
+def _whole(response: Response, headers: Mapping[str, str]) -> web.Response:
+    made = web.Response(status=response.status, body=response.body)
+    _add_headers(made, response, headers)
+    return made
+
+
+def _add_headers(made: web.StreamResponse, response: Response, headers: Mapping[str, str]) -> None:
+    made.headers[hdrs.CONTENT_TYPE] = response.content_type
+    made.headers.update(headers)
+    made.headers.update(response.headers)
+
+
+class AiohttpConnection(RequestHandler):
+    """A connection that aiohttp serves. Whatever arrives, the answer is an error object."""
+
+    __slots__ = ("_newest_body", "service", "socket")
+
+    def __init__(
+        self,
+        manager: web.Server,
+        service: Application,
+        connection: socket.socket | None,
+        **options: Any,  # noqa: ANN401 - aiohttp's own
+    ) -> None:
+        super().__init__(manager, **options)
+        self.service = service
+        self.socket = connection
+        self._newest_body: StreamReader = EMPTY_PAYLOAD
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered or waits. aiohttp has no public name for that."""
+        # aiohttp's own task may not have begun when the first request is there
+        return not self._request_count or (self._waiter is not None and not self._waiter.done())
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the client has gone or sent everything, or the service closes the connection."""
+        return self.transport is None or self._close or self._force_close  # no public names
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:  # no public name: the body that is still arriving is the newest message's
+            self._newest_body = self._messages[-1][1]
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent everything may still read; nobody need wait for the rest of a body."""
+        if self.is_idle:
+            return False
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
+            self._newest_body.feed_eof()
+        self.close()
+        return True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The response to malformed HTTP, or to a failure outside the application (wire.md §7, promise 7)."""
+        del request
+        error: QuotingError
+        if status >= 500:  # noqa: PLR2004
+            error = UnavailableError("The service failed.", cause=repr(exc))
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE_BYTES:
+            error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
+        elif isinstance(exc, LineTooLong):
+            error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
+        else:
+            # after the colon comes the line at fault, and that may be the one with the credentials
+            cause = (message or "").partition(":")[0]
+            error = InvalidHeaderError("The request is not well-formed HTTP/1.1.", cause=cause)
+        return refusal(self.service, error)
+
+
+def refusal(service: Application, error: QuotingError, trace_header: str | None = None) -> web.Response:
+    """Aiohttp's response for a request that never reached a route. It closes the connection."""
+    made: list[web.Response] = []
+
+    def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
+        made.append(_whole(response, {**service.headers, **reply_headers}))
+
+    service.refuse(error, respond, trace_header)
+    made[0].force_close()
+    return made[0]
+
+
+def from_aiohttp(raised: web.HTTPException) -> QuotingError:
+    """The error for what aiohttp itself would answer in plain text."""
+    match raised:
+        case web.HTTPNotFound():
+            return NotFoundError()
+        case web.HTTPMethodNotAllowed():
+            return MethodNotAllowedError(headers={hdrs.ALLOW: ", ".join(sorted(raised.allowed_methods))})
+        case web.HTTPRequestEntityTooLarge():
+            return PayloadTooLargeError()
+        case web.HTTPExpectationFailed():
+            return ExpectationFailedError()
+        case web.HTTPClientError():
+            return InvalidHeaderError(raised.reason)
+    return UnavailableError("The service failed.", cause=repr(raised))

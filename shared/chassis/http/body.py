@@ -1,0 +1,70 @@
+"""Reads the body of a request that aiohttp serves: its size, and ten seconds to arrive (wire.md §4)."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from chassis.content import MAX_BODY_BYTES, require_json, too_large
+from chassis.errors import ExpectationFailedError, Fault, InvalidBodyError, RequestTimeoutError
+from chassis.http.request import joined
+
+BODY_SECONDS: Final = 10.0
+EXPECTED: Final = web.RequestKey("expected", tuple)
+"""The values of Expect, where the server has taken the header from the request."""
+
+
+async def read_json(request: web.BaseRequest) -> bytes:
+    """Return a body in JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
+    require_json(joined(request.headers.items()))
+    return await read(request, MAX_BODY_BYTES)
+
+
+async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
+    """Return the body.
+
+    Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
+    """
+    if (request.content_length or 0) > max_bytes:
+        raise too_large(max_bytes)
+    await _expect_continue(request)
+    content = request.content
+    if content.is_eof() and content.exception() is None:  # most bodies are complete and need no timer
+        body = content.read_nowait()
+        if len(body) > max_bytes:
+            raise too_large(max_bytes)
+        return body
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_on(request, max_bytes)
+    except TimeoutError:
+        raise RequestTimeoutError from None
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise InvalidBodyError(
+            "The body did not arrive completely.",
+            faults=[Fault("body", "did not arrive completely")],
+            cause=str(error),
+        ) from None
+
+
+async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    left = max_bytes
+    while chunk := await request.content.readany():
+        left -= len(chunk)
+        if left < 0:
+            raise too_large(max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _expect_continue(request: web.BaseRequest) -> None:
+    """Send 100 Continue if the caller waits for it. Raises ExpectationFailedError."""
+    expected = request.get(EXPECTED) or request.headers.getall(hdrs.EXPECT, ())
+    if not expected:
+        return
+    if len(expected) > 1 or expected[0].lower() != "100-continue":
+        raise ExpectationFailedError
+    if request.version >= (1, 1) and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

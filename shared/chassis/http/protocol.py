@@ -1,0 +1,369 @@
+"""The server's end of one HTTP/1.1 connection, read with llhttp.
+
+It serves requests that are well-formed, arrive whole and are for a route of the service. At the first request that is
+not, the connection is handed to aiohttp for good, with the bytes of that request: aiohttp knows every corner of HTTP.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from chassis.http.request import Headers, Request
+from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
+
+if TYPE_CHECKING:
+    from chassis.http.server import Server
+
+MAX_HEAD_BYTES: Final = 8_190
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""The largest body that any route takes: a batch."""
+MAX_UNREAD_BYTES: Final = 64 * 1024
+"""Of pipelined requests, before the connection is not read any more."""
+WHOLE_SECONDS: Final = 0.5
+"""A request that takes longer to arrive whole is handed to aiohttp, which can answer before it has the body."""
+_MAX_LENGTH_DIGITS: Final = 10
+_HEAD_END: Final = b"\r\n\r\n"
+_LEFT_TO_AIOHTTP: Final = frozenset(
+    {"transfer-encoding", "expect", "upgrade", "te", "trailer", "http2-settings"}
+)
+_FREQUENT: Final = (
+    *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
+    *("idempotency-key", "l1p-trace-id", "traceparent", "user-agent", "x-request-timeout-ms"),
+)
+_NAMES: Final = {spelling.encode(): name for name in _FREQUENT for spelling in (name, name.title())}
+
+
+class _Head:
+    """What llhttp reads of one request's head."""
+
+    __slots__ = ("has_repeated", "headers", "target")
+
+    def __init__(self) -> None:
+        self.has_repeated = False
+        self.headers: Headers = {}
+        self.target = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("utf-8", "surrogateescape")
+        self.has_repeated = self.has_repeated or key in self.headers
+        self.headers[key] = text
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection. Its requests are answered one after the other, in their order."""
+
+    __slots__ = (
+        "_address",
+        "_answered",
+        "_has_eof",
+        "_is_answering",
+        "_is_last",
+        "_is_paused",
+        "_is_queued",
+        "_is_serving",
+        "_quiet_looks",
+        "_received",
+        "_scheme",
+        "_seen",
+        "_server",
+        "_socket",
+        "_stream",
+        "_transport",
+        "_unread",
+        "_wait_for_rest",
+        "_whole_at",
+    )
+
+    def __init__(self, server: "Server", connection: socket.socket | None) -> None:
+        """`connection` is the accepted socket: asking uvloop's stand-in for it costs eight times as much."""
+        self._server = server
+        self._socket = connection
+        self._transport: asyncio.Transport | None = None
+        self._address = ""
+        self._scheme = "http"
+        self._unread = bytearray()
+        """Bytes of requests that have not begun."""
+        self._received = 0.0
+        """When the first of them, or the request being answered, reached this machine."""
+        self._whole_at = 0
+        """Length of `_unread` at which the next request is whole, where that is known."""
+        self._wait_for_rest: asyncio.TimerHandle | None = None
+        self._is_queued = False
+        self._is_answering = False
+        self._is_serving = False
+        self._is_last = False
+        """Whether the connection closes after the request being answered."""
+        self._is_paused = False
+        """Whether the peer does not read its responses."""
+        self._has_eof = False
+        self._stream: BodyStream | None = None
+        self._answered = 0
+        self._seen = 0
+        self._quiet_looks = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered or queued."""
+        return not self._is_answering and not self._is_queued
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, (list, tuple)) else ""
+        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self._server.opened(self)
+        if self._server.is_closing:
+            transport.close()  # accepted a moment too late: nothing has begun, so the client may repeat
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._stop_waiting()
+        self._unread.clear()
+        self._server.closed(self)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        if self._stream is not None:
+            self._write_ready()
+        else:
+            self._serve_unread()
+
+    def eof_received(self) -> bool:
+        """A client that has sent everything may still read: it gets its responses."""
+        self._has_eof = True
+        self._leave_queue()
+        self._serve_unread()
+        return self._transport is None or not self.is_idle  # handed over, or still to answer
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        monitor = self._server.service.monitor
+        if not self._unread:
+            self._received = now - monitor.waited(self._socket, now)
+        if self._is_answering or self._is_queued or self._is_paused:
+            self._hold(data)
+        elif monitor.must_queue:
+            self._hold(data)
+            if monitor.has_room:
+                self._is_queued = True
+                self._server.service.queue.add(self._leave_queue)
+            else:
+                self._serve_unread(is_excess=True)
+        elif self._unread:
+            self._unread += data
+            self._serve_unread()
+        else:
+            self._serve(data)
+
+    # from bytes to requests
+
+    def _hold(self, data: bytes) -> None:
+        before = len(self._unread)
+        self._unread += data
+        limit = max(MAX_UNREAD_BYTES, self._whole_at)
+        if before < limit <= len(self._unread) and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _leave_queue(self) -> None:
+        if self._is_queued:
+            self._is_queued = False
+            self._serve_unread(was_queued=True)
+
+    def _serve_unread(self, *, was_queued: bool = False, is_excess: bool = False) -> None:
+        """Begin the requests that have arrived, if none is being answered."""
+        transport = self._transport
+        if not self._unread or self._is_answering or self._is_serving or self._is_queued or self._is_paused:
+            return
+        if transport is None or transport.is_closing():
+            return
+        if len(self._unread) < self._whole_at and not self._has_eof:
+            return
+        self._stop_waiting()
+        data = bytes(self._unread)
+        self._unread.clear()
+        if len(data) >= MAX_UNREAD_BYTES:
+            transport.resume_reading()
+        self._serve(data, was_queued=was_queued, is_excess=is_excess)
+
+    def _stop_waiting(self) -> None:
+        self._whole_at = 0
+        if self._wait_for_rest is not None:
+            self._wait_for_rest.cancel()
+            self._wait_for_rest = None
+
+    def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
+        """Begin the requests in `data` for as long as each is answered at once."""
+        service = self._server.service
+        self._is_serving = True
+        try:
+            while data:
+                request, end = self._read(data)
+                if request is None:
+                    return
+                request.was_queued, request.is_excess = was_queued, is_excess
+                was_last = self._is_last
+                self._is_last = was_last or request.headers.get("connection", "").lower() == "close"
+                self._is_answering = True
+                if not service.accept(request, self._respond):
+                    self._is_answering, self._is_last = False, was_last
+                    self._hand_over(data)
+                    return
+                data = data[end:]
+                if self._is_answering:
+                    self._unread += data
+                    return
+                if self._is_last:
+                    return
+        finally:
+            self._is_serving = False
+
+    def _read(self, data: bytes) -> tuple[Request | None, int]:
+        """The first request in `data` and where it ends. None where it is not whole, or not for this class."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        if not len(_HEAD_END) <= end <= MAX_HEAD_BYTES:
+            self._hand_over(data)
+            return None, 0
+        head = _Head()
+        parser = httptools.HttpRequestParser(head)
+        try:
+            parser.feed_data(data[:end])
+            target = head.target.decode("ascii")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
+            self._hand_over(data)
+            return None, 0
+        headers = head.headers
+        length = headers.get("content-length", "0")
+        connection = headers.get("connection", "keep-alive").lower()
+        if (
+            not (target.startswith("/") and length.isdigit() and len(length) < _MAX_LENGTH_DIGITS)
+            or "#" in target
+            or head.has_repeated
+            or parser.get_http_version() != "1.1"
+            or parser.get_method() == b"HEAD"
+            or "host" not in headers
+            or connection not in {"keep-alive", "close"}
+            or not _LEFT_TO_AIOHTTP.isdisjoint(headers)
+        ):
+            self._hand_over(data)
+            return None, 0
+        whole_at = end + int(length)
+        if len(data) < whole_at:
+            self._await_rest(data, whole_at)
+            return None, 0
+        path, _, query = target.partition("?")
+        method = parser.get_method().decode()
+        body = data[end:whole_at]
+        return (
+            Request(method, path, query, headers, body, self._received, self._address, self._scheme),
+            whole_at,
+        )
+
+    def _await_rest(self, data: bytes, whole_at: int) -> None:
+        if self._has_eof or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES:
+            self._hand_over(data)
+            return
+        self._unread += data
+        self._whole_at = whole_at
+        loop = asyncio.get_running_loop()
+        self._wait_for_rest = loop.call_later(WHOLE_SECONDS, self._give_up_on_rest)
+
+    def _give_up_on_rest(self) -> None:
+        self._stop_waiting()
+        data = bytes(self._unread)
+        self._unread.clear()
+        self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let aiohttp serve the connection from here on; `data` is what it has not seen."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._transport = None
+        self._server.closed(self)
+        handler = self._server.aiohttp_connection(self._socket)
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        if self._is_paused:
+            handler.pause_writing()
+        handler.data_received(data)
+        if self._has_eof and not handler.eof_received():
+            transport.close()
+
+    # from responses to bytes
+
+    def _respond(self, response: Response, reply_headers: Mapping[str, str]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._is_answering = False  # the client has gone
+            return
+        service = self._server.service
+        self._is_last = self._is_last or service.is_leaving or (self._has_eof and not self._unread)
+        try:
+            head = response_bytes(response, reply_headers, service.header_lines, is_last=self._is_last)
+        except UnicodeError as error:  # must not reach the caller, which answers other requests, too
+            transport.abort()
+            failure = {"message": "a response could not be written", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(failure)
+            return
+        transport.write(head)
+        if response.stream is None:
+            self._end_answer()
+        else:
+            self._stream = response.stream
+            self._stream.on_ready = self._write_ready
+            self._write_ready()
+
+    def _write_ready(self) -> None:
+        """Write what is ready of a streamed body, no faster than the peer reads."""
+        transport, stream = self._transport, self._stream
+        if transport is None or transport.is_closing():
+            self._is_answering = False
+            return
+        if stream is None or self._is_paused:
+            return
+        transport.write(chunk(stream.take()) + (LAST_CHUNK if stream.is_finished else b""))
+        if stream.is_finished:
+            self._stream = None
+            self._end_answer()
+
+    def _end_answer(self) -> None:
+        self._is_answering = False
+        self._answered += 1
+        if self._is_last or (self._has_eof and not self._unread and not self._is_serving):
+            self.close()
+        else:
+            self._serve_unread()
+
+    # the server calls these
+
+    def close(self) -> None:
+        """Close the connection after the request being answered."""
+        self._is_last = True
+        if self._transport is not None and self.is_idle:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_if_quiet(self, looks: int) -> None:
+        """Close a connection that has had no request during so many calls of this method in a row."""
+        if self._answered != self._seen or not self.is_idle:
+            self._seen, self._quiet_looks = self._answered, 0
+            return
+        self._quiet_looks += 1
+        if self._quiet_looks >= looks:
+            self.close()

@@ -1,0 +1,103 @@
+"""One response, and its bytes in HTTP/1.1."""
+
+import asyncio
+import http
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from chassis.content import JSON
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
+
+
+class BodyStream:
+    """A body that becomes known piece by piece. Pieces of one event loop iteration are written together."""
+
+    def __init__(self) -> None:
+        self.on_ready: Callable[[], None] = _ignore
+        """Called when there is something to take."""
+        self.is_finished = False
+        self._pieces: list[bytes] = []
+        self._is_scheduled = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing is left to take."""
+        return self.is_finished and not self._pieces
+
+    def put(self, piece: bytes, *, is_last: bool) -> None:
+        self._pieces.append(piece)
+        self.is_finished = is_last
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._ready)
+
+    def _ready(self) -> None:
+        self._is_scheduled = False
+        self.on_ready()
+
+    def take(self) -> bytes:
+        """The pieces that nobody has taken yet."""
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        return taken
+
+
+def _ignore() -> None:
+    pass
+
+
+class Response(msgspec.Struct, frozen=True):
+    """One response. No header may hold a line break: the code that sets it makes sure of that."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    """Besides those that every response of the service carries."""
+    content_type: str = JSON
+    error_id: str | None = None
+    """For the log, as `cause`."""
+    cause: str | None = None
+    stream: BodyStream | None = None
+    """The rest of the body, where its length is not known yet."""
+
+
+Respond = Callable[[Response, Mapping[str, str]], None]
+"""Sends the response to one request, with the headers that each response to this request carries."""
+
+
+def response_bytes(
+    response: Response, reply_headers: Mapping[str, str], service_lines: str, *, is_last: bool
+) -> bytes:
+    """The response in HTTP/1.1, up to the rest of its body.
+
+    `service_lines` are the header lines of every response of the service; `is_last` closes the connection.
+    """
+    status, body, stream = response.status, response.body, response.stream
+    lines = "".join([f"{name}: {value}\r\n" for name, value in reply_headers.items()])
+    if response.headers:
+        lines += "".join([f"{name}: {value}\r\n" for name, value in response.headers])
+    length = f"Content-Length: {len(body)}" if stream is None else "Transfer-Encoding: chunked"
+    close = "\r\nConnection: close" if is_last else ""
+    head = (
+        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\nContent-Type: {response.content_type}\r\n"
+        f"{lines}{service_lines}{length}\r\nDate: {_date(int(time.time()))}{close}\r\n\r\n"
+    )
+    return head.encode() + (body if stream is None else chunk(body))
+
+
+def chunk(data: bytes) -> bytes:
+    """One piece of a body of unknown length."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)

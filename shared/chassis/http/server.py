@@ -1,0 +1,150 @@
+"""The connections of one service, from its start to the end of its last response."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from chassis.http.adapter import (
+    KEEPALIVE_SECONDS,
+    MAX_FIELD_BYTES,
+    MAX_LINE_BYTES,
+    AiohttpConnection,
+    Application,
+)
+from chassis.http.body import EXPECTED
+from chassis.http.protocol import HttpProtocol
+
+MAX_SHED: Final = 16
+LOOKS: Final = 15
+"""Looks at each connection while it is kept open without a request."""
+SHUTDOWN_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.02
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "tcp_keepalive": False,  # set when the connection is accepted
+    # a body with a Content-Encoding is refused; nothing may unpack it before that
+    "auto_decompress": False,
+    "max_line_size": MAX_LINE_BYTES,
+    "max_field_size": MAX_FIELD_BYTES,
+}
+
+
+class Server:
+    """The connections of one service. Called with an accepted socket, it makes the protocol that serves it."""
+
+    def __init__(self, service: Application, aiohttp_server: web.Server, *, uses_protocol: bool) -> None:
+        self.service = service
+        self.is_closing = False
+        self._aiohttp = aiohttp_server
+        self._uses_protocol = uses_protocol
+        self._open: dict[HttpProtocol, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._look()
+
+    def __call__(self, connection: socket.socket | None = None) -> asyncio.Protocol:
+        return HttpProtocol(self, connection) if self._uses_protocol else self.aiohttp_connection(connection)
+
+    def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
+        """A protocol that lets aiohttp serve the connection."""
+        loop = asyncio.get_running_loop()
+        return AiohttpConnection(self._aiohttp, self.service, connection, loop=loop, **_OPTIONS)
+
+    def opened(self, connection: HttpProtocol) -> None:
+        self._open[connection] = None
+
+    def closed(self, connection: HttpProtocol) -> None:
+        """The connection is closed, or aiohttp's from here on."""
+        self._open.pop(connection, None)
+
+    def _look(self) -> None:
+        """Close connections that have been kept open too long without a request, from now on."""
+        self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS / LOOKS, self._look)
+        for connection in list(self._open):
+            connection.close_if_quiet(LOOKS)
+
+    def close_idle(self) -> None:
+        """Close idle connections, those that arrive from now on, and all others after their response.
+
+        A response of 503 would be final; a request on a connection that closes before a response has begun is
+        repeated on another replica (wire.md §4).
+        """
+        self.is_closing = True
+        for connection in list(self._open):
+            connection.close()
+        for handler in self._aiohttp.connections:
+            handler.close()
+
+    def shed_idle(self) -> int:
+        """Close up to 16 idle connections, those that opened first; return their number."""
+        idle = [connection for connection in self._open if connection.is_idle][:MAX_SHED]
+        for connection in idle:
+            connection.close()
+        return len(idle)
+
+    async def shutdown(self) -> None:
+        """Close all connections; requests being answered have half a second."""
+        self.close_idle()
+        if self._timer is not None:
+            self._timer.cancel()
+        end = time.monotonic() + SHUTDOWN_SECONDS
+        while self._open and time.monotonic() < end:
+            await asyncio.sleep(POLL_SECONDS)
+        await self._aiohttp.shutdown(SHUTDOWN_SECONDS)
+        for connection in list(self._open):
+            connection.abort()
+
+
+class Runner(web.AppRunner):
+    """Runs an application with this module's server."""
+
+    def __init__(self, app: web.Application, service: Application, *, uses_protocol: bool = True) -> None:
+        super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
+        self._service = service
+        self._uses_protocol = uses_protocol
+        self._connections: Server | None = None
+
+    @property
+    def server(self) -> Server | None:  # type: ignore[override]
+        return self._connections
+
+    async def setup(self) -> None:
+        await super().setup()
+        made = super().server
+        assert made is not None  # noqa: S101 - set up above
+        handler = _without_expectation(made.request_handler)
+        server = web.Server(handler, request_factory=made.request_factory)
+        self._connections = Server(self._service, server, uses_protocol=self._uses_protocol)
+
+    def close_idle(self) -> None:
+        """Close idle connections now, and all others after their response."""
+        if self._connections is not None:
+            self._connections.close_idle()
+
+    async def cleanup(self) -> None:
+        if self._connections is not None:
+            await self._connections.shutdown()
+        await super().cleanup()
+
+
+def _without_expectation(
+    handle: Callable[[Any], Awaitable[web.StreamResponse]],
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Leave Expect to the code that reads the body: aiohttp would answer it before path and credentials."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        expected = request.headers.getall(hdrs.EXPECT, ())
+        if expected:
+            headers = CIMultiDict(request.headers)
+            headers.popall(hdrs.EXPECT)
+            request = request.clone(headers=headers)
+            request[EXPECTED] = tuple(expected)
+        return await handle(request)
+
+    return handler

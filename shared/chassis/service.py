@@ -1,0 +1,179 @@
+"""The state that all requests of one running service share."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from aiohttp import hdrs
+
+from chassis.admission import AdmissionQueue, LoadMonitor
+from chassis.auth import Credentials
+from chassis.deadlines import Deadlines
+from chassis.errors import QuotingError, UnauthorizedError, UnavailableError, error_object
+from chassis.http.request import Request
+from chassis.http.response import Respond, Response
+from chassis.logs import URGENT_STATUS, Logs, iso_time
+from chassis.metrics import RequestMetrics
+from chassis.settings import Settings
+from chassis.tls import Tls
+from chassis.tracing import TRACE_HEADER, trace_id_from
+
+OK: Final = 200
+
+Check = Callable[[], Awaitable[Sequence[str]]]
+"""Returns what a resource of the service lacks; empty when it is ready."""
+ShownPath = Callable[[str, str | None], str]
+"""The path as a log line shows it, from the path of the request and the pattern of its route, if it has one."""
+
+
+class Answered(Protocol):
+    """What a log line says of a request."""
+
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def caller(self) -> str | None: ...
+    @property
+    def request(self) -> Request: ...
+    @property
+    def pattern(self) -> str | None: ...
+    @property
+    def began(self) -> float: ...
+
+
+def whole_path(path: str, _pattern: str | None) -> str:
+    return path
+
+
+@dataclass(slots=True)
+class Service:
+    """One running service."""
+
+    name: str
+    settings: Settings
+    logs: Logs
+    metrics: RequestMetrics
+    credentials: Credentials
+    tls: Tls
+    monitor: LoadMonitor
+    queue: AdmissionQueue
+    shown_path: ShownPath = whole_path
+    checks: list[Check] = field(default_factory=list)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
+    """Answers a request, or returns False where no route of the service has its path."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of every response over HTTP."""
+    header_lines: str = ""
+    """The same, as they are written."""
+    is_leaving: bool = False
+    """Whether readiness is 503 and each response closes its connection; requests are still answered."""
+    is_closed: bool = False
+    """Whether new requests are rejected."""
+    _unlogged: list[tuple[Answered, Response, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.announce(hdrs.SERVER, self.name)
+
+    def announce(self, header: str, value: str) -> None:
+        """Send a header with every response."""
+        self.headers[header] = value
+        self.header_lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+
+    def require_open(self, further: int = 0) -> None:
+        """Raise UnavailableError where the service is shutting down, or `further` requests exceed its capacity."""
+        if self.is_closed:
+            raise UnavailableError("The service is shutting down. Retry after 1 s.")
+        if self.monitor.in_flight + further > self.settings.max_in_flight:
+            raise UnavailableError(
+                f"The service is at capacity: {self.settings.max_in_flight} requests are in flight. Retry after 1 s."
+            )
+
+    def admit(self, request: Request, began: float, deadline: float) -> None:
+        """Raise UnavailableError where the service cannot take the request, or could not answer it in time."""
+        self.require_open()
+        waited, left = began - request.received, deadline - began
+        if not self.monitor.admits(waited, left, was_queued=request.was_queued, is_excess=request.is_excess):
+            raise UnavailableError("The service is overloaded and could not answer in time. Retry after 1 s.")
+
+    def log_answered(self, answered: Answered, response: Response) -> None:
+        """Log and count a request once the responses of this event loop iteration are on their way.
+
+        The log of one request then delays no other request's response.
+        """
+        self._unlogged.append((answered, response, time.monotonic()))
+        if len(self._unlogged) == 1:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self.flush_log)
+
+    def flush_log(self) -> None:
+        """Write the log lines of all requests answered so far."""
+        unlogged, self._unlogged = self._unlogged, []
+        lines, is_urgent, at = [], False, iso_time(time.time())
+        for answered, response, ended in unlogged:
+            request, pattern, status = answered.request, answered.pattern, response.status
+            if status == OK:  # an error may come back at once, and says nothing of how long an answer takes
+                self.monitor.answered(ended - answered.began)
+            method = request.method if request.method in hdrs.METH_ALL else "OTHER"
+            seconds = ended - request.received
+            self.metrics.count(method, pattern or "none", status, seconds)
+            line = self.logs.request_line(
+                at,
+                answered.trace_id,
+                answered.caller,
+                method,
+                self.shown_path(request.path, pattern),
+                status,
+                seconds,
+                (response.error_id, response.cause) if response.error_id is not None else None,
+            )
+            lines.append(line)
+            is_urgent = is_urgent or status >= URGENT_STATUS
+        self.logs.write(lines, now=is_urgent)
+
+    def error_response(self, error: QuotingError, trace_id: str) -> Response:
+        """The error as its error object (wire.md §4)."""
+        headers = error.headers
+        if isinstance(error, UnauthorizedError):
+            headers = {**headers, hdrs.WWW_AUTHENTICATE: challenge(self.name)}
+        return Response(
+            error.status,
+            error_object(error, self.name, trace_id),
+            tuple(headers.items()),
+            error_id=error.id,
+            cause=error.cause or error.message,
+        )
+
+    def refuse(self, error: QuotingError, respond: Respond, trace_header: str | None = None) -> None:
+        """Answer a request that never reached a route, such as malformed HTTP; with its log line."""
+        trace_id = trace_id_from(() if trace_header is None else (trace_header,))
+        response = self.error_response(error, trace_id)
+        self.log_answered(_Unrouted(trace_id), response)
+        respond(response, {TRACE_HEADER: trace_id})
+
+
+class _Unrouted:
+    """A request of which nothing is known but its trace id."""
+
+    caller = None
+    pattern = None
+
+    def __init__(self, trace_id: str) -> None:
+        self.trace_id = trace_id
+        self.began = time.monotonic()
+        self.request = Request("OTHER", "", "", {}, b"", self.began, "")
+
+
+def challenge(service: str) -> str:
+    """The WWW-Authenticate header of a 401."""
+    return f'Basic realm="{service}", charset="UTF-8"'
+
+
+def as_error(raised: BaseException) -> QuotingError:
+    """The error that a caller gets for an exception."""
+    if isinstance(raised, QuotingError):
+        return raised
+    return UnavailableError("The service failed.", cause="".join(traceback.format_exception(raised)))

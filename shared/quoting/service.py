@@ -1,0 +1,201 @@
+"""A service of the chain: its routes, and the way from a request to a call and on (wire.md §1 to §4).
+
+The chassis has checked path, method, admission, credentials, media type and size. Checked here, in the order of
+wire.md §4: headers, uuid, query. The body is the service's own business.
+"""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+import environ
+from aiohttp import web
+
+from chassis.app import CONNECTION_POOL, SERVICE, add_routes, create_app
+from chassis.errors import InvalidHeaderError, InvalidUriParameterError
+from chassis.exchange import Exchange, Routes
+from chassis.queries import query_parameters
+from chassis.settings import base_url
+from quoting.batch_endpoint import BatchEndpoint
+from quoting.batch_format import BATCH_HEADER, BATCH_PATH
+from quoting.call import (
+    DEFAULT_TIMEOUT_MS,
+    IDEMPOTENCY_HEADER,
+    IDENTIFIER,
+    IDENTIFIER_TYPE,
+    MAX_TIMEOUT_MS,
+    TIMEOUT_HEADER,
+    TRACEPARENT_HEADER,
+    Call,
+    Operation,
+    is_key,
+    is_traceparent,
+)
+from quoting.next_hop import NextHop
+from quoting.openapi import openapi
+from quoting.peers import Peers
+from quoting.settings import ChainSettings
+
+Handle = Callable[[Exchange, Call], None]
+"""A service's part: settle the exchange, hand it to the next hop or a batcher, or `run` a coroutine.
+
+Raises a QuotingError to refuse the call.
+"""
+Aim = Callable[[Call], tuple[Call, str]]
+"""The call as the next hop gets it, and the next hop's base URL. Raises a QuotingError to refuse the call."""
+
+PEERS: Final = web.AppKey("peers", Peers)
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
+_MILLISECONDS: Final = re.compile(r"0*([1-9][0-9]*)\Z", re.ASCII)
+_MAX_DIGITS: Final = len(str(MAX_TIMEOUT_MS))
+_DEFAULT_SECONDS: Final = DEFAULT_TIMEOUT_MS / 1_000
+_KEY: Final = IDEMPOTENCY_HEADER.lower()
+_TIMEOUT: Final = TIMEOUT_HEADER.lower()
+_TRACEPARENT: Final = TRACEPARENT_HEADER.lower()
+
+
+@environ.config(prefix="QUOTES", frozen=True)
+class ForwarderSettings(ChainSettings):
+    """Settings of a service that sends every call to one next hop."""
+
+    next_hop: str = environ.var(converter=base_url, help="base URL of the next service of the chain")
+
+
+def create_chain_app(
+    name: str,
+    settings: ChainSettings,
+    handle: Handle,
+    *,
+    log_name: str | None = None,
+    query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
+) -> web.Application:
+    """Create a service of the chain. `query` names the parameters that look up may bring to this service."""
+    app = create_app(name, settings, log_name=log_name, openapi=openapi(name, query))
+    add_peers(app, settings.batch_lines)
+    routes = Routes()
+    for operation in Operation:
+        parameters = frozenset[str]() if operation.has_body else frozenset(query)
+        routes.add(operation.method, ChainRoute(operation, handle, parameters))
+    add_routes_and_batches(app, routes, settings.batch_lines)
+    return app
+
+
+def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: int) -> None:
+    """Serve `routes`, each request alone and in batches; 0 lines: no batches."""
+    if batch_lines:
+        app[SERVICE].announce(BATCH_HEADER, str(batch_lines))
+        routes.endpoints[BATCH_PATH] = BatchEndpoint(app[SERVICE], routes, batch_lines)
+    add_routes(app, routes)
+
+
+def add_peers(app: web.Application, batch_lines: int) -> None:
+    """Give the application its peers, for as long as it runs."""
+
+    async def peers(app: web.Application) -> AsyncIterator[None]:
+        app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
+        yield
+        await app[PEERS].close()
+
+    app.cleanup_ctx.append(peers)
+
+
+def forwarder(
+    name: str,
+    settings: ChainSettings,
+    aim: Aim,
+    *,
+    next_service: str,
+    log_name: str | None = None,
+    query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
+) -> web.Application:
+    """Create a service that sends every call where `aim` says. `next_service` is its name in messages."""
+
+    def handle(exchange: Exchange, call: Call) -> None:
+        next_hop.send(exchange, *aim(call))
+
+    app = create_chain_app(name, settings, handle, log_name=log_name, query=query)
+    next_hop = NextHop(lambda: app[PEERS], name, next_service)
+    return app
+
+
+def unchanged(to: str) -> Aim:
+    """Send each call as it is to the service at base URL `to`."""
+    return lambda call: (call, to)
+
+
+class ChainRoute:
+    """One operation: from the exchange to the call."""
+
+    is_open = False
+
+    def __init__(self, operation: Operation, handle: Handle, parameters: frozenset[str]) -> None:
+        self.pattern = operation.path
+        self.has_body = operation.has_body
+        self._operation = operation
+        self._handle = handle
+        self._parameters = parameters
+        self._reserves = operation.reserves
+        self._has_uuid = "{uuid}" in operation.path
+
+    def prepare(self, exchange: Exchange) -> None:
+        """Each response to a reservation, also an error, has the Idempotency-Key to repeat it with (wire.md §3)."""
+        headers = exchange.request.headers
+        given = headers.get(_TIMEOUT)
+        seconds = _DEFAULT_SECONDS if given is None else (_timeout_seconds(given) or _DEFAULT_SECONDS)
+        exchange.deadline = exchange.request.received + seconds
+        if self._reserves:
+            key = headers.get(_KEY)
+            if key is None:
+                exchange.reply_headers[IDEMPOTENCY_HEADER] = secrets.token_urlsafe(24)
+            elif is_key(key):
+                exchange.reply_headers[IDEMPOTENCY_HEADER] = key
+
+    def handle(self, exchange: Exchange) -> None:
+        request = exchange.request
+        headers = request.headers
+        given = headers.get(_TIMEOUT)
+        if given is not None and _timeout_seconds(given) is None:
+            raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}.")
+        key = None
+        if self._reserves:
+            key = exchange.reply_headers.get(IDEMPOTENCY_HEADER)
+            if key is None:
+                raise InvalidHeaderError(
+                    f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters."
+                )
+        traceparent = headers.get(_TRACEPARENT)
+        if traceparent is not None and not is_traceparent(traceparent):
+            traceparent = None
+        call = Call(
+            self._operation,
+            exchange.caller or "",
+            headers["authorization"],
+            exchange.trace_id,
+            exchange.deadline,
+            _uuid(request.path) if self._has_uuid else None,
+            query_parameters(request.query, self._parameters) if request.query else (),
+            request.body if self.has_body else None,
+            key,
+            traceparent,
+        )
+        self._handle(exchange, call)
+
+
+def _timeout_seconds(given: str) -> float | None:
+    """The time that a caller gives; None where the header is malformed."""
+    match = _MILLISECONDS.match(given)
+    if match is None:
+        return None
+    digits = match[1]
+    return (MAX_TIMEOUT_MS if len(digits) > _MAX_DIGITS else min(int(digits), MAX_TIMEOUT_MS)) / 1_000
+
+
+def _uuid(path: str) -> str:
+    """The uuid at the end of a path, in lower case. Raises InvalidUriParameterError."""
+    uuid = unquote(path.rpartition("/")[2])
+    if not _UUID.match(uuid):
+        raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
+    return uuid.lower()
