@@ -6,6 +6,7 @@ wire.md §4: headers, uuid, query. The body is the service's own business.
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ import environ
 from aiohttp import web
 
 from chassis.app import CONNECTION_POOL, SERVICE, add_routes, create_app
-from chassis.errors import InvalidHeaderError, InvalidUriParameterError
+from chassis.errors import InvalidHeaderError, InvalidUriParameterError, UpstreamTimeoutError
 from chassis.exchange import Exchange, Routes
 from chassis.queries import query_parameters
 from chassis.settings import base_url
@@ -181,6 +182,8 @@ class ChainRoute:
             key,
             traceparent,
         )
+        if exchange.deadline <= time.monotonic():
+            raise UpstreamTimeoutError  # the request was not read, or its body not complete, in time
         self._handle(exchange, call)
 
 

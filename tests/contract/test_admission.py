@@ -130,6 +130,7 @@ class TestWhileRequestsAreQueued:
 
 
 @pytest.mark.usefixtures("queueing")
+@pytest.mark.parametrize("http", ["protocol"])  # aiohttp's own connections do not queue requests
 async def test_a_request_that_has_waited_too_long_is_rejected(hop, monkeypatch):
     wait_in_queue(monkeypatch, 0.5)
     [response] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
@@ -152,6 +153,7 @@ async def test_a_request_whose_deadline_passed_before_it_was_read_is_504(hop, mo
 
 
 @pytest.mark.usefixtures("queueing")
+@pytest.mark.parametrize("http", ["protocol"])
 async def test_a_queued_request_is_answered_when_the_service_shuts_down(
     users_file, client, http, monkeypatch
 ):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import listener
+from chassis.http import server
 from support.client import is_error_object, responses_in
 from support.forwarders import LOOK_UP, QUOTE_REPLY, SOURCE, response_from
 from support.internals import fail_requests, is_idle
@@ -72,7 +72,8 @@ async def test_requests_that_come_while_one_is_in_flight_are_answered_after_it(h
 async def test_a_connection_is_closed_when_it_has_been_idle_and_not_while_it_is_used(
     start_hop, http, monkeypatch
 ):
-    monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setitem(server._OPTIONS, "keepalive_timeout", 0.3)
     hop = await start_hop("spsp-server", http=http)
 
     async def slow(seen: Seen):
@@ -93,7 +94,8 @@ async def test_a_connection_is_closed_when_it_has_been_idle_and_not_while_it_is_
 
 
 async def test_a_request_that_never_ends_does_not_keep_a_connection(start_hop, http, monkeypatch):
-    monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setitem(server._OPTIONS, "keepalive_timeout", 0.3)
     hop = await start_hop("spsp-server", http=http)
     async with connection(hop.url) as (reader, writer):
         writer.write(b"GET /v1/quote HTTP/1.1\r\n")

@@ -75,11 +75,10 @@ async def test_the_response_to_malformed_http_has_a_trace_id_too(hop):
     assert is_error_object(response)
 
 
-async def test_a_failed_expectation_at_an_unknown_path_keeps_the_trace_id(hop):
-    """There, aiohttp checks Expect before any middleware."""
+async def test_a_request_with_an_expectation_at_an_unknown_path_keeps_its_trace_id(hop):
     response = await hop.send(UNKNOWN, adapt=False, Expect="nonsense", L1p_Trace_Id="mine")
 
-    assert (417, "ExpectationFailedError") == (response.status, response.id)
+    assert (404, "NotFoundError") == (response.status, response.id)
     assert "mine" == response.headers[TRACE] == response.json["traceId"]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import content
+from chassis.http import body
 from support.client import is_error_object
 from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, OPERATIONS, SOURCE, ClientRequest, Hop
 from support.internals import fail_readiness, reject_new_requests
@@ -279,10 +279,10 @@ async def test_credentials_are_checked_before_expectations(hop):
     assert 401 == (await hop.send(Expect="nonsense", Authorization=None)).status
 
 
-async def test_an_expectation_at_an_unknown_path_gets_an_error_object_too(hop):
+async def test_an_unknown_path_comes_before_expectations(hop):
     response = await hop.send(ClientRequest("GET", "/nothing"), adapt=False, Expect="nonsense")
 
-    assert (417, "ExpectationFailedError") == (response.status, response.id)
+    assert (404, "NotFoundError") == (response.status, response.id)
     assert is_error_object(response)
 
 
@@ -293,7 +293,7 @@ async def test_a_method_is_checked_before_expectations(hop):
 
 
 async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
-    monkeypatch.setattr(content, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.05)
 
     response = await hop.send_parts(hop.request_bytes(SOURCE)[:-10])
 
@@ -304,7 +304,7 @@ async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
 
 async def test_the_time_for_a_body_is_for_all_of_it(hop, monkeypatch):
     """Not for each byte."""
-    monkeypatch.setattr(content, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.2)
     data = hop.request_bytes(SOURCE)
     begin = data.index(b"\r\n\r\n") + 4
     bytes_of_body = (data[at : at + 1] for at in range(begin, begin + 8))

@@ -80,7 +80,10 @@ def aiohttp_handler(
 
         answer(request_of(request, service.monitor), respond)
         response, reply_headers = await answered
-        return await _written(request, response, {**service.headers, **reply_headers}, service.is_leaving)
+        is_last = service.is_leaving or (
+            isinstance(request.protocol, AiohttpConnection) and request.protocol.is_ending
+        )
+        return await _written(request, response, {**service.headers, **reply_headers}, is_last)
 
     return handle
 
