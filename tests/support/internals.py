@@ -143,4 +143,4 @@ def end_overload(app: web.Application) -> int:
 
 def cached_keys(proxy: web.Application) -> list[object]:
     """The keys of the proxy's cache of directory responses."""
-    return list(proxy[DIRECTORY]._remembered)
+    return list(proxy[DIRECTORY]._cache)

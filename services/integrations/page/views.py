@@ -150,12 +150,8 @@ def routes(operations: Operations, notifications: NotificationFeed, tokens: Form
         ("POST", f"{one}/deliveries/{{eventId}}/{{action:replay}}", page.replay),
     ]
     return [
-        web.route(method, path, page.with_error_pages(handler))
-        for method, path, handler in [*views, *forms]
-    ] + [
-        web.get(f"/{name}", without_credentials(_file(name, type_)))
-        for name, type_ in STATIC.items()
-    ]
+        web.route(method, path, page.with_error_pages(handler)) for method, path, handler in [*views, *forms]
+    ] + [web.get(f"/{name}", without_credentials(_file(name, type_))) for name, type_ in STATIC.items()]
 
 
 class Page:
