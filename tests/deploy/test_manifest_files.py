@@ -11,6 +11,9 @@ from central_directory.app import CentralDirectorySettings
 from chassis.settings import load, variables
 from dfsp_api.payee import SAMPLE_FEES, PayeeSettings
 from dfsp_api.payer import PayerSettings
+from integrations.settings import IntegrationsSettings
+from network.samples import encryption_key
+from signal_receiver.app import ReceiverSettings
 from spsp_client.app import SpspClientSettings
 from spsp_client_proxy.app import SpspClientProxySettings
 from spsp_server.app import SpspServerSettings
@@ -25,6 +28,8 @@ SETTINGS = {
     "spsp-server-backend": SpspServerBackendSettings,
     "dfsp-api": PayeeSettings,
     "central-directory": CentralDirectorySettings,
+    "integrations": IntegrationsSettings,
+    "signal-receiver": ReceiverSettings,
 }
 FILES = files()
 OF_SERVICES = {path: documents for path, documents in FILES.items() if path.stem in SETTINGS}
@@ -85,9 +90,14 @@ def test_every_variable_is_a_setting_of_the_service(path):
 @pytest.mark.parametrize("path", OF_SERVICES, ids=str)
 def test_each_service_has_the_settings_that_it_needs_to_start(path):
     variables = {name: value for name, value in environment(OF_SERVICES[path]).items() if value}
-    for name in ("QUOTES_DATABASE_URL", "QUOTES_USERS_FILE"):
-        variables.pop(f"{name}_FILE", None)
-        variables[name] = "from a secret"
+    secrets = {
+        "QUOTES_DATABASE_URL": "postgresql://database",
+        "QUOTES_USERS_FILE": "users",
+        "QUOTES_ENCRYPTION_KEYS": encryption_key(),
+    }
+    for name, value in secrets.items():
+        if variables.pop(f"{name}_FILE", None) or name == "QUOTES_USERS_FILE":
+            variables[name] = value
 
     assert load(SETTINGS[path.stem], variables)
 

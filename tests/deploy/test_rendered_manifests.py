@@ -14,7 +14,11 @@ pytestmark = pytest.mark.deploy
 
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 COMPOSE = KUBERNETES.parents[1] / "compose.yaml"
-SCALED = {"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
+ENTRIES = {"dfsp-api-payer", "integrations"}
+"""Services whose callers may not resolve the addresses of all replicas."""
+CALLED_FROM_OUTSIDE = {*ENTRIES, "signal-receiver"}
+WITH_DATABASE = {"platform": "integrations", "company": "signal-receiver"}
+"""The service with a database, by namespace; elsewhere it is `dfsp-api`."""
 
 
 @pytest.fixture(scope="module")
@@ -159,16 +163,18 @@ def test_the_services_that_a_service_calls_are_headless(objects):
     for each in of_kind(objects, "Service"):
         is_headless = each["spec"].get("clusterIP") == "None"
 
-        assert is_headless == (each["metadata"]["name"] != "dfsp-api-payer")
+        assert is_headless == (each["metadata"]["name"] not in ENTRIES)
         assert [{"name": "http", "port": 80, "targetPort": "http"}] == each["spec"]["ports"]
 
 
 def test_two_directories_never_run_at_once(objects):
-    (directory,) = [
-        each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == "central-directory"
+    specs = [
+        each["spec"]
+        for each in of_kind(objects, "Deployment")
+        if each["metadata"]["name"] == "central-directory"
     ]
 
-    assert (1, {"type": "Recreate"}) == (directory["spec"]["replicas"], directory["spec"]["strategy"])
+    assert all((1, {"type": "Recreate"}) == (spec["replicas"], spec["strategy"]) for spec in specs)
 
 
 # --- network policies
@@ -213,19 +219,31 @@ def test_the_policies_allow_exactly_the_calls_of_compose(rendered):
     assert 14 == len(expected)
 
 
-def test_only_a_payee_reaches_a_database_and_only_its_own(objects):
+def test_the_platform_reaches_the_companys_webhook_and_no_other_service(rendered):
+    own, _ = all_pods(rendered["integrations"])
+
+    assert {("platform/integrations", "company/signal-receiver")} == edges(
+        rendered["integrations"], own, own, 80
+    )
+
+
+def test_only_services_with_a_database_reach_one_and_only_their_own(objects):
     own, others = all_pods(objects)
     databases = {name: each for name, each in others.items() if name.endswith("/postgres")}
-    expected = {(f"{name.removesuffix('/postgres')}/dfsp-api", each.id) for name, each in databases.items()}
+    namespaces = [name.removesuffix("/postgres") for name in databases]
+    expected = {
+        (f"{namespace}/{WITH_DATABASE.get(namespace, 'dfsp-api')}", databases[f"{namespace}/postgres"].id)
+        for namespace in namespaces
+    }
 
     assert expected == edges(objects, own, databases.values(), 5432)
 
 
-def test_outside_callers_reach_only_the_payer_and_strangers_reach_no_pod(objects):
+def test_outside_callers_reach_only_entry_services_and_strangers_reach_no_pod(objects):
     own, others = all_pods(objects)
     called = edges(objects, [others["callers"]], own, 80)
 
-    assert {("shop/shop", each.id) for each in own if each.name == "dfsp-api-payer"} == called
+    assert {("shop/shop", each.id) for each in own if each.name in CALLED_FROM_OUTSIDE} == called
     assert not edges(objects, [others["stranger"]], own, 80)
 
 

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 Labels = Mapping[str, str]
 
+_PRIVATE_NETWORKS = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -75,6 +77,10 @@ def _has_port(rule: Mapping[str, Any], port: int, protocol: str) -> bool:
 
 def _has_peer(peers: list[Any], own: Pod, other: Pod) -> bool:
     for peer in peers:
+        if "ipBlock" in peer:
+            # pods have private addresses
+            assert set(peer["ipBlock"]["except"]) >= _PRIVATE_NETWORKS, peer
+            continue
         assert set(peer) <= {"namespaceSelector", "podSelector"}, peer
         if "namespaceSelector" in peer:
             is_namespace = _selects(peer["namespaceSelector"], other.namespace_labels)
