@@ -77,8 +77,8 @@ class TradeSignal:
 
         The webhook-id alone is not enough: a CLOSE that comes under the id of an OPEN must not be taken for it.
         """
-        event = self.type.value, str(self.timestamp), self.strategy, self.position
-        return _digest("event", *event) if webhook_id is None else _digest("id", webhook_id, *event)
+        parts = webhook_id, self.type.value, self.timestamp, self.strategy, self.position
+        return hashlib.sha256(ascii(parts).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +206,3 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, field: s
 
 def _fault(field: str, message: str, value: object = None) -> InvalidBodyError:
     return InvalidBodyError(faults=[Fault(field, message, value)])
-
-
-def _digest(*parts: str) -> bytes:
-    """Return the SHA-256 over the parts, each preceded by its length."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogateescape")
-        hashed.update(len(encoded).to_bytes(4) + encoded)
-    return hashed.digest()

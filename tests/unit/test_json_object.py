@@ -169,9 +169,12 @@ def test_an_object_has_at_most_a_hundred_members():
 
 
 def test_keys_must_be_unique_at_every_depth():
+    require_unique_keys(b'{"a":{"b":1,"a":"\\n"},"b":[{"a":1.5}]}')
+    require_unique_keys(b"[" * 300 + b"]" * 300)
     require_unique_keys(b'{"a": {"b": 1}, "b": [{"a": 1}, {"a": NaN}], "c": 1' + b"0" * 5_000 + b"}")
     for body, message in (
         (b'{"a": 1, "a": 1}', "a key occurs twice"),
+        (b'{"a":1,"a":1}', "a key occurs twice"),
         (b'[{"b": {"a": 1, "\\u0061": 1}}]', "a key occurs twice"),
         (b'{"a": "\xff"}', "is not UTF-8"),
         (b"{", "is not JSON"),
