@@ -1,4 +1,4 @@
-"""Fixtures: users, a real Postgres, one service in process, and the whole chain as processes."""
+"""Fixtures: users, a real Postgres, a client, and the whole chain as processes."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ from support.postgres import ReusedDatabases, fresh_database, postgres
 from support.serving import client_session
 from support.settings import BATCH_LINES, DEFAULTS
 
-# the same examples each time, so that what is green stays green; others with --hypothesis-profile=searching
+# the same examples in each run; --hypothesis-profile=searching tries others
 hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.register_profile("searching", max_examples=1_000)
 hypothesis.settings.load_profile("steady")
@@ -27,7 +27,7 @@ def pytest_addoption(parser) -> None:
         "--batches",
         choices=("on", "off"),
         default="on",
-        help="off: every service takes and sends none, unless a test says otherwise (wire.md §8)",
+        help="off: services neither take nor send batches, unless a test sets it (wire.md §8)",
     )
     parser.addoption("--screenshots", default="", help="a folder for pictures of the page in a browser")
 
@@ -39,7 +39,7 @@ def pytest_configure(config) -> None:
 
 @pytest.fixture(scope="session")
 def users_file(tmp_path_factory) -> Path:
-    """The sample users, with hashes that cost next to nothing: what one costs is no test's business but its own."""
+    """The sample users, with cheap hashes, so that tests do not wait for expensive ones."""
     path = tmp_path_factory.mktemp("users") / "users"
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in SAMPLE_USERS.items()))
@@ -48,16 +48,16 @@ def users_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A server's URL; tests make databases of their own on it."""
+    """The URL of a Postgres server, on which each test gets its own database."""
     with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
         yield url
 
 
 @pytest.fixture
 def passable() -> Iterator[Path]:
-    """A folder for an embedded Postgres: as root's, it runs as another user, who must get there.
+    """A folder for an embedded Postgres, which runs as another user if the tests run as root.
 
-    Not below pytest's own: that one is closed to others again whenever another pytest starts beside this.
+    It is not below pytest's own folder, because each start of pytest closes that one to other users.
     """
     with TemporaryDirectory() as folder:
         yield Path(folder)
@@ -84,7 +84,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture(scope="session")
 def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
-    """The whole chain as processes on loopback; tests leave every service running."""
+    """The whole chain as processes on loopback. Tests leave every service running."""
     with (
         fresh_database(postgres_url) as url,
         running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started,
@@ -94,7 +94,7 @@ def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
 
 @pytest.fixture
 def own_chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Callable[..., Chain]]:
-    """Starts a chain of the test's own: it may be killed, and have other settings by service name."""
+    """Starts a chain for one test, which may kill it. ``overrides`` are settings by service name."""
     with ExitStack() as stack:
 
         def start(overrides: Overrides | None = None, *, database_url: str | None = None) -> Chain:

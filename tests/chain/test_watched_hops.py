@@ -1,4 +1,4 @@
-"""What each hop of the chain sends and returns, seen by a tap before every service."""
+"""The requests and responses of each hop, seen by a tap before every service."""
 
 import asyncio
 import itertools
@@ -79,7 +79,7 @@ async def test_each_hop_reduces_the_time_left(tapped, taps, client, person, give
     await send(client, "POST", tapped.url + RESERVE, person, **given)
     left = [limit, *(int(taps[name].seen[0].headers[TIMEOUT]) for name in CHAIN)]
 
-    # in whole milliseconds, rounded down: even the fastest hop takes one
+    # the time left is rounded down to milliseconds: even the fastest hop takes one
     assert all(before > after for before, after in itertools.pairwise(left)), left
     # the directory's tap holds the proxy up for 30 ms
     assert left[1] - left[2] >= 30

@@ -18,7 +18,7 @@ from support.serving import Seen, reply
 
 @pytest.fixture
 async def hop(shared_hop) -> Hop:
-    """One forwarder, for what is implemented once for all."""
+    """One forwarder, for rules that all services share the code of."""
     return await shared_hop("spsp-server", batch_lines="64")
 
 

@@ -1,4 +1,4 @@
-"""What happens to each request where the responses to a batch break off or are malformed (wire.md §8)."""
+"""Outcomes of requests in a batch whose response breaks off or is malformed (wire.md §8)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A connection serves one request after another, whatever comes in parts, early, late, or not at all.
+"""A connection serves one request after another: in parts, early, late, or never complete.
 
 Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
 """

@@ -31,7 +31,7 @@ async def proxy(start_hop) -> Hop:
 
 @pytest.fixture
 async def forgetful(shared_hop) -> Hop:
-    """A proxy that asks the directory each time, for tests of what one response means."""
+    """A proxy that asks the directory each time, for tests of single responses."""
     return await shared_hop("spsp-client-proxy")
 
 

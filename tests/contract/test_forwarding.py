@@ -1,4 +1,4 @@
-"""What each forwarder sends to its next hop (wire.md §1, §2)."""
+"""The requests that each forwarder sends to its next hop (wire.md §1, §2)."""
 
 from dataclasses import replace
 from urllib.parse import parse_qsl

@@ -1,13 +1,13 @@
-"""Every sentence of the integration guide that says what somebody must do is cited by a test, in its own words."""
+"""A test cites each sentence of the integration guide that states a duty, word for word."""
 
 from support.guide import GUIDE, citations, statements
 
 MIN_CHARACTERS = 12
-"""Of a citation: fewer could be of any sentence."""
+"""Minimum length of a citation; a shorter one could be part of any sentence."""
 
 SAID = statements(GUIDE.read_text())
 
-# what leads on to something else, heads a table, or describes what nobody has to do
+# introductions, headings of tables and descriptions, which state no duty
 DESCRIBES = (
     "Welcome to the ProQuant Integration guide!",
     "This guide assumes the reader is a developer",
@@ -38,7 +38,7 @@ DESCRIBES = (
 )
 
 
-def test_every_sentence_that_says_what_somebody_must_do_is_cited():
+def test_every_duty_of_the_guide_is_cited():
     cited = [each for each in citations() if len(each) >= MIN_CHARACTERS]
     duties = [each for each in SAID if not each.startswith(DESCRIBES)]
 
@@ -48,11 +48,11 @@ def test_every_sentence_that_says_what_somebody_must_do_is_cited():
     ]
 
 
-def test_what_is_cited_are_the_guides_words():
+def test_every_citation_is_in_the_guide():
     everything = " ".join(SAID)
 
     assert [] == [each for each in sorted(citations()) if each not in everything]
 
 
-def test_what_only_describes_is_in_the_guide():
+def test_every_listed_description_is_in_the_guide():
     assert [] == [start for start in DESCRIBES if not any(each.startswith(start) for each in SAID)]

@@ -1,4 +1,4 @@
-"""The edge of HTTP: whatever comes over a socket, the response is documented and in time, and nothing goes on.
+"""The edge of HTTP: any bytes on a socket get a documented response, and nothing invalid goes on.
 
 Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
 """
@@ -262,7 +262,7 @@ async def test_pipelined_requests_are_answered_in_their_order(hop):
 
 
 async def test_a_body_is_never_read_as_the_next_request(hop):
-    """Whatever part of a body a rejection leaves unread, it is not served as a request."""
+    """A rejection may leave a part of the body unread. That part is not served as a request."""
     inner = hop.request_bytes(SOURCE)
     for wrong in ({"Authorization": None}, {"Content_Type": "text/plain"}, {"X_Request_Timeout_Ms": "0"}):
         responses = await hop.send_bytes(hop.request_bytes(replace(SOURCE, body=inner), adapt=False, **wrong))

@@ -1,4 +1,4 @@
-"""Which responses of a next hop pass unchanged, and which become the service's own error (wire.md §4, "Passing on")."""
+"""A next hop's responses pass unchanged or become the service's own error (wire.md §4, "Passing on")."""
 
 import gzip
 

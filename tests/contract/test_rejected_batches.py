@@ -1,4 +1,4 @@
-"""What happens to each request where the whole batch is rejected (wire.md §8)."""
+"""Outcomes of requests in a batch that is rejected as a whole (wire.md §8)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Which requests a service rejects before it works on them, and in which order it checks (wire.md §4)."""
+"""Checks of a request before a service works on it, and their order (wire.md §4)."""
 
 import asyncio
 from dataclasses import replace

@@ -225,7 +225,9 @@ async def test_a_browser_is_asked_for_credentials(provider, path):
 
 
 @pytest.mark.parametrize(
-    "token", ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)]
+    "token",
+    ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)],
+    ids=["empty", "nonsense", "not ASCII", "another user's", "of another key"],  # those of tokens would vary
 )
 async def test_a_form_without_the_users_token_changes_nothing(start, token):
     provider = await start(deliveries_at_once=0)

@@ -46,7 +46,7 @@ def test_keys_are_separated_by_commas_and_white_space():
     [
         ("ENCRYPTION_KEYS", ""),
         ("ENCRYPTION_KEYS", "short"),
-        ("ENCRYPTION_KEYS", f"{KEY},x"),
+        pytest.param("ENCRYPTION_KEYS", f"{KEY},x", id="ENCRYPTION_KEYS-a key and x"),
         ("ALLOW_HTTP", "maybe"),
         ("ALLOW_NETWORKS", "127.0.0.1/8"),
         ("ALLOW_NETWORKS", "everywhere"),

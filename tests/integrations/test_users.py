@@ -101,7 +101,9 @@ async def test_an_own_integration_is_not_enabled_for_anothers_strategy(provider,
     assert 404 == got.status
 
 
-@pytest.mark.parametrize("id_", [str(uuid4()), "nonsense", "%00", "x" * 300])
+@pytest.mark.parametrize(
+    "id_", [str(uuid4()), "nonsense", "%00", "x" * 300], ids=["unknown", "nonsense", "zero", "long"]
+)
 async def test_what_is_not_there_is_not_found(provider, id_):
     got = await provider.send("POST", f"/v1/me/integrations/{id_}/approve")
 

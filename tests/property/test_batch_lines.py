@@ -77,7 +77,7 @@ REQUESTS = st.lists(
 
 
 async def echo(received: Line) -> tuple[int, dict[str, str], str]:
-    """Respond with what came, and with how many digits the time left has."""
+    """Respond with the request, and with the number of digits of the time left."""
     given = {name.lower(): value for name, value in received["headers"].items()}
     kept = {
         each: given.get(each) for each in ("authorization", "l1p-trace-id", "idempotency-key", "traceparent")

@@ -1,4 +1,7 @@
-"""What comes together through the whole chain is answered as it is alone: good, bad, slow, twice, late, given up."""
+"""Requests that pass the chain in batches get the same responses as without batches.
+
+They are good, bad, slow, repeated, late, or given up by their client.
+"""
 
 import asyncio
 import itertools
@@ -32,7 +35,7 @@ _runs = itertools.count()
 
 @dataclass
 class Item:
-    """One request; `ends` says how its caller takes it: waits, gives no time, or gives up."""
+    """One request. `ends` says whether its client waits, sets a deadline of 1 ms, or gives up."""
 
     method: str
     path: str
@@ -43,7 +46,7 @@ class Item:
 
 @dataclass
 class Two:
-    """The same payee's quotes through two chains, one with batches and express and one without either."""
+    """Two chains on one database: one with batches between services, one without."""
 
     together: ChainInProcess
     alone: ChainInProcess
@@ -155,7 +158,10 @@ ITEMS = st.lists(
 
 
 async def prepared(two: Two, run: int) -> dict[str, str]:
-    """Quotes of this run by the names that items know them by; and each service knows who takes batches."""
+    """Reserve the quotes of this run, and return their uuids by the names that items use.
+
+    After it each service knows that its next hop takes batches.
+    """
     names = [*(str(each) for each in range(PREPARED)), "kept", "expired"]
     uuids = {"unknown": UNKNOWN_UUID}
     for name in names:
@@ -170,7 +176,7 @@ async def prepared(two: Two, run: int) -> dict[str, str]:
 
 
 def meant(item: Item, number: int, run: int, uuids: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Path and headers, with names made this run's own."""
+    """The path and the headers of an item, with this run's names."""
     made = {"L1p-Trace-Id": f"{run}-{number}", **item.headers}
     if KEY in made and made[KEY] != "no key":
         made[KEY] = f"{run}-{made[KEY]}"
@@ -184,13 +190,13 @@ def meant(item: Item, number: int, run: int, uuids: dict[str, str]) -> tuple[str
     return item.path, made
 
 
-def told(answer: ClientResponse) -> tuple[int, bytes, dict[str, str]]:
+def compared(answer: ClientResponse) -> tuple[int, bytes, dict[str, str]]:
     kept = {name.lower(): value for name, value in answer.headers.items() if name.lower() in COMPARED}
     return answer.status, answer.body, kept
 
 
 async def one(chain: ChainInProcess, item: Item, path: str, made: dict[str, str]) -> ClientResponse | None:
-    """The answer, None where the caller gave up."""
+    """The response, or None where the client gave up."""
     if item.ends == "no time":
         made = {**made, "X-Request-Timeout-Ms": "1"}
     asked = asyncio.ensure_future(send(chain.client, item.method, chain.url + path, item.body, **made))
@@ -204,7 +210,7 @@ async def one(chain: ChainInProcess, item: Item, path: str, made: dict[str, str]
 
 @settings(
     deadline=None,
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,
@@ -212,7 +218,7 @@ async def one(chain: ChainInProcess, item: Item, path: str, made: dict[str, str]
     ],
 )
 @given(items=ITEMS)
-async def test_together_each_is_answered_as_alone(two, items):
+async def test_a_request_in_a_batch_gets_the_same_response_as_alone(two, items):
     run = next(_runs)
     uuids = await prepared(two, run)
     requests = [(item, *meant(item, number, run, uuids)) for number, item in enumerate(items)]
@@ -228,11 +234,11 @@ async def test_together_each_is_answered_as_alone(two, items):
             continue
         alone = await one(two.alone, item, path, made)
         assert alone is not None
-        assert told(alone) == told(answer)
+        assert compared(alone) == compared(answer)
 
 
-async def test_it_was_batches_that_they_came_in(two):
-    """Else the comparison compares nothing."""
+async def test_the_chain_with_batches_uses_them(two):
+    """Otherwise the comparison above would compare nothing."""
     await prepared(two, next(_runs))
     await asyncio.gather(
         *(

@@ -1,4 +1,4 @@
-"""What a service may answer at all: the table of wire.md §4."""
+"""The documented responses: the table of wire.md §4."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -32,11 +32,11 @@ SERVICES: Final = {
     "central-directory",
 }
 OUTCOME_UNKNOWN: Final = {502, 503, 504}
-"""What wire.md §3 tells callers to repeat after."""
+"""Statuses after which a client repeats its request (wire.md §3)."""
 
 
 def why_undocumented(status: int, headers: Mapping[str, str], body: bytes, trace_id: str) -> str | None:
-    """What is wrong with a reply, None where it is a 200 with an object or one of section 4's errors."""
+    """The fault of a response, or None if it is a 200 with an object or one of the errors of wire.md §4."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -101,7 +101,7 @@ class Hop:
     url: str
     next_url: str
     next_hop: Stub
-    """Not called where the test has a next hop of its own."""
+    """Unused where a test passes another URL as the next hop."""
     directory: Stub
     client: aiohttp.ClientSession
     log: CollectedLines

@@ -1,4 +1,4 @@
-"""What a test reads or changes inside a service that runs in its own process, because no request shows it.
+"""Access to the inside of a service that runs in the test's process, for things that no request shows.
 
 No other module of the tests knows these names.
 """
@@ -41,7 +41,7 @@ class CollectedLines(LogWriter):
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """What `chassis.run` serves an app with."""
+    """The runner that `chassis.run` serves an app with."""
     service = app[SERVICE]
     return Runner(app, service, uses_protocol=service.settings.http == "protocol")
 

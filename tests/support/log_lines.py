@@ -1,4 +1,4 @@
-"""Log lines as services write them."""
+"""Log lines in the form in which services write them."""
 
 import json
 

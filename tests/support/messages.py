@@ -1,4 +1,4 @@
-"""The source's sample, and requests made from it."""
+"""The sample request of the Quote API, and requests made from it."""
 
 import base64
 from typing import Final
@@ -29,7 +29,7 @@ OTHER: Final = basic("other", "456")
 
 
 def headers(authorization: str | None = TEST, **more: str) -> dict[str, str]:
-    """Headers of a well-formed request; keyword names have _ for -."""
+    """The headers of a well-formed request. ``more`` are headers with _ for -."""
     made = {"Content-Type": "application/json", "Accept": "application/json"}
     if authorization is not None:
         made["Authorization"] = authorization

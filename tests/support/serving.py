@@ -117,7 +117,7 @@ class _Received(asyncio.Protocol):
 
 
 async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes:
-    """What a server sends after these bytes until it closes the connection.
+    """Send bytes, and return everything that the server sends until it closes the connection.
 
     A server in this process reads each part before the next is sent. ``half_close`` closes the client's side after the
     last part.

@@ -1,4 +1,4 @@
-"""Settings of the services under test: the defaults of the test run, and what a test sets itself."""
+"""Settings of the services under test: a test's own, and the defaults of the test run."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
