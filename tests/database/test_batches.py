@@ -1,4 +1,4 @@
-"""The statements with many items at once: rivals, duplicates, opposite orders."""
+"""The statements with many items at once: concurrent batches, duplicates, opposite orders."""
 
 import asyncio
 import random
@@ -40,8 +40,8 @@ async def test_a_key_twice_in_a_batch_is_one_quote_of_its_first_request(reposito
         require_same_request(quotes[one.uuid], Operation.QUOTE_SOURCE_AMOUNT, other.fingerprint)
 
 
-async def test_old_and_new_keys_in_a_batch_each_get_their_own(repository, sql):
-    """What is there already is found by the second statement; what is new is inserted by the first."""
+async def test_old_and_new_keys_in_a_batch_each_get_their_own_quote(repository, sql):
+    """The first statement inserts the new quotes; the second one finds the old ones."""
     old = [new(f"key-{number}") for number in range(0, 20, 2)]
     first = await repository.reserve(old)
     changed = [new(f"key-{number}", amount="1.00") for number in range(20)]
@@ -87,13 +87,13 @@ async def test_batches_of_payments_in_opposite_order_do_not_deadlock(database_ur
 
 
 async def deadlocks(sql) -> int:
-    """As the server counts them: a statement that is tried again would hide them."""
+    """By the server's count: our repetition of a statement would hide them."""
     await sql.execute("SELECT pg_stat_force_next_flush()")
     return await sql.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
 
 
 async def test_rows_are_locked_in_the_order_of_their_uuids(repository, sql, database_url):
-    """Whatever order they come in: the one that is free and greater is not locked while the lesser waits."""
+    """In whatever order they arrive: while the statement waits for the lowest uuid, no higher one is locked."""
     items = sorted((new(f"key-{number}") for number in range(10)), key=lambda item: item.uuid)
     await repository.reserve(items)
     rival = sql.transaction()
@@ -107,8 +107,8 @@ async def test_rows_are_locked_in_the_order_of_their_uuids(repository, sql, data
     assert all(quote.executed for quote in (await paying).values())
 
 
-async def test_in_a_batch_one_payments_fault_is_its_own(repository, sql):
-    """Altered, unknown, another caller's, expired, a wrong amount: all others are executed."""
+async def test_a_payment_at_fault_does_not_affect_the_others_in_its_batch(repository, sql):
+    """Expired, altered, another caller's, a wrong amount, unknown: all others are executed."""
     items = [new(f"key-{number}") for number in range(8)]
     await repository.reserve(items[:-1])
     await sql.execute("UPDATE quote SET expires = clock_timestamp() WHERE uuid = $1", items[0].uuid)
@@ -132,7 +132,7 @@ async def test_in_a_batch_one_payments_fault_is_its_own(repository, sql):
     assert quotes[items[0].uuid].is_expired
 
 
-async def test_a_payment_twice_in_a_batch_is_executed_once_and_each_is_told_its_own(repository, sql):
+async def test_a_payment_twice_in_a_batch_is_executed_once_and_each_gets_its_own_reply(repository, sql):
     item = new("one")
     await repository.reserve([item])
     altered = {**QUOTE, "amount": "1.00"}
@@ -143,8 +143,8 @@ async def test_a_payment_twice_in_a_batch_is_executed_once_and_each_is_told_its_
         execution_reply(quotes[item.uuid], "test", altered)
 
 
-async def test_what_a_batch_may_not_do_alone_it_may_not_do_together(repository, sql):
-    """Two payments whose wrong halves differ do not make a right one."""
+async def test_several_wrong_payments_in_a_batch_do_not_make_a_right_one(repository, sql):
+    """Each of them has another value at fault."""
     item = new("one")
     await repository.reserve([item])
     await repository.execute(
@@ -160,7 +160,7 @@ async def test_what_a_batch_may_not_do_alone_it_may_not_do_together(repository, 
 
 
 async def test_a_batch_of_payments_takes_the_time_after_its_last_lock(repository, sql):
-    """The clock is read once, when all rows are locked: also for those that did not wait."""
+    """The clock is read once, when all rows are locked, also for rows that were free."""
     items = sorted((new(f"key-{number}") for number in range(3)), key=lambda item: item.uuid)
     await repository.reserve(items)
     rival = sql.transaction()
@@ -174,8 +174,8 @@ async def test_a_batch_of_payments_takes_the_time_after_its_last_lock(repository
     assert all(quote.executed >= waited_until for quote in (await paying).values())
 
 
-async def test_a_row_that_neither_goes_in_nor_is_there_is_said_and_not_made_up(repository, sql):
-    """Three times, then UnavailableError: never a 200 without a row."""
+async def test_a_quote_that_can_be_neither_inserted_nor_found_is_an_error(repository, sql):
+    """After three tries, UnavailableError: never a 200 without a row."""
     await sql.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
         "CREATE TRIGGER refuse BEFORE INSERT ON quote FOR EACH ROW EXECUTE FUNCTION refuse()"
@@ -200,14 +200,14 @@ async def test_a_row_that_vanishes_between_the_statements_is_inserted_again(data
     assert new("one").fingerprint == quotes[new("one").uuid].fingerprint
 
 
-async def test_an_empty_batch_is_nothing(repository, sql):
+async def test_an_empty_batch_does_nothing(repository, sql):
     assert {} == await repository.reserve([])
     assert {} == await repository.execute([])
     assert {} == await repository.find([])
     assert 0 == await rows(sql)
 
 
-async def test_all_quotes_of_a_batch_end_at_the_same_time(database_url):
+async def test_all_quotes_of_a_batch_expire_at_the_same_time(database_url):
     async with database(database_url) as made:
         quotes = await Repository(made, timedelta(seconds=1)).reserve([new(str(n)) for n in range(50)])
 

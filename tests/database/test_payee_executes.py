@@ -27,10 +27,10 @@ async def executed(sql) -> list[datetime]:
     ]
 
 
-async def test_a_quote_is_executed_with_the_terms_reserved(payee, sql):
+async def test_a_quote_is_executed_with_its_reserved_terms(payee, sql):
     uuid_ = await payee.reserved()
     answer = await payee.execute(uuid_)
-    told = answer.json
+    reply = answer.json
 
     assert 200 == answer.status
     assert {
@@ -39,23 +39,23 @@ async def test_a_quote_is_executed_with_the_terms_reserved(payee, sql):
         "sourceAmount": "13.75",
         "destinationAmount": "12.50",
         "fee": "1.25",
-        "executed": told["executed"],
-    } == told
-    assert [datetime.fromisoformat(told["executed"])] == await executed(sql)
+        "executed": reply["executed"],
+    } == reply
+    assert [datetime.fromisoformat(reply["executed"])] == await executed(sql)
 
 
 async def test_the_reserved_source_amount_of_a_destination_quote_is_the_requests(payee):
     """Also where there is no exact inverse: 0.10 costs 0.11 and 0.11 costs 0.13, so 0.01 of 0.12 is additional fee."""
     body = {**QUOTE, "amount": "0.12"}
-    told = (await payee.reserve(body, path=RESERVE_DESTINATION)).json
-    paid = (await payee.execute(told["uuid"], body)).json
+    reply = (await payee.reserve(body, path=RESERVE_DESTINATION)).json
+    paid = (await payee.execute(reply["uuid"], body)).json
 
-    assert told["amount"] == paid["destinationAmount"]
+    assert reply["amount"] == paid["destinationAmount"]
     assert ("0.12", "0.10", "0.02") == (paid["sourceAmount"], paid["destinationAmount"], paid["fee"])
 
 
 async def test_500_payments_of_one_quote_over_two_processes_are_one_execution(two_processes, sql):
-    """Promise 3: at most once, and all 500 are told the same, byte for byte."""
+    """Promise 3: executed at most once, and all 500 replies are the same, byte for byte."""
     await sql.execute(
         "CREATE TABLE execution (uuid uuid);"
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
@@ -72,7 +72,7 @@ async def test_500_payments_of_one_quote_over_two_processes_are_one_execution(tw
     assert [uuid.UUID(uuid_)] == [row["uuid"] for row in await sql.fetch("SELECT uuid FROM execution")]
 
 
-async def test_a_payment_and_an_altered_one_at_once_are_200_and_409(two_processes, sql):
+async def test_of_two_payments_at_once_the_altered_one_is_409(two_processes, sql):
     for _ in range(10):
         uuid_ = await two_processes[0].reserved()
         answers = await asyncio.gather(
@@ -87,13 +87,13 @@ async def test_a_payment_and_an_altered_one_at_once_are_200_and_409(two_processe
 
 
 @pytest.mark.parametrize("body", [QUOTE, {**QUOTE, "amount": "12.5", "sourceAmount": "13.750"}])
-async def test_the_same_payment_again_is_told_the_same_also_after_expires(start, clock, body):
-    """Nexuq #393: a finished transfer asked again after expiry answers "expired"."""
+async def test_a_repeated_payment_gets_the_same_reply_also_after_expiry(start, clock, body):
+    """Nexuq #393 answered that the quote had expired."""
     payee = await start()
-    told = (await payee.reserve()).json
-    first = await payee.execute(told["uuid"])
-    await clock.set(told["expires"], plus="1 year")
-    again = await payee.execute(told["uuid"], body)
+    reply = (await payee.reserve()).json
+    first = await payee.execute(reply["uuid"])
+    await clock.set(reply["expires"], plus="1 year")
+    again = await payee.execute(reply["uuid"], body)
 
     assert 200 == first.status
     assert first.body == again.body
@@ -102,41 +102,41 @@ async def test_the_same_payment_again_is_told_the_same_also_after_expires(start,
 @pytest.mark.parametrize(
     ("plus", "status"), [("-1 ms", 200), ("-1 us", 200), ("0", 410), ("1 us", 410), ("1 ms", 410)]
 )
-async def test_a_quote_ends_at_expires_to_the_microsecond(start, clock, sql, plus, status):
-    """At `expires` it is over; a moment before it is not. The database's clock says so."""
+async def test_a_quote_expires_at_expires_to_the_microsecond(start, clock, sql, plus, status):
+    """A microsecond earlier it can be executed. The database's clock decides."""
     payee = await start()
-    told = (await payee.reserve()).json
-    await clock.set(told["expires"], plus=plus)
-    answer = await payee.execute(told["uuid"])
+    reply = (await payee.reserve()).json
+    await clock.set(reply["expires"], plus=plus)
+    answer = await payee.execute(reply["uuid"])
 
     assert status == answer.status
     if status == 200:
-        assert datetime.fromisoformat(answer.json["executed"]) < datetime.fromisoformat(told["expires"])
+        assert datetime.fromisoformat(answer.json["executed"]) < datetime.fromisoformat(reply["expires"])
         assert 1 == len(await executed(sql))
     else:
         assert "QuoteExpiredError" == answer.json["id"]
-        assert told["expires"] in answer.json["message"]
+        assert reply["expires"] in answer.json["message"]
         assert [] == await executed(sql)
 
 
 async def test_a_quote_that_expires_while_its_row_is_locked_is_not_executed(start, clock, sql):
-    """The clock is read after the wait for the lock: Rafiki #471 looks when accepted, not when processed."""
+    """The clock is read after the wait for the lock. Rafiki #3141 checked expiry when it accepted a payment."""
     payee = await start()
-    told = (await payee.reserve()).json
+    reply = (await payee.reserve()).json
     rival = sql.transaction()
     await rival.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
-    paying = asyncio.create_task(payee.execute(told["uuid"]))
+    paying = asyncio.create_task(payee.execute(reply["uuid"]))
     await waiting_for_lock(sql)
-    await clock.set(told["expires"])  # commits with the rival, and is seen by who waits for it
+    await clock.set(reply["expires"])  # commits with the rival, so the waiting statement sees it
     await rival.commit()
 
     assert (410, "QuoteExpiredError") == (await paying).outcome
     assert [] == await executed(sql)
 
 
-async def test_a_quote_whose_end_comes_while_its_row_is_locked_is_not_executed(payee, sql):
-    """The same by Postgres' own clock: the rival makes it end after the payment has begun to wait."""
+async def test_a_quote_that_a_rival_makes_expire_is_not_executed(payee, sql):
+    """With Postgres' own clock: the quote expires after the payment has begun to wait for its row."""
     uuid_ = await payee.reserved()
     rival = sql.transaction()
     await rival.start()
@@ -150,8 +150,8 @@ async def test_a_quote_whose_end_comes_while_its_row_is_locked_is_not_executed(p
     assert [] == await executed(sql)
 
 
-async def test_a_payment_that_waits_for_a_rivals_takes_over_its_answer(payee, sql):
-    """What the rival executed while this one waited is told, not executed again."""
+async def test_a_payment_that_waited_for_a_rivals_execution_gets_its_reply(payee, sql):
+    """The quote is not executed again."""
     uuid_ = await payee.reserved()
     rival = sql.transaction()
     await rival.start()
@@ -163,7 +163,7 @@ async def test_a_payment_that_waits_for_a_rivals_takes_over_its_answer(payee, sq
     assert "2017-01-01T00:00:00.000Z" == (await paying).json["executed"]
 
 
-async def test_a_payment_executes_where_its_rival_gave_up(payee, sql):
+async def test_a_payment_that_waited_for_a_rival_that_gave_up_is_executed(payee, sql):
     uuid_ = await payee.reserved()
     rival = sql.transaction()
     await rival.start()
@@ -177,8 +177,8 @@ async def test_a_payment_executes_where_its_rival_gave_up(payee, sql):
 
 
 @pytest.mark.parametrize("name", list(QUOTE))
-async def test_an_altered_parameter_is_refused_by_its_name(payee, sql, name):
-    """Promise 4: that field and no other is named, with the value that was wrong."""
+async def test_the_refusal_of_an_altered_parameter_names_it(payee, sql, name):
+    """Promise 4: this field and no other, with its wrong value."""
     uuid_ = await payee.reserved()
     answer = await payee.execute(uuid_, {**QUOTE, name: ALTERED[name]})
 
@@ -221,7 +221,7 @@ async def test_amounts_are_compared_as_numbers(payee, sql, name, reserved, as_nu
 
 
 async def test_a_wrong_amount_in_a_first_payment_never_executes(payee, sql):
-    """The amounts that may be given are compared in the statement that executes, each by itself."""
+    """The statement that executes compares each of the optional amounts."""
     for name, value in itertools.product(("sourceAmount", "destinationAmount"), ("0.01", "13.74", "12.51")):
         uuid_ = await payee.reserved()
         rest = {"sourceAmount": "13.75", "destinationAmount": "12.50"}
@@ -230,8 +230,8 @@ async def test_a_wrong_amount_in_a_first_payment_never_executes(payee, sql):
     assert [] == await executed(sql)
 
 
-async def test_the_currencys_digits_are_no_rule_for_a_payment(payee):
-    """`12.500` is 12.50, and that is all that is asked: a syntax error would be another answer."""
+async def test_a_payments_amounts_may_have_more_fraction_digits_than_the_currency(payee):
+    """`12.500` equals 12.50; only a reservation has the limit."""
     uuid_ = await payee.reserved()
     body = {**QUOTE, "amount": "12.500", "sourceAmount": "13.75000", "destinationAmount": "12.500"}
 
@@ -250,24 +250,24 @@ async def test_a_malformed_amount_is_400_and_executes_nothing(payee, sql, name):
     assert [] == await executed(sql)
 
 
-async def test_checks_come_in_the_contracts_order(start, clock, sql):
-    """Syntax 400, not found 404, a parameter differs 409, executed already 200, expired 410."""
+async def test_the_checks_are_in_the_order_of_wire_md(start, clock, sql):
+    """Syntax 400, not found 404, a parameter differs 409, executed before 200, expired 410."""
     payee = await start()
-    told = (await payee.reserve()).json
+    reply = (await payee.reserve()).json
     done = await payee.reserved()
     replay = await payee.execute(done)
     malformed, altered = {**QUOTE, "amount": "x"}, {**QUOTE, "amount": "1"}
-    await clock.set(told["expires"], plus="1 day")
+    await clock.set(reply["expires"], plus="1 day")
 
-    for uuid_, other in ((UNKNOWN_UUID, {}), (told["uuid"], {"authorization": OTHER})):
+    for uuid_, other in ((UNKNOWN_UUID, {}), (reply["uuid"], {"authorization": OTHER})):
         assert 400 == (await payee.execute(uuid_, malformed, **other)).status
         assert (404, "QuoteNotFoundError") == (await payee.execute(uuid_, altered, **other)).outcome
         assert (404, "QuoteNotFoundError") == (await payee.execute(uuid_, **other)).outcome
-    for uuid_ in (told["uuid"], done):
+    for uuid_ in (reply["uuid"], done):
         assert 400 == (await payee.execute(uuid_, malformed)).status
         assert (409, "QuoteMismatchError") == (await payee.execute(uuid_, altered)).outcome
     assert replay.body == (await payee.execute(done)).body
-    assert (410, "QuoteExpiredError") == (await payee.execute(told["uuid"])).outcome
+    assert (410, "QuoteExpiredError") == (await payee.execute(reply["uuid"])).outcome
     assert 1 == len(await executed(sql))
 
 
@@ -281,7 +281,7 @@ async def test_another_callers_quote_is_not_found_whether_reserved_or_executed(p
     assert (404, "QuoteNotFoundError") == (await payee.execute(uuid_, authorization=OTHER)).outcome
 
 
-async def test_a_uuid_may_come_in_upper_case_and_goes_out_in_lower(payee):
+async def test_a_uuid_in_upper_case_is_accepted_and_returned_in_lower_case(payee):
     uuid_ = await payee.reserved()
 
     assert uuid_ == (await payee.execute(uuid_.upper())).json["uuid"] == uuid_.lower()
@@ -291,13 +291,13 @@ async def test_a_uuid_may_come_in_upper_case_and_goes_out_in_lower(payee):
 @pytest.mark.parametrize(
     "bad", ["1", UNKNOWN_UUID + "0", UNKNOWN_UUID.replace("-", ""), "g" + UNKNOWN_UUID[1:]]
 )
-async def test_what_is_no_uuid_is_400(payee, bad):
+async def test_a_malformed_uuid_is_400(payee, bad):
     assert (400, "InvalidUriParameterError") == (await payee.execute(bad)).outcome
     assert (400, "InvalidUriParameterError") == (await payee.look_up(bad)).outcome
 
 
-async def test_one_row_is_the_widest_lock(payee, sql):
-    """Mojaloop #3564: a locked quote holds up nobody else's, nor any reservation."""
+async def test_a_locked_quote_does_not_delay_other_quotes(payee, sql):
+    """Mojaloop #3564 stalled, probably under table locks."""
     held, free = await payee.reserved(), await payee.reserved()
     rival = sql.transaction()
     await rival.start()

@@ -1,4 +1,4 @@
-"""Look up (Quote API §IV): state and all that a quote holds."""
+"""Look up (Quote API §IV): the state and the contents of a quote."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from support.payee import rows
         (RESERVE_DESTINATION, "quoteDestinationAmount", "11.36", "12.50", "11.36"),
     ],
 )
-async def test_a_quote_is_looked_up_with_all_it_holds(
+async def test_a_look_up_returns_the_state_and_the_contents_of_a_quote(
     start, clock, path, operation, amount, source, destination
 ):
     payee = await start()
@@ -48,8 +48,8 @@ async def test_a_quote_is_looked_up_with_all_it_holds(
     )
 
 
-async def test_a_quote_is_found_by_its_own_receiver_or_none(payee, sql):
-    """With another identifier or type it is not found, as if it were elsewhere."""
+async def test_a_quote_is_found_with_its_own_receiver_or_without_one(payee, sql):
+    """With another identifier or type it is not found."""
     uuid = await payee.reserved()
     for query in ("", LOOK_UP_QUERY, "identifier=30754016", "identifierType=eur"):
         assert 200 == (await payee.look_up(uuid, query)).status, query

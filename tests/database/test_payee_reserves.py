@@ -17,32 +17,32 @@ REORDERED = b"""
 """
 
 
-async def test_a_reply_is_a_committed_row_with_exactly_those_terms(payee, sql):
-    """Promise 1, seen over another connection as soon as the reply is there."""
-    told = (await payee.reserve(key="one")).json
-    row = await sql.fetchrow("SELECT * FROM quote WHERE uuid = $1", uuid.UUID(told["uuid"]))
+async def test_a_200_means_a_committed_row_with_exactly_those_terms(payee, sql):
+    """Promise 1, over another connection as soon as the reply is there."""
+    reply = (await payee.reserve(key="one")).json
+    row = await sql.fetchrow("SELECT * FROM quote WHERE uuid = $1", uuid.UUID(reply["uuid"]))
 
-    assert {"amount", "expires", "uuid"} == set(told)
+    assert {"amount", "expires", "uuid"} == set(reply)
     assert ("13.75", "13.75", "12.50") == (
-        told["amount"],
+        reply["amount"],
         str(row["source_amount"]),
         str(row["destination_amount"]),
     )
     assert ("test", "quoteSourceAmount", None) == (row["caller"], row["operation"], row["executed"])
 
 
-async def test_expires_is_stored_in_the_milliseconds_told(payee, sql):
-    """Not a microsecond more: what the payer was told is when it ends."""
+async def test_expires_is_stored_in_the_milliseconds_of_the_reply(payee, sql):
+    """The quote ends exactly when the payer was told that it ends."""
     for _ in range(20):
-        told = (await payee.reserve()).json
-        stored = await sql.fetchval("SELECT expires FROM quote WHERE uuid = $1", uuid.UUID(told["uuid"]))
+        reply = (await payee.reserve()).json
+        stored = await sql.fetchval("SELECT expires FROM quote WHERE uuid = $1", uuid.UUID(reply["uuid"]))
 
-        assert told["expires"].endswith("Z")
-        assert len("2017-05-11T11:30:03.561Z") == len(told["expires"])
-        assert datetime.fromisoformat(told["expires"]) == stored
+        assert reply["expires"].endswith("Z")
+        assert len("2017-05-11T11:30:03.561Z") == len(reply["expires"])
+        assert datetime.fromisoformat(reply["expires"]) == stored
 
 
-async def test_a_quote_is_good_for_the_time_configured(start, clock):
+async def test_a_quote_can_be_executed_for_the_configured_time(start, clock):
     payee = await start(ttl_seconds="1.5")
     await clock.set("2030-01-01T00:00:00.123456Z")
 
@@ -56,8 +56,8 @@ async def test_a_source_quote_and_a_destination_quote_of_its_amount_are_inverse(
     assert ("13.75", "12.50") == (there, back)
 
 
-async def test_commits_wait_for_the_disk_whatever_the_role_says(start, sql, database_url):
-    """Promise 1: `synchronous_commit` is on in every session of the pool."""
+async def test_commits_wait_for_the_disk_whatever_the_roles_setting_is(start, sql, database_url):
+    """Promise 1: `synchronous_commit` is on for each connection of the pool."""
     role, name = await sql.fetchrow("SELECT current_user, current_database()")
     await sql.execute(f'ALTER ROLE "{role}" IN DATABASE {name} SET synchronous_commit = off')
     await sql.execute("CREATE TABLE seen (setting text)")
@@ -73,14 +73,14 @@ async def test_commits_wait_for_the_disk_whatever_the_role_says(start, sql, data
         "CREATE TRIGGER see BEFORE INSERT OR UPDATE ON quote FOR EACH ROW EXECUTE FUNCTION see()"
     )
 
-    for _ in range(3):  # a session that was given back and taken again too
+    for _ in range(3):  # also on a connection that is used again
         assert 200 == (await payee.execute(await payee.reserved())).status
 
     assert ["on"] * 6 == [row["setting"] for row in await sql.fetch("SELECT setting FROM seen")]
 
 
 async def test_the_same_key_gives_the_same_quote_byte_for_byte(payee, sql):
-    """Mojaloop #2119 answers a repeated quote with an error."""
+    """Mojaloop #2119 answered a repeated quote with an error."""
     first = await payee.reserve(key="one")
     again = await payee.reserve(key="one")
 
@@ -88,7 +88,7 @@ async def test_the_same_key_gives_the_same_quote_byte_for_byte(payee, sql):
     assert 1 == await rows(sql)
 
 
-async def test_without_a_key_each_reservation_is_a_quote_of_its_own_and_tells_its_key(payee, sql):
+async def test_without_a_key_each_reservation_makes_a_quote_and_returns_a_key_for_it(payee, sql):
     first, second = await payee.reserve(), await payee.reserve()
     again = await payee.reserve(key=first.headers[KEY])
 
@@ -106,7 +106,7 @@ async def test_the_same_key_of_another_caller_is_another_quote(payee, sql):
 
 
 async def test_key_order_white_space_and_trailing_zeros_do_not_make_another_body(payee, sql):
-    """The Mojaloop quoting service hashes the text as it came."""
+    """The Mojaloop quoting service compares hashes of the unparsed text."""
     first = await payee.reserve(key="one")
     again = await payee.reserve(REORDERED, "one")
 
@@ -146,7 +146,7 @@ async def test_the_same_key_with_another_operation_is_refused(payee, sql):
 
 @pytest.mark.parametrize("fees", [FIVE_PER_CENT, NO_FEES, FIVE_PER_CENT.replace("0.01", "20.00")])
 async def test_the_same_key_gives_the_same_quote_after_a_change_of_fees(start, sql, tmp_path, fees):
-    """Also where today's fees would refuse the amount, or there are none."""
+    """Also where the new fees have no rule, or refuse the amount."""
     before = await start()
     (tmp_path / "fees.toml").write_text(fees)
     after = await start(fee_schedule=tmp_path / "fees.toml")
@@ -161,7 +161,7 @@ async def test_the_same_key_gives_the_same_quote_after_a_change_of_fees(start, s
 
 
 async def test_only_a_committed_quote_binds_a_key(start, sql, tmp_path):
-    """What was refused for its fees may be asked again with the same key, and another body."""
+    """After a refusal for the fees, the same key can be used again, with another body."""
     (tmp_path / "fees.toml").write_text(NO_FEES)
     without = await start(fee_schedule=tmp_path / "fees.toml")
     assert (422, "NoFeeScheduleError") == (await without.reserve(key="one")).outcome
@@ -195,7 +195,7 @@ async def test_the_same_key_gives_the_same_quote_after_execution(payee):
 
 
 async def test_the_same_key_a_hundred_times_at_once_is_one_row(two_processes, sql):
-    """Promise 2, over two processes: one row, and each is told the same."""
+    """Promise 2, over two processes: one row, and one reply."""
     answers = await asyncio.gather(*(two_processes[number % 2].reserve(key="one") for number in range(100)))
 
     assert {200} == {answer.status for answer in answers}
@@ -203,8 +203,8 @@ async def test_the_same_key_a_hundred_times_at_once_is_one_row(two_processes, sq
     assert 1 == await rows(sql)
 
 
-async def test_rivals_with_one_key_and_two_bodies_get_one_quote_and_refusals(two_processes, sql):
-    """Which body wins is open; that no loser is told 200 is not."""
+async def test_two_bodies_with_one_key_at_once_are_one_quote_and_refusals(two_processes, sql):
+    """Either body may win; the other one is never answered 200."""
     bodies = [{**QUOTE, "amount": amount} for amount in ("12.50", "12.51")]
     for round_ in range(10):
         answers = await asyncio.gather(
@@ -219,9 +219,9 @@ async def test_rivals_with_one_key_and_two_bodies_get_one_quote_and_refusals(two
     assert 10 == await rows(sql)
 
 
-async def test_a_reservation_that_meets_a_rivals_uncommitted_row_waits_and_takes_it(payee, sql, database_url):
-    """The INSERT does nothing, and the rival's row is seen by the statement after it."""
-    told = (await payee.reserve(key="one")).json
+async def test_a_reservation_waits_for_a_rivals_uncommitted_row_and_returns_it(payee, sql, database_url):
+    """The INSERT does nothing, and the statement after it sees the rival's row."""
+    reply = (await payee.reserve(key="one")).json
     await sql.execute("CREATE TEMP TABLE kept AS SELECT * FROM quote; DELETE FROM quote")
     rival = sql.transaction()
     await rival.start()
@@ -230,12 +230,12 @@ async def test_a_reservation_that_meets_a_rivals_uncommitted_row_waits_and_takes
     await waiting_for_lock(sql)
     await rival.commit()
 
-    assert told == (await waiting).json
+    assert reply == (await waiting).json
     assert 1 == await rows(sql)
 
 
 async def test_a_uuid_comes_from_the_databases_own_secret(start, sql):
-    """Whoever knows caller and key cannot guess the uuid at another payee."""
+    """A caller and a key do not tell the uuid at another payee."""
     here = await (await start()).reserved(key="one")
     await sql.execute("UPDATE namespace SET secret = sha256('another')")
     there = await (await start()).reserved(key="one")

@@ -1,4 +1,4 @@
-"""Retention: what expired and was never executed is reduced to a stub, and never comes back to life."""
+"""Retention reduces quotes that expired and were never executed to stubs; their keys never make another quote."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,7 @@ HOUR = timedelta(hours=1)
 
 
 async def sweep_all(repository: Repository, older_than: timedelta = HOUR) -> list[int]:
-    """What each batch found, until there is nothing left to do."""
+    """How many were due in each batch, until nothing is left to do."""
     found: list[int] = []
     while (due := await repository.sweep(older_than)) is not None:
         found.append(due)
@@ -25,14 +25,14 @@ async def sweep_all(repository: Repository, older_than: timedelta = HOUR) -> lis
 async def swept(start, clock, sql):
     """A payee, and the key, uuid and reply of a quote that it has reduced to a stub."""
     payee = await start(retention_days=HOUR / timedelta(days=1), retention_every_seconds=0.05)
-    told = (await payee.reserve(key="one")).json
-    await clock.set(told["expires"], plus="1 hour 1 ms")
+    reply = (await payee.reserve(key="one")).json
+    await clock.set(reply["expires"], plus="1 hour 1 ms")
 
     async def is_stub() -> bool:
         return 1 == await stubs(sql)
 
     await until(is_stub)
-    return payee, told["uuid"]
+    return payee, reply["uuid"]
 
 
 async def test_a_stub_answers_410_to_its_key_and_to_execute_and_404_to_look_up(swept, sql):
@@ -45,7 +45,7 @@ async def test_a_stub_answers_410_to_its_key_and_to_execute_and_404_to_look_up(s
     assert (1, 1) == (await rows(sql), await stubs(sql))
 
 
-async def test_a_stub_still_tells_another_body_and_operation(swept):
+async def test_a_stub_still_refuses_another_body_or_operation(swept):
     payee, _ = swept
 
     assert (422, "IdempotencyKeyReusedError") == (
@@ -57,8 +57,8 @@ async def test_a_stub_still_tells_another_body_and_operation(swept):
 
 
 @pytest.mark.parametrize("fees", [FIVE_PER_CENT, NO_FEES])
-async def test_a_key_never_comes_back_to_life_with_other_terms(swept, start, sql, tmp_path, fees):
-    """Without the stub the old key would make the same uuid again, at today's price."""
+async def test_the_key_of_a_stub_never_gets_a_quote_at_new_fees(swept, start, sql, tmp_path, fees):
+    """Without the stub the key would make the same uuid again, with other terms."""
     _, uuid = swept
     (tmp_path / "fees.toml").write_text(fees)
     after = await start(fee_schedule=tmp_path / "fees.toml")
@@ -69,7 +69,7 @@ async def test_a_key_never_comes_back_to_life_with_other_terms(swept, start, sql
 
 
 async def test_only_expired_never_executed_quotes_lose_their_terms(clock, repository, sql):
-    """By the database's clock, and not before their time is over."""
+    """By the database's clock, and not before the time of retention has passed."""
     items = [new(str(number)) for number in range(6)]
     quotes = await repository.reserve(items)
     await repository.execute([payment(item) for item in items[:2]])
@@ -93,7 +93,7 @@ async def test_only_expired_never_executed_quotes_lose_their_terms(clock, reposi
         assert kept == dict(after[item.uuid])
 
 
-async def test_many_are_swept_in_small_batches(clock, repository, sql):
+async def test_many_quotes_are_swept_in_small_batches(clock, repository, sql):
     count = 2 * SWEEP_ROWS + 3
     await repository.reserve([new(str(number)) for number in range(count)])
     await clock.set("now", plus="3 hours")
@@ -104,8 +104,8 @@ async def test_many_are_swept_in_small_batches(clock, repository, sql):
     assert [] == await sweep_all(repository)
 
 
-async def test_a_quote_on_the_border_of_a_slice_is_swept(clock, repository, sql):
-    """At, just before and just after where one slice ends and the next begins, over a day."""
+async def test_a_quote_at_the_border_of_two_slices_is_swept(clock, repository, sql):
+    """At the end of each slice of a day, a microsecond before it and a microsecond after it."""
     begin = await sql.fetchval("SELECT swept_until FROM retention")
     items = [new(str(number)) for number in range(75)]
     await repository.reserve(items)
@@ -120,25 +120,25 @@ async def test_a_quote_on_the_border_of_a_slice_is_swept(clock, repository, sql)
     await sweep_all(repository)
     whole = [row["expires"] for row in await sql.fetch("SELECT expires FROM quote WHERE request IS NOT NULL")]
 
-    # what ended before retention began to look, and what ends no earlier than now less an hour
+    # one expired before the sweep began, the others less than an hour ago
     end = begin + timedelta(hours=24)
     assert {begin - timedelta(microseconds=1), end, end + timedelta(microseconds=1)} == set(whole)
 
 
 async def test_sweeping_ends_when_nothing_is_due(repository, sql):
-    """A quote that lives, and one that has just ended, are no work."""
+    """Neither a quote that can be executed nor one that has just expired is due."""
     await repository.reserve([new("one"), new("two")])
     await sql.execute("UPDATE quote SET expires = clock_timestamp() WHERE uuid = $1", new("two").uuid)
 
     assert await repository.sweep(HOUR) is None
     assert await repository.sweep(HOUR) is None
     assert 0 == await stubs(sql)
-    # also while the clock runs on, and with it what is to be looked at
+    # also while the clock runs on, and more time can be swept
     assert 1 == await repository.sweep(timedelta(0))
     assert await repository.sweep(timedelta(0)) is None
 
 
-async def test_two_processes_sweep_without_getting_in_each_others_way(clock, database_url, repository, sql):
+async def test_two_processes_can_sweep_at_the_same_time(clock, database_url, repository, sql):
     await repository.reserve([new(str(number)) for number in range(3 * SWEEP_ROWS)])
     await clock.set("now", plus="3 hours")
     async with database(database_url) as other:
@@ -148,7 +148,7 @@ async def test_two_processes_sweep_without_getting_in_each_others_way(clock, dat
     assert 3 * SWEEP_ROWS == sum(map(sum, both)) + sum(rest) == await stubs(sql)
 
 
-async def test_who_finds_another_sweeping_leaves_it_to_him(clock, repository, sql):
+async def test_a_process_that_finds_another_one_sweeping_does_nothing(clock, repository, sql):
     await repository.reserve([new("one")])
     await clock.set("now", plus="3 hours")
     rival = sql.transaction()
@@ -160,8 +160,8 @@ async def test_who_finds_another_sweeping_leaves_it_to_him(clock, repository, sq
     assert [1] == [size for size in await sweep_all(repository) if size]
 
 
-async def test_a_quote_executed_while_it_is_swept_stays_whole_and_hides_no_other(clock, repository, sql):
-    """A batch that a rival makes smaller is no sign that nothing more is due."""
+async def test_a_quote_executed_during_a_sweep_keeps_its_terms_and_the_sweep_goes_on(clock, repository, sql):
+    """A batch that an execution makes smaller is not the last one."""
     count = SWEEP_ROWS + 5
     await repository.reserve([new(str(number)) for number in range(count)])
     await clock.set("now", plus="3 hours")
@@ -181,16 +181,16 @@ async def test_a_quote_executed_while_it_is_swept_stays_whole_and_hides_no_other
 
 
 async def test_retention_goes_on_after_a_fault(start, clock, sql):
-    """A statement that fails today is tried again tomorrow."""
+    """A failed statement is repeated at the next time."""
     payee = await start(retention_days=0, retention_every_seconds=0.05)
-    told = (await payee.reserve()).json
+    reply = (await payee.reserve()).json
     await sql.execute(
         "CREATE SEQUENCE refused;"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM nextval('refused'); RAISE EXCEPTION 'no'; END $$;"
         "CREATE TRIGGER refuse BEFORE UPDATE ON quote FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
-    await clock.set(told["expires"], plus="1 ms")
+    await clock.set(reply["expires"], plus="1 ms")
 
     async def refused_twice() -> bool:
         return (await sql.fetchval("SELECT last_value FROM refused")) >= 2

@@ -1,6 +1,6 @@
-"""What others got wrong or left out: a test for each row of the list that belongs to quotes.
+"""Faults of other quoting systems, each with a test that this one does not have it.
 
-The name begins with where it happened.
+A test's name begins with the project or the issue where the fault was found.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ def payer(chain, client) -> Caller:
 
 
 async def test_level_one_ledger_held_250_against_a_quote_of_100(payer):
-    """Also with a source or destination amount that the quote does not have."""
+    """Also with another source or destination amount than the quote's."""
     quote = {**QUOTE, "amount": "100.00"}
     uuid_ = await payer.reserved(quote)
 
@@ -59,7 +59,7 @@ async def expire(database_url: str, uuid_: str) -> None:
 
 
 async def test_level_one_ledger_gave_a_raw_unique_violation_for_a_second_quote_under_one_id(payer):
-    """A second request under one key is refused as what it is."""
+    """A second request with one key is refused with an error of its own."""
     key = str(uuid.uuid4())
     first = await payer.reserve(key=key)
     second = await payer.reserve({**QUOTE, "amount": "250.00"}, key)
@@ -70,7 +70,7 @@ async def test_level_one_ledger_gave_a_raw_unique_violation_for_a_second_quote_u
 
 
 async def test_level_one_mock_answered_12_812499999999998(start, tmp_path):
-    """2.5 % of 12.50: decimals, and as many digits as the currency has."""
+    """2.5 % of 12.50 in decimals, with the fraction digits of the currency."""
     (tmp_path / "fees.toml").write_text(FIVE_PER_CENT.replace('"5"', '"2.5"'))
     payee = await start(fee_schedule=tmp_path / "fees.toml")
 
@@ -97,11 +97,11 @@ async def test_level_one_schema_kept_two_decimals_for_every_currency(
     payer, currency, amount, source, fee, too_fine
 ):
     quote = {**QUOTE, "currencyCode": currency, "amount": amount}
-    told = (await payer.reserve(quote)).json
-    paid = (await payer.execute(told["uuid"], quote)).json
+    reply = (await payer.reserve(quote)).json
+    paid = (await payer.execute(reply["uuid"], quote)).json
 
     assert (source, source, amount, fee) == (
-        told["amount"],
+        reply["amount"],
         paid["sourceAmount"],
         paid["destinationAmount"],
         paid["fee"],
@@ -129,7 +129,7 @@ async def test_mojaloop_3473_restarted_the_service_at_a_repeated_quote_id(payer,
 
 
 async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
-    """While one quote's row is held, 20 others reserve, pay and look up; no lock is on the table."""
+    """While the row of one quote is locked, 20 users reserve, pay and look up; the table is not locked."""
     held = await payee.reserved()
     rival = sql.transaction()
     await rival.start()
@@ -151,7 +151,7 @@ async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
 
 
 async def test_mojaloop_ledger_678_accepted_expired_transfers(start, clock, sql):
-    """The database's clock decides, in the statement that executes: this process' own says 2026 or later."""
+    """The database's clock decides, in the statement that executes: the clock of this process is many years later."""
     payee = await start()
     await clock.set("2001-01-01T00:00:00.000Z")
     in_time, late = (await payee.reserve()).json, (await payee.reserve()).json
@@ -164,7 +164,7 @@ async def test_mojaloop_ledger_678_accepted_expired_transfers(start, clock, sql)
 
 
 async def test_mojaloop_4198_and_4444_turned_a_peers_4xx_into_503(payer, chain, client):
-    """Byte for byte as the payee answers who asks it directly."""
+    """Byte for byte the answer that the payee gives to a direct request."""
     payee = Caller(client, chain.origin("dfsp-api"))
     key = str(uuid.uuid4())
     reserved = await payer.reserved(key=key)
@@ -187,7 +187,7 @@ async def test_mojaloop_4198_and_4444_turned_a_peers_4xx_into_503(payer, chain, 
 
 
 async def test_mojaloop_4227_and_3651_kept_stale_answers_of_the_directory(payer, chain, client):
-    """That nobody is known is not remembered at all; where somebody is can be forgotten at once."""
+    """A 404 is not cached, and SIGHUP empties the cache of the others."""
     directory = Caller(client, chain.origin("central-directory"))
     person = {"identifierType": "eur", "identifier": str(uuid.uuid4().int)[:12]}
     quote = {**QUOTE, **person}
@@ -215,7 +215,7 @@ async def test_mojaloop_4227_and_3651_kept_stale_answers_of_the_directory(payer,
 
 
 async def test_mojaloop_4227_remembered_what_one_caller_may_see_for_all(payer):
-    """Both are let in here; what counts is that another caller's quote stays another's."""
+    """Both callers may use the directory; a quote is its own caller's only."""
     mine = await payer.reserved()
 
     assert 200 == (await payer.look_up(mine, authorization=TEST)).status
@@ -256,7 +256,7 @@ async def test_mojaloop_quoting_service_hashes_a_request_as_it_came(payer):
 
 
 async def test_rafiki_471_used_a_spent_quote_again(payer):
-    """Twenty payments at once and one later: one execution, and all are told that one."""
+    """Twenty payments at once and one later: one execution, and all get its reply."""
     uuid_ = await payer.reserved()
     answers = await asyncio.gather(*(payer.execute(uuid_) for _ in range(20)))
     later = await payer.execute(uuid_)
@@ -266,7 +266,7 @@ async def test_rafiki_471_used_a_spent_quote_again(payer):
 
 
 async def test_rafiki_3141_looked_at_expiry_when_accepting_and_not_when_processing(payee, sql):
-    """The payment comes in time and waits for its row; when it gets it, the quote is over."""
+    """The payment arrives in time and waits for its row; then the quote has expired."""
     uuid_ = await payee.reserved()
     rival = sql.transaction()
     await rival.start()
@@ -282,23 +282,23 @@ async def test_rafiki_3141_looked_at_expiry_when_accepting_and_not_when_processi
 
 async def test_nexuq_393_answered_expired_for_a_finished_transfer(start, clock):
     payee = await start()
-    told = (await payee.reserve()).json
-    paid = await payee.execute(told["uuid"])
-    await clock.set(told["expires"], plus="1 year")
-    again = await payee.execute(told["uuid"])
+    reply = (await payee.reserve()).json
+    paid = await payee.execute(reply["uuid"])
+    await clock.set(reply["expires"], plus="1 year")
+    again = await payee.execute(reply["uuid"])
 
     assert (200, paid.body) == (again.status, again.body)
-    assert "EXECUTED" == (await payee.look_up(told["uuid"])).json["state"]
+    assert "EXECUTED" == (await payee.look_up(reply["uuid"])).json["state"]
 
 
 async def test_mojaloop_sdk_leaves_its_checks_off_by_default(start, clock, sql):
-    """Duplicates and expiry are looked at as the payee comes, and no setting is a switch for them."""
+    """Duplicates and expiry are always checked: no setting switches that off."""
     switches = {name for name, field in variables(PayeeSettings) if isinstance(field.default, bool)}
     assert {"QUOTES_ALLOW_SAMPLE_CREDENTIALS"} == switches
     payee = await start()
-    told = (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
-    await clock.set(told["expires"])
+    reply = (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
+    await clock.set(reply["expires"])
 
-    assert told == (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
-    assert 410 == (await payee.execute(told["uuid"], {**QUOTE, "amount": "13.75"})).status
+    assert reply == (await payee.reserve({**QUOTE, "amount": "13.75"}, "one", path=RESERVE_DESTINATION)).json
+    assert 410 == (await payee.execute(reply["uuid"], {**QUOTE, "amount": "13.75"})).status
     assert 1 == await rows(sql)

@@ -1,4 +1,4 @@
-"""A payee in process, a caller of it, and its database looked at from outside."""
+"""A payee in process, a caller of it, and its database as seen from outside."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.pricing import Terms
 from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder
-from support.answers import Whole
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
+from support.responses import ReceivedResponse
 from support.serving import served
 from support.settings import load
 
@@ -43,10 +43,10 @@ percent = "5"
 
 
 @dataclass(frozen=True)
-class Answer(Whole):
+class PayeeResponse(ReceivedResponse):
     @property
     def outcome(self) -> tuple[int, str | None]:
-        """Status, and the error's id where it is one."""
+        """The status, and the id of an error."""
         return self.status, self.json.get("id")
 
 
@@ -59,34 +59,34 @@ class Caller:
 
     async def send(
         self, method: str, path: str, body: Any = None, *, authorization: str = TEST, **more: str
-    ) -> Answer:
+    ) -> PayeeResponse:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         async with self.client.request(
             method, self.url + path, data=data, headers=headers(authorization, **more)
         ) as reply:
-            return Answer(reply.status, await reply.read(), reply.headers)
+            return PayeeResponse(reply.status, await reply.read(), reply.headers)
 
     async def reserve(
         self, body: Any = QUOTE, key: str | None = None, *, path: str = RESERVE, **more: str
-    ) -> Answer:
+    ) -> PayeeResponse:
         if key is not None:
             more[KEY] = key
         return await self.send("POST", path, body, **more)
 
     async def reserved(self, body: Any = QUOTE, key: str | None = None, **more: str) -> str:
-        """The uuid of a quote that is reserved now."""
+        """Reserve a quote and return its uuid."""
         answer = await self.reserve(body, key, **more)
         assert 200 == answer.status, answer.body
         uuid: str = answer.json["uuid"]
         return uuid
 
-    async def execute(self, uuid: str, body: Any = QUOTE, **more: str) -> Answer:
+    async def execute(self, uuid: str, body: Any = QUOTE, **more: str) -> PayeeResponse:
         return await self.send("PUT", f"/v1/payments/{uuid}", body, **more)
 
-    async def look_up(self, uuid: str, query: str = LOOK_UP_QUERY, **more: str) -> Answer:
+    async def look_up(self, uuid: str, query: str = LOOK_UP_QUERY, **more: str) -> PayeeResponse:
         return await self.send("GET", f"/v1/quote/{uuid}{query and '?'}{query}", **more)
 
-    async def readiness(self) -> Answer:
+    async def readiness(self) -> PayeeResponse:
         return await self.send("GET", "/health/ready")
 
 
@@ -111,16 +111,16 @@ async def is_ready(caller: Caller) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Waits for what comes sooner or later, however slow the machine is."""
+    """Wait for a condition that becomes true sooner or later, however slow the machine is."""
     began = time.monotonic()
     while not await condition():
-        assert time.monotonic() - began < PATIENCE_SECONDS, "in vain"
+        assert time.monotonic() - began < PATIENCE_SECONDS, "the condition did not become true"
         await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
 async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
-    """The payee's database without the service, migrated."""
+    """The payee's database without the service, migrated, with the secret NAMESPACE."""
     made = Database(url, connections, MIGRATIONS)
     faults: list[str] = []
     await made.open(faults.append)
@@ -138,7 +138,7 @@ async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
 
 
 async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
-    """Until so many statements of this database wait for a lock."""
+    """Wait until ``count`` statements of this database wait for a lock."""
 
     async def waits() -> bool:
         found: int = await sql.fetchval(
@@ -151,13 +151,13 @@ async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
 
 
 async def rows(sql: asyncpg.Connection) -> int:
-    """How many quotes there are, stubs too."""
+    """The number of quotes, stubs included."""
     found: int = await sql.fetchval("SELECT count(*) FROM quote")
     return found
 
 
 async def stubs(sql: asyncpg.Connection) -> int:
-    """How many quotes retention has reduced to stubs."""
+    """The number of quotes that retention has reduced to stubs."""
     found: int = await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
     return found
 
@@ -188,14 +188,14 @@ class FakeClock:
         )
 
     async def set(self, time: str, plus: str = "0") -> None:
-        """To a time as a reply tells it, and an interval more."""
+        """``time`` has the form of a reply; ``plus`` is an interval of Postgres."""
         await self._sql.execute(
             "UPDATE public.fake_clock SET at = $1::text::timestamptz + $2::text::interval", time, plus
         )
 
 
 def new(key: str, **changes: str) -> NewQuote:
-    """What a batch reserves: the sample, changed."""
+    """An item of a batch to reserve: the sample request with changes."""
     request = {**QUOTE, **changes}
     return NewQuote(
         quote_uuid(NAMESPACE, "test", key),
@@ -209,7 +209,7 @@ def new(key: str, **changes: str) -> NewQuote:
 
 
 def payment(of: NewQuote, **changes: str) -> PaymentOrder:
-    """What pays for it."""
+    """An item of a batch to execute: the payment for a quote, with changes."""
     request = {**of.request, **changes}
     return PaymentOrder(
         of.uuid,

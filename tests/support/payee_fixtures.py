@@ -18,7 +18,7 @@ from support.settings import DEFAULTS
 
 @pytest.fixture
 async def start(database_url, users_file, client):
-    """Starts a payee on the test's database with settings of its own; as many as the test wants."""
+    """Starts a payee on the test's database with the given settings; it can be called several times."""
     async with AsyncExitStack() as stack:
 
         async def start_(**settings: object) -> Caller:
@@ -31,13 +31,13 @@ async def start(database_url, users_file, client):
 
 @pytest.fixture
 async def payee(start) -> Caller:
-    """A payee with the sample's fees."""
+    """A payee with the sample fees."""
     return await start()
 
 
 @pytest.fixture
 async def sql(database_url) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the payee's database, beside it."""
+    """A connection to the payee's database."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
@@ -78,6 +78,6 @@ async def two_processes(database_url, users_file, client, tmp_path) -> AsyncIter
 
 @pytest.fixture
 async def repository(database_url) -> AsyncIterator[Repository]:
-    """The statements alone."""
+    """The statements without the service."""
     async with support.database(database_url) as database:
         yield Repository(database, support.TTL)

@@ -19,7 +19,7 @@ from network.postgres import EmbeddedPostgres
 
 IMAGE: Final = "postgres:17"
 
-# What a test leaves behind: connections, settings, tables, functions.
+# A test leaves connections, settings, tables and functions.
 _DISCONNECT: Final = """
 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -54,15 +54,15 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 def _engine_has_image() -> bool:
-    has_image = _asked_engine()
+    has_image = _find_image()
     with warnings.catch_warnings():
-        # a client that met no engine leaves its socket to whichever test is running when it is found
+        # without an engine, docker's client leaves an open socket, which would fail the test that runs when it is collected
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     return has_image
 
 
-def _asked_engine() -> bool:
+def _find_image() -> bool:
     try:
         client = docker.from_env(timeout=5)
         try:
@@ -76,7 +76,7 @@ def _asked_engine() -> bool:
 
 @contextmanager
 def _in_container() -> Iterator[str]:
-    # the reaper is an image of its own, which an engine without a registry does not have
+    # testcontainers would start another image to clean up, which an engine without a registry does not have
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.community.postgres import PostgresContainer
 

@@ -18,7 +18,7 @@ from cryptography.fernet import Fernet
 from chassis.settings import load
 from integrations.app import DISPATCHER, WEBHOOK_CLIENT, create_app
 from integrations.settings import IntegrationsSettings
-from support.answers import Whole
+from support.responses import ReceivedResponse
 from support.serving import Responder, Seen, Stub, reply, served
 
 PATIENCE_SECONDS: Final = 60.0
@@ -65,7 +65,7 @@ def typed(type_: str, status: int = 422, **headers: str) -> Responder:
 
 
 @dataclass(frozen=True)
-class Got(Whole):
+class Got(ReceivedResponse):
     @property
     def faults(self) -> dict[str, str]:
         """Field to what is wrong with it."""

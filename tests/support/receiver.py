@@ -15,8 +15,8 @@ import asyncpg
 
 from chassis.settings import load
 from signal_receiver.app import ReceiverSettings, create_app
-from support.answers import Whole
 from support.messages import basic
+from support.responses import ReceivedResponse
 from support.serving import served
 
 RECEIVER: Final = basic("receiver", "sample")
@@ -54,7 +54,7 @@ _ids = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Answer(Whole):
+class Answer(ReceivedResponse):
     @property
     def outcome(self) -> tuple[int, str | None]:
         """The status, and the type of a typed error."""

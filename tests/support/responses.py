@@ -1,4 +1,4 @@
-"""What a service answered, for tests to look at."""
+"""A response that a test has received."""
 
 import json
 from collections.abc import Mapping
@@ -7,9 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What came back, as it came."""
-
+class ReceivedResponse:
     status: int
     body: bytes
     headers: Mapping[str, str]
