@@ -171,7 +171,7 @@ async def test_the_log_says_why_credentials_are_invalid(logged):
 
     assert [
         "no account has this token",
-        "account guarded requires exactly one header x-foo-bar-api-token",
+        "account guarded requires the header x-foo-bar-api-token",
         "the value of the header x-foo-bar-api-token is not that of account guarded",
         "a signature is required; missing: webhook-id, webhook-timestamp, webhook-signature (account sample)",
         (
