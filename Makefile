@@ -34,7 +34,8 @@ up: $(READY)
 	$(COMPOSE) up --detach --wait --remove-orphans
 	@$(BIN)/python -m network.compose sample --folder "$(SECRETS)" $(if $(TLS),--tls) \
 		"$$($(COMPOSE) port load-balancer $(INSIDE))"
-	@$(BIN)/python -m network.compose strategy "$$($(COMPOSE) port integrations-load-balancer 80)"
+	@$(BIN)/python -m network.compose strategy --folder "$(SECRETS)" $(if $(TLS),--tls) \
+		"$$($(COMPOSE) port integrations-load-balancer $(INSIDE))"
 	@echo "The containers are up: make logs follows their logs, make ps lists them, make down stops them."
 	@echo "The second DFSP answers at $$($(COMPOSE) port dfsp2-load-balancer $(INSIDE))."
 

@@ -17,6 +17,8 @@ _ROLES = (
     "spsp-server-backend",
     "dfsp-api",
 )
+_INTEGRATION_SERVICES = ("integrations", "signal-receiver")
+_INTEGRATION_LOAD_BALANCERS = ("integrations-load-balancer", "receiver-load-balancer")
 _PUBLISHED_NAMES = ("localhost", "127.0.0.1")
 DIRECTORY = "central-directory"
 CALLER = "caller"
@@ -32,7 +34,10 @@ def names() -> dict[str, tuple[str, ...]]:
 
     The second DFSP's services are also reached by the names of the first DFSP's, within their own networks.
     """
-    found: dict[str, tuple[str, ...]] = {DIRECTORY: (DIRECTORY,), CALLER: (CALLER,)}
+    found: dict[str, tuple[str, ...]] = {
+        name: (name,) for name in (DIRECTORY, CALLER, *_INTEGRATION_LOAD_BALANCERS)
+    }
+    found |= {name: (name, *_PUBLISHED_NAMES) for name in _INTEGRATION_SERVICES}
     for role in _ROLES:
         published = _PUBLISHED_NAMES if role == "dfsp-api-payer" else ()
         found[role] = (role, f"dfsp1-{role}", *published)

@@ -39,13 +39,11 @@ def _certs(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     """Reserve the sample quote at a published port, and print request and reply."""
-    scheme = "https" if options.tls else "http"
-    url = f"{scheme}://{options.address}/v1/quoteSourceAmount"
+    url = f"{_origin(options)}/v1/quoteSourceAmount"
     headers = {"Content-Type": "application/json", "Authorization": AUTHORIZATION}
-    tls = _tls_context(options.folder / "certificates") if options.tls else None
     body = json.dumps(SAMPLE)
     try:
-        reply = http_client.send("POST", url, headers=headers, body=body.encode(), tls=tls)
+        reply = http_client.send("POST", url, headers=headers, body=body.encode(), tls=_tls(options))
     except OSError as error:
         print(f"{url} does not answer: {error}", file=sys.stderr)
         return 1
@@ -57,15 +55,21 @@ def _sample(options: argparse.Namespace) -> int:
 def _strategy(options: argparse.Namespace) -> int:
     """Register the sample strategy with `integrations` at its published port."""
     try:
-        sample_strategy.register(f"http://{options.address}")
+        sample_strategy.register(_origin(options), _tls(options))
     except (StrategyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _tls_context(folder: Path) -> ssl.SSLContext:
-    caller = folder / certificates.CALLER
+def _origin(options: argparse.Namespace) -> str:
+    return f"{'https' if options.tls else 'http'}://{options.address}"
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if not options.tls:
+        return None
+    caller = options.folder / "certificates" / certificates.CALLER
     context = ssl.create_default_context(cafile=caller / "ca.pem")
     context.load_cert_chain(caller / "certificate.pem", caller / "key.pem")
     return context
@@ -102,15 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, description in (
         ("prepare", _prepare, "create missing secrets and certificates"),
         ("certs", _certs, "renew all certificates"),
-        ("sample", _sample, "reserve the sample quote"),
+        ("sample", _sample, "reserve the sample quote at a published port"),
+        ("strategy", _strategy, "register the sample strategy at the published port of integrations"),
     ):
         subcommand = commands.add_parser(name, parents=[prepared], help=description)
         subcommand.set_defaults(command=command)
-        if command is _sample:
+        if command in {_sample, _strategy}:
             subcommand.add_argument("address", help="a published port, as `docker compose port` prints it")
-    strategy = commands.add_parser("strategy", help="register the sample strategy")
-    strategy.set_defaults(command=_strategy)
-    strategy.add_argument("address", help="the published port of integrations")
     is_running = commands.add_parser("is-running", help="whether a `make run` uses the data folder")
     is_running.add_argument("--data", type=Path, required=True)
     is_running.set_defaults(command=_is_running)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from http import HTTPStatus
 
 from network import http_client
@@ -15,7 +16,7 @@ class StrategyError(RuntimeError):
     """`integrations` did not accept the strategy, which the user's own settings may cause."""
 
 
-def register(origin: str) -> None:
+def register(origin: str, tls: ssl.SSLContext | None = None) -> None:
     """Register the strategy, whether it is registered already or not. Raises StrategyError."""
     credentials = base64.b64encode(f"{ENGINE}:{ENGINE_PASSWORD}".encode()).decode()
     reply = http_client.send(
@@ -23,6 +24,7 @@ def register(origin: str) -> None:
         f"{origin}/v1/strategies/{ID}",
         headers={"Content-Type": "application/json", "Authorization": f"Basic {credentials}"},
         body=json.dumps({"name": NAME, "userEmail": USER}).encode(),
+        tls=tls,
     )
     if reply.status >= HTTPStatus.BAD_REQUEST:
         raise StrategyError(

@@ -63,6 +63,22 @@ def test_each_compose_service_has_a_certificate_with_all_names_that_callers_use(
         )
 
 
+def test_the_tls_overlay_covers_every_service_but_the_databases():
+    def services(file):
+        return set(
+            re.findall(
+                r"^  ([a-z0-9-]+):$",
+                (TOP / file).read_text().partition("\nservices:")[2].partition("\nnetworks:")[0],
+                re.MULTILINE,
+            )
+        )
+
+    databases = {name for name in services("compose.yaml") if name.endswith("postgres")}
+
+    assert len(databases) == 4
+    assert services("compose.yaml") - databases == services("compose.tls.yaml")
+
+
 def test_renewed_certificates_are_of_the_same_authority(tmp_path):
     certificates.create(tmp_path)
     before = (tmp_path / "spsp-client" / "certificate.pem").read_bytes()
