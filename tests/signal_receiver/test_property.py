@@ -152,6 +152,6 @@ def test_random_events_never_break_the_invariants(world):
     run_state_machine_as_test(
         Trading,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -194,10 +194,10 @@ async def receiver(settings: ReceiverSettings, client: aiohttp.ClientSession) ->
 
 async def ready(sender: Sender) -> None:
     """Wait until the receiver is ready."""
-    for _ in range(1_200):
+    for _ in range(6_000):
         if (await sender.call("GET", "/health/ready", authorization=None)).status == 200:
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
     raise AssertionError("the receiver did not become ready within a minute")
 
 
