@@ -79,8 +79,13 @@ class Registry:
         """
         task = asyncio.create_task(self._write(change))
         self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(self._ended)
         await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved here, since a caller that gave up does not
 
     async def _write(self, change: Callable[[DirectoryContent], None]) -> None:
         async with self._writing:

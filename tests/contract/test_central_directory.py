@@ -1,5 +1,6 @@
 """The reference directory: both forms of look-up, registration, and its file (wire.md §5)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +12,8 @@ import pytest
 from multidict import CIMultiDict
 
 from central_directory import app as central_directory
+from central_directory.content import DirectoryContent
+from central_directory.registry import Registry
 from chassis.run import StartError
 from support.client import ClientResponse, is_error_object
 from support.forwarders import FORWARDERS, SOURCE, authorization
@@ -362,6 +365,21 @@ async def test_a_change_that_cannot_be_written_changes_nothing(started, director
     assert (404, []) == (looked_up.status, types.json)
     assert 201 == repeated.status, "the name is still free"
     assert 1 == len(stored["dfsps"]) + len(stored["resources"])
+
+
+async def test_a_change_whose_caller_gives_up_is_stored_and_served(tmp_path):
+    """What is on disk and what is in memory must not differ: the next change would remove it from the disk."""
+    registry = Registry(tmp_path / "directory.json", DirectoryContent())
+    adding = asyncio.create_task(registry.add("eur", "1", "http://one", is_primary=True))
+    await asyncio.sleep(0)
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+    await registry.add("eur", "2", "http://two", is_primary=True)
+    stored = json.loads((tmp_path / "directory.json").read_text())
+
+    assert adding.cancelled()
+    assert ["http://one"] == [each.url for each in registry.find("eur", "1")]
+    assert ["1", "2"] == [entry["identifier"] for entry in stored["resources"]]
 
 
 async def test_a_change_after_a_failed_one_stores_only_itself(started, directory_file):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,14 +49,23 @@ class Replica:
 @pytest.fixture
 async def replicas():
     """Two replicas of one service, on two loopback addresses and the same port."""
-    with socket.create_server(("127.0.0.2", 0)) as probe:
-        port = probe.getsockname()[1]
-    made = [Replica("127.0.0.2", port), Replica("127.0.0.3", port)]
-    for each in made:
-        await each.start()
+    made = await start_on_one_port(Replica("127.0.0.2", 0), Replica("127.0.0.3", 0))
     yield made
     for each in made:
         await each.runner.cleanup()
+
+
+async def start_on_one_port(first, second):
+    """Start the first on a free port; try another one if the second address uses that port already."""
+    await first.start()
+    first.port = second.port = first.runner.addresses[0][1]
+    try:
+        await second.start()
+    except OSError:
+        await first.runner.cleanup()
+        await second.runner.cleanup()
+        return await start_on_one_port(Replica(first.address, 0), Replica(second.address, 0))
+    return [first, second]
 
 
 @pytest.fixture
