@@ -10,7 +10,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +18,6 @@ from chassis.logs import Logs, LogWriter
 from chassis.settings import Settings, load
 from chassis.tls import Tls
 from network.polling import PollTimer
-from support.scripted_server import unused_url
 
 MANY = 200
 
@@ -190,12 +188,12 @@ async def test_a_lack_of_file_descriptors_is_logged_once_a_second(listener, tls,
 
 def test_a_service_without_free_file_descriptors_still_answers(tmp_path):
     """Seen as: nothing was accepted for a minute, health checks neither, and nothing was logged."""
-    url, log = unused_url(), tmp_path / "log"
+    log = tmp_path / "log"
     (tmp_path / "users").touch()
     environment = {
         "PYTHONPATH": os.pathsep.join(sys.path),
         "QUOTES_USERS_FILE": str(tmp_path / "users"),
-        "QUOTES_PORT": url.rpartition(":")[2],
+        "QUOTES_PORT": "0",
         "QUOTES_LOG_FILE": str(log),
         "QUOTES_STOP_GRACE_SECONDS": "0",
     }
@@ -203,16 +201,25 @@ def test_a_service_without_free_file_descriptors_still_answers(tmp_path):
     with subprocess.Popen(command, env=environment) as service, contextlib.ExitStack() as stack:
         try:
             eventually(lambda: '"started"' in log.read_text())
+            port = listening_port(service.pid)
             used = len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
             resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
             for _ in range(200):
-                stack.enter_context(socket.create_connection(("127.0.0.1", urlsplit(url).port), 10))
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
             for _ in range(3):
-                with urllib.request.urlopen(f"{url}/health/live", timeout=10) as reply:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=10) as reply:
                     assert 200 == reply.status
             assert '"event":"connections cannot be accepted"' in log.read_text()
         finally:
             service.kill()
+
+
+def listening_port(pid):
+    """The port of a process on which it listens, from the kernel's tables."""
+    sockets = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [address] = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return int(address.partition(":")[2], 16)
 
 
 def eventually(is_so):

@@ -102,8 +102,10 @@ class Acceptor:
             self._logged = time.monotonic()
             self._logs.error("connections cannot be accepted", cause=str(error), refused=self._refused)
             self._refused = 0
-        self._loop.remove_reader(self._listener.fileno())
-        self._pause = self._loop.call_later(SHORT_PAUSE_SECONDS if is_soon_free else PAUSE_SECONDS, self.open)
+        if self._pause is None:
+            self._loop.remove_reader(self._listener.fileno())
+            seconds = SHORT_PAUSE_SECONDS if is_soon_free else PAUSE_SECONDS
+            self._pause = self._loop.call_later(seconds, self.open)
 
     def _refuse_waiting(self) -> None:
         """Close the connections of waiting callers, so that they can try another replica."""
