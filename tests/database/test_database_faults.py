@@ -163,7 +163,7 @@ async def test_a_payee_is_not_ready_on_a_database_that_may_lose_commits(start, p
 
 
 async def test_no_statement_begins_when_the_body_arrives_after_the_deadline(payee, sql):
-    """A payment whose last byte is late is answered 504 and is not executed afterwards."""
+    """A payment whose last byte is late is answered 504, or 503 on a busy machine, and is not executed afterwards."""
     uuid = await payee.reserved()
     body = str(QUOTE).replace("'", '"').encode()
     for method, path in (("POST", RESERVE), ("PUT", f"/v1/payments/{uuid}")):
@@ -179,8 +179,8 @@ async def test_no_statement_begins_when_the_body_arrives_after_the_deadline(paye
         answer = await reader.read()
         writer.close()
 
-        assert answer.startswith(b"HTTP/1.1 504 ")
-        assert b"UpstreamTimeoutError" in answer
+        assert answer.startswith((b"HTTP/1.1 504 ", b"HTTP/1.1 503 "))
+        assert b"UpstreamTimeoutError" in answer or b"UnavailableError" in answer
     assert 1 == await rows(sql)
     assert "RESERVED" == (await payee.look_up(uuid)).json["state"]
 

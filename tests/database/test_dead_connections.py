@@ -11,7 +11,7 @@ from chassis import keepalive
 from chassis.errors import UnavailableError, UpstreamTimeoutError
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.repository import Repository
-from support.payee import TTL, database, new, payment, waiting_for_lock
+from support.payee import TTL, database, new, payment, until, waiting_for_lock
 from support.swallowing_proxy import swallowing_proxy
 
 LONG_SECONDS = 30
@@ -44,6 +44,23 @@ async def test_a_dead_connection_is_closed_at_its_callers_deadline_and_another_o
         # the fourth connection was idle, and is as dead
         quotes = await repository.reserve([item], time.monotonic() + LONG_SECONDS)
         assert item.fingerprint == quotes[item.uuid].fingerprint
+        assert time.monotonic() - began < LONG_SECONDS
+
+
+async def test_a_payees_dead_connections_cost_their_callers_time_and_no_more(start, database_url):
+    """It was up to 58 s: a statement had 60 s, and the next callers got the next dead connection."""
+    async with swallowing_proxy(database_url) as proxy:
+        payee = await start(url=proxy.url, database_connections=4)
+        await asyncio.gather(*(payee.reserve() for _ in range(20)))
+        proxy.swallow()
+        began = time.monotonic()
+
+        async def is_answered() -> bool:
+            answer = await payee.reserve(key="one", X_Request_Timeout_Ms="1000")
+            assert answer.status in {200, 503, 504}
+            return 200 == answer.status
+
+        await until(is_answered)
         assert time.monotonic() - began < LONG_SECONDS
 
 
