@@ -7,6 +7,7 @@ import ssl
 import sys
 from http import HTTPStatus
 from pathlib import Path
+from uuid import uuid4
 
 from network import certificates, compose_files, compose_logs, data_lock, http_client, sample_strategy
 from network.demo import AUTHORIZATION, SAMPLE
@@ -55,7 +56,7 @@ def _sample(options: argparse.Namespace) -> int:
 def _strategy(options: argparse.Namespace) -> int:
     """Register the sample strategy with `integrations` at its published port."""
     try:
-        sample_strategy.register(_origin(options), _tls(options))
+        sample_strategy.register(_origin(options), str(uuid4()), _tls(options))
     except (StrategyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

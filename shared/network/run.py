@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from network import demo, ports, sample_strategy, samples, topology
 from network.data_lock import DataInUseError, DataLock
@@ -149,17 +150,18 @@ class NetworkRun:
             terminal=self._terminal,
             own_settings=[name for name in demo.SETTINGS_THAT_CHANGE_IT if os.environ.get(name)],
         )
+        trace_id = str(uuid4())
         try:
             demonstration.run()
         except (DemoError, OSError) as error:
             self._report_error(error)
             self._warn("The demonstration ends here. The network stays up.")
         try:
-            sample_strategy.register(self._network.origin(topology.INTEGRATIONS))
+            sample_strategy.register(self._network.origin(topology.INTEGRATIONS), trace_id)
         except (StrategyError, OSError) as error:
             self._report_error(error)
         self._print_next_steps()
-        return demonstration.trace_ids
+        return [*demonstration.trace_ids, trace_id]
 
     def _print_next_steps(self) -> None:
         assert self._network is not None  # noqa: S101 - started before

@@ -16,13 +16,17 @@ class StrategyError(RuntimeError):
     """`integrations` did not accept the strategy, which the user's own settings may cause."""
 
 
-def register(origin: str, tls: ssl.SSLContext | None = None) -> None:
+def register(origin: str, trace_id: str, tls: ssl.SSLContext | None = None) -> None:
     """Register the strategy, whether it is registered already or not. Raises StrategyError."""
     credentials = base64.b64encode(f"{ENGINE}:{ENGINE_PASSWORD}".encode()).decode()
     reply = http_client.send(
         "PUT",
         f"{origin}/v1/strategies/{ID}",
-        headers={"Content-Type": "application/json", "Authorization": f"Basic {credentials}"},
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Basic {credentials}",
+            "L1p-Trace-Id": trace_id,
+        },
         body=json.dumps({"name": NAME, "userEmail": USER}).encode(),
         tls=tls,
     )

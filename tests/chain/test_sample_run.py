@@ -86,11 +86,12 @@ async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop
     first = free_ports()
     with sample_run(first, passable / "data") as run:
         run.wait_until_up()
-        # when a later request is printed, the last log lines of the demonstration were read
+        # when a later request is printed, the last log lines of the demonstration were read, and none was printed
         await send(client, "POST", run.url + RESERVE, QUOTE)
         async with asyncio.timeout(60):
             while not sum(shown(run.output.partition(UP)[2])):
                 await asyncio.sleep(0.1)
+        assert "/v1/strategies" not in run.output
         before = len(run.output)
         total = 0
         for url, message, count in ((run.url, QUOTE, 300), (f"http://127.0.0.1:{first + 3}", {}, 100)):

@@ -26,7 +26,7 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
         f"http://127.0.0.1:{port}": f"http://{network.run('port', service, '80').strip()}"
         for port, service in ((8017, "integrations-load-balancer"), (8018, "receiver-load-balancer"))
     }
-    sample_strategy.register(published["http://127.0.0.1:8017"])
+    sample_strategy.register(published["http://127.0.0.1:8017"], "sample-strategy")
     with Shell({"http://127.0.0.1:8018/webhook": "http://signal-receiver/webhook", **published}) as shell:
         for command in COMMANDS[:-1]:
             assert "Error" not in shell.paste(command), command

@@ -155,6 +155,14 @@ def test_every_hop_refuses_clients_without_a_certificate(network, at, host):
     assert "HTTP" not in refusal
 
 
+@pytest.mark.parametrize("service", compose.INTEGRATION_LOAD_BALANCERS)
+async def test_the_integration_services_accept_clients_without_a_certificate(network, service):
+    address = network.run("port", service, "443").strip()
+    tls = context(ca=network.certificates / certificates.CALLER / "ca.pem")
+    async with session(tls) as caller, caller.get(f"https://{address}/health/ready") as reply:
+        assert 200 == reply.status
+
+
 def test_replaced_certificates_are_loaded_without_a_restart(network):
     started = {name: network.container(name).attrs["State"]["StartedAt"] for name in compose.SERVICES}
     before = {hop: knock(network, *hop, "/run/certificates") for hop in HOPS}
