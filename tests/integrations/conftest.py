@@ -1,4 +1,4 @@
-"""Fixtures: providers in process on a database of the test's own, and webhooks."""
+"""Fixtures: providers in this process, and webhooks."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,7 +17,7 @@ def provider_users(tmp_path_factory) -> Path:
 
 @pytest.fixture
 async def start(database_url, provider_users, client):
-    """Starts a provider on the test's database with settings of its own; as many as the test wants."""
+    """Return a function that starts a provider with the given settings on the test's database."""
     async with AsyncExitStack() as stack:
 
         async def start_(**settings: object) -> Provider:
@@ -35,6 +35,6 @@ async def provider(start) -> Provider:
 
 @pytest.fixture
 async def hook():
-    """A webhook that takes everything."""
+    """A webhook that answers 200 to all events."""
     async with stub(OK) as made:
         yield made

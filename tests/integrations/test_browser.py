@@ -263,7 +263,7 @@ async def test_fault_19_a_wide_logo_is_shown_in_its_shape_and_a_missing_one_by_i
 
 
 async def test_fault_19_after_signing_out_the_browser_has_no_credentials(provider, browser):
-    """The browser asks for credentials again, which nobody types here."""
+    """The browser asks for credentials again, and gets none."""
     await browser.open(provider.url)
     await browser.shows("Your integrations")
     await browser.press("Sign out")

@@ -1,4 +1,4 @@
-"""What pauses an integration, and what a pause does (design, Retries and Ending)."""
+"""The circuit breaker: causes and effects of a pause (design, Retries and Ending)."""
 
 from uuid import UUID
 

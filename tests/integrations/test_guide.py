@@ -1,4 +1,4 @@
-"""Every sentence of the guide that says what the provider does has a test here that cites it."""
+"""The guide's sentences about the provider. Each one is cited by the test that checks it."""
 
 import json
 import re
@@ -49,7 +49,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 async def test_the_example_request_is_sent_byte_for_byte_without_its_white_space(provider, hook):
-    """v1 Request Example: all but what varies, the time and where this test's webhook is."""
+    """The time and the webhook's URL differ from the guide's example."""
     await provider.enabled(hook.url)
     await provider.signal()
     sent = (await until(lambda: [seen for seen in hook.seen if b"SIGNAL_OPEN" in seen.body]))[0]
@@ -89,7 +89,7 @@ async def test_a_simple_post_makes_an_integration_request_that_the_user_sees(pro
 
 
 @pytest.mark.parametrize("field", ["name", "description", "imageUrl", "userEmail", "webhook", "webhook.url"])
-async def test_all_but_the_headers_is_needed(provider, field):
+async def test_every_field_but_the_headers_is_required(provider, field):
     """Guide: All of these properties above are defined by you, at the moment of creating the Integration.
 
     The guide's comments call `headers` alone optional.
@@ -116,8 +116,8 @@ async def test_headers_are_optional(provider, hook):
     assert ("POST", {}) == (seen.method, event(seen)["integration"]["webhook"]["headers"])
 
 
-async def test_name_description_and_image_are_for_the_eye_alone(provider, hook):
-    """Two that look alike are two, each under its own id; what they say comes back in events as it was given.
+async def test_name_description_and_image_identify_nothing(provider, hook):
+    """Two integrations that look alike have two ids. Events contain the three values as the partner gave them.
 
     Guide: The "title" of the integration, used for visualisation purposes only...
 
@@ -133,7 +133,7 @@ async def test_name_description_and_image_are_for_the_eye_alone(provider, hook):
     assert [words] * 2 == [{name: event(seen)["integration"][name] for name in words} for seen in sent]
 
 
-async def test_a_url_may_be_each_users_own(provider, hook):
+async def test_each_user_may_have_a_url_of_their_own(provider, hook):
     """Guide: We'll be sending events this way. Could be unique for each user...
 
     Guide: The e-mail the user created their ProQuant account with.
@@ -146,7 +146,7 @@ async def test_a_url_may_be_each_users_own(provider, hook):
     assert {f"/hook/{USER}", f"/hook/{OTHER}"} == {seen.target for seen in hook.seen}
 
 
-async def test_it_must_be_approved_by_the_user_before_anything_is_sent(provider, hook):
+async def test_nothing_is_sent_before_the_user_approves(provider, hook):
     """Guide: ...and must be approved by the user.
 
     Guide: Once approved, the user may enable this Integration...
@@ -199,7 +199,7 @@ async def test_an_integration_may_be_enabled_for_more_than_one_strategy(provider
     assert {"one", "two"} == {event(seen)["data"]["strategy"]["id"] for seen in sent}
 
 
-async def test_every_request_has_a_single_event_in_a_version_that_says_its_deprecation(provider, hook):
+async def test_every_request_has_one_event_and_the_deprecation_of_its_version(provider, hook):
     """Guide: Every request we send to webhook.url includes a single Event, formatted in all currently
     supported version formats, alongside meta information...
 
@@ -232,7 +232,7 @@ async def test_all_events_have_the_common_structure(provider, hook):
         assert before - 5 <= event(seen)["timestamp"] <= before + 60_000
 
 
-async def test_each_of_the_eight_types_is_sent_with_its_data_when_that_happens(provider, hook):
+async def test_each_of_the_eight_types_is_sent_with_its_data(provider, hook):
     """Guide: The user approved the Integration request... The user rejected the Integration request ... The user
     deleted the previously approved Integration ... The user enabled the Integration for one of their strategies.
     Enabling an Integration means that whenever the strategy produces signals, they will be sent ... The user
@@ -272,7 +272,7 @@ async def test_each_of_the_eight_types_is_sent_with_its_data_when_that_happens(p
     assert set(EventType) == set(expected)
 
 
-async def test_after_disabling_no_signals_of_the_strategy_come_any_more(provider, hook):
+async def test_after_disabling_no_more_signals_of_the_strategy_are_sent(provider, hook):
     """Guide: ...the Integration will stop receiving signal Events from this strategy."""
     id_ = await provider.enabled(hook.url)
     await provider.switch("DELETE", id_)
@@ -289,15 +289,16 @@ async def test_the_direction_of_a_reopen_is_the_new_positions(provider, hook):
     await provider.signal("OPEN", direction="BUY")
     await provider.signal("REOPEN", direction="SELL")
     await until(lambda: len(hook.seen) == 4)
+    (reopen,) = [event(seen) for seen in hook.seen if b"SIGNAL_REOPEN" in seen.body]
 
-    assert "SELL" == event(hook.seen[-1])["data"]["direction"]
+    assert "SELL" == reopen["data"]["direction"]
 
 
 @pytest.mark.parametrize("quantity", ["10", "0.0001", "12345678.12345678", "0.10", "100000000000000001"])
-async def test_a_quantity_is_the_very_number_that_the_strategy_engine_wrote(provider, hook, quantity):
+async def test_a_quantity_keeps_the_digits_that_the_engine_sent(provider, hook, quantity):
     """Guide: Expressed in units.
 
-    It is what the engine wrote, and never was a binary float.
+    The number is never converted to a binary float.
     """
     await provider.enabled(hook.url)
     body = json.dumps(
@@ -317,7 +318,7 @@ async def test_a_quantity_is_the_very_number_that_the_strategy_engine_wrote(prov
     assert f'"quantity":{quantity},'.encode() in seen.body
 
 
-async def test_a_200_with_an_empty_body_is_all_that_is_needed(provider, hook):
+async def test_a_200_with_an_empty_body_is_enough(provider, hook):
     """Guide: ...simply respond with status code 200 and an empty body."""
     id_ = await provider.enabled(hook.url)
     await provider.signal()
@@ -375,7 +376,7 @@ async def test_any_other_error_falls_back_to_a_generic_notification(provider, st
     assert ["Generic"] == told
 
 
-async def test_the_user_is_told_whatever_may_be_wrong_once_for_an_event(provider):
+async def test_the_user_is_notified_once_of_an_event_whatever_is_wrong(provider):
     """Guide: In case of an error, ProQuant clients will receive a push notification..."""
     async with stub(reply(500)) as hook:
         id_ = await provider.approved(hook.url)
@@ -393,7 +394,7 @@ async def test_the_user_is_told_whatever_may_be_wrong_once_for_an_event(provider
     assert ["Generic"] == told
 
 
-def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_date():
+def test_a_second_version_and_a_deprecation_date_make_the_guides_example():
     """Guide: New versions will be released when breaking, non-backwards-compatible changes are introduced.
 
     Guide: ...support for old versions will be continued long enough to allow you to upgrade without rush.
@@ -419,7 +420,7 @@ def test_the_guides_example_of_versions_comes_about_by_a_second_version_and_a_da
     assert ["v2"] == list(from_then_on)
 
 
-async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_version_away(provider):
+async def test_a_version_is_left_out_after_its_deprecation_date_also_in_a_retry(provider):
     """Guide: ...from the specified date onwards, data for this version will no longer be included..."""
     date = datetime(2030, 1, 1, tzinfo=UTC)
     provider.webhook_client.versions = (EventVersion("v1", date, v1), EventVersion("v2", None, v1))
@@ -435,6 +436,6 @@ async def test_a_deprecation_date_that_passes_between_two_attempts_takes_its_ver
     assert hook.seen[0].headers["webhook-id"] == hook.seen[1].headers["webhook-id"]
 
 
-def test_one_version_at_least_is_always_current():
+def test_at_least_one_version_is_current():
     """Guide: ...if null, this version is the latest and is actively supported and maintained by us."""
     assert [None] == [each.deprecation for each in events.VERSIONS if each.name == "v1"]

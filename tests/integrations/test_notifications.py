@@ -1,4 +1,4 @@
-"""What users are told: listed, and as server-sent events (design, Provider)."""
+"""Users' notifications: listed, and as server-sent events (design, Provider)."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from support.serving import reply, stub
 
 @asynccontextmanager
 async def listening(provider, user: str = USER, **headers: str):
-    """What comes, each as id and content, in a list that grows."""
+    """Listen to the stream; yield a list that gets each notification as id and content."""
     told: list[tuple[str, dict]] = []
 
     async def listen(answer) -> None:
@@ -40,7 +40,7 @@ async def listening(provider, user: str = USER, **headers: str):
 
 
 async def refused(provider, count: int = 1) -> str:
-    """An integration of which so many events have been refused."""
+    """Return an integration; so many events were refused."""
     async with stub(typed("MarketClosed")) as hook:
         for _ in range(count):
             id_ = await provider.approved(hook.url)
@@ -48,7 +48,7 @@ async def refused(provider, count: int = 1) -> str:
     return id_
 
 
-async def test_a_notification_says_what_when_and_of_which_event(provider):
+async def test_a_notification_names_its_type_integration_and_event(provider):
     id_ = await refused(provider)
     event_id = (await provider.deliveries(id_))[0]["eventId"]
     told = (await provider.notifications())[0]
@@ -60,7 +60,7 @@ async def test_a_notification_says_what_when_and_of_which_event(provider):
     )
 
 
-async def test_they_come_as_they_happen(provider):
+async def test_a_stream_brings_each_notification_as_it_is_stored(provider):
     async with listening(provider) as told:
         await refused(provider, 2)
         await until(lambda: len(told) == 2)
@@ -69,13 +69,13 @@ async def test_they_come_as_they_happen(provider):
     assert [(str(each["id"]), each) for each in listed] == told
 
 
-async def test_they_come_to_whoever_will_not_keep_the_connection(provider):
+async def test_a_stream_works_with_connection_close(provider):
     async with listening(provider, Connection="close") as told:
         await refused(provider, 2)
         await until(lambda: len(told) == 2)
 
 
-async def test_they_come_from_other_processes_too(start):
+async def test_a_stream_brings_notifications_of_other_processes(start):
     one, other = await start(), await start(deliveries_at_once=0)
     async with listening(other) as told:
         await refused(one)
@@ -84,7 +84,7 @@ async def test_they_come_from_other_processes_too(start):
     assert "MarketClosed" == told[0][1]["type"]
 
 
-async def test_who_comes_back_gets_what_was_missed(provider):
+async def test_a_stream_continues_after_the_last_event_id(provider):
     await refused(provider, 3)
     first = (await provider.notifications())[0]["id"]
     async with listening(provider, **{"Last-Event-ID": str(first)}) as told:
@@ -93,7 +93,7 @@ async def test_who_comes_back_gets_what_was_missed(provider):
     assert [each["id"] for each in (await provider.notifications())[1:]] == [int(id_) for id_, _ in told]
 
 
-async def test_nobody_gets_anothers(provider):
+async def test_a_user_gets_no_notifications_of_other_users(provider):
     async with listening(provider, OTHER) as theirs, listening(provider) as mine:
         await refused(provider)
         await until(lambda: mine)
@@ -102,7 +102,7 @@ async def test_nobody_gets_anothers(provider):
     assert ([], []) == (theirs, listed)
 
 
-async def test_a_last_event_id_that_is_none_is_refused(provider):
+async def test_an_invalid_last_event_id_is_refused(provider):
     got = await provider.send(
         "GET", "/v1/me/notifications", Accept="text/event-stream", Last_Event_ID="nonsense"
     )
@@ -117,13 +117,13 @@ async def test_a_stream_takes_no_parameters(provider, query):
     assert (400, [query.partition("=")[0]]) == (got.status, list(got.faults))
 
 
-async def test_a_stream_is_the_services_own_and_is_kept_by_nobody(provider):
+async def test_a_stream_has_the_services_name_and_must_not_be_stored(provider):
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
         assert ("integrations", "no-store") == (answer.headers["Server"], answer.headers["Cache-Control"])
 
 
-async def test_one_user_has_ten_streams_at_most(provider):
+async def test_a_user_may_have_at_most_ten_streams(provider):
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     url = f"{provider.url}/v1/me/notifications"
     answers = [await provider.client.get(url, headers=made) for _ in range(11)]
@@ -134,8 +134,8 @@ async def test_one_user_has_ten_streams_at_most(provider):
     assert [200] * 10 + [429] == statuses
 
 
-async def test_a_reader_who_leaves_makes_room_at_once(provider):
-    """Not only when the next line cannot be written, which may be ten seconds later."""
+async def test_a_stream_that_is_closed_frees_its_place_at_once(provider):
+    """Not only when the next line cannot be written, ten seconds later."""
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     url = f"{provider.url}/v1/me/notifications"
     answers = [await provider.client.get(url, headers=made) for _ in range(10)]
@@ -154,7 +154,7 @@ async def test_a_reader_who_leaves_makes_room_at_once(provider):
     assert took < POLL_SECONDS / 2
 
 
-async def test_they_are_listed_the_newest_first_page_by_page(provider):
+async def test_notifications_are_listed_newest_first_in_pages(provider):
     await refused(provider, 3)
     everything = (await provider.send("GET", "/v1/me/notifications")).json["notifications"]
     page = (await provider.send("GET", "/v1/me/notifications?limit=2")).json["notifications"]
@@ -164,7 +164,7 @@ async def test_they_are_listed_the_newest_first_page_by_page(provider):
     assert sorted((each["id"] for each in everything), reverse=True) == [each["id"] for each in everything]
 
 
-async def test_a_retry_with_another_error_is_not_told_again(provider):
+async def test_an_event_notifies_the_user_of_its_first_failure_alone(provider):
     """Once an event, at the first."""
     async with stub(Script([reply(500), typed("InvalidCredentials")])) as hook:
         id_ = await provider.approved(hook.url)
@@ -177,7 +177,7 @@ async def test_a_retry_with_another_error_is_not_told_again(provider):
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "100 %s {0} {verb}"])
-async def test_a_partners_words_are_words(provider, name):
+async def test_a_partners_words_are_not_interpreted(provider, name):
     async with stub(typed("MarketClosed")) as hook:
         id_ = await provider.approved(hook.url, name=name)
         await provider.done(id_)
@@ -186,7 +186,7 @@ async def test_a_partners_words_are_words(provider, name):
     assert told["text"].startswith(f"Foo Bar FX ({name}) did not accept ")
 
 
-async def test_readiness_going_ends_the_streams(provider):
+async def test_streams_end_when_the_service_shuts_down(provider):
     from chassis.app import SERVICE
 
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
@@ -200,7 +200,7 @@ async def test_readiness_going_ends_the_streams(provider):
     assert rest
 
 
-async def test_a_reader_who_leaves_is_no_failure(provider):
+async def test_a_stream_that_is_closed_counts_as_a_success(provider):
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
         await answer.content.readline()

@@ -1,4 +1,4 @@
-"""The user's page without scripts: views, forms and what is refused (design, Provider)."""
+"""The user's page without scripts: views, forms and refusals (design, Provider)."""
 
 import re
 from html import unescape
@@ -15,7 +15,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class Elements(HTMLParser):
-    """All start tags of a page, in their order."""
+    """The start tags of a page, in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ async def view(provider, path: str = "/", as_: str = USER) -> str:
 async def post(
     provider, path: str, *, as_: str = USER, token: str | None = None, more: str = "", **headers: str
 ):
-    """What a form's post is answered with, itself."""
+    """Post a form; return status, Location and body of the answer itself."""
     made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
     body = f"token={FormTokens([KEY]).create(as_) if token is None else token}{more}"
     async with provider.client.post(
@@ -48,7 +48,7 @@ async def post(
 
 
 async def press(provider, page: str, end: str) -> str:
-    """Posts the one form of a page whose action ends so, as a browser would; the page it leads to."""
+    """Post the one form whose action ends so, as a browser does; return the page that follows."""
     found = re.findall(r'action="([^"]*)">\s*<input type="hidden" name="token" value="([^"]*)">', page)
     ((action, token),) = [each for each in found if each[0].endswith(end)]
     status, location, text = await post(provider, unescape(action), token=token)
@@ -60,7 +60,7 @@ async def states(provider) -> list[str]:
     return [row["state"] for row in await provider.sql.fetch("SELECT state FROM integration")]
 
 
-async def test_a_request_is_shown_and_approved(start, hook):
+async def test_a_request_is_shown_and_can_be_approved(start, hook):
     """Guide: used for visualisation."""
     provider = await start()
     id_ = (await provider.requested(hook.url))["id"]
@@ -73,7 +73,7 @@ async def test_a_request_is_shown_and_approved(start, hook):
     assert REQUEST["imageUrl"] in [each["src"] for each in Elements(page).all("img")]
 
 
-async def test_a_request_is_rejected(start):
+async def test_a_request_can_be_rejected(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     page = await press(provider, await view(provider), "/reject")
@@ -82,7 +82,7 @@ async def test_a_request_is_rejected(start):
     assert "The request is rejected." in page
 
 
-async def test_a_paused_integration_is_resumed(start):
+async def test_a_paused_integration_can_be_resumed(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     await provider.sql.execute("UPDATE integration SET state = 'PAUSED'")
@@ -91,7 +91,7 @@ async def test_a_paused_integration_is_resumed(start):
     assert ["APPROVED"] == await states(provider)
 
 
-async def test_an_approved_integration_is_deleted(start):
+async def test_an_approved_integration_can_be_deleted(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     await provider.sql.execute("UPDATE integration SET state = 'APPROVED'")
@@ -120,8 +120,8 @@ async def test_a_new_signing_secret_is_shown_once_and_signs(provider, hook):
     assert "whsec_" not in await view(provider) + await view(provider, f"/integrations/{id_}")
 
 
-async def test_a_new_secrets_page_loaded_again_makes_no_other(start, hook):
-    """The answer to a form may be asked for again; a third secret would end the first one's day."""
+async def test_a_form_for_a_new_secret_that_is_sent_again_makes_no_second_secret(start, hook):
+    """A browser may send a form again. A second rotation would end the day of the secret in use."""
     provider = await start(deliveries_at_once=0)
     id_ = await provider.approved(hook.url)
     statuses = [
@@ -132,7 +132,7 @@ async def test_a_new_secrets_page_loaded_again_makes_no_other(start, hook):
     assert [400, 400, 200, 409, 200] == statuses
 
 
-async def test_what_is_ended_offers_no_new_secret(start):
+async def test_an_ended_integration_offers_no_new_secret(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     await provider.do("reject", id_)
@@ -142,7 +142,7 @@ async def test_what_is_ended_offers_no_new_secret(start):
     assert 409 == status
 
 
-async def test_a_strategy_is_switched_on_and_off(provider, hook):
+async def test_a_strategy_can_be_switched_on_and_off(provider, hook):
     id_ = await provider.approved(hook.url)
     await provider.strategy()
     switches = []
@@ -164,7 +164,7 @@ async def test_notifications_are_shown(provider):
     assert "Foo Bar FX (user@example.com) did not accept" in page
 
 
-async def test_the_attempt_log_shows_a_state_alone_and_sends_again(provider):
+async def test_the_attempt_log_filters_by_state_and_replays(provider):
     async with stub(Script([typed("MarketClosed"), reply(200, b"")])) as hook:
         id_ = await provider.approved(hook.url)
         await provider.done(id_)
@@ -178,7 +178,7 @@ async def test_the_attempt_log_shows_a_state_alone_and_sends_again(provider):
     assert ["DELIVERED"] == [each["state"] for each in log]
 
 
-async def test_the_log_goes_on_where_a_page_is_full(start, hook):
+async def test_the_attempt_log_continues_on_older_pages(start, hook):
     provider = await start()
     id_ = await provider.approved(hook.url)
     await provider.done(id_)
@@ -194,7 +194,7 @@ async def test_the_log_goes_on_where_a_page_is_full(start, hook):
     assert (50, 1) == (first.count('id="e-'), rest.count('id="e-'))
 
 
-async def test_what_cannot_be_done_is_a_page_that_says_why(start):
+async def test_an_error_is_a_page_that_says_why(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     status, _, text = await post(provider, f"/integrations/{id_}/resume")
@@ -206,7 +206,7 @@ async def test_what_cannot_be_done_is_a_page_that_says_why(start):
     )
 
 
-async def test_another_users_are_not_shown_and_not_changed(start):
+async def test_another_users_integrations_are_not_shown_and_cannot_be_changed(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     theirs = await view(provider, as_=OTHER)
@@ -262,7 +262,7 @@ async def test_another_sites_form_changes_nothing_even_with_the_token(start, hea
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/json", "multipart/form-data; boundary=x"])
-async def test_a_body_that_is_no_form_is_refused(start, media_type):
+async def test_a_body_that_is_not_a_form_is_refused(start, media_type):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     status, _, _ = await post(provider, f"/integrations/{id_}/approve", **{"Content-Type": media_type})
@@ -279,7 +279,7 @@ async def test_a_form_over_64_kib_is_413(start):
     assert [413, 303] == statuses
 
 
-async def test_a_token_of_an_older_key_is_taken(start):
+async def test_a_token_made_with_an_older_key_is_accepted(start):
     from cryptography.fernet import Fernet
 
     provider = await start(encryption_keys=f"{Fernet.generate_key().decode()},{KEY}", deliveries_at_once=0)
@@ -303,7 +303,7 @@ async def test_a_token_of_an_older_key_is_taken(start):
         ("POST", "/integrations/x/approve", USER, 403),
     ],
 )
-async def test_every_answer_says_what_browsers_may_do_with_it(provider, method, path, as_, status):
+async def test_every_answer_of_the_page_has_security_headers(provider, method, path, as_, status):
     got = await provider.send(method, path, as_=as_, **{"Sec-Fetch-Site": "cross-site"})
     headers = got.headers
 
@@ -315,7 +315,7 @@ async def test_every_answer_says_what_browsers_may_do_with_it(provider, method, 
     assert ("nosniff", "same-origin") == (headers["X-Content-Type-Options"], headers["Referrer-Policy"])
 
 
-async def test_strangers_words_stay_words(provider):
+async def test_words_of_partners_and_users_are_escaped(provider):
     evil = "\"'><script>alert(1)</script>{{ 7 * 7 }}"
     async with stub(typed("MarketClosed")) as hook:
         id_ = await provider.enabled(hook.url, name=evil, description=evil)
@@ -337,7 +337,7 @@ async def test_strangers_words_stay_words(provider):
         ("http://foo.bar/logo.png", False),
     ],
 )
-async def test_an_image_is_shown_from_https_alone_and_is_not_told_who_looks(start, url, shown):
+async def test_an_image_is_shown_only_from_https_and_without_a_referrer(start, url, shown):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     await provider.sql.execute("UPDATE integration SET image_url = $1", url)
@@ -348,7 +348,7 @@ async def test_an_image_is_shown_from_https_alone_and_is_not_told_who_looks(star
     assert 1 == len(elements.all("script"))
 
 
-async def test_nothing_is_inline(provider, hook):
+async def test_the_page_has_no_inline_scripts_or_styles(provider, hook):
     await provider.enabled(hook.url)
     elements = Elements(await view(provider))
     attributes = {name for _, each in elements.found for name in each}
@@ -357,7 +357,7 @@ async def test_nothing_is_inline(provider, hook):
     assert [] == elements.all("style")
 
 
-async def test_every_control_has_a_name_and_every_id_is_there_once(provider, hook):
+async def test_every_control_has_a_label_and_every_id_is_unique(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.requested()
     for path in ("/", f"/integrations/{id_}"):

@@ -1,4 +1,4 @@
-"""What is forgotten after a while, and what is not."""
+"""Deletion of old data."""
 
 from integrations import retention
 from integrations.retention import MAX_ROWS, STATEMENTS, delete_old
@@ -23,7 +23,7 @@ async def sweep_all(provider) -> None:
         await delete_old(provider.dispatcher.queue._database, 30)
 
 
-async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_not(provider, hook):
+async def test_old_finished_data_is_deleted_and_live_integrations_are_not(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.signal("OPEN")
     await provider.signal("CLOSE")
@@ -44,8 +44,8 @@ async def test_what_is_done_and_old_is_forgotten_and_integrations_that_live_are_
     assert {"event": 0, "notification": 0, "signal": 0, "integration": 1} == after
 
 
-async def test_a_position_that_may_be_open_is_not_forgotten(provider, hook):
-    """So that who deletes the integration is told of it."""
+async def test_the_event_of_a_position_that_may_be_open_is_kept(provider, hook):
+    """A user who deletes the integration must be notified of the position."""
     id_ = await provider.enabled(hook.url)
     await provider.signal("OPEN")
     await provider.signal("CLOSE")
@@ -74,14 +74,14 @@ async def test_a_position_that_may_be_open_is_not_forgotten(provider, hook):
     assert 0 == (await counts(provider))["integration"]
 
 
-async def test_a_close_is_not_forgotten_before_what_it_closed(provider, hook, monkeypatch):
-    """However few are forgotten at once; else that would seem to be open for good."""
+async def test_a_close_is_not_deleted_before_the_opening_that_it_closed(provider, hook, monkeypatch):
+    """Also in batches of one event. Otherwise the position would seem to be open for ever."""
     id_ = await provider.enabled(hook.url)
     for type_ in ("OPEN", "CLOSE") * 3:
         await provider.signal(type_)
     await provider.done(id_)
     await age(provider, 40)
-    # behind all others in the table, and so found last
+    # an updated row is behind all others in the table, and found last
     await provider.sql.execute("UPDATE event SET tries = tries WHERE type = 'SIGNAL_OPEN'")
     lefts = []
     one_at_once = [each.replace(f"LIMIT {MAX_ROWS}", "LIMIT 1") for each in STATEMENTS]
@@ -94,7 +94,7 @@ async def test_a_close_is_not_forgotten_before_what_it_closed(provider, hook, mo
     assert [] == lefts[-1]
 
 
-async def test_what_waits_is_not_forgotten(provider):
+async def test_a_waiting_event_is_kept(provider):
     held = HeldAnswer()
     async with stub(held) as hook:
         id_ = await provider.approved(hook.url)
@@ -107,7 +107,7 @@ async def test_what_waits_is_not_forgotten(provider):
     assert ["DELIVERED"] == [each["state"] for each in log]
 
 
-async def test_what_comes_after_forgetting_is_delivered_in_its_place(provider, hook):
+async def test_events_after_a_deletion_are_delivered(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
     await age(provider, 40)

@@ -1,4 +1,4 @@
-"""What the provider can be told, and what it says of itself."""
+"""Settings, the OpenAPI document and metrics of the service."""
 
 import re
 
@@ -17,7 +17,7 @@ NEEDED = {
 }
 
 
-def test_it_listens_on_loopback_alone_and_delivers_to_https_in_public_alone():
+def test_by_default_it_listens_on_loopback_and_delivers_to_public_https_urls():
     settings = load(IntegrationsSettings, NEEDED)
 
     assert ("127.0.0.1", 8017) == (settings.host, settings.port)
@@ -28,7 +28,7 @@ def test_every_variable_has_a_help_text():
     assert all(field.metadata["environ_config"].help for _, field in variables(IntegrationsSettings))
 
 
-def test_keys_are_told_to_nobody():
+def test_the_repr_of_the_settings_hides_the_keys():
     assert KEY not in repr(load(IntegrationsSettings, NEEDED))
 
 
@@ -57,17 +57,17 @@ def test_keys_are_separated_by_commas_and_white_space():
         ("RETENTION_DAYS", "0"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(name, value):
+def test_an_invalid_setting_is_refused_by_its_name(name, value):
     with pytest.raises(SettingsError, match=f"QUOTES_{name} must"):
         load(IntegrationsSettings, {**NEEDED, f"QUOTES_{name}": value})
 
 
-async def test_the_document_is_valid_and_names_every_call(provider):
+async def test_the_openapi_document_is_valid_and_has_every_operation(provider):
     document = (await provider.send("GET", "/openapi.json", as_=None)).json
     routes = {
         (route.resource.canonical, route.method.lower())
         for route in provider.app.router.routes()
-        # what a browser gets as pages is no part of the API
+        # the page is not part of the API
         if route.method != "HEAD"
         and not re.match(r"/(integrations/.*|page\..*)?\Z", route.resource.canonical)
     }
@@ -77,7 +77,7 @@ async def test_the_document_is_valid_and_names_every_call(provider):
     assert routes == {(path, method) for path, item in document["paths"].items() for method in item}
 
 
-async def test_metrics_tell_of_attempts_and_lanes(provider, hook):
+async def test_metrics_count_attempts_and_lanes(provider, hook):
     id_ = await provider.approved(hook.url)
     await provider.done(id_)
     text = (await provider.send("GET", "/metrics", as_=None)).body.decode()

@@ -1,4 +1,4 @@
-"""What the strategy engine gives (design, Provider)."""
+"""Strategies and signals of the strategy engine (design, Provider)."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from support.provider import ENGINE, OPEN, OTHER, STRATEGY, USER, until
 SIGNAL = {"signalId": "s-1", **OPEN}
 
 
-async def test_the_same_signal_again_changes_nothing_and_has_the_same_answer(provider, hook):
+async def test_a_repeated_signal_changes_nothing_and_has_the_same_answer(provider, hook):
     id_ = await provider.enabled(hook.url)
     got = [await provider.signal(signalId="one") for _ in range(3)]
     log = await provider.done(id_)
@@ -23,7 +23,7 @@ async def test_the_same_signal_again_changes_nothing_and_has_the_same_answer(pro
     assert ["SIGNAL_OPEN"] == [each["type"] for each in log if each["type"].startswith("SIGNAL")]
 
 
-async def test_it_has_the_same_answer_after_integrations_came_and_went(provider, hook):
+async def test_a_repeated_signal_has_the_same_answer_after_integrations_changed(provider, hook):
     id_ = await provider.enabled(hook.url)
     first = await provider.signal(signalId="one")
     await provider.enabled(hook.url)
@@ -47,7 +47,7 @@ async def test_the_same_signal_id_with_another_body_is_409(start, change):
     assert 409 == got.status
 
 
-async def test_a_quantity_written_otherwise_is_the_same(start):
+async def test_equal_quantities_in_other_notations_are_the_same_signal(start):
     provider = await start(deliveries_at_once=0)
     await provider.strategy()
     texts = ["10", "10.0", "10.000"]
@@ -69,7 +69,7 @@ async def test_the_same_signal_many_times_at_once_becomes_one_event(provider, ho
     assert 1 == sum(each["type"] == "SIGNAL_OPEN" for each in log)
 
 
-async def test_of_two_signals_with_one_id_at_once_one_is_refused(start):
+async def test_of_different_signals_with_one_id_at_once_only_one_is_accepted(start):
     provider = await start(deliveries_at_once=0)
     await provider.strategy()
     got = await asyncio.gather(
@@ -79,7 +79,7 @@ async def test_of_two_signals_with_one_id_at_once_one_is_refused(start):
     assert [202] * 5 + [409] * 5 == sorted(each.status for each in got)
 
 
-async def test_a_strategy_that_is_not_known_is_404_and_leaves_others_alone(provider):
+async def test_an_unknown_strategy_is_404_and_does_not_affect_other_signals(provider):
     await provider.strategy()
     unknown, known = await asyncio.gather(provider.signal(strategy="unknown"), provider.signal())
 
@@ -112,14 +112,14 @@ async def test_a_strategy_that_is_not_known_is_404_and_leaves_others_alone(provi
         ("extra", 1),
     ],
 )
-def test_what_is_wrong_with_a_signal_is_said_by_field(field, value):
+def test_each_fault_of_a_signal_names_its_field(field, value):
     with pytest.raises(InvalidBodyError) as raised:
         parse(NEW_SIGNAL, json.dumps({**SIGNAL, field: value}).encode())
 
     assert [field] == [each.key for each in raised.value.faults]
 
 
-async def test_a_strategy_may_be_renamed_but_not_become_another_users(provider):
+async def test_a_strategy_can_be_renamed_but_not_given_to_another_user(provider):
     await provider.strategy("s", "before")
     await provider.strategy("s", "after")
     got = await provider.send("PUT", "/v1/strategies/s", {"name": "x", "userEmail": OTHER}, as_=ENGINE)
@@ -130,10 +130,8 @@ async def test_a_strategy_may_be_renamed_but_not_become_another_users(provider):
 
 
 @pytest.mark.parametrize("table", ["event", "signal"])
-async def test_a_cause_that_is_rolled_back_leaves_no_event_and_no_event_leaves_no_cause(
-    provider, hook, table
-):
-    """The transaction that takes the signal bumps the lane and inserts the event: all of it or nothing."""
+async def test_a_signal_and_its_event_are_committed_together_or_not_at_all(provider, hook, table):
+    """One transaction stores the signal, advances the lane and inserts the event."""
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
     await provider.sql.execute(
@@ -167,7 +165,7 @@ async def test_an_approval_that_is_rolled_back_sends_nothing(provider, hook):
     assert [] == hook.seen
 
 
-async def test_signals_of_one_strategy_arrive_in_the_order_they_were_taken(provider, hook):
+async def test_signals_of_one_strategy_arrive_in_the_order_of_acceptance(provider, hook):
     await provider.enabled(hook.url)
     positions = [str(number) for number in range(60)]
     for each in positions:

@@ -16,7 +16,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 async def secure_hook(authority):
-    """URL of a webhook at 127.0.0.1 with a certificate of the authority, and what it was sent."""
+    """Return the URL of a webhook with a certificate of the authority, and its requests."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     seen = []
@@ -34,7 +34,7 @@ async def secure_hook(authority):
     await runner.cleanup()
 
 
-async def test_a_certificate_of_a_known_authority_is_taken(start, secure_hook, authority, tmp_path):
+async def test_a_certificate_of_a_trusted_authority_is_accepted(start, secure_hook, authority, tmp_path):
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     url, seen = secure_hook
     provider = await start(webhook_ca=tmp_path / "ca.pem", allow_http="false")
@@ -44,7 +44,7 @@ async def test_a_certificate_of_a_known_authority_is_taken(start, secure_hook, a
     assert 1 == len(seen)
 
 
-async def test_a_certificate_of_nobody_known_is_not(start, secure_hook):
+async def test_a_certificate_of_an_unknown_authority_is_refused(start, secure_hook):
     url, seen = secure_hook
     provider = await start()
     id_ = await provider.approved(url)

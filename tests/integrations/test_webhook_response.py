@@ -17,7 +17,7 @@ from integrations.webhook.webhook_response import (
     retry_after,
 )
 from support.provider import Script, typed, until
-from support.scripted_server import HANG, Reset, http, scripted_server
+from support.scripted_server import HANG, Reset, http, scripted_server, unused_url
 from support.serving import reply, stub
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -373,9 +373,7 @@ async def test_fault_17_a_success_that_cannot_be_read_does_not_hold_up_its_lane(
 
 
 async def test_without_a_connection_the_event_is_retried(provider):
-    async with stub(reply(200)) as gone:
-        pass
-    attempt = await attempt_of(provider, gone.url)
+    attempt = await attempt_of(provider, unused_url())
 
     assert ("WAITING", "no connection could be made", None) == (
         attempt["state"],

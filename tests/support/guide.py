@@ -1,4 +1,4 @@
-"""The integration guide taken apart into what it says, and what tests cite of it."""
+"""The statements of the integration guide, and the ones that tests cite."""
 
 import ast
 import re
@@ -17,12 +17,12 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"*])")
 
 
 def plain(text: str) -> str:
-    """Without what only says how it looks."""
+    """Return the text without Markdown."""
     return " ".join(re.sub(r"[*`\\]", "", _LINK.sub(r"\1", text)).split())
 
 
 def statements(guide: str) -> list[str]:
-    """Every sentence of the prose, row of a table, line of a list, and comment in the examples, in this order."""
+    """Return every sentence, row of a table, line of a list, and comment in the examples."""
     comments = [one or other for fence in _FENCE.findall(guide) for one, other in _COMMENT.findall(fence)]
     found = [each for line in _FENCE.sub("", guide).splitlines() for each in _of_line(line)] + comments
     return list(dict.fromkeys(said for each in found if (said := plain(each))))
@@ -37,7 +37,7 @@ def _of_line(line: str) -> Iterator[str]:
 
 
 def citations() -> set[str]:
-    """What docstrings of tests cite, in the guide's own words; `...` stands for what is left out."""
+    """Return the guide's words in docstrings of tests. `...` separates two citations."""
     found: set[str] = set()
     for file in sorted(TESTS.glob("*/test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -1,4 +1,4 @@
-"""A proxy that fails at random, before a real receiver: where events arrive in the fault test."""
+"""A proxy before a real receiver that fails at random, for the fault test of deliveries."""
 
 import random
 import time
@@ -23,8 +23,8 @@ SELECT action, position_id FROM signal_receiver.trade WHERE account_id = $1 ORDE
 
 
 @dataclass
-class Webhook:
-    """One account's, and when it is out of order."""
+class FailingWebhook:
+    """The webhook of one account, and the times when it fails."""
 
     outages: list[tuple[float, float]]
     passed: set[str] = field(default_factory=set)
@@ -33,12 +33,12 @@ class Webhook:
 
 @dataclass
 class Inbox:
-    """Webhooks by the last part of their path, the account's id and token; what is not broken is passed on."""
+    """Webhooks by account, the last part of their path. Requests that do not fail are passed on to the receiver."""
 
     random: random.Random
     client: aiohttp.ClientSession
     receiver: str
-    webhooks: dict[str, Webhook] = field(default_factory=dict)
+    webhooks: dict[str, FailingWebhook] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     stub: Stub | None = None
 
@@ -46,7 +46,7 @@ class Inbox:
         began = time.monotonic() + self.random.uniform(2, 40)
         length = self.random.uniform(1, OUTAGE_SECONDS)
         again = began + length + BETWEEN_SECONDS
-        self.webhooks[account] = Webhook([(began, began + length), (again, again + length)])
+        self.webhooks[account] = FailingWebhook([(began, began + length), (again, again + length)])
         assert self.stub is not None
         return f"{self.stub.url}/{account}"
 
@@ -57,9 +57,7 @@ class Inbox:
         webhook, id_ = self.webhooks[account], seen.headers["webhook-id"]
         now = time.monotonic()
         if any(begin <= now < end for begin, end in webhook.outages):
-            webhook.failed.add(
-                id_
-            )  # which may have been its fourth attempt: there is but one more after the next
+            webhook.failed.add(id_)  # at most once: further failures could use up all retries
             return self._broken(seen, "outage")
         is_lost = False
         if id_ not in webhook.failed and self.random.random() < FAILING_SHARE:
@@ -77,7 +75,7 @@ class Inbox:
         return self._broken(seen, "answer lost") if is_lost else answer
 
     async def _pass_on(self, seen: Seen, account: str) -> web.Response | None:
-        """The receiver's answer; None where there is none."""
+        """Return the receiver's answer, or None if there is none."""
         headers = {name: value for name, value in seen.headers.items() if name.lower() not in OWN_HEADERS}
         url = f"{self.receiver}/webhook/{account}"
         try:
@@ -95,12 +93,12 @@ class Inbox:
 
 
 async def traded(sql: asyncpg.Connection, account: str) -> list[tuple[str, str]]:
-    """What an account has opened and closed, by position, in the order in which it was done."""
+    """Return the trades of an account in their order, as action and position."""
     return [(row["action"], row["position_id"]) for row in await sql.fetch(TRADES, account)]
 
 
 def accounts(names: list[str], owner: str) -> str:
-    """A receiver's accounts file."""
+    """Return the text of a receiver's accounts file."""
     return "\n".join(
         f'[[account]]\nid = "{name}"\ntoken = "{name}"\nowner = "{owner}"\nfunds = "10000.00"\n'
         for name in names

@@ -1,4 +1,4 @@
-"""The provider in process: a partner, a user and the engine calling it, and webhooks that answer as scripted."""
+"""The provider in this process, with calls of a partner, a user and the engine; and webhooks with scripted answers."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ REQUEST: Final = {
     "userEmail": USER,
     "webhook": {"url": "https://foo.bar/api/proquant", "headers": {"x-foo-bar-api-token": "baz"}},
 }
-"""What makes the guide's example event."""
+"""The request that leads to the guide's example event."""
 
 OPEN: Final = {
     "type": "OPEN",
@@ -60,7 +60,7 @@ def basic(name: str) -> str:
 
 
 def typed(type_: str, status: int = 422, **headers: str) -> Responder:
-    """The guide's error response."""
+    """Answer with one of the guide's typed errors."""
     return reply(status, {"type": type_}, **{"x_proquant_error": "1", **headers})
 
 
@@ -68,13 +68,13 @@ def typed(type_: str, status: int = 422, **headers: str) -> Responder:
 class Got(ReceivedResponse):
     @property
     def faults(self) -> dict[str, str]:
-        """Field to what is wrong with it."""
+        """The message about each field."""
         return {each["params"]["key"]: each["message"] for each in self.json["validationErrors"]}
 
 
 @dataclass
 class Script:
-    """Answers each request as the next line says, the last of them from then on."""
+    """Answers each request with the next line; repeats the last line."""
 
     lines: list[Responder]
 
@@ -85,7 +85,7 @@ class Script:
 
 @dataclass
 class HeldAnswer:
-    """An answer that waits until the test lets it go."""
+    """An answer that waits for the test."""
 
     answer: Responder = OK
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,7 +98,7 @@ class HeldAnswer:
 
 
 def event(seen: Seen) -> dict[str, Any]:
-    """The event in version 1 format."""
+    """Return the event in version 1 format."""
     found: dict[str, Any] = seen.json["v1"]["event"]
     return found
 
@@ -108,14 +108,14 @@ def types(hook: Stub) -> list[str]:
 
 
 async def until(is_so: Callable[[], Any] | Callable[[], Awaitable[Any]]) -> Any:
-    """What it gives as soon as that is something."""
+    """Call the function until its result is true; return the result."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         found = is_so()
         found = await found if isinstance(found, Awaitable) else found
         if found:
             return found
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, f"the condition did not become true within {PATIENCE_SECONDS:g} s"
         await asyncio.sleep(0.005)
 
 
@@ -150,11 +150,11 @@ class Provider:
             return Got(answer.status, await answer.read(), answer.headers)
 
     async def ask(self, body: Any = REQUEST, **headers: str) -> Got:
-        """A partner's request."""
+        """Send a partner's request."""
         return await self.send("POST", CREATE, body, as_=None, **headers)
 
     async def requested(self, url: str | None = None, **more: Any) -> dict[str, Any]:
-        """A new integration, PENDING; `url` is its webhook's."""
+        """Create an integration with this webhook; return the answer."""
         headers = more.pop("headers", REQUEST["webhook"]["headers"])
         webhook = {"url": url or REQUEST["webhook"]["url"], "headers": headers}
         got = await self.ask({**REQUEST, **more, "webhook": webhook})
@@ -162,7 +162,7 @@ class Provider:
         return got.json
 
     async def approved(self, url: str, **more: Any) -> str:
-        """An integration's id, when it is APPROVED."""
+        """Create and approve an integration; return its id."""
         id_ = (await self.requested(url, **more))["id"]
         await self.do("approve", id_)
         return id_
@@ -173,7 +173,7 @@ class Provider:
         return got
 
     async def enabled(self, url: str, strategy: str = STRATEGY, **more: Any) -> str:
-        """An integration's id, when it is APPROVED and enabled for a strategy."""
+        """Create an integration, approve it, and enable it for a strategy; return its id."""
         id_ = await self.approved(url, **more)
         await self.strategy(strategy)
         await self.switch("PUT", id_, strategy)
@@ -190,19 +190,19 @@ class Provider:
         return await self.send("DELETE", f"/v1/me/integrations/{id_}")
 
     async def signal(self, type_: str = "OPEN", strategy: str = STRATEGY, **more: Any) -> Got:
-        """A signal with an id of its own unless it is given one."""
+        """Send a signal, with a new signalId unless there is one in `more`."""
         self.signals += 1
         body = {"signalId": f"signal-{self.signals}", **OPEN, "type": type_, **more}
         return await self.send("POST", f"/v1/strategies/{strategy}/signals", body, as_=ENGINE)
 
     async def deliveries(self, id_: str, query: str = "") -> list[dict[str, Any]]:
-        """The attempt log, the oldest first."""
+        """Return the attempt log, the oldest event first."""
         got = await self.send("GET", f"/v1/me/integrations/{id_}/deliveries{query}")
         assert 200 == got.status, got.body
         return list(reversed(got.json["deliveries"]))
 
     async def done(self, id_: str) -> list[dict[str, Any]]:
-        """The attempt log as soon as nothing waits any more."""
+        """Return the attempt log as soon as no event waits any more."""
 
         async def all_done() -> Any:
             log = await self.deliveries(id_)
@@ -212,13 +212,13 @@ class Provider:
         return found
 
     async def notifications(self, as_: str = USER) -> list[dict[str, Any]]:
-        """The oldest first."""
+        """Return the notifications, the oldest first."""
         got = await self.send("GET", "/v1/me/notifications", as_=as_)
         assert 200 == got.status, got.body
         return list(reversed(got.json["notifications"]))
 
     async def pass_time(self, seconds: float) -> None:
-        """So much time passes for all that waits: every time in the database is so much earlier."""
+        """Let time pass: make every time in the database earlier, so that retries and expiries are due."""
         async with self.sql.transaction():
             for table, column in (
                 ("lane", "due"),
@@ -241,7 +241,7 @@ class Provider:
 async def provider(
     database_url: str, users: Path, client: aiohttp.ClientSession, **settings: object
 ) -> AsyncIterator[Provider]:
-    """A provider in this process, which may connect to loopback; `settings` by the names of its class."""
+    """Run a provider that may connect to loopback. `settings` have the names of the settings class."""
     given = {
         "users_file": users,
         "database_url": database_url,

@@ -1,4 +1,4 @@
-"""A signal's body by the short cut says what the schema says of it."""
+"""The fast decoder of signals and the schema accept the same bodies."""
 
 import json
 
@@ -66,12 +66,12 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_the_short_cut_says_what_the_schema_says(body):
+def test_the_fast_decoder_and_the_schema_agree(body):
     assert by_schema(body) == by_either(body)
 
 
 @pytest.mark.parametrize("name", ["plain", "a number as it was written", "no ASCII", "as long as may be"])
-def test_a_plain_body_is_not_looked_at_any_closer(name, monkeypatch):
+def test_a_plain_body_does_not_reach_the_schema(name, monkeypatch):
     monkeypatch.setattr(schemas, "parse", None)
 
     assert "one" == schemas.parse_signal(BODIES[name])["signalId"]

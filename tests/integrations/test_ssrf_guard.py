@@ -61,7 +61,7 @@ PUBLIC_ADDRESSES = [
 
 
 def info(address: str):
-    """As getaddrinfo gives it."""
+    """Return an entry of getaddrinfo."""
     is_v6 = ":" in address
     family = socket.AF_INET6 if is_v6 else socket.AF_INET
     return family, socket.SOCK_STREAM, 6, "", (address, 443, 0, 0) if is_v6 else (address, 443)
@@ -80,7 +80,7 @@ def test_a_socket_is_made_for_a_public_address(address):
 
 
 @pytest.mark.parametrize("address", [each for each in REFUSED_ADDRESSES if "%" not in each])
-def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
+def test_a_url_with_an_address_that_is_not_public_is_refused(address):
     literal = f"[{address}]" if ":" in address else address
 
     assert SsrfGuard().url_fault(f"https://{literal}/hook") == ADDRESS_NOT_ALLOWED
@@ -124,12 +124,12 @@ def test_a_url_with_such_a_literal_is_refused_when_it_is_given(address):
         "https://" + "a" * 2_050 + ".example/",
     ],
 )
-def test_a_url_that_is_not_plainly_an_https_url_is_refused(url):
+def test_a_url_that_is_not_a_plain_https_url_is_refused(url):
     assert SsrfGuard().url_fault(url) is not None
 
 
-async def test_the_url_is_said_to_be_what_is_wrong(provider):
-    """Here addresses of loopback are allowed, and http."""
+async def test_the_fault_names_the_field_of_the_url(provider):
+    """The provider of this test allows loopback addresses and http."""
     urls = ["https://10.0.0.1/", "ftp://foo.bar/", "https://user@foo.bar/"]
     got = [await provider.ask({**REQUEST, "webhook": {"url": url}}) for url in urls]
 
@@ -145,11 +145,11 @@ async def test_the_url_is_said_to_be_what_is_wrong(provider):
         "https://8.8.8.8/",
     ],
 )
-def test_an_https_url_of_a_public_place_is_taken(url):
+def test_a_public_https_url_is_accepted(url):
     assert SsrfGuard().url_fault(url) is None
 
 
-def test_http_and_private_networks_are_taken_by_configuration_alone():
+def test_http_and_private_networks_are_accepted_only_if_configured():
     allowing = SsrfGuard((ip_network("127.0.0.0/8"),), http=True)
 
     assert allowing.url_fault("http://127.0.0.1:8018/webhook/token") is None
@@ -158,11 +158,11 @@ def test_http_and_private_networks_are_taken_by_configuration_alone():
     assert SsrfGuard((ip_network("fd00:1::/64"),)).url_fault("https://[fd00:2::5]/") == ADDRESS_NOT_ALLOWED
 
 
-async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start, hook, monkeypatch):
-    """The name is looked up when the socket is made: what it led to when it was given does not matter."""
+async def test_no_connection_is_made_to_a_name_that_resolves_to_a_private_address(start, hook, monkeypatch):
+    """The address is checked when the socket is made, so an earlier answer of the resolver does not matter."""
     provider = await start(allow_networks="")
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
-    asked = lie_about_names(monkeypatch, lambda: next(answers, ["127.0.0.1"]))
+    asked = resolve_names_as(monkeypatch, lambda: next(answers, ["127.0.0.1"]))
     await asyncio.get_running_loop().getaddrinfo("rebinding.example", 80)  # as it was when it was given
     id_ = await provider.approved(hook.url.replace("127.0.0.1", "rebinding.example"))
     attempt = (await until(lambda: first_attempt(provider, id_)))["cause"]
@@ -172,9 +172,9 @@ async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(start,
     assert len(asked) >= 2
 
 
-async def test_every_address_of_a_name_is_looked_at(start, hook, monkeypatch):
+async def test_every_address_of_a_name_is_checked(start, hook, monkeypatch):
     provider = await start(allow_networks="")
-    lie_about_names(monkeypatch, lambda: ["127.0.0.1", "169.254.169.254", "::1"])
+    resolve_names_as(monkeypatch, lambda: ["127.0.0.1", "169.254.169.254", "::1"])
     id_ = await provider.approved(hook.url.replace("127.0.0.1", "many.example"))
     attempt = await until(lambda: first_attempt(provider, id_))
 
@@ -182,8 +182,8 @@ async def test_every_address_of_a_name_is_looked_at(start, hook, monkeypatch):
     assert [] == hook.seen
 
 
-async def test_a_literal_that_is_allowed_no_more_is_not_connected_to(start, hook):
-    """Given while it was allowed; literals are looked at as names are, when the socket is made."""
+async def test_no_connection_is_made_to_an_address_that_is_not_allowed_any_more(start, hook):
+    """The address was allowed when the partner gave it; addresses in URLs are checked at the socket, too."""
     allowing = await start(deliveries_at_once=0)
     id_ = await allowing.approved(hook.url)
     strict = await start(allow_networks="")
@@ -193,9 +193,9 @@ async def test_a_literal_that_is_allowed_no_more_is_not_connected_to(start, hook
     assert [] == hook.seen
 
 
-async def test_the_user_is_not_told_what_is_behind_a_name(start, hook, monkeypatch):
+async def test_the_attempt_log_does_not_contain_the_resolved_address(start, hook, monkeypatch):
     provider = await start(allow_networks="")
-    lie_about_names(monkeypatch, lambda: ["10.11.12.13"])
+    resolve_names_as(monkeypatch, lambda: ["10.11.12.13"])
     id_ = await provider.approved(hook.url.replace("127.0.0.1", "inside.example"))
     await until(lambda: first_attempt(provider, id_))
     log = await provider.send("GET", f"/v1/me/integrations/{id_}/deliveries")
@@ -203,7 +203,7 @@ async def test_the_user_is_not_told_what_is_behind_a_name(start, hook, monkeypat
     assert b"10.11.12.13" not in log.body
 
 
-async def test_no_proxy_of_the_environment_is_used(start, hook, monkeypatch):
+async def test_proxies_in_the_environment_are_not_used(start, hook, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     provider = await start()
@@ -218,8 +218,8 @@ async def first_attempt(provider, id_):
     return log and log[0]["attempts"] and log[0]["attempts"][0]
 
 
-def lie_about_names(monkeypatch, answer) -> list[str]:
-    """Names lead where the test says; how often they were asked for."""
+def resolve_names_as(monkeypatch, answer) -> list[str]:
+    """Resolve names as the test says; return the names that were resolved."""
     asked: list[str] = []
 
     async def getaddrinfo(_self, host, port, **_more):

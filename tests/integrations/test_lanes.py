@@ -1,4 +1,4 @@
-"""Lanes: one event after another, no wake-up lost, and nothing that a stale holder can do (design, Order)."""
+"""Lanes: events in order, no event lost, and no change by a holder whose lease has ended (design, Order)."""
 
 import asyncio
 from typing import Any
@@ -16,13 +16,13 @@ from support.serving import reply, stub
 
 @pytest.fixture
 async def idle(start):
-    """A provider that delivers nothing by itself: the test is the worker."""
+    """A provider that sends nothing: the test is the worker."""
     return await start(deliveries_at_once=0)
 
 
 @pytest.fixture
 def worker(idle):
-    """The statements of delivery."""
+    """The queue that the test works on."""
     return idle.dispatcher.queue
 
 
@@ -35,7 +35,7 @@ async def read(worker, lane):
 
 
 async def report(worker, idle, lane, queued, answer: WebhookResponse, *, is_given_up: bool = False):
-    """What came of an attempt, told as a worker would."""
+    """Report the result of an attempt as a worker does."""
     to = (await idle.dispatcher.endpoints.get({lane.integration_id: 0}))[lane.integration_id].integration
     attempt = after_attempt(lane, queued, to, answer, at="2026-11-21T00:00:00.000Z", seconds=0.01)
     news = LaneReport(
@@ -48,7 +48,7 @@ DELIVERED = WebhookResponse(AttemptOutcome.DELIVERED, 200)
 
 
 async def one_lane(idle, worker, signals: int):
-    """The strategy's lane, claimed, and what it holds; the other lane is out of the way."""
+    """Claim both lanes; return the strategy's lane and its contents."""
     await idle.enabled("http://127.0.0.1:1/")
     for _ in range(signals):
         await idle.signal()
@@ -57,7 +57,7 @@ async def one_lane(idle, worker, signals: int):
     return lane, await read(worker, lane)
 
 
-async def test_a_lane_that_is_claimed_is_nobody_elses_until_its_lease_ends(idle, worker):
+async def test_a_claimed_lane_cannot_be_claimed_again_until_its_lease_ends(idle, worker):
     await one_lane(idle, worker, 1)
     meanwhile = await claim(worker)
     await idle.pass_time(LEASE_SECONDS - 1)
@@ -77,7 +77,7 @@ async def test_workers_that_claim_at_once_never_get_the_same_lane(idle, worker):
     assert 40 == len(ids) == len(set(ids))
 
 
-async def test_a_stale_lease_that_completes_late_changes_nothing_but_the_log(idle, worker):
+async def test_a_report_after_the_lease_changes_only_the_attempt_log(idle, worker):
     stale, before = await one_lane(idle, worker, 2)
     await idle.pass_time(LEASE_SECONDS + 1)
     fresh = next(each for each in await claim(worker) if each.strategy_id == STRATEGY)
@@ -95,7 +95,7 @@ async def test_a_stale_lease_that_completes_late_changes_nothing_but_the_log(idl
     assert now.is_held
 
 
-async def test_a_stale_holders_failure_tells_nobody_and_delays_nobody(idle, worker):
+async def test_a_failure_reported_after_the_lease_causes_no_notification_and_no_delay(idle, worker):
     stale, before = await one_lane(idle, worker, 1)
     await idle.pass_time(LEASE_SECONDS + 1)
     await claim(worker)
@@ -105,7 +105,7 @@ async def test_a_stale_holders_failure_tells_nobody_and_delays_nobody(idle, work
     assert await idle.sql.fetchval("SELECT is_held FROM lane WHERE id = $1", stale.id)
 
 
-async def test_a_lane_is_kept_while_it_has_work_and_let_go_when_it_has_none(idle, worker):
+async def test_a_lane_is_held_while_it_has_events_and_released_when_it_has_none(idle, worker):
     lane, found = await one_lane(idle, worker, 1)
     first = await report(worker, idle, lane, found.events[0], DELIVERED)
     last = await report(worker, idle, lane, found.events[1], DELIVERED)
@@ -116,8 +116,8 @@ async def test_a_lane_is_kept_while_it_has_work_and_let_go_when_it_has_none(idle
     assert [lane.id] == [each.id for each in again]
 
 
-async def test_an_enqueue_that_races_the_release_is_not_lost(idle, worker):
-    """It waits for the lane's row, or makes the release wait: either way somebody sees it."""
+async def test_an_event_that_is_added_during_the_release_of_its_lane_is_not_lost(idle, worker):
+    """The signal waits for the lane's row, or the release waits for the signal; either way a worker sees the event."""
     lane, found = await one_lane(idle, worker, 0)
     queue = found.events[0]
     for number in range(40):
@@ -134,7 +134,7 @@ async def test_an_enqueue_that_races_the_release_is_not_lost(idle, worker):
         assert f'"p-{number}"' in queue.event.data
 
 
-async def test_an_enqueue_that_holds_the_row_makes_the_release_wait(idle, worker):
+async def test_a_release_waits_for_a_transaction_that_adds_an_event(idle, worker):
     lane, found = await one_lane(idle, worker, 0)
     other = idle.sql
     transaction = other.transaction()
@@ -157,8 +157,8 @@ async def test_an_enqueue_that_holds_the_row_makes_the_release_wait(idle, worker
     assert ["STRATEGY_DISABLED"] == [each.event.type for each in held.contents.events]
 
 
-async def test_a_lane_is_ready_by_its_row_alone_though_its_events_are_not_to_be_seen_yet(idle, worker):
-    """Claiming and reading are two statements: the second sees what the row promised."""
+async def test_a_claimed_lanes_events_are_all_read(idle, worker):
+    """Claim and read are two statements, and the second sees all that the row counts."""
     await idle.enabled("http://127.0.0.1:1/")
     await idle.signal()
     claimed = await claim(worker)
@@ -167,8 +167,8 @@ async def test_a_lane_is_ready_by_its_row_alone_though_its_events_are_not_to_be_
     assert sorted([1, 2]) == sorted(len(each.events) for each in reads.values())
 
 
-async def test_what_was_committed_but_not_answered_is_not_counted_twice(idle, worker):
-    """The server commits and goes away: the batch is told once more."""
+async def test_a_report_that_is_committed_twice_counts_once(idle, worker):
+    """The server may commit and vanish before it answers; the worker then reports the batch again."""
     lane, found = await one_lane(idle, worker, 1)
     await report(worker, idle, lane, found.events[0], DELIVERED)
     failed = WebhookResponse(AttemptOutcome.RETRY, 500, "Generic")
@@ -183,7 +183,7 @@ async def test_what_was_committed_but_not_answered_is_not_counted_twice(idle, wo
     assert ["Generic"] == await idle.notification_types()
 
 
-async def test_a_lane_given_up_is_anybodys_at_once(idle, worker):
+async def test_a_lane_that_is_given_up_can_be_claimed_at_once(idle, worker):
     lane, found = await one_lane(idle, worker, 1)
     held = await report(worker, idle, lane, found.events[0], DELIVERED, is_given_up=True)
     again = await claim(worker)
@@ -207,7 +207,7 @@ async def test_a_lane_sends_its_next_event_only_after_the_answer_to_the_one_befo
     assert ["STRATEGY_ENABLED"] == under_way
 
 
-async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
+async def test_a_dead_endpoint_delays_only_its_own_lane(provider, hook):
     held = HeldAnswer()
     async with stub(held) as dead:
         await provider.enabled(dead.url, "dead")
@@ -222,7 +222,7 @@ async def test_a_dead_endpoint_holds_up_its_own_lane_alone(provider, hook):
     assert {"DELIVERED"} == {each["state"] for each in log}
 
 
-async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, monkeypatch):
+async def test_one_integration_does_not_use_all_the_lanes_of_a_process(start, hook, monkeypatch):
     monkeypatch.setattr(dispatcher, "MAX_PER_INTEGRATION", 2)
     monkeypatch.setattr(dispatcher, "MAX_CLAIMED", 2)
     provider = await start(deliveries_at_once=8)
@@ -240,7 +240,7 @@ async def test_one_integration_does_not_take_all_the_room_there_is(start, hook, 
     assert {"DELIVERED"} == {each["state"] for each in log}
 
 
-async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook, monkeypatch):
+async def test_a_signal_claims_its_idle_lane_without_another_statement(provider, hook, monkeypatch):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
 
@@ -256,8 +256,10 @@ async def test_a_signal_takes_its_idle_lane_up_and_needs_no_claim(provider, hook
     assert ["0", "1", "2"] == sent
 
 
-async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhile(provider, monkeypatch):
-    """The report before is still on its way when the event expires, and brings what comes behind all that."""
+async def test_the_close_that_replaces_a_reopen_comes_before_events_that_were_read_meanwhile(
+    provider, monkeypatch
+):
+    """A report that was made before the event expired may bring the events behind it."""
     honest = queue.LaneQueue.report
     held = HeldAnswer()
     script = Script([reply(200), reply(200), held, reply(200), reply(500), reply(200)])
@@ -285,7 +287,7 @@ async def test_what_replaces_an_expired_event_goes_before_what_was_read_meanwhil
     assert ["first", "second", "late", "third", "fourth"] == list(dict.fromkeys(sent))
 
 
-async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(start, monkeypatch):
+async def test_room_is_reserved_up_to_the_limits_of_the_process_and_of_each_integration(start, monkeypatch):
     monkeypatch.setattr(dispatcher, "MAX_PER_INTEGRATION", 2)
     provider = (await start(deliveries_at_once=3)).dispatcher
     one, other = uuid4(), uuid4()
@@ -295,7 +297,7 @@ async def test_room_is_promised_for_what_there_is_and_to_no_integration_alone(st
     assert not provider.has_room
 
 
-async def test_what_is_cancelled_while_its_lane_is_being_taken_up_is_not_sent(provider, hook, monkeypatch):
+async def test_an_event_that_is_cancelled_while_its_lane_is_claimed_is_not_sent(provider, hook, monkeypatch):
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
     start_lanes = dispatcher.Dispatcher.start_lanes
@@ -328,7 +330,7 @@ async def test_a_retry_keeps_its_place_and_its_webhook_id(provider):
     assert sent[0].body == sent[1].body
 
 
-async def test_several_processes_may_deliver_and_each_event_goes_out_once(start, hook):
+async def test_several_processes_deliver_each_event_once_and_in_order(start, hook):
     providers = [await start() for _ in range(3)]
     id_ = await providers[0].enabled(hook.url)
     for number in range(60):
@@ -339,7 +341,7 @@ async def test_several_processes_may_deliver_and_each_event_goes_out_once(start,
     assert [str(number) for number in range(60)] == sent
 
 
-async def test_a_process_without_room_has_others_deliver(start, hook):
+async def test_a_process_without_room_leaves_its_events_to_others(start, hook):
     api = await start(deliveries_at_once=0)
     await start()
     id_ = await api.enabled(hook.url)
@@ -352,7 +354,7 @@ async def test_a_process_without_room_has_others_deliver(start, hook):
 async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_five_seconds(
     start, hook, monkeypatch
 ):
-    """Read on a monotonic clock; where it does not, the lane is asked for again first."""
+    """Measured on a monotonic clock. Otherwise the worker renews the lease first."""
     provider = await start()
     id_ = await provider.enabled(hook.url)
     await provider.done(id_)
@@ -388,8 +390,8 @@ async def test_an_attempt_begins_only_while_the_lease_outlasts_the_timeout_by_fi
     assert [True, False] == asked
 
 
-async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provider, hook):
-    """Clock skew between this machine and the database: lives and leases are the database's."""
+async def test_the_wall_clock_decides_only_about_signatures_and_versions(provider, hook):
+    """A clock that differs from the database's changes no lifetime and no lease."""
     from datetime import UTC, datetime
 
     provider.webhook_client.now = lambda: datetime(2031, 1, 1, tzinfo=UTC)
@@ -403,13 +405,13 @@ async def test_the_wall_clock_decides_nothing_but_signatures_and_versions(provid
     }
 
 
-async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start, hook, monkeypatch):
+async def test_a_lane_that_is_being_claimed_when_the_process_stops_is_released(start, hook, monkeypatch):
     first = await start()
     taken_up = asyncio.Event()
     claim = LaneQueue.claim
 
     async def claim_slowly(self: LaneQueue, *arguments: Any) -> Any:
-        """The database has done it before this process knows."""
+        """Commit the claim before this process knows of it."""
         found = await claim(self, *arguments)
         if found:
             taken_up.set()
@@ -425,7 +427,7 @@ async def test_what_is_being_taken_up_when_the_process_stops_is_given_back(start
     assert [] == await first.sql.fetch("SELECT FROM lane WHERE is_held")
 
 
-async def test_stopping_gives_lanes_back_and_lets_an_attempt_under_way_end(start):
+async def test_a_process_that_stops_releases_its_lanes_after_the_attempts_in_flight(start):
     held = HeldAnswer()
     async with stub(held) as slow:
         first = await start()

@@ -1,4 +1,4 @@
-"""What users may do with integrations, and with which others' they may not (design, Provider)."""
+"""Users' operations on their integrations, and other users' (design, Provider)."""
 
 import asyncio
 from uuid import uuid4
@@ -45,7 +45,7 @@ async def put_in(provider, state: str) -> str:
         ("DELETED", "delete", None),
     ],
 )
-async def test_a_state_changes_as_the_table_says_and_anything_else_is_409(start, state, word, expected):
+async def test_each_state_allows_only_the_changes_of_the_table(start, state, word, expected):
     provider = await start(deliveries_at_once=0)
     id_ = await put_in(provider, state)
     method, end = ("DELETE", "") if word == "delete" else ("POST", f"/{word}")
@@ -56,7 +56,7 @@ async def test_a_state_changes_as_the_table_says_and_anything_else_is_409(start,
 
 
 @pytest.mark.parametrize("state", ["PENDING", "PAUSED", "REJECTED", "DELETED"])
-async def test_only_an_approved_integration_is_enabled_or_disabled(start, state):
+async def test_only_an_approved_integration_can_be_enabled_or_disabled(start, state):
     provider = await start(deliveries_at_once=0)
     id_ = await put_in(provider, state)
     await provider.strategy()
@@ -76,7 +76,7 @@ async def test_enabling_and_disabling_again_change_nothing(provider, hook):
     assert 3 == len(hook.seen)
 
 
-async def test_what_is_another_users_is_not_found(provider, hook):
+async def test_another_users_integration_is_not_found(provider, hook):
     id_ = await provider.enabled(hook.url)
     event_id = (await provider.done(id_))[0]["eventId"]
     one = f"/v1/me/integrations/{id_}"
@@ -93,7 +93,7 @@ async def test_what_is_another_users_is_not_found(provider, hook):
     assert [404] * len(calls) == got
 
 
-async def test_an_own_integration_is_not_enabled_for_anothers_strategy(provider, hook):
+async def test_an_integration_cannot_be_enabled_for_another_users_strategy(provider, hook):
     await provider.strategy("theirs", email=OTHER)
     id_ = await provider.approved(hook.url)
     got = await provider.switch("PUT", id_, "theirs")
@@ -104,13 +104,13 @@ async def test_an_own_integration_is_not_enabled_for_anothers_strategy(provider,
 @pytest.mark.parametrize(
     "id_", [str(uuid4()), "nonsense", "%00", "x" * 300], ids=["unknown", "nonsense", "zero", "long"]
 )
-async def test_what_is_not_there_is_not_found(provider, id_):
+async def test_an_unknown_integration_is_not_found(provider, id_):
     got = await provider.send("POST", f"/v1/me/integrations/{id_}/approve")
 
     assert 404 == got.status
 
 
-async def test_of_approving_and_rejecting_at_once_one_comes_about(start):
+async def test_of_an_approval_and_a_rejection_at_once_one_succeeds(start):
     provider = await start(deliveries_at_once=0)
     ids = [(await provider.requested())["id"] for _ in range(10)]
     path = "/v1/me/integrations/{}/{}"
@@ -127,7 +127,7 @@ async def test_of_approving_and_rejecting_at_once_one_comes_about(start):
     )
 
 
-async def test_a_user_has_a_hundred_integrations_at_most(start):
+async def test_a_user_may_have_at_most_a_hundred_integrations(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     await provider.sql.execute(
@@ -140,7 +140,7 @@ async def test_a_user_has_a_hundred_integrations_at_most(start):
     assert 409 == got.status
 
 
-async def test_what_has_ended_hides_nothing_that_has_not(start):
+async def test_ended_integrations_do_not_hide_the_others(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
     await provider.sql.execute(
@@ -153,7 +153,7 @@ async def test_what_has_ended_hides_nothing_that_has_not(start):
     assert (200, id_) == (len(listed), listed[0]["id"])
 
 
-async def test_nobody_does_anything_without_credentials(provider):
+async def test_users_and_the_engine_need_credentials(provider):
     paths = ["/v1/me/integrations", "/v1/me/notifications", "/v1/me/strategies"]
     got = [(await provider.send("GET", path, as_=None)).status for path in paths]
     signal = await provider.send("POST", f"/v1/strategies/{STRATEGY}/signals", {}, as_=None)
@@ -161,7 +161,7 @@ async def test_nobody_does_anything_without_credentials(provider):
     assert [401] * 4 == [*got, signal.status]
 
 
-async def test_only_the_engine_gives_strategies_and_signals(provider):
+async def test_only_the_engine_may_send_strategies_and_signals(provider):
     put = await provider.send("PUT", "/v1/strategies/s", {"name": "n", "userEmail": USER}, as_=USER)
     post = await provider.send("POST", "/v1/strategies/s/signals", {}, as_=USER)
 
@@ -175,7 +175,7 @@ async def test_the_engine_sees_no_users_integrations(provider):
     assert {"integrations": []} == got.json
 
 
-async def test_the_users_strategies_say_what_they_are_enabled_for(provider, hook):
+async def test_a_users_strategies_name_the_integrations_enabled_for_them(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.strategy("another")
     await provider.strategy("theirs", email=OTHER)

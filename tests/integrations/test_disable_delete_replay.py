@@ -1,4 +1,4 @@
-"""Disabling, deleting, and sending again (design, Ending)."""
+"""Disabling, deleting and replaying (design, Ending)."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from support.serving import reply, stub
 
 
 class Stop:
-    """A webhook that takes all until an event of this type, which it keeps waiting."""
+    """A webhook that answers all events but the first of one type, which it answers when the test lets it."""
 
     def __init__(self, type_: str, then=None) -> None:
         self.type = type_
@@ -24,8 +24,9 @@ class Stop:
 
 
 async def blocked(provider, hook, stop: Stop, type_: str, *behind: str) -> str:
-    """A lane with an attempt of this type under way and more signals behind it."""
+    """Return an integration with an attempt of this type in flight and more signals behind it."""
     id_ = await provider.enabled(hook.url)
+    await provider.done(id_)  # INTEGRATION_APPROVED has another lane, and may arrive later
     await provider.signal(type_, direction="SELL")
     await stop.held.arrived.wait()
     for each in behind:
@@ -33,7 +34,7 @@ async def blocked(provider, hook, stop: Stop, type_: str, *behind: str) -> str:
     return id_
 
 
-async def test_disabling_cancels_openings_delivers_closes_and_says_so_last(provider):
+async def test_disabling_cancels_openings_sends_closes_and_then_strategy_disabled(provider):
     stop = Stop("SIGNAL_CLOSE")
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "CLOSE", "OPEN", "CLOSE", "REOPEN", "OPEN")
@@ -56,7 +57,7 @@ async def test_disabling_cancels_openings_delivers_closes_and_says_so_last(provi
 
 
 @pytest.mark.parametrize("answer", [reply(500), reply(429)])
-async def test_an_attempt_under_way_is_not_repeated_after_disabling(provider, answer):
+async def test_an_attempt_in_flight_is_not_repeated_after_disabling(provider, answer):
     stop = Stop("SIGNAL_OPEN", answer)
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "OPEN")
@@ -71,7 +72,7 @@ async def test_an_attempt_under_way_is_not_repeated_after_disabling(provider, an
     assert ["CANCELLED"] == [each["state"] for each in log if each["type"] == "SIGNAL_OPEN"]
 
 
-async def test_an_attempt_under_way_that_succeeds_counts_as_delivered(provider):
+async def test_an_attempt_in_flight_that_succeeds_counts_as_delivered_after_disabling(provider):
     stop = Stop("SIGNAL_OPEN")
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "OPEN")
@@ -82,7 +83,7 @@ async def test_an_attempt_under_way_that_succeeds_counts_as_delivered(provider):
     assert ["DELIVERED"] == [each["state"] for each in log if each["type"] == "SIGNAL_OPEN"]
 
 
-async def test_a_reopen_under_way_is_followed_by_its_close_when_it_is_disabled(provider):
+async def test_a_reopen_in_flight_is_followed_by_a_close_after_disabling(provider):
     stop = Stop("SIGNAL_REOPEN")
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "REOPEN")
@@ -93,7 +94,7 @@ async def test_a_reopen_under_way_is_followed_by_its_close_when_it_is_disabled(p
     assert ["SIGNAL_REOPEN", "SIGNAL_CLOSE", "STRATEGY_DISABLED"] == types(hook)[-3:]
 
 
-async def test_what_waited_for_a_retry_is_not_waited_for_after_it_is_cancelled(provider):
+async def test_a_cancelled_retry_does_not_delay_its_lane(provider):
     async with stub(Script([reply(200), reply(200), reply(429, Retry_After="50"), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)
@@ -105,7 +106,7 @@ async def test_what_waited_for_a_retry_is_not_waited_for_after_it_is_cancelled(p
     assert "STRATEGY_DISABLED" == types(hook)[-1]
 
 
-async def test_enabled_again_it_gets_what_comes_from_then_on(provider, hook):
+async def test_enabled_again_an_integration_gets_only_later_signals(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.switch("DELETE", id_)
     await provider.signal(proquantPositionId="between")
@@ -120,7 +121,7 @@ async def test_enabled_again_it_gets_what_comes_from_then_on(provider, hook):
     assert "after" == sent[-1]["data"]["proquantPositionId"]
 
 
-async def test_deleting_cancels_everything_but_saying_so(provider):
+async def test_deleting_cancels_all_events_but_integration_deleted(provider):
     stop = Stop("SIGNAL_CLOSE", reply(500))
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "CLOSE", "OPEN", "CLOSE", "REOPEN")
@@ -137,7 +138,7 @@ async def test_deleting_cancels_everything_but_saying_so(provider):
     assert ["STRATEGY_ENABLED", "SIGNAL_CLOSE", "INTEGRATION_DELETED"] == types(hook)[-3:]
 
 
-async def test_deleting_tells_the_user_what_may_stay_open(provider, hook):
+async def test_deleting_notifies_the_user_of_positions_that_may_stay_open(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.strategy("closed", "Closed one")
     await provider.switch("PUT", id_, "closed")
@@ -153,8 +154,8 @@ async def test_deleting_tells_the_user_what_may_stay_open(provider, hook):
     assert "Closed one" not in told["text"]
 
 
-async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
-    """Its answer may still be a yes; what waits behind it will not be sent."""
+async def test_an_opening_in_flight_when_the_integration_is_deleted_may_stay_open(provider):
+    """The webhook may still open the position; the signals behind are not sent."""
     held = HeldAnswer()
     async with stub(Script([OK, OK, held, OK])) as hook:
         id_ = await provider.enabled(hook.url)
@@ -174,7 +175,7 @@ async def test_an_opening_under_way_when_it_is_deleted_may_stay_open(provider):
     ] == told
 
 
-async def test_an_opening_that_never_went_out_does_not_stay_open(start):
+async def test_an_opening_that_was_never_sent_does_not_stay_open(start):
     provider = await start(deliveries_at_once=0)
     id_ = await provider.enabled("http://127.0.0.1:1")
     await provider.signal("OPEN")
@@ -183,7 +184,7 @@ async def test_an_opening_that_never_went_out_does_not_stay_open(start):
     assert [] == await provider.notification_types()
 
 
-async def test_deleting_what_has_nothing_open_tells_nothing(provider, hook):
+async def test_deleting_without_open_positions_notifies_nobody(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.signal("OPEN")
     await provider.signal("CLOSE")
@@ -207,10 +208,10 @@ async def test_a_position_whose_close_was_refused_may_stay_open(provider):
     assert ["MarketClosed", "Deleted"] == told
 
 
-async def test_signals_and_disabling_at_once_leave_no_opening_after_the_end(provider, hook):
-    """A lane's row decides: what comes after STRATEGY_DISABLED is nothing."""
+async def test_no_signal_follows_strategy_disabled_when_both_come_at_once(provider, hook):
+    """Both lock the lane's row, so STRATEGY_DISABLED is the last event."""
     id_ = await provider.enabled(hook.url)
-    await provider.done(id_)  # the approval has a lane of its own, and may come after all of the strategy's
+    await provider.done(id_)  # INTEGRATION_APPROVED has another lane, and may arrive later
     for _ in range(5):
         await asyncio.gather(
             *(provider.signal() for _ in range(5)),
@@ -226,7 +227,7 @@ async def replayed(provider, id_: str, event_id: str):
     return await provider.send("POST", f"/v1/me/integrations/{id_}/deliveries/{event_id}/replay")
 
 
-async def test_sending_again_keeps_the_webhook_id_and_the_body(provider):
+async def test_a_replay_keeps_the_webhook_id_and_the_body(provider):
     async with stub(Script([reply(200), reply(200), typed("InsufficientFunds"), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)
@@ -242,7 +243,7 @@ async def test_sending_again_keeps_the_webhook_id_and_the_body(provider):
     assert hook.seen[-1].body == hook.seen[-2].body
 
 
-async def test_what_expired_lives_anew_when_it_is_sent_again(provider):
+async def test_an_expired_event_has_a_new_lifetime_when_it_is_replayed(provider):
     async with stub(Script([reply(200), reply(200), reply(500), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)
@@ -256,7 +257,7 @@ async def test_what_expired_lives_anew_when_it_is_sent_again(provider):
     assert ["EXPIRED", "DELIVERED"] == [last["state"], log[-1]["state"]]
 
 
-async def test_nothing_is_sent_again_after_a_later_signal(provider, hook):
+async def test_an_event_cannot_be_replayed_after_a_later_signal(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.signal("OPEN")
     await provider.signal("CLOSE")
@@ -267,7 +268,7 @@ async def test_nothing_is_sent_again_after_a_later_signal(provider, hook):
     assert [409, 202] == got
 
 
-async def test_nothing_is_sent_again_while_a_later_signal_waits(provider):
+async def test_an_event_cannot_be_replayed_while_a_later_signal_waits(provider):
     stop = Stop("SIGNAL_CLOSE")
     async with stub(stop) as hook:
         id_ = await provider.enabled(hook.url)
@@ -288,7 +289,7 @@ async def test_nothing_is_sent_again_while_a_later_signal_waits(provider):
     assert 409 == got.status
 
 
-async def test_nothing_is_sent_again_while_it_is_being_sent(provider):
+async def test_an_event_cannot_be_replayed_while_it_is_being_sent(provider):
     stop = Stop("SIGNAL_OPEN")
     async with stub(stop) as hook:
         id_ = await blocked(provider, hook, stop, "OPEN")
@@ -300,7 +301,7 @@ async def test_nothing_is_sent_again_while_it_is_being_sent(provider):
     assert 409 == got.status
 
 
-async def test_nothing_is_sent_again_for_a_strategy_that_is_disabled(provider, hook):
+async def test_an_event_of_a_disabled_strategy_cannot_be_replayed(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.signal()
     event_id = (await provider.done(id_))[-1]["eventId"]
@@ -311,7 +312,7 @@ async def test_nothing_is_sent_again_for_a_strategy_that_is_disabled(provider, h
     assert 409 == got.status
 
 
-async def test_an_event_is_sent_again_ten_times_at_most(provider, hook):
+async def test_an_event_can_be_replayed_at_most_ten_times(provider, hook):
     id_ = await provider.approved(hook.url)
     event_id = (await provider.done(id_))[-1]["eventId"]
     got = []
@@ -324,13 +325,13 @@ async def test_an_event_is_sent_again_ten_times_at_most(provider, hook):
 
 
 @pytest.mark.parametrize("event_id", ["00000000-0000-4000-8000-000000000000", "nonsense"])
-async def test_an_event_that_is_not_there_is_not_found(provider, hook, event_id):
+async def test_an_unknown_event_is_not_found(provider, hook, event_id):
     id_ = await provider.approved(hook.url)
 
     assert 404 == (await replayed(provider, id_, event_id)).status
 
 
-async def test_the_log_is_filtered_and_comes_page_by_page(provider):
+async def test_the_attempt_log_has_filters_and_pages(provider):
     async with stub(Script([reply(200), reply(200), typed("MarketClosed"), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)

@@ -1,4 +1,4 @@
-"""Standard Webhooks, v1: signed by us, verified by others' libraries (design, Signature)."""
+"""Signatures of Standard Webhooks, verified by other libraries (design, Signature)."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def is_good(secret: str, seen: Seen) -> bool:
 
 
 async def signed(provider, hook) -> tuple[str, str, list[Seen]]:
-    """An integration, its secret, and three requests to it."""
+    """Return an integration, its secret, and three requests to it."""
     created = await provider.requested(hook.url, name="Jürgen 株式会社 🙂")
     await provider.do("approve", created["id"])
     await provider.strategy(name="Gold “High” — Ω")
@@ -61,14 +61,14 @@ async def test_a_retry_has_the_same_id_and_a_signature_of_its_own(provider):
     assert 1 == len({each.headers["webhook-id"] for each in hook.seen})
 
 
-async def test_for_a_day_after_a_rotation_both_secrets_verify_and_then_the_new_one_alone(provider, hook):
+async def test_for_a_day_after_a_rotation_requests_are_signed_with_both_secrets(provider, hook):
     id_, before, _ = await signed(provider, hook)
     after = (await provider.do("secret", id_)).json["signingSecret"]
     await provider.signal()
     await provider.done(id_)
     within = hook.seen[-1]
     await provider.pass_time(86_400)
-    provider.dispatcher.endpoints.clear()  # as after a restart: what is remembered counts on a real clock
+    provider.dispatcher.endpoints.clear()  # as a restart does: the cache measures the day on the real clock
     await provider.signal("CLOSE")
     await provider.done(id_)
     later = hook.seen[-1]
@@ -77,7 +77,7 @@ async def test_for_a_day_after_a_rotation_both_secrets_verify_and_then_the_new_o
     assert (False, True) == (is_good(before, later), is_good(after, later))
 
 
-async def test_a_lane_under_way_takes_the_new_secret_over(provider):
+async def test_a_lane_in_progress_uses_the_new_secret(provider):
     from support.provider import HeldAnswer
 
     held = HeldAnswer()
@@ -96,7 +96,7 @@ async def test_a_lane_under_way_takes_the_new_secret_over(provider):
     assert [False, False, True] == [is_good(after, each) for each in hook.seen]
 
 
-async def test_what_is_ended_has_no_secret_to_rotate(provider, hook):
+async def test_the_secret_of_a_deleted_integration_cannot_be_rotated(provider, hook):
     id_ = await provider.approved(hook.url)
     await provider.delete(id_)
 
@@ -105,7 +105,7 @@ async def test_what_is_ended_has_no_secret_to_rotate(provider, hook):
 
 @pytest.fixture(scope="session")
 def node_clients(tmp_path_factory) -> Path:
-    """Where the npm packages are, installed as their lock file says."""
+    """Install the npm packages of the lock file; return their folder."""
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     assert not missing, f"{' and '.join(missing)} must be there for others' libraries to verify signatures"
     folder = tmp_path_factory.mktemp("clients")
@@ -134,7 +134,9 @@ def verified(folder: Path, name: str, secret: str, seen: Seen) -> str:
 
 @pytest.mark.fault
 @pytest.mark.parametrize("name", NAMES)
-async def test_independent_clients_verify_what_was_sent_and_nothing_else(provider, hook, node_clients, name):
+async def test_other_libraries_verify_the_signatures_and_refuse_forged_ones(
+    provider, hook, node_clients, name
+):
     id_, before, seen = await signed(provider, hook)
     after = (await provider.do("secret", id_)).json["signingSecret"]
     await provider.signal()

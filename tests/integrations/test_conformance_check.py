@@ -1,4 +1,4 @@
-"""The conformance kit, run at receivers that are right and at some that are deliberately wrong."""
+"""The conformance check, run against right and deliberately wrong webhooks."""
 
 import asyncio
 import subprocess
@@ -7,15 +7,16 @@ import sys
 import pytest
 from aiohttp import web
 
-from integrations.conformance.command import report
+from integrations.conformance.command import main, report
 from integrations.conformance.findings import Severity, check_response
 from integrations.webhook.webhook_response import ERROR_TYPES, HttpResponse
 from support.provider import event, typed
+from support.scripted_server import scripted_server, unused_url
 from support.serving import Seen, reply, stub
 
 
-class Receiver:
-    """A webhook that trades by the guide: one position a strategy, and an inbox."""
+class CorrectWebhook:
+    """A webhook that follows the guide: one position for each strategy, and each event once."""
 
     def __init__(self) -> None:
         self.inbox: dict[str, web.Response] = {}
@@ -51,16 +52,16 @@ class Receiver:
         return 200, None
 
 
-class Forgetful(Receiver):
-    """Takes a repetition for another event."""
+class ForgetfulWebhook(CorrectWebhook):
+    """Handles a repeated event twice."""
 
     async def __call__(self, seen: Seen) -> web.Response:
         self.inbox.clear()
         return await super().__call__(seen)
 
 
-class Wrong(Receiver):
-    """Errors with status 200, types in the wrong case, a redirect, and 500 for what it does not know."""
+class WrongWebhook(CorrectWebhook):
+    """Answers errors with 200, types in the wrong case, a redirect, and 500 to unknown types."""
 
     async def __call__(self, seen: Seen) -> web.Response:
         status, type_ = self.judge(seen)
@@ -78,28 +79,40 @@ class Wrong(Receiver):
         return web.Response(status=status)
 
 
-async def kit(url: str, *more: str) -> tuple[int, str]:
-    """Exit status and report of the command."""
-    command = [sys.executable, "-m", "integrations", "check", url, *more]
-    done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert not done.stderr, done.stderr
-    return done.returncode, done.stdout
+@pytest.fixture
+def check(capsys):
+    """Runs the command; returns its exit status and its report."""
+
+    async def check_(url: str, *more: str) -> tuple[int, str]:
+        status = await asyncio.to_thread(main, [url, *more])
+        return status, capsys.readouterr().out
+
+    return check_
 
 
-async def test_a_receiver_by_the_guide_has_no_fault(capsys):
-    async with stub(Receiver()) as hook:
-        status, text = await kit(hook.url, "--header", "x-token: baz")
+async def test_the_documented_command_runs_the_check():
+    async with stub(CorrectWebhook()) as hook:
+        command = [sys.executable, "-m", "integrations", "check", hook.url]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "0 faults, 0 notes" in done.stdout
+
+
+async def test_a_webhook_that_follows_the_guide_has_no_faults(check):
+    async with stub(CorrectWebhook()) as hook:
+        status, text = await check(hook.url, "--header", "x-token: baz")
 
     assert 0 == status, text
     assert "0 faults, 0 notes" in text
     assert {"baz"} == {seen.headers["x-token"] for seen in hook.seen}
 
 
-async def test_all_eight_types_are_sent_and_some_of_them_twice():
-    async with stub(Receiver()) as hook:
-        await kit(hook.url)
+async def test_all_eight_types_are_sent_and_some_of_them_twice(check):
+    async with stub(CorrectWebhook()) as hook:
+        await check(hook.url)
     sent = [event(seen)["type"] for seen in hook.seen if "v1" in seen.json]
     ids = [seen.headers["webhook-id"] for seen in hook.seen]
 
@@ -109,9 +122,9 @@ async def test_all_eight_types_are_sent_and_some_of_them_twice():
     assert 3 == len(ids) - len(set(ids))
 
 
-async def test_the_report_follows_the_guides_sections():
-    async with stub(Receiver()) as hook:
-        _, text = await kit(hook.url)
+async def test_the_report_follows_the_guides_sections(check):
+    async with stub(CorrectWebhook()) as hook:
+        _, text = await check(hook.url)
     sections = [line for line in text.splitlines() if line and not line.startswith(" ")][:-1]
 
     assert [
@@ -121,18 +134,18 @@ async def test_the_report_follows_the_guides_sections():
     ] == sections
 
 
-async def test_a_repetition_that_trades_again_is_a_fault():
-    async with stub(Forgetful()) as hook:
-        status, text = await kit(hook.url)
+async def test_a_repetition_that_trades_again_is_a_fault(check):
+    async with stub(ForgetfulWebhook()) as hook:
+        status, text = await check(hook.url)
 
     assert 1 == status
     assert "FAULT  SIGNAL_OPEN again: 200 to the first, then 409 PositionAlreadyExists" in text
     assert "FAULT  SIGNAL_CLOSE again: 200 to the first, then 404 PositionNotFound" in text
 
 
-async def test_a_wrong_receivers_faults_are_all_found():
-    async with stub(Wrong()) as hook:
-        status, text = await kit(hook.url)
+async def test_all_faults_of_a_wrong_webhook_are_found(check):
+    async with stub(WrongWebhook()) as hook:
+        status, text = await check(hook.url)
     faults = {line.split(": ")[0].removeprefix("  FAULT  ") for line in text.splitlines() if "FAULT" in line}
 
     assert 1 == status
@@ -149,23 +162,21 @@ async def test_a_wrong_receivers_faults_are_all_found():
     assert "does not follow redirects" in text
 
 
-async def test_what_is_signed_can_be_verified():
+async def test_the_signatures_can_be_verified(check):
     from standardwebhooks import Webhook
 
     from integrations.webhook.signing import new_signing_secret
 
     secret = new_signing_secret()
-    async with stub(Receiver()) as hook:
-        await kit(hook.url, "--secret", secret)
+    async with stub(CorrectWebhook()) as hook:
+        await check(hook.url, "--secret", secret)
 
     for seen in hook.seen:
         Webhook(secret).verify(seen.body, seen.headers)
 
 
-async def test_a_webhook_that_is_not_there_is_a_fault():
-    async with stub(Receiver()) as gone:
-        pass
-    status, text = await kit(gone.url)
+async def test_a_webhook_that_does_not_answer_is_a_fault(check):
+    status, text = await check(unused_url())
 
     assert 1 == status
     assert "no answer" in text
@@ -174,17 +185,24 @@ async def test_a_webhook_that_is_not_there_is_a_fault():
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["http://x/", "--quantity", "0"],
                                        ["http://x/", "--secret", "whsec_!"],
                                        ["http://x/", "--header", "Host: y"]])  # fmt: skip
-def test_arguments_that_make_no_sense_are_refused(arguments, capsys):
-    from integrations.conformance.command import main
-
+def test_invalid_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as raised:
         main(arguments)
 
     assert 2 == raised.value.code
 
 
+async def test_fault_17_a_success_that_cannot_be_read_is_named(check):
+    async with scripted_server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore") as hook:
+        status, text = await check(hook.url)
+
+    assert 1 == status
+    assert "FAULT  INTEGRATION_APPROVED: 200" in text
+    assert "the response could not be read after its status line: there are bytes after its end" in text
+
+
 @pytest.mark.parametrize("type_", sorted(ERROR_TYPES))
-def test_a_typed_error_that_fits_is_in_order(type_):
+def test_a_typed_error_that_fits_is_ok(type_):
     from multidict import CIMultiDict
 
     headers = CIMultiDict({"Content-Type": "application/json", "x-proquant-error": "1"})
