@@ -15,7 +15,7 @@ from chassis.password_queue import MAX_PASSWORDS, PasswordQueue
 from chassis.users import HASHER
 from chassis.users_file import SampleCredentialsError, UsersFile
 from support.client import is_error_object
-from support.forwarders import LOOK_UP, SOURCE, authorization
+from support.forwarders import FORWARDERS, LOOK_UP, SOURCE, authorization
 from support.messages import OTHER, TEST
 from support.scripted_server import scripted_server
 from support.serving import reply
@@ -25,6 +25,12 @@ from support.serving import reply
 async def hop(start_hop, forwarder):
     """A hop of the test's own: it remembers which passwords were right and counts the wrong ones."""
     return await start_hop(forwarder)
+
+
+@pytest.fixture
+def forwarder() -> str:
+    """One service: the rules are those of the pipeline that all services share."""
+    return "spsp-server"
 
 
 def encoded(data: bytes) -> str:
@@ -61,15 +67,16 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("given", WRONG.values(), ids=WRONG.keys())
-async def test_missing_malformed_and_wrong_credentials_are_401(hop, given):
-    for ask in [SOURCE, LOOK_UP]:
-        answer = await hop.send(ask, Authorization=given)
+@pytest.mark.parametrize("forwarder", FORWARDERS)
+async def test_missing_malformed_and_wrong_credentials_are_401(hop):
+    for case, header in WRONG.items():
+        for operation in [SOURCE, LOOK_UP]:
+            answer = await hop.send(operation, Authorization=header)
 
-        assert (401, "UnauthorizedError") == (answer.status, answer.id)
-        assert f'Basic realm="{hop.service}", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
-        assert is_error_object(answer)
-        assert [] == hop.next_hop.seen + hop.directory.seen
+            assert (401, "UnauthorizedError") == (answer.status, answer.id), case
+            assert f'Basic realm="{hop.service}", charset="UTF-8"' == answer.headers["WWW-Authenticate"]
+            assert is_error_object(answer)
+            assert [] == hop.next_hop.seen + hop.directory.seen
 
 
 async def test_two_authorization_headers_are_refused(hop):
@@ -473,6 +480,7 @@ BROKEN_REPLIES = (
 )
 
 
+@pytest.mark.parametrize("forwarder", FORWARDERS)
 async def test_no_secret_is_in_a_log_line_or_a_response(start_hop, forwarder, tmp_path):
     """Right and wrong passwords, refusals, and a next hop that repeats the request."""
     users.add(tmp_path / "users", "alice", SECRET)
