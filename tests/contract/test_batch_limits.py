@@ -9,6 +9,7 @@ from chassis import batching
 from support.batch_senders import MAX_BODY_BYTES, echo_trace_id, numbered, until_in_flight
 from support.batches import Line, peer
 from support.forwarders import FORWARDERS, SOURCE, ClientRequest
+from support.internals import limit_waiting_requests
 from support.messages import TRACE
 
 
@@ -91,14 +92,15 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
     assert len(sender.peer.batches[0]) > 8
 
 
-async def test_requests_beyond_the_limit_of_waiting_ones_are_503_and_the_others_go_on(sender, monkeypatch):
-    monkeypatch.setattr(batching, "MAX_WAITING", 5)
+async def test_requests_beyond_the_limit_of_waiting_ones_are_503_and_the_others_go_on(sender_of, monkeypatch):
+    limit_waiting_requests(monkeypatch, 5)
+    sender = await sender_of()
     tasks = await sender.waiting(*numbered(5))
-    refused = await sender.hop.send()
+    rejected = await sender.hop.send()
     sender.peer.release()
 
-    assert (503, "UnavailableError") == (refused.status, refused.id)
-    assert "Retry-After" in refused.headers
+    assert (503, "UnavailableError") == (rejected.status, rejected.id)
+    assert "Retry-After" in rejected.headers
     assert [200] * 5 == [response.status for response in await asyncio.gather(*tasks)]
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from chassis import admission
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.app import SERVICE
+from chassis.batching import Batcher
 from chassis.http.server import Runner
 from chassis.logs import LogWriter
 from quoting import service
@@ -106,6 +107,12 @@ def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
 def queue_every_request(monkeypatch: Any) -> None:
     """Let every service queue each request for a moment, as it does when it is busy."""
     monkeypatch.setattr(LoadMonitor, "must_queue", True)
+
+
+def limit_waiting_requests(monkeypatch: Any, limit: int) -> None:
+    """Let services that start from now on hold at most this number of requests that wait for a batch."""
+    defaults = {**(Batcher.__init__.__kwdefaults__ or {}), "max_waiting": limit}
+    monkeypatch.setattr(Batcher.__init__, "__kwdefaults__", defaults)
 
 
 def wait_in_queue(monkeypatch: Any, seconds: float) -> None:

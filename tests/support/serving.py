@@ -1,6 +1,7 @@
 """Services and stand-ins for their neighbours, in the test's own process and on real sockets."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -133,7 +134,8 @@ async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes
                 for _ in range(3):
                     await asyncio.sleep(0)
         if half_close and not transport.is_closing():
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # the server has reset the connection
+                transport.write_eof()
         async with asyncio.timeout(SECONDS):
             await received.is_lost
     finally:
