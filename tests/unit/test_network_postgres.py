@@ -12,7 +12,7 @@ import pytest
 
 from network import postgres as postgres_module
 from network.child_process import ChildProcess
-from network.postgres import EmbeddedPostgres, processes_on
+from network.postgres import EmbeddedPostgres, PostgresError, processes_on
 
 
 @pytest.fixture
@@ -132,6 +132,16 @@ def test_postgres_ends_with_the_process_that_started_it(folder):
     with EmbeddedPostgres(folder) as again:  # waits for the processes that are left
         assert {pid} & processes_on(folder) == set()
         assert again.pid
+
+
+def test_a_stop_during_a_start_prevents_the_start(postgres, folder, monkeypatch):
+    """Such as Ctrl-C while the supervisor restarts Postgres, which waits for processes of the last start."""
+    postgres.kill()
+    monkeypatch.setattr(postgres_module, "_clear_leftovers", lambda data: postgres.stop())
+
+    with pytest.raises(PostgresError, match="stopped while it was starting"):
+        postgres.start()
+    assert set() == processes_on(folder)
 
 
 def test_data_of_another_version_is_reported(folder):

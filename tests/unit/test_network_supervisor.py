@@ -144,6 +144,34 @@ def test_a_service_whose_health_check_is_not_answered_for_15_s_is_killed_and_res
     assert "spsp-server is running again" == watch.run(until=40)[-1]
 
 
+def test_a_machine_that_was_suspended_is_not_taken_for_a_silent_service(clock):
+    """After the clock has jumped, one probe that fails is not enough."""
+    process = FakeProcess(clock, lines=[])
+    process.died = False
+    watch = Watch(process, clock, has_health_check=True)
+    watch.run(until=10)
+    clock.now += 3_600
+    process.answers = False
+    watch.run(until=clock.now + 2)
+    process.answers = True
+    watch.run(until=clock.now + 30)
+
+    assert [] == process.kills
+
+
+def test_nothing_is_restarted_while_the_network_stops(clock):
+    process = FakeProcess(clock)
+    reported = []
+    supervisor = ProcessSupervisor(
+        SupervisedProcess(process), reported.append, clock=clock, is_stopping=lambda: True
+    )
+    for _ in range(50):
+        supervisor.look()
+        clock.now += 0.1
+
+    assert [] == process.starts
+
+
 def test_a_restarted_service_has_a_minute_to_answer_for_the_first_time(clock):
     process = FakeProcess(clock, lines=[])
     process.answers = False
