@@ -206,13 +206,15 @@ class AmountOutOfRangeError(QuotingError):
     status = 422
 
 
-class TooManyRequestsError(QuotingError):
+class _RetryLaterError(QuotingError):
+    def __init__(self, message: str | None = None, *, retry_after: int = 1, cause: str | None = None) -> None:
+        super().__init__(message, cause=cause, headers={"Retry-After": str(retry_after)})
+
+
+class TooManyRequestsError(_RetryLaterError):
     """There were too many attempts. Retry after the seconds in the Retry-After header."""
 
     status = 429
-
-    def __init__(self, message: str | None = None, *, retry_after: int = 1, cause: str | None = None) -> None:
-        super().__init__(message, cause=cause, headers={"Retry-After": str(retry_after)})
 
 
 class UpstreamError(QuotingError):
@@ -221,13 +223,10 @@ class UpstreamError(QuotingError):
     status = 502
 
 
-class UnavailableError(QuotingError):
+class UnavailableError(_RetryLaterError):
     """The service cannot take the request now. Retry after the seconds in the Retry-After header."""
 
     status = 503
-
-    def __init__(self, message: str | None = None, *, retry_after: int = 1, cause: str | None = None) -> None:
-        super().__init__(message, cause=cause, headers={"Retry-After": str(retry_after)})
 
 
 class UpstreamTimeoutError(QuotingError):

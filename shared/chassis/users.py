@@ -26,6 +26,8 @@ MAX_MEMORY_KIB: Final = 1 << 20
 MAX_PASSES: Final = 100
 MAX_LANES: Final = 64
 
+_FORBIDDEN_IN_NAMES: Final = frozenset(": \u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Colon, space, and characters that Python calls printable but that show nothing."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HASH: Final = re.compile(
     r"\$argon2id\$v=(?:16|19)\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]{0,2}),p=([1-9][0-9]?)"
@@ -55,8 +57,8 @@ def key_of(name: str) -> str:
 
 
 def fault_of_name(name: str) -> str | None:
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or {":", " "} & set(name):
-        return f"a name is 1 to {MAX_NAME_CHARACTERS} printable characters without colon and space"
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or _FORBIDDEN_IN_NAMES & set(name):
+        return f"a name is 1 to {MAX_NAME_CHARACTERS} visible characters without colon and space"
     return "a name does not begin with #" if name.startswith("#") else None
 
 

@@ -78,7 +78,22 @@ def test_e_mail_addresses_are_compared_without_regard_to_case(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a:b", "a b", " a", "a\nb", "a\x00", "\u2028", "a\u200b", "a\u202eb", "x" * 65, "#a"]
+    "name",
+    [
+        "",
+        "a:b",
+        "a b",
+        " a",
+        "a\nb",
+        "a\x00",
+        "\u2028",
+        "a\u200b",
+        "a\u202eb",
+        "\u3164",
+        "a\u2800",
+        "x" * 65,
+        "#a",
+    ],
 )
 def test_an_invalid_name_is_refused(tmp_path, name):
     with pytest.raises(UsersFileError, match="a name"):
