@@ -148,7 +148,7 @@ class Payee:
             self._statements.find(exchange)
             return
         new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
-        exchange.wait(new, lambda quote: _ok(reservation_reply(quote, call.operation, wanted)))
+        exchange.wait(new, lambda _, quote: _ok(reservation_reply(quote, call.operation, wanted)))
         self._statements.reserve(exchange)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
@@ -165,12 +165,12 @@ class Payee:
             parameters.get("sourceAmount"),
             parameters.get("destinationAmount"),
         )
-        exchange.wait(payment, lambda quote: _ok(execution_reply(quote, call.caller, parameters)))
+        exchange.wait(payment, lambda _, quote: _ok(execution_reply(quote, call.caller, parameters)))
         self._statements.execute(exchange)
 
     def _look_up(self, exchange: Exchange, call: Call) -> None:
         query = dict(call.query)
-        exchange.wait(UUID(call.uuid), lambda quote: _ok(look_up_reply(quote, call.caller, query)))
+        exchange.wait(UUID(call.uuid), lambda _, quote: _ok(look_up_reply(quote, call.caller, query)))
         self._statements.find(exchange)
 
 

@@ -111,7 +111,7 @@ class LoadMonitor:
         if seconds < self._fastest:  # noqa: PLR1730 - min takes three times as long
             self._fastest = seconds
 
-    def admits(self, waited: float, left: float, *, was_queued: bool, is_excess: bool) -> bool:
+    def admits(self, waited: float, left: float, was_queued: bool, is_excess: bool) -> bool:
         """Whether a request that has waited and has `left` seconds until its deadline will be answered in time.
 
         `was_queued` says that it waited in the queue, `is_excess` that the queue had no room for it.

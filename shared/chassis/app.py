@@ -150,7 +150,7 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
     )
     exchange.is_logged = not hasattr(handler, _IS_FOR_OPERATORS)
     request[EXCHANGE] = exchange
-    exchange.start(lambda: None)
+    exchange.open()
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)
@@ -182,7 +182,8 @@ async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
     if unmatched is not None:
         raise unmatched
     if not hasattr(handler, _IS_FOR_OPERATORS):
-        request[EXCHANGE].admit()
+        exchange = request[EXCHANGE]
+        exchange.service.admit(exchange.request, exchange.began, exchange.deadline)
     return await handler(request)
 
 

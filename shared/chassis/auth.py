@@ -32,6 +32,8 @@ MAX_REMEMBERED: Final = 10_000
 MAX_WRONG_A_MINUTE: Final = 100
 WRONG_ENTRIES: Final = 10_000
 
+_NONE: Final[tuple[str | None, str | None]] = None, None
+
 HashOf = Callable[[str], str | None]
 
 
@@ -63,6 +65,7 @@ class Credentials:
         self._remembered: dict[bytes, _Remembered] = {}
         self._wrong: TTLCache[tuple[str, str], int] = TTLCache(WRONG_ENTRIES, 60, timer=clock)
         self._being_checked: dict[bytes, asyncio.Future[bool]] = {}
+        self._latest = _NONE
         self._queue = PasswordQueue()
         self._counter = Counter(
             "password_checks",
@@ -74,7 +77,17 @@ class Credentials:
 
     def known(self, header: str) -> str | None:
         """Return the caller's name if this Authorization header is remembered, else None."""
-        return self._known(self._digest(header))
+        if header == self._latest[0]:
+            return self._latest[1]
+        caller = self._known(self._digest(header))
+        if caller is not None:
+            # the lines of a batch mostly have one header; it is kept in clear for this event loop iteration only
+            self._latest = header, caller
+            asyncio.get_running_loop().call_soon(self._forget_latest)
+        return caller
+
+    def _forget_latest(self) -> None:
+        self._latest = _NONE
 
     def _digest(self, header: str) -> bytes:
         return hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._key).digest()

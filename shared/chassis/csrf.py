@@ -22,7 +22,7 @@ async def own_pages_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Middleware that calls `refuse_foreign` for each request."""
-    refuse_foreign(request.method, joined(request.headers.items()))
+    refuse_foreign(request.method, joined(request.headers))
     return await handler(request)
 
 

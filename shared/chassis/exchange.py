@@ -27,55 +27,43 @@ _NO_DEADLINE: Final = float("inf")
 class Exchange(Item[Any, Any]):
     """One request being answered. As an item it can wait in a batch for the result that it is answered with."""
 
-    __slots__ = (
-        "_explain",
-        "_finish",
-        "_respond",
-        "_task",
-        "_tick",
-        "began",
-        "caller",
-        "is_logged",
-        "is_settled",
-        "pattern",
-        "reply_headers",
-        "request",
-        "service",
-        "trace_id",
-    )
-
-    is_settled: bool
+    # most exchanges never change these
+    caller: str | None = None
+    """Name of the caller; None until the credentials are checked."""
+    header_error: QuotingError | None = None
+    """An error of a header that the route read early; it is the response when the turn of headers comes."""
+    is_logged = True
+    is_settled = False
+    _explain: Callable[[Exception], Exception] | None = None
+    _task: asyncio.Task[None] | None = None
+    _tick = 0
 
     def __init__(self, service: Service, request: Request, respond: Respond, pattern: str | None) -> None:
         """`pattern` is the path of its route, for metrics."""
-        super().__init__(None, _NO_DEADLINE)
+        self.value: Any = None
+        self.deadline = _NO_DEADLINE
         self.service = service
         self.request = request
         self.pattern = pattern
         self.began = time.monotonic()
-        given = request.headers.get(_TRACE)
-        self.trace_id = trace_id_from(() if given is None else (given,))
+        self.trace_id = trace_id_from(request.headers.get(_TRACE))
         self.reply_headers = {TRACE_HEADER: self.trace_id}
         """Headers of each response to this request, whatever it is."""
-        self.caller: str | None = None
-        """Name of the caller; None until the credentials are checked."""
-        self.is_logged = True
-        self.is_settled = False
         self._respond = respond
-        self._explain: Callable[[Exception], Exception] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._tick = 0
 
     # the way in
 
+    def open(self) -> None:
+        """Count the request as in flight until it is settled."""
+        self.service.monitor.in_flight += 1
+
     def answer(self, route: "Route") -> None:
         """Take the request through the checks to its route."""
-        self.start(lambda: self._check(route))
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Do `work`, which settles the exchange or sees to it that it will be settled."""
-        self.service.monitor.in_flight += 1
-        self.attempt(work)
+        self.open()
+        try:
+            self._check(route)
+        except Exception as error:  # noqa: BLE001 - any error becomes a response
+            self.fail(error)
         if not self.is_settled and self.deadline != _NO_DEADLINE:
             self._tick = self.service.deadlines.watch(self, self.deadline)
 
@@ -83,22 +71,19 @@ class Exchange(Item[Any, Any]):
         """Do one step; an exception that it raises is the response."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - the one place where any error becomes a response
+        except Exception as error:  # noqa: BLE001 - as in `answer`
             self.fail(error)
 
     def _check(self, route: "Route") -> None:
+        service = self.service
         route.prepare(self)
-        self.admit()
+        service.admit(self.request, self.began, self.deadline)
         if not route.is_open:
-            self.caller = self.service.credentials.known(self.request.headers.get("authorization", ""))
+            self.caller = service.credentials.known(self.request.headers.get("authorization", ""))
             if self.caller is None:
                 self.run(self._authenticate_then(route))
                 return
         self._receive(route)
-
-    def admit(self) -> None:
-        """Raise UnavailableError where the service cannot take the request."""
-        self.service.admit(self.request, self.began, self.deadline)
 
     async def authenticate(self) -> None:
         """Find out who calls. Raises UnauthorizedError, TooManyRequestsError."""
@@ -112,8 +97,8 @@ class Exchange(Item[Any, Any]):
 
     def _receive(self, route: "Route") -> None:
         """Check media type and size of the body, and read it where that has not been done."""
-        request = self.request
         if route.has_body:
+            request = self.request
             require_json(request.headers)
             if len(request.body) > MAX_BODY_BYTES:
                 raise PayloadTooLargeError
@@ -131,12 +116,12 @@ class Exchange(Item[Any, Any]):
     def wait(
         self,
         value: object,
-        finish: Callable[[Any], Response],
+        finish: "Callable[[Exchange, Any], Response]",
         explain: Callable[[Exception], Exception] | None = None,
     ) -> None:
         """Prepare to wait in a batch as `value`; the exchange must be added to a batcher next.
 
-        `finish` makes the response from the result, and may raise a QuotingError. `explain` turns an error of the
+        `finish` makes the response from the exchange and the result, and may raise a QuotingError. `explain` turns an error of the
         batch into the one that the caller gets.
         """
         self.value = value
@@ -153,7 +138,7 @@ class Exchange(Item[Any, Any]):
     async def _run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
         try:
             response = await coroutine
-        except Exception as error:  # noqa: BLE001 - as in `attempt`
+        except Exception as error:  # noqa: BLE001 - as in `answer`
             self.fail(error)
         except BaseException as error:  # cancelled: the deadline has passed, or the service is shutting down
             self.fail(error)
@@ -167,8 +152,8 @@ class Exchange(Item[Any, Any]):
         if self.is_settled:
             return
         try:
-            response = self._finish(result)
-        except Exception as error:  # noqa: BLE001 - as in `attempt`
+            response = self._finish(self, result)
+        except Exception as error:  # noqa: BLE001 - as in `answer`
             self._fail(error)
         else:
             self.reply(response)

@@ -94,9 +94,12 @@ class Service:
 
     def admit(self, request: Request, began: float, deadline: float) -> None:
         """Raise UnavailableError where the service cannot take the request, or could not answer it in time."""
-        self.require_open()
-        waited, left = began - request.received, deadline - began
-        if not self.monitor.admits(waited, left, was_queued=request.was_queued, is_excess=request.is_excess):
+        monitor = self.monitor
+        if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
+            self.require_open()
+        if not monitor.admits(
+            began - request.received, deadline - began, request.was_queued, request.is_excess
+        ):
             raise UnavailableError("The service is overloaded and could not answer in time. Retry after 1 s.")
 
     def log_answered(self, answered: Answered, response: Response) -> None:
@@ -149,7 +152,7 @@ class Service:
 
     def refuse(self, error: QuotingError, respond: Respond, trace_header: str | None = None) -> None:
         """Answer a request that never reached a route, such as malformed HTTP; with its log line."""
-        trace_id = trace_id_from(() if trace_header is None else (trace_header,))
+        trace_id = trace_id_from(trace_header)
         response = self.error_response(error, trace_id)
         self.log_answered(_Unrouted(trace_id), response)
         respond(response, {TRACE_HEADER: trace_id})

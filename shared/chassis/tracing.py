@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from collections.abc import Iterable
 from itertools import count
 from typing import Final
 from uuid import uuid4
@@ -17,10 +16,9 @@ _MULTIPLIER: Final = 0x9E3779B97F4B
 """Odd, so that different numbers stay different; neighbouring numbers give ids that do not look alike."""
 
 
-def trace_id_from(headers: Iterable[str]) -> str:
-    """Return the caller's trace id if there is exactly one valid header, else a new one."""
-    values = list(headers)
-    return values[0] if len(values) == 1 and _TRACE_ID.match(values[0]) else new_trace_id()
+def trace_id_from(header: str | None) -> str:
+    """Return the caller's trace id if the header is a valid one, else a new trace id."""
+    return header if header is not None and _TRACE_ID.match(header) else new_trace_id()
 
 
 def new_trace_id() -> str:

@@ -29,7 +29,7 @@ from chassis.http.adapter import MAX_FIELD_BYTES, MAX_LINE_BYTES
 from chassis.http.request import Read, Request, joined
 from chassis.http.response import BodyStream, Respond, Response
 from chassis.service import Service
-from chassis.tracing import TRACE_HEADER, trace_id_from
+from chassis.tracing import TRACE_HEADER, new_trace_id
 from quoting.batch_format import (
     LINE_ERRORS,
     MAX_BATCH_BYTES,
@@ -43,6 +43,7 @@ from quoting.batch_format import (
 
 MAX_ID_SHOWN: Final = 64
 
+_MAX_USUAL_CHARACTERS: Final = 4_096
 _NO_PATTERN: Final = "none"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -113,7 +114,7 @@ class BatchEndpoint:
             asked.method,
             path,
             query,
-            joined(asked.headers.items()),
+            joined(asked.headers),
             body,
             batch.received,
             batch.address,
@@ -128,7 +129,7 @@ class BatchEndpoint:
 
     def _unreadable(self, number: int, cause: str) -> bytes:
         error = InvalidBodyError(f"Line {number} of the batch cannot be read: {cause}")
-        body = error_object(error, self._service.name, trace_id_from(()))
+        body = error_object(error, self._service.name, new_trace_id())
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON}
         return answer_line(AnswerLine(None, error.status, headers, body.decode(), number))
 
@@ -141,9 +142,9 @@ def _unfit(asked: RequestLine) -> QuotingError | None:
     """Why a line could not have come alone over HTTP; None for a line that could."""
     if len(asked.path) > MAX_LINE_BYTES:
         return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
-    together = "".join([*asked.headers, *asked.headers.values()])
-    if len(together) <= MAX_FIELD_BYTES and together.isprintable():
-        return None  # as nearly always
+    together = "".join(asked.headers.values())
+    if len(together) <= _MAX_USUAL_CHARACTERS and together.isprintable():
+        return None
     for name, value in asked.headers.items():
         if len(name) + len(value) > MAX_FIELD_BYTES:
             return InvalidHeaderError("A header line is longer than 8,190 bytes.")
@@ -165,7 +166,7 @@ class _Answers:
 
     def respond(self, id_: int | str, response: Response, reply_headers: Mapping[str, str]) -> None:
         """Take the response to the line with this id."""
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: response.content_type, **reply_headers}
+        headers = {"Content-Type": response.content_type, **reply_headers}
         if response.headers:
             headers.update(response.headers)
         line = AnswerLine(id_, response.status, headers, response.body.decode("utf-8", "replace"))

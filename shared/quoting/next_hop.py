@@ -1,7 +1,6 @@
 """Call -> next hop -> Response: what passes on unchanged and what does not (wire.md §4, "Passing on")."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -59,7 +58,7 @@ class NextHop:
 
     def send(self, exchange: Exchange, call: Call, to: str) -> None:
         """Send `call` to the service at base URL `to`, whose response settles the exchange."""
-        exchange.wait(call, partial(self._response, call), self._explain)
+        exchange.wait(call, self._response, self._explain)
         self._peers().send(to, exchange)
 
     def _explain(self, error: Exception) -> Exception:
@@ -68,7 +67,7 @@ class NextHop:
     def _no_answer(self, cause: str) -> UpstreamError:
         return UpstreamError(f"{self._next} did not answer. Repeating the request is safe.", cause=cause)
 
-    def _response(self, call: Call, received: PeerResponse) -> Response:
+    def _response(self, exchange: Exchange, received: PeerResponse) -> Response:
         status, body, headers = received.status, received.body, received.headers
         content = _json_object(body)
         if content is not None and body is not None:
@@ -79,10 +78,10 @@ class NextHop:
                 cause = f"raised by {str(content.get('service'))[:_MAX_ID_CHARACTERS]}"
                 return Response(status, body, _passed(headers), _content_type(headers), error_id, cause)
         if 400 <= status < 500:  # noqa: PLR2004
-            return self._own_error(call, received)
+            return self._own_error(exchange, received)
         raise self._no_answer(f"status {status}")
 
-    def _own_error(self, call: Call, received: PeerResponse) -> Response:
+    def _own_error(self, exchange: Exchange, received: PeerResponse) -> Response:
         """A 4xx without a JSON object keeps its status and gets our error object."""
         error = _OWN_ERRORS.get(received.status, UpstreamError)(
             f"{self._next} refused the request with status {received.status}."
@@ -90,7 +89,7 @@ class NextHop:
         headers = _passed(received.headers)
         if isinstance(error, UnauthorizedError) and "www-authenticate" not in received.headers:
             headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
-        body = error_object(error, self._service, call.trace_id)
+        body = error_object(error, self._service, exchange.trace_id)
         return Response(received.status, body, headers, error_id=error.id)
 
 
@@ -106,7 +105,7 @@ def _passed(headers: Headers) -> tuple[tuple[str, str], ...]:
 
 def _content_type(headers: Headers) -> str:
     content_type = headers.get("content-type", JSON)
-    return content_type if content_type.isprintable() and content_type else JSON
+    return content_type if content_type == JSON or content_type.isprintable() else JSON
 
 
 def _json_object(body: bytes | None) -> dict[str, Any] | None:

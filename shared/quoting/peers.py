@@ -258,7 +258,7 @@ class _Batch:
             body = None if answer.body is None else answer.body.encode()
             if body is not None and len(body) > MAX_BODY_BYTES:
                 body = None
-            self._items[number].settle(PeerResponse(answer.status, joined(answer.headers.items()), body))
+            self._items[number].settle(PeerResponse(answer.status, joined(answer.headers), body))
 
     def fail(self, error: Exception) -> None:
         for item in self.unsettled:

@@ -50,7 +50,6 @@ Aim = Callable[[Call], tuple[Call, str]]
 PEERS: Final = web.AppKey("peers", Peers)
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
-_MILLISECONDS: Final = re.compile(r"0*([1-9][0-9]*)\Z", re.ASCII)
 _MAX_DIGITS: Final = len(str(MAX_TIMEOUT_MS))
 _DEFAULT_SECONDS: Final = DEFAULT_TIMEOUT_MS / 1_000
 _KEY: Final = IDEMPOTENCY_HEADER.lower()
@@ -144,29 +143,26 @@ class ChainRoute:
     def prepare(self, exchange: Exchange) -> None:
         """Each response to a reservation, also an error, has the Idempotency-Key to repeat it with (wire.md §3)."""
         headers = exchange.request.headers
-        given = headers.get(_TIMEOUT)
-        seconds = _DEFAULT_SECONDS if given is None else (_timeout_seconds(given) or _DEFAULT_SECONDS)
-        exchange.deadline = exchange.request.received + seconds
+        seconds: float | None = _DEFAULT_SECONDS
+        if _TIMEOUT in headers and (seconds := _timeout_seconds(headers[_TIMEOUT])) is None:
+            message = f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}."
+            exchange.header_error = InvalidHeaderError(message)
+        exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
         if self._reserves:
             key = headers.get(_KEY)
             if key is None:
                 exchange.reply_headers[IDEMPOTENCY_HEADER] = secrets.token_urlsafe(24)
             elif is_key(key):
                 exchange.reply_headers[IDEMPOTENCY_HEADER] = key
+            elif exchange.header_error is None:
+                message = f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters."
+                exchange.header_error = InvalidHeaderError(message)
 
     def handle(self, exchange: Exchange) -> None:
+        if exchange.header_error is not None:
+            raise exchange.header_error
         request = exchange.request
         headers = request.headers
-        given = headers.get(_TIMEOUT)
-        if given is not None and _timeout_seconds(given) is None:
-            raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}.")
-        key = None
-        if self._reserves:
-            key = exchange.reply_headers.get(IDEMPOTENCY_HEADER)
-            if key is None:
-                raise InvalidHeaderError(
-                    f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters."
-                )
         traceparent = headers.get(_TRACEPARENT)
         if traceparent is not None and not is_traceparent(traceparent):
             traceparent = None
@@ -179,7 +175,7 @@ class ChainRoute:
             _uuid(request.path) if self._has_uuid else None,
             query_parameters(request.query, self._parameters) if request.query else (),
             request.body if self.has_body else None,
-            key,
+            exchange.reply_headers.get(IDEMPOTENCY_HEADER),
             traceparent,
         )
         if exchange.deadline <= time.monotonic():
@@ -189,11 +185,11 @@ class ChainRoute:
 
 def _timeout_seconds(given: str) -> float | None:
     """The time that a caller gives; None where the header is malformed."""
-    match = _MILLISECONDS.match(given)
-    if match is None:
+    if not (given.isdecimal() and given.isascii()):
         return None
-    digits = match[1]
-    return (MAX_TIMEOUT_MS if len(digits) > _MAX_DIGITS else min(int(digits), MAX_TIMEOUT_MS)) / 1_000
+    digits = given.lstrip("0") if given[0] == "0" else given
+    milliseconds = int(digits or 0) if len(digits) <= _MAX_DIGITS else MAX_TIMEOUT_MS
+    return min(milliseconds, MAX_TIMEOUT_MS) / 1_000 or None
 
 
 def _uuid(path: str) -> str:

@@ -35,7 +35,7 @@ def window(monitor, *seconds):
 
 
 def admits(monitor, waited=0.0, left=LONG, *, was_queued=False, is_excess=False):
-    return monitor.admits(waited, left, was_queued=was_queued, is_excess=is_excess)
+    return monitor.admits(waited, left, was_queued, is_excess)
 
 
 def overload(monitor, windows=JAMMED_WINDOWS):

@@ -262,7 +262,7 @@ class Page:
 
     async def _checked_form(self, request: web.Request) -> dict[str, str]:
         """Return the form's fields. Raises ForbiddenError without this user's token; otherwise as `read` does."""
-        if not is_of_type(joined(request.headers.items()), FORM):
+        if not is_of_type(joined(request.headers), FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
         body = await read(request, MAX_BODY_BYTES)
         try:

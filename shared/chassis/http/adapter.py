@@ -57,7 +57,7 @@ def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
         request.method,
         request.rel_url.raw_path,
         request.rel_url.raw_query_string,
-        joined(request.headers.items()),
+        joined(request.headers),
         b"",
         now - monitor.waited(getattr(request.protocol, "socket", None), now),
         request.remote or "",

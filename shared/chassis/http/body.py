@@ -17,7 +17,7 @@ EXPECTED: Final = web.RequestKey("expected", tuple)
 
 async def read_json(request: web.BaseRequest) -> bytes:
     """Return a body in JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
-    require_json(joined(request.headers.items()))
+    require_json(joined(request.headers))
     return await read(request, MAX_BODY_BYTES)
 
 

@@ -1,6 +1,6 @@
 """One request, however it arrived: over a connection of its own, read by aiohttp, or as a line of a batch."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -43,10 +43,12 @@ class Request(msgspec.Struct):
         return f"{self.scheme}://{self.headers.get('host', '')}"
 
 
-def joined(pairs: Iterable[tuple[str, str]]) -> Headers:
-    """Headers from names in any case and their values."""
-    headers: Headers = {}
-    for name, value in pairs:
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+def joined(given: Mapping[str, str]) -> Headers:
+    """Headers by lower-case name, from names in any case."""
+    headers = {name.lower(): value for name, value in given.items()}
+    if len(headers) < len(given):
+        headers.clear()
+        for name, value in given.items():
+            key = name.lower()
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers
