@@ -89,7 +89,7 @@ async def distribute(url: str, report: Report, *, shards: int | None = None, dry
         url, timeout=CONNECT_SECONDS, server_settings={"application_name": "dfsp_api distribute"}
     )
     try:
-        await prepare_session(connection, url, {}, MIGRATIONS.schema)
+        await prepare_session(connection, {}, MIGRATIONS.schema, url=url)
         await connection.execute("SET statement_timeout = 0")  # to copy many quotes takes long
         await _require_citus(connection, report)
         await _require_durable_workers(connection)

@@ -24,6 +24,7 @@ STATEMENT_SECONDS: Final = 60.0
 READY_SECONDS: Final = 2.0
 EXPIRE_EVERY_SECONDS: Final = 10.0
 """Where statements are slow because Postgres is busy, new connections in place of all would make it slower."""
+NEEDS_WRITES: Final = "database that accepts writes"
 NO_SERVER: Final = "/nonexistent"
 MAX_PORT: Final = 65_535
 NO_SETTINGS: Final[Mapping[str, str]] = {}
@@ -183,7 +184,9 @@ class Database:
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await prepare_session(connection, self._url, self._settings, self._migrations.schema)
+                # a pooler is tested while the service is not ready; each test costs it a connection
+                url = None if self._is_prepared else self._url
+                await prepare_session(connection, self._settings, self._migrations.schema, url=url)
                 for hook in self._on_connect:
                     await hook(connection)
         except BaseException:
@@ -237,7 +240,8 @@ class Database:
             self._problem = str(error)
             raise UnavailableError("The database cannot be used.", cause=cause_of(error)) from error
         except _AWAY as error:
-            self._problem = None
+            is_read_only = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+            self._problem = NEEDS_WRITES if is_read_only else None
             if isinstance(error, TimeoutError) and limit.expired():
                 await self._expire_suspects()
                 if has_caller:
@@ -270,7 +274,7 @@ class Database:
     async def _missing(self, connection: Connection) -> list[str]:
         missing = [f"database with {row['name']} on" for row in await connection.fetch(_UNSAFE)]
         if await connection.fetchval(_IS_READ_ONLY):
-            missing.append("database that accepts writes")
+            missing.append(NEEDS_WRITES)
             # what the role or the database says now holds for new connections
             await self.expire_connections()
         tables = await self._migrations.missing(connection)

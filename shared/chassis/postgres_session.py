@@ -63,12 +63,12 @@ class UnfitDatabaseError(Exception):
 
 
 async def prepare_session(
-    connection: Connection, url: str, settings: Mapping[str, str], schema: str | None
+    connection: Connection, settings: Mapping[str, str], schema: str | None, *, url: str | None
 ) -> None:
     """Set and verify what statements rely on. Raises UnfitDatabaseError.
 
     ``settings`` are the service's own, beside SETTINGS. Without a ``schema`` tables are in ``public``, or where the
-    ``search_path`` in the URL says.
+    ``search_path`` in the URL says. With a ``url``, a pooler is tested with a second connection.
     """
     _detect_dead_peer(connection)
     wanted = {**settings, **SETTINGS, "search_path": schema or "public"}
@@ -86,7 +86,9 @@ async def prepare_session(
                 " behind a connection pooler, set pool_mode = session"
             )
     pid = rows[0]["pid"]
-    if pid != connection.get_server_pid():  # a pooler makes up the process ids that its clients get
+    if (
+        url is not None and pid != connection.get_server_pid()
+    ):  # a pooler makes up the process ids that its clients get
         await _require_own_session(connection, url, pid)
 
 

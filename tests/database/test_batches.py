@@ -96,14 +96,14 @@ async def test_rows_are_locked_in_the_order_of_their_uuids(repository, sql, data
     """In whatever order they arrive: while the statement waits for the lowest uuid, no higher one is locked."""
     items = sorted((new(f"key-{number}") for number in range(10)), key=lambda item: item.uuid)
     await repository.reserve(items)
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", items[0].uuid)
     paying = asyncio.create_task(repository.execute([payment(item) for item in reversed(items)]))
     await waiting_for_lock(sql)
 
     assert 10 == len(await sql.fetch("SELECT FROM quote FOR UPDATE NOWAIT"))
-    await rival.rollback()
+    await other.rollback()
     assert all(quote.executed for quote in (await paying).values())
 
 
@@ -163,13 +163,13 @@ async def test_a_batch_of_payments_takes_the_time_after_its_last_lock(repository
     """The clock is read once, when all rows are locked, also for rows that were free."""
     items = sorted((new(f"key-{number}") for number in range(3)), key=lambda item: item.uuid)
     await repository.reserve(items)
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", items[2].uuid)
     paying = asyncio.create_task(repository.execute([payment(item) for item in items]))
     await waiting_for_lock(sql)
     waited_until = await sql.fetchval("SELECT date_trunc('milliseconds', clock_timestamp())")
-    await rival.commit()
+    await other.commit()
 
     assert all(quote.executed >= waited_until for quote in (await paying).values())
 

@@ -188,8 +188,8 @@ async def test_no_statement_begins_when_the_body_arrives_after_the_deadline(paye
 async def test_no_statement_begins_for_a_caller_whose_time_ended_in_the_queue_for_a_connection(start, sql):
     payee = await start(database_connections=1)
     uuid = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     first = asyncio.create_task(payee.execute(uuid))
     await waiting_for_lock(sql)
@@ -197,7 +197,7 @@ async def test_no_statement_begins_for_a_caller_whose_time_ended_in_the_queue_fo
     assert (504, "UpstreamTimeoutError") == (
         await payee.reserve(key="late", X_Request_Timeout_Ms="100")
     ).outcome
-    await rival.rollback()
+    await other.rollback()
     assert 200 == (await first).status
     assert 1 == await rows(sql)
     assert 200 == (await payee.reserve(key="late")).status
@@ -207,12 +207,12 @@ async def test_connections_stay_usable_after_callers_whose_time_ended(start, sql
     """Ten times as many callers as connections. Their outcome is unknown, and a repetition shows it."""
     payee = await start(database_connections=2)
     uuid = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     answers = await asyncio.gather(*(payee.execute(uuid, X_Request_Timeout_Ms="100") for _ in range(20)))
     assert {(504, "UpstreamTimeoutError")} == {answer.outcome for answer in answers}
-    await rival.rollback()
+    await other.rollback()
 
     answers = await asyncio.gather(*(payee.execute(uuid) for _ in range(20)))
 
@@ -231,15 +231,15 @@ async def test_more_callers_than_connections_all_get_their_quote(start, sql):
 async def test_a_connection_lost_in_a_statement_is_503_and_an_idle_one_is_replaced(start, sql):
     payee = await start()
     uuid = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     paying = asyncio.create_task(payee.execute(uuid))
     await waiting_for_lock(sql)
     await lose_connections(sql)
 
     assert (503, "UnavailableError") == (await paying).outcome
-    await rival.rollback()
+    await other.rollback()
     assert 200 == (await payee.execute(uuid)).status
     await lose_connections(sql)
     await until(lambda: is_ready(payee))

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from dfsp_api.payee import PayeeSettings, create_app
 from support.payee import Caller, is_ready, rows, until
 from support.postgres import create_database, drop_database, with_database
+from support.serving import served
+from support.settings import load
 
 
 @pytest.fixture
@@ -57,6 +60,25 @@ async def test_a_payee_is_not_ready_on_a_database_that_takes_no_writes(start, sq
         await until(answers)
         assert ["database that accepts writes"] * (status == 503) == await missing(payee)
         assert status == (await payee.reserve()).status
+
+
+async def test_a_payee_that_starts_on_a_database_without_writes_waits_for_them(
+    database_url, users_file, client, sql, server
+):
+    """On a standby, which is then promoted, it is the same."""
+    name = await sql.fetchval("SELECT current_database()")
+    await server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    settings = {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DATABASE_URL": database_url}
+    async with served(create_app(load(PayeeSettings, settings))) as url:
+        payee = Caller(client, url)
+
+        async def names_it() -> bool:
+            return ["database that accepts writes"] == await missing(payee)
+
+        await until(names_it)
+        await server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+        await until(lambda: is_ready(payee))
+        assert 200 == (await payee.reserve()).status
 
 
 async def test_a_payee_without_a_table_is_not_ready_until_it_is_back(start, sql):

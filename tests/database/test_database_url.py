@@ -1,4 +1,4 @@
-"""A QUOTES_DATABASE_URL that cannot be used ends the service at its start, with what is wrong and without its password."""
+"""With an unusable QUOTES_DATABASE_URL a service ends at its start, with one line that does not show the password."""
 
 import os
 import subprocess

@@ -61,7 +61,7 @@ async def test_two_hundred_executions_at_once_are_one_with_one_reply(start, sql)
     assert 1 == len({answer.body for answer in answers})
 
 
-async def test_a_quote_that_expires_while_its_row_is_locked_is_not_executed(start, clock, sql):
+async def test_a_quote_that_expires_during_the_wait_for_its_row_is_not_executed(start, clock, sql):
     payee = await start()
     quote = (await payee.reserve()).json
     async with sql.transaction():

@@ -123,54 +123,54 @@ async def test_a_quote_that_expires_while_its_row_is_locked_is_not_executed(star
     """The clock is read after the wait for the lock. Rafiki #3141 checked expiry when it accepted a payment."""
     payee = await start()
     reply = (await payee.reserve()).json
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     paying = asyncio.create_task(payee.execute(reply["uuid"]))
     await waiting_for_lock(sql)
-    await clock.set(reply["expires"])  # commits with the rival, so the waiting statement sees it
-    await rival.commit()
+    await clock.set(reply["expires"])  # commits with the other transaction, so the waiting statement sees it
+    await other.commit()
 
     assert (410, "QuoteExpiredError") == (await paying).outcome
     assert [] == await executed(sql)
 
 
-async def test_a_quote_that_a_rival_makes_expire_is_not_executed(payee, sql):
+async def test_a_quote_that_another_transaction_makes_expire_is_not_executed(payee, sql):
     """With Postgres' own clock: the quote expires after the payment has begun to wait for its row."""
     uuid_ = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     paying = asyncio.create_task(payee.execute(uuid_))
     await waiting_for_lock(sql)
     await sql.execute("UPDATE quote SET expires = clock_timestamp()")
-    await rival.commit()
+    await other.commit()
 
     assert (410, "QuoteExpiredError") == (await paying).outcome
     assert [] == await executed(sql)
 
 
-async def test_a_payment_that_waited_for_a_rivals_execution_gets_its_reply(payee, sql):
+async def test_a_payment_that_waited_for_another_execution_gets_its_reply(payee, sql):
     """The quote is not executed again."""
     uuid_ = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("UPDATE quote SET executed = '2017-01-01T00:00:00Z'")
     paying = asyncio.create_task(payee.execute(uuid_))
     await waiting_for_lock(sql)
-    await rival.commit()
+    await other.commit()
 
     assert "2017-01-01T00:00:00.000Z" == (await paying).json["executed"]
 
 
-async def test_a_payment_that_waited_for_a_rival_that_gave_up_is_executed(payee, sql):
+async def test_a_payment_that_waited_for_a_transaction_that_rolled_back_is_executed(payee, sql):
     uuid_ = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("UPDATE quote SET executed = '2017-01-01T00:00:00Z'")
     paying = asyncio.create_task(payee.execute(uuid_))
     await waiting_for_lock(sql)
-    await rival.rollback()
+    await other.rollback()
 
     assert 200 == (await paying).status
     assert 1 == len(await executed(sql))
@@ -299,8 +299,8 @@ async def test_a_malformed_uuid_is_400(payee, bad):
 async def test_a_locked_quote_does_not_delay_other_quotes(payee, sql):
     """Mojaloop #3564 stalled, probably under table locks."""
     held, free = await payee.reserved(), await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", uuid.UUID(held))
     paying = asyncio.create_task(payee.execute(held))
     await waiting_for_lock(sql)
@@ -308,6 +308,6 @@ async def test_a_locked_quote_does_not_delay_other_quotes(payee, sql):
     assert 200 == (await payee.execute(free)).status
     assert 200 == (await payee.reserve()).status
     assert "RESERVED" == (await payee.look_up(held)).json["state"]
-    await rival.rollback()
+    await other.rollback()
     assert 200 == (await paying).status
     assert 3 == await rows(sql)

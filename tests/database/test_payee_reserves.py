@@ -219,16 +219,16 @@ async def test_two_bodies_with_one_key_at_once_are_one_quote_and_refusals(two_pr
     assert 10 == await rows(sql)
 
 
-async def test_a_reservation_waits_for_a_rivals_uncommitted_row_and_returns_it(payee, sql, database_url):
-    """The INSERT does nothing, and the statement after it sees the rival's row."""
+async def test_a_reservation_waits_for_an_uncommitted_row_of_its_key_and_returns_it(payee, sql, database_url):
+    """The INSERT does nothing, and the statement after it sees the committed row."""
     reply = (await payee.reserve(key="one")).json
     await sql.execute("CREATE TEMP TABLE kept AS SELECT * FROM quote; DELETE FROM quote")
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("INSERT INTO quote SELECT * FROM kept")
     waiting = asyncio.create_task(payee.reserve(key="one"))
     await waiting_for_lock(sql)
-    await rival.commit()
+    await other.commit()
 
     assert reply == (await waiting).json
     assert 1 == await rows(sql)

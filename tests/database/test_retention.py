@@ -151,12 +151,12 @@ async def test_two_processes_can_sweep_at_the_same_time(clock, database_url, rep
 async def test_a_process_that_finds_another_one_sweeping_does_nothing(clock, repository, sql):
     await repository.reserve([new("one")])
     await clock.set("now", plus="3 hours")
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM retention FOR UPDATE")
 
     assert await repository.sweep(HOUR) is None
-    await rival.rollback()
+    await other.rollback()
     assert [1] == [size for size in await sweep_all(repository) if size]
 
 
@@ -165,15 +165,15 @@ async def test_a_quote_executed_during_a_sweep_keeps_its_terms_and_the_sweep_goe
     count = SWEEP_ROWS + 5
     await repository.reserve([new(str(number)) for number in range(count)])
     await clock.set("now", plus="3 hours")
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     paid = await sql.fetchval(
         "UPDATE quote SET executed = expires - interval '1 ms'"
         " WHERE uuid = (SELECT uuid FROM quote LIMIT 1) RETURNING uuid"
     )
     sweeping = asyncio.create_task(sweep_all(repository))
     await waiting_for_lock(sql)
-    await rival.commit()
+    await other.commit()
     await sweeping
 
     assert count - 1 == await stubs(sql)

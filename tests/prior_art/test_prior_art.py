@@ -131,8 +131,8 @@ async def test_mojaloop_3473_restarted_the_service_at_a_repeated_quote_id(payer,
 async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
     """While the row of one quote is locked, 20 users reserve, pay and look up; the table is not locked."""
     held = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote WHERE uuid = $1 FOR UPDATE", uuid.UUID(held))
     paying = asyncio.create_task(payee.execute(held))
     await waiting_for_lock(sql)
@@ -146,7 +146,7 @@ async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
         "SELECT DISTINCT mode FROM pg_locks WHERE locktype = 'relation' AND relation = 'quote'::regclass"
     )
     assert {row["mode"] for row in modes} <= {"AccessShareLock", "RowShareLock", "RowExclusiveLock"}
-    await rival.rollback()
+    await other.rollback()
     assert 200 == (await paying).status
 
 
@@ -268,13 +268,13 @@ async def test_rafiki_471_used_a_spent_quote_again(payer):
 async def test_rafiki_3141_looked_at_expiry_when_accepting_and_not_when_processing(payee, sql):
     """The payment arrives in time and waits for its row; then the quote has expired."""
     uuid_ = await payee.reserved()
-    rival = sql.transaction()
-    await rival.start()
+    other = sql.transaction()
+    await other.start()
     await sql.execute("SELECT FROM quote FOR UPDATE")
     paying = asyncio.create_task(payee.execute(uuid_))
     await waiting_for_lock(sql)
     await sql.execute("UPDATE quote SET expires = clock_timestamp()")
-    await rival.commit()
+    await other.commit()
 
     assert (410, "QuoteExpiredError") == (await paying).outcome
     assert 0 == await sql.fetchval("SELECT count(executed) FROM quote")
