@@ -55,7 +55,7 @@ class StubChain:
 
 @contextmanager
 def served(chain):
-    class StubHandler(http.server.BaseHTTPRequestHandler):
+    class ChainHandler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             self._reply(chain.post(self.headers["L1p-Trace-Id"]))
 
@@ -75,7 +75,7 @@ def served(chain):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StubHandler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), ChainHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -96,7 +96,7 @@ def test_a_service_that_was_killed_by_another_process_has_died(build):
     with build() as network:
         network.wait_ready()
         subprocess.run(["/bin/kill", "-9", str(network.children["first"].pid)], check=True)
-        network.children["first"].wait(5)
+        network.children["first"].wait(30)
 
         assert network.children["first"].died
 
@@ -115,7 +115,7 @@ def test_the_last_lines_are_those_of_the_last_start_although_the_log_was_rotated
     log.write_text("an earlier start\n")
     child = ChildProcess("c", ["/bin/echo", "this start"], log=log)
     child.start()
-    child.wait(5)
+    child.wait(30)
     assert ["this start"] == child.last_lines()
     log.replace(tmp_path / "log.1")
     log.write_text("after the rotation\n" * 2)
@@ -123,18 +123,22 @@ def test_the_last_lines_are_those_of_the_last_start_although_the_log_was_rotated
     assert ["after the rotation"] * 2 == child.last_lines()
 
 
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def test_the_log_of_a_process_that_does_not_rotate_it_is_rotated(tmp_path):
     log, older = tmp_path / "log", tmp_path / "log.1"
     child = ChildProcess("c", ["/bin/sh", "-c", "echo one; kill -STOP $$; echo two"], log=log)
     child.start()
-    timer = PollTimer(5)
-    while timer.wait() and not log.read_text():
+    timer = PollTimer(30)
+    while timer.wait() and not (log.read_text() and is_stopped(child.pid)):
         pass
     child.rotate_log(5)
     assert not older.exists()
     child.rotate_log(4)
     child.resume()
-    child.wait(5)
+    child.wait(30)
 
     assert ("one\n", "two\n") == (older.read_text(), log.read_text())
 
@@ -153,7 +157,7 @@ def test_log_files_are_readable_by_their_owner_alone(tmp_path):
     log.touch(0o644)
     child = ChildProcess("c", ["/bin/echo", "a line"], log=log)
     child.start()
-    child.wait(5)
+    child.wait(30)
     child.rotate_log(1)
 
     assert [0o600, 0o600] == [file.stat().st_mode & 0o777 for file in (log, tmp_path / "log.1")]
@@ -175,7 +179,7 @@ def test_a_paused_process_can_be_terminated(tmp_path):
     child.pause()
     child.terminate()
 
-    assert child.wait(5)
+    assert child.wait(30)
 
 
 def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
@@ -195,7 +199,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path):
     )
     waiting.start()
 
-    assert waiting.wait(5)
+    assert waiting.wait(30)
     waiting.kill()
 
 
@@ -204,7 +208,7 @@ def test_a_process_has_default_signal_handlers(tmp_path):
     child = ChildProcess("c", ["/bin/sh", "-c", "kill -PIPE $$; echo survived"], log=tmp_path / "log")
     child.start()
 
-    assert child.wait(5)
+    assert child.wait(30)
     assert -signal.SIGPIPE == child.exit_code
 
 
@@ -218,10 +222,14 @@ def test_a_data_folder_is_used_by_one_run_at_a_time(tmp_path):
 
 def test_a_run_waits_for_the_processes_of_a_killed_one(tmp_path):
     first, reported = DataLock(tmp_path, print), []
-    left_over = ChildProcess("c", ["/bin/sleep", "0.5"], log=tmp_path / "log", keep_open=[first.shared])
-    left_over.start()
+    leftover = ChildProcess("c", ["/bin/sleep", "60"], log=tmp_path / "log", keep_open=[first.shared])
+    leftover.start()
     first.release()
-    DataLock(tmp_path, reported.append).release()
+
+    def report(line):
+        reported.append(line)
+        leftover.kill()
+
+    DataLock(tmp_path, report).release()
 
     assert ["waiting for the processes of an earlier run to end"] == reported
-    assert not left_over.running

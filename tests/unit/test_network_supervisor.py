@@ -145,7 +145,7 @@ def test_a_service_whose_health_check_is_not_answered_for_15_s_is_killed_and_res
 
 
 def test_a_machine_that_was_suspended_is_not_taken_for_a_silent_service(clock):
-    """After the clock has jumped, one probe that fails is not enough."""
+    """One failed probe is not enough, whatever time has passed."""
     process = FakeProcess(clock, lines=[])
     process.died = False
     watch = Watch(process, clock, has_health_check=True)
