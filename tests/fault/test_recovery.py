@@ -14,7 +14,7 @@ from support.client import send
 from support.messages import QUOTE, RESERVE
 from support.sample_run import SampleRun, sample_run
 
-RECOVERY_SECONDS = 60
+RECOVERY_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
