@@ -175,7 +175,7 @@ class Payee:
 
 
 def _repeated(
-    operation: Operation, wanted: bytes, error: QuotingError, quote: StoredQuote | None
+    operation: Operation, wanted: bytes, error: QuotingError, _exchange: Exchange, quote: StoredQuote | None
 ) -> Response:
     """The quote that a request without a price got earlier. Raises `error` where there is none."""
     if quote is None:

@@ -14,11 +14,9 @@ def test_a_valid_trace_id_of_the_caller_is_kept(trace_id):
     assert trace_id == trace_id_from(trace_id)
 
 
-@pytest.mark.parametrize(
-    "headers", [[], [""], ["x" * 65], ["a", "b"], ["a", "a"], ["a b"], ["a\n"], ["ä"], ["٣"]]
-)
-def test_any_other_trace_id_is_replaced_by_a_uuid(headers):
-    assert A_UUID.match(trace_id_from(headers))
+@pytest.mark.parametrize("header", [None, "", "x" * 65, "a, b", "a, a", "a b", "a\n", "ä", "٣"])
+def test_any_other_trace_id_is_replaced_by_a_uuid(header):
+    assert A_UUID.match(trace_id_from(header))
 
 
 def test_new_trace_ids_are_different():
