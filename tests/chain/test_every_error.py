@@ -222,19 +222,19 @@ async def test_too_many_wrong_passwords_for_one_name_are_429(chain, client):
         )
 
     trace_of_all = new_trace()
-    answers: list[ClientResponse] = []
-    while len(answers) < 180 and 429 not in {answer.status for answer in answers}:
-        more = (attempt(number) for number in range(len(answers), len(answers) + 60))
-        answers += await asyncio.gather(*more)
-    refused = [answer for answer in answers if answer.status == 429]
+    responses: list[ClientResponse] = []
+    while len(responses) < 180 and 429 not in {response.status for response in responses}:
+        more = (attempt(number) for number in range(len(responses), len(responses) + 60))
+        responses += await asyncio.gather(*more)
+    rejected = [response for response in responses if response.status == 429]
 
-    assert refused
-    assert {401, 429} == {answer.status for answer in answers}
-    for number, answer in enumerate(answers):
-        assert f"{trace_of_all}-{number}" == answer.json["traceId"]
-    for answer in refused:
-        assert ("TooManyRequestsError", "dfsp-api") == (answer.json["id"], answer.json["service"])
-        assert int(answer.headers["Retry-After"]) > 0
+    assert rejected
+    assert {401, 429} == {response.status for response in responses}
+    for number, response in enumerate(responses):
+        assert f"{trace_of_all}-{number}" == response.json["traceId"]
+    for response in rejected:
+        assert ("TooManyRequestsError", "dfsp-api") == (response.json["id"], response.json["service"])
+        assert int(response.headers["Retry-After"]) > 0
 
 
 async def test_a_quote_is_a_404_for_another_caller(chain, client, reserve):

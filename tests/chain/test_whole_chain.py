@@ -122,8 +122,8 @@ def test_a_trace_id_is_in_every_log_and_credentials_are_in_none(chain, register)
             directory = chain.origin("central-directory")
             added = {**person, "spspReceiver": chain.origin("spsp-server")}
             await send(client, "POST", directory + "/resources", added, Authorization=admin)
-            answer = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **person}, trace=trace)
-            assert 200 == answer.status
+            response = await send(client, "POST", chain.url + RESERVE, {**QUOTE, **person}, trace=trace)
+            assert 200 == response.status
             # rejected at every service, malformed ones too
             for name in CHAIN:
                 url = chain.origin(name) + ("/resources" if name == "central-directory" else RESERVE)
@@ -182,7 +182,7 @@ async def test_a_paused_service_causes_a_504_and_then_works_again(fragile, clien
     os.kill(fragile.network.children["spsp-client-proxy"].pid, signal.SIGHUP)
     child.pause()
     try:
-        answer = await send(
+        response = await send(
             client, "POST", fragile.url + RESERVE, request, trace="stopped", X_Request_Timeout_Ms="700"
         )
     finally:
@@ -190,9 +190,9 @@ async def test_a_paused_service_causes_a_504_and_then_works_again(fragile, clien
     after = await send(client, "POST", fragile.url + RESERVE, request, X_Request_Timeout_Ms="30000")
 
     assert (504, "UpstreamTimeoutError", "stopped") == (
-        answer.status,
-        answer.json["id"],
-        answer.json["traceId"],
+        response.status,
+        response.json["id"],
+        response.json["traceId"],
     )
     assert 200 == after.status, after.body
 
@@ -209,26 +209,26 @@ async def test_a_service_at_capacity_causes_a_503(fragile, client):
             )
             for n in range(12)
         ]
-        answers = [await task for task in tasks]
+        responses = [await task for task in tasks]
     finally:
         child.resume()
-    refused = [answer for answer in answers if answer.status == 503]
+    rejected = [response for response in responses if response.status == 503]
 
-    assert {503, 504} == {answer.status for answer in answers}
-    for answer in refused:
-        assert ("UnavailableError", "spsp-server-backend") == (answer.json["id"], answer.json["service"])
-        assert "1" == answer.headers["Retry-After"]
+    assert {503, 504} == {response.status for response in responses}
+    for response in rejected:
+        assert ("UnavailableError", "spsp-server-backend") == (response.json["id"], response.json["service"])
+        assert "1" == response.headers["Retry-After"]
 
 
 async def test_a_killed_service_causes_a_502_of_the_service_before_it(fragile, client):
     fragile.network.kill("spsp-server")
-    answer = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="killed")
+    response = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="killed")
     await asyncio.to_thread(fragile.network.restart, "spsp-server")
     after = await send(client, "POST", fragile.url + RESERVE, QUOTE)
 
-    assert (502, "UpstreamError", "spsp-client", "killed") == answer.raised
-    assert answer.headers[TRACE] == "killed"
-    assert "spsp-server" in answer.json["message"]
+    assert (502, "UpstreamError", "spsp-client", "killed") == response.raised
+    assert response.headers[TRACE] == "killed"
+    assert "spsp-server" in response.json["message"]
     assert 200 == after.status
 
 
@@ -244,14 +244,14 @@ async def test_a_missing_database_causes_a_503_until_it_is_back(fragile, client,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
         )
         await server.execute(f"ALTER DATABASE {name} RENAME TO {name}_away")
-        answer = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="away", Idempotency_Key=key)
+        response = await send(client, "POST", fragile.url + RESERVE, QUOTE, trace="away", Idempotency_Key=key)
     finally:
         await server.execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
         await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await server.close()
     after = await send(client, "POST", fragile.url + RESERVE, QUOTE, Idempotency_Key=key)
 
-    assert (503, "UnavailableError", "dfsp-api", "away") == answer.raised
-    assert int(answer.headers["Retry-After"]) > 0
-    assert name not in answer.json["message"]
+    assert (503, "UnavailableError", "dfsp-api", "away") == response.raised
+    assert int(response.headers["Retry-After"]) > 0
+    assert name not in response.json["message"]
     assert 200 == after.status

@@ -29,10 +29,10 @@ async def test_a_request_whose_deadline_passes_in_the_queue_is_504_and_never_sen
 async def test_a_batch_does_not_wait_for_a_request_after_its_deadline(sender):
     go_on = asyncio.Event()
 
-    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
-        if asked["headers"][TRACE] == "trace-0":
+    async def slow(line: Line) -> tuple[int, dict[str, str], str]:
+        if line["headers"][TRACE] == "trace-0":
             await go_on.wait()
-        return await echo_trace_id(asked)
+        return await echo_trace_id(line)
 
     sender.peer.answer = slow
     responses = await sender.together(*numbered(1, X_Request_Timeout_Ms="200"), *numbered(4)[1:])
@@ -45,10 +45,10 @@ async def test_a_slow_response_delays_no_other(sender):
     """Neither in its batch nor after it."""
     go_on = asyncio.Event()
 
-    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
-        if asked["headers"][TRACE] == "trace-0":
+    async def slow(line: Line) -> tuple[int, dict[str, str], str]:
+        if line["headers"][TRACE] == "trace-0":
             await go_on.wait()
-        return await echo_trace_id(asked)
+        return await echo_trace_id(line)
 
     sender.peer.answer = slow
     tasks = await sender.waiting(*numbered(5))
@@ -77,9 +77,9 @@ async def test_no_batch_is_over_4_mib_and_no_body_is_changed(sender, unit):
     """A line that does not fit goes alone: 64 KiB of control characters are 384 KiB of JSON."""
     seen: dict[str, bytes] = {}
 
-    async def keep(asked: Line) -> tuple[int, dict[str, str], str]:
-        seen[asked["headers"][TRACE]] = (asked["body"] or "").encode()
-        return await echo_trace_id(asked)
+    async def keep(line: Line) -> tuple[int, dict[str, str], str]:
+        seen[line["headers"][TRACE]] = (line["body"] or "").encode()
+        return await echo_trace_id(line)
 
     sender.peer.answer = keep
     body = unit * (MAX_BODY_BYTES // len(unit))
@@ -109,10 +109,10 @@ async def test_a_slow_response_of_the_directory_delays_no_other(window, start_ho
     go_on = asyncio.Event()
     blocking = asyncio.Event()
 
-    async def look_up(asked: Line) -> tuple[int, dict[str, str], str]:
-        if "=slow" in asked["path"]:
+    async def look_up(line: Line) -> tuple[int, dict[str, str], str]:
+        if "=slow" in line["path"]:
             await go_on.wait()
-        if "=blocking" in asked["path"]:
+        if "=blocking" in line["path"]:
             await blocking.wait()
         return 200, {"Content-Type": "application/json"}, '{"spspReceiver": "http://spsp-server"}'
 

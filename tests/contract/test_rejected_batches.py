@@ -51,10 +51,10 @@ async def test_waiting_requests_leave_at_once_when_a_peer_stops_announcing(sende
     """All of them, each alone: not a few at a time, as for a batch."""
     go_on = asyncio.Event()
 
-    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
-        if asked["headers"].get(TRACE, "").startswith("trace-"):
+    async def slow(line: Line) -> tuple[int, dict[str, str], str]:
+        if line["headers"].get(TRACE, "").startswith("trace-"):
             await go_on.wait()
-        return await echo_trace_id(asked)
+        return await echo_trace_id(line)
 
     sender.peer.answer = slow
     tasks = await sender.waiting(*numbered(100))
@@ -101,10 +101,10 @@ async def test_a_smaller_announcement_with_a_413_counts(sender):
 
 
 async def test_a_deadline_ends_one_request_alone_where_all_go_alone(sender):
-    async def slow(asked: Line) -> tuple[int, dict[str, str], str]:
-        if asked["headers"].get(TRACE, "").startswith("trace-"):
+    async def slow(line: Line) -> tuple[int, dict[str, str], str]:
+        if line["headers"].get(TRACE, "").startswith("trace-"):
             await asyncio.sleep(0.6)
-        return await echo_trace_id(asked)
+        return await echo_trace_id(line)
 
     sender.peer.answer = slow
     sender.peer.envelope = rejecting(404)

@@ -30,10 +30,10 @@ async def test_a_busy_service_sends_waiting_requests_together(each_sender):
     assert [] == each_sender.peer.single
 
 
-@pytest.mark.parametrize("said", [None, "", "0", "x", "-1", "1.5", "٣", "999999999", "64, 64"], ids=repr)
-async def test_a_peer_that_announces_no_number_of_lines_gets_no_batch(sender_of, said):
+@pytest.mark.parametrize("announced", [None, "", "0", "x", "-1", "1.5", "٣", "999999999", "64, 64"], ids=repr)
+async def test_a_peer_that_announces_no_number_of_lines_gets_no_batch(sender_of, announced):
     sender = await sender_of()
-    sender.peer.announces = said
+    sender.peer.announces = announced
     assert 200 == (await sender.hop.send()).status
     sender.peer.hold()
     tasks = [asyncio.create_task(sender.hop.send()) for _ in range(10)]
@@ -134,8 +134,8 @@ async def test_the_response_to_a_line_passes_as_without_a_batch(sender):
         "trace-14": (418, {}, '{"a":"' + "x" * MAX_BODY_BYTES + '"}'),
     }
 
-    async def answer(asked: Line) -> tuple[int, dict[str, str], str | None]:
-        return replies.get(asked["headers"][TRACE], (200, {}, "{}"))
+    async def answer(line: Line) -> tuple[int, dict[str, str], str | None]:
+        return replies.get(line["headers"][TRACE], (200, {}, "{}"))
 
     sender.peer.answer = answer
     found = await sender.together(*numbered(len(replies)))
