@@ -56,6 +56,8 @@ class QuotingError(Exception):
     """The service failed."""
 
     status: ClassVar[int] = 503
+    retry_after: ClassVar[int | None] = None
+    """Seconds in the header Retry-After, unless an instance says otherwise."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class QuotingError(Exception):
         faults: Iterable[Fault] = (),
         cause: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
     ) -> None:
         """The docstring of the class is the default message. ``cause`` is for the log alone."""
         every = tuple(faults)
@@ -71,6 +74,9 @@ class QuotingError(Exception):
         self.message = message or _with_first_fault(type(self).__doc__ or "", every)
         self.cause = cause
         self.headers = dict(headers or {})
+        seconds = self.retry_after if retry_after is None else retry_after
+        if seconds is not None:
+            self.headers["Retry-After"] = str(seconds)
         super().__init__(self.message)
 
     @property
@@ -206,15 +212,11 @@ class AmountOutOfRangeError(QuotingError):
     status = 422
 
 
-class _RetryLaterError(QuotingError):
-    def __init__(self, message: str | None = None, *, retry_after: int = 1, cause: str | None = None) -> None:
-        super().__init__(message, cause=cause, headers={"Retry-After": str(retry_after)})
-
-
-class TooManyRequestsError(_RetryLaterError):
+class TooManyRequestsError(QuotingError):
     """There were too many attempts. Retry after the seconds in the Retry-After header."""
 
     status = 429
+    retry_after = 1
 
 
 class UpstreamError(QuotingError):
@@ -223,10 +225,11 @@ class UpstreamError(QuotingError):
     status = 502
 
 
-class UnavailableError(_RetryLaterError):
+class UnavailableError(QuotingError):
     """The service cannot take the request now. Retry after the seconds in the Retry-After header."""
 
     status = 503
+    retry_after = 1
 
 
 class UpstreamTimeoutError(QuotingError):
