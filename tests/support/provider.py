@@ -103,6 +103,11 @@ def event(seen: Seen) -> dict[str, Any]:
     return found
 
 
+def types_but_approved(hook: Stub) -> list[str]:
+    """Return the types of the events but INTEGRATION_APPROVED, which has another lane and may arrive at any time."""
+    return [type_ for type_ in types(hook) if type_ != "INTEGRATION_APPROVED"]
+
+
 def types(hook: Stub) -> list[str]:
     return [event(seen)["type"] for seen in hook.seen]
 
