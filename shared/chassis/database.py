@@ -45,8 +45,14 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
 )
 _TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-# the database was replaced, or a table was dropped
-_CHANGED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+# the database was replaced, a table was dropped, or a pooler now shares sessions
+_CHANGED = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
 
 _UNSAFE: Final = """
 SELECT name FROM pg_settings WHERE setting <> 'on' AND name IN ('fsync', 'full_page_writes', 'synchronous_commit')
@@ -156,6 +162,7 @@ class Database:
                 continue
             except _CHANGED as error:
                 self._prepare_again()
+                await self.expire_connections()
                 raise UnavailableError("The database is not ready.", cause=cause_of(error)) from error
         raise UnavailableError(cause=f"{MAX_TRIES} deadlocks or serialization failures")
 
@@ -279,7 +286,8 @@ class Database:
             await self.expire_connections()
         tables = await self._migrations.missing(connection)
         if tables:
-            missing.append(_lacks(tables))
+            self._problem = _lacks(tables)
+            missing.append(self._problem)
             self._prepare_again()
         return missing
 

@@ -86,9 +86,8 @@ async def prepare_session(
                 " behind a connection pooler, set pool_mode = session"
             )
     pid = rows[0]["pid"]
-    if (
-        url is not None and pid != connection.get_server_pid()
-    ):  # a pooler makes up the process ids that its clients get
+    # a pooler makes up the process ids that its clients get
+    if url is not None and pid != connection.get_server_pid():
         await _require_own_session(connection, url, pid)
 
 
@@ -111,9 +110,8 @@ async def _require_own_session(connection: Connection, url: str, pid: int) -> No
             raise UnfitDatabaseError(SHARED_SESSION)
     except TimeoutError:
         pass
-    except (
-        asyncpg.PostgresError
-    ) as error:  # PgBouncer's refusal of transactions; a prepared statement that is gone
+    except asyncpg.PostgresError as error:
+        # PgBouncer refuses transactions with pool_mode = statement; a prepared statement is in another session
         raise UnfitDatabaseError(SHARED_SESSION) from error
     finally:
         other.terminate()

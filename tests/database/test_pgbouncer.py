@@ -85,6 +85,26 @@ async def test_a_pooler_of_transactions_is_found_also_while_other_clients_use_it
         await asyncio.wait(others)
 
 
+async def test_a_pooler_that_begins_to_share_sessions_is_found(database_url, sql):
+    """PgBouncer's pool_mode can change while services run."""
+    async with database(database_url):
+        pass
+    with pgbouncer(database_url, "transaction") as url:
+        made = Database(url, 4, MIGRATIONS)
+        faults: list[str] = []
+        await made.open(faults.append)
+        # as if the mode had been another one when the service became ready
+        made._is_prepared = True
+
+        async def is_found() -> bool:
+            statements = (made.fetch(f"SELECT pg_sleep(0.01), {number}") for number in range(20))
+            await asyncio.gather(*statements, return_exceptions=True)
+            return "set pool_mode = session" in str(faults + await made.missing())
+
+        await until(is_found)
+        await made.close()
+
+
 async def keep_busy(url: str) -> None:
     connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
