@@ -114,7 +114,7 @@ def _about(machine: Machine, options: Options) -> dict[str, Any]:
 def _start(
     machine: Machine, checkouts: Mapping[str, Checkout], options: Options
 ) -> dict[str, dict[str, Side]]:
-    """Start both meshes, each with a database of its own; return their sides by checkout and workload."""
+    """Start both meshes on separate databases; return their sides by checkout and workload."""
     return {
         name: {
             workload: replace(side, name=f"{name} {workload}")

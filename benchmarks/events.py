@@ -118,7 +118,7 @@ def _beside_dead_endpoint(
 ) -> tuple[Lag, Lag]:
     """Return the lag of the other lanes without and with a dead endpoint, measured in alternating stretches.
 
-    After each stretch the dead endpoint answers until its lane is empty.
+    The dead endpoint answers after each stretch, until its lane is empty.
     """
     found = {False: LagSamples(), True: LagSamples()}
     for stretch in range(STRETCHES):

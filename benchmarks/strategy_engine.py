@@ -42,7 +42,7 @@ class SentSignals:
 
 
 class StrategyEngine:
-    """Runs on an event loop of its own, which rests between calls.
+    """Runs on a separate event loop, which rests between calls.
 
     `with StrategyEngine() as engine: engine.run(engine.signals(…))`
     """
