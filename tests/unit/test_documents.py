@@ -123,11 +123,32 @@ def test_the_errors_document_has_every_error_with_its_status_and_says_whether_it
 
 
 def kinds_of(error: type[QuotingError]) -> Iterator[type[QuotingError]]:
-    """Return all errors of ``chassis.errors`` below one."""
+    """Return all public errors of ``chassis.errors`` that derive from one."""
     for kind in error.__subclasses__():
-        if kind.__module__ == QuotingError.__module__:
+        if kind.__module__ == QuotingError.__module__ and not kind.__name__.startswith("_"):
             yield kind
         yield from kinds_of(kind)
+
+
+def test_the_architecture_document_has_every_module_and_no_other():
+    text = (
+        (ROOT / "docs" / "architecture.md").read_text().partition("\n## Modules\n")[2].partition("\n## ")[0]
+    )
+    folder, documented = "", set()
+    for line in text.splitlines():
+        if line.startswith("### "):
+            package = re.search(r"`([\w/]+)`", line)
+            folder = package[1] if package else "services"
+        elif line.startswith("| `"):
+            documented |= {f"{folder}/{name}" for name in re.findall(r"`([\w/]+\.py)`", line.split("|")[1])}
+    modules = {
+        str(path.relative_to(ROOT))
+        for top in ("shared", "services")
+        for path in (ROOT / top).rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+
+    assert modules == documented
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
