@@ -83,20 +83,28 @@ def run(*arguments, **environment):
     )
 
 
-def test_without_the_extension_the_command_names_the_next_step_and_changes_nothing(database_url):
-    done = run(QUOTES_DATABASE_URL=database_url)
+def test_without_the_extension_the_command_names_the_next_step_and_changes_nothing(
+    database_url, monkeypatch, capsys
+):
+    monkeypatch.setenv("QUOTES_DATABASE_URL", database_url)
 
-    assert 2 == done.returncode
-    assert "CREATE EXTENSION citus" in done.stderr
-    assert "" == done.stdout
+    assert 2 == command.main([])
+    output = capsys.readouterr()
+    assert "CREATE EXTENSION citus" in output.err
+    assert "" == output.out
 
 
-def test_without_a_database_the_command_ends_with_an_error(tmp_path):
-    assert 2 == run().returncode
-    done = run(QUOTES_DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
+def test_without_a_database_the_command_ends_with_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("QUOTES_DATABASE_URL", raising=False)
+    assert 2 == command.main([])
+    monkeypatch.setenv("QUOTES_DATABASE_URL", "postgresql://nobody@db:port/none")
+    assert 2 == command.main([])
+    monkeypatch.setenv("QUOTES_DATABASE_URL", f"postgresql://nobody@/none?host={tmp_path}")
+    assert 1 == command.main([])
 
-    assert (1, True) == (done.returncode, done.stderr.startswith("error: "))
-    assert "Traceback" not in done.stderr
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 == len(lines)
+    assert all(line.startswith("error: ") for line in lines)
 
 
 async def test_the_command_spreads_the_quotes_and_copies_the_other_tables_to_every_node(citus, database_url):

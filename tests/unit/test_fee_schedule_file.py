@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from chassis.run import StartError
 from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
+from dfsp_api.payee import load_fees
 
 RULE = 'transferType = "p2p"\ncurrencyCode = "USD"\n'
 STEP = '[[rule.step]]\nfrom = "0.01"\nto = "10.00"\n'
@@ -205,11 +207,20 @@ def test_a_percentage_is_at_most_1000():
     ],
     ids=["not increasing", "impossible", "not UTF-8", "no file"],
 )
-def test_the_payee_does_not_start_with_a_schedule_that_is_refused(users_file, tmp_path, content, reason):
-    """It ends with status 2 and one line that says what to change."""
+def test_a_refused_schedule_is_a_start_error_that_names_the_file(tmp_path, content, reason):
     fees = tmp_path / "fees.toml"
     if content is not None:
         fees.write_bytes(content)
+
+    with pytest.raises(StartError, match=reason) as raised:
+        load_fees(fees)
+    assert str(raised.value).startswith(f"{fees}: ")
+
+
+def test_the_payee_does_not_start_with_a_refused_schedule(users_file, tmp_path):
+    """It ends with status 2 and one line that says what to change."""
+    fees = tmp_path / "fees.toml"
+    fees.write_text(GOOD.replace("p2p", "p2p "))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("QUOTES_")},
         "QUOTES_ROLE": "payee",
@@ -228,6 +239,5 @@ def test_the_payee_does_not_start_with_a_schedule_that_is_refused(users_file, tm
     )
 
     assert 2 == ended.returncode
-    assert ended.stderr.startswith(f"error: {fees}: ") or reason == "No such file"
-    assert reason in ended.stderr
+    assert ended.stderr.startswith(f"error: {fees}: each rule: transferType 'p2p ' must be ")
     assert 1 == len(ended.stderr.splitlines())
