@@ -129,7 +129,7 @@ class Credentials:
         """
         if len(headers) != 1:
             raise UnauthorizedError(
-                cause="no Authorization header" if not headers else "more than one of them"
+                cause="no Authorization header" if not headers else "more than one Authorization header"
             )
         digest = self._digest(headers[0])
         known = self._known(digest)

@@ -87,7 +87,7 @@ async def test_a_response_to_another_request_closes_the_connection(pool):
     async with serving(peer) as url:
         received = await get(pool, url)
 
-    assert ("t", b"ok") == (received.headers[TRACE_HEADER], received.body)
+    assert ("t", b"ok") == (received.headers[TRACE_HEADER.lower()], received.body)
     assert 2 == peer.connections == len(peer.requests)
 
 

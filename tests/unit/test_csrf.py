@@ -5,6 +5,7 @@ from multidict import CIMultiDict
 
 from chassis.csrf import refuse_foreign
 from chassis.errors import ForbiddenError
+from chassis.http.request import joined
 
 HOST = "foo.example"
 OWN = {
@@ -56,7 +57,7 @@ def test_one_foreign_value_among_several_is_refused():
     two = headers({"Origin": "https://foo.example"})
     two.add("Origin", "https://evil.example")
     with pytest.raises(ForbiddenError):
-        refuse_foreign("DELETE", two)
+        refuse_foreign("DELETE", joined(two))
 
 
 def test_safe_methods_are_never_refused():

@@ -167,4 +167,4 @@ def test_a_service_that_cannot_write_its_log_does_not_start(start, tmp_path):
     _, complaint = service.communicate(timeout=30)
 
     assert 2 == service.returncode
-    assert "error: QUOTES_LOG_FILE cannot be written to: " in complaint
+    assert "error: QUOTES_LOG_FILE cannot be written: " in complaint
