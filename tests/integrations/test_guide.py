@@ -88,19 +88,19 @@ async def test_a_simple_post_makes_an_integration_request_that_the_user_sees(pro
     assert {"name", "description", "imageUrl"} < set(listed[0])
 
 
-@pytest.mark.parametrize("field", ["name", "description", "imageUrl", "userEmail", "webhook", "webhook.url"])
-async def test_every_field_but_the_headers_is_required(provider, field):
+async def test_every_field_but_the_headers_is_required(provider):
     """Guide: All of these properties above are defined by you, at the moment of creating the Integration.
 
     The guide's comments call `headers` alone optional.
     """
-    body = json.loads(json.dumps(REQUEST))
-    holder = body["webhook"] if field == "webhook.url" else body
-    del holder[field.rpartition(".")[2]]
-    got = await provider.ask(body)
+    for field in ["name", "description", "imageUrl", "userEmail", "webhook", "webhook.url"]:
+        body = json.loads(json.dumps(REQUEST))
+        holder = body["webhook"] if field == "webhook.url" else body
+        del holder[field.rpartition(".")[2]]
+        got = await provider.ask(body)
 
-    assert 400 == got.status
-    assert {field: "is missing"} == got.faults
+        assert 400 == got.status
+        assert {field: "is missing"} == got.faults
 
 
 async def test_headers_are_optional(provider, hook):
@@ -328,26 +328,26 @@ async def test_a_200_with_an_empty_body_is_enough(provider, hook):
     assert [] == await provider.notifications()
 
 
-@pytest.mark.parametrize("type_", sorted(ERROR_TYPES))
-async def test_each_typed_error_becomes_a_notification_of_its_own(provider, type_):
+async def test_each_typed_error_becomes_a_notification_of_its_own(provider):
     """Guide: ...a predefined set of responses, which translate into well-designed errors shown to clients.
 
     Guide: What this notification will be, depends on the way you respond to the request.
     """
-    async with stub(Script([reply(200), reply(200), typed(type_)])) as hook:
-        id_ = await provider.approved(hook.url)
+    types_ = sorted(ERROR_TYPES)
+    async with stub(Script([reply(200), reply(200), *(typed(type_) for type_ in types_)])) as hook:
+        id_ = await provider.enabled(hook.url)
         await provider.done(id_)
-        await provider.strategy()
-        await provider.switch("PUT", id_)
-        await provider.done(id_)
-        await provider.signal()
+        for _ in types_:
+            await provider.signal()
         log = await provider.done(id_)
-        told = await provider.notifications()
+        notifications = await provider.notifications()
 
-    assert ("REFUSED", type_) == (log[-1]["state"], log[-1]["attempts"][-1]["errorType"])
-    assert [type_] == [each["type"] for each in told]
-    assert "XAUUSD" in told[0]["text"]
-    assert "Foo Bar FX" in told[0]["text"]
+    assert [("REFUSED", type_) for type_ in types_] == [
+        (each["state"], each["attempts"][-1]["errorType"]) for each in log[2:]
+    ]
+    assert types_ == [each["type"] for each in notifications]
+    assert all("XAUUSD" in each["text"] and "Foo Bar FX" in each["text"] for each in notifications)
+    assert len(types_) == len({each["text"] for each in notifications})
 
 
 async def test_the_texts_of_all_types_differ(provider):
@@ -362,18 +362,17 @@ async def test_the_texts_of_all_types_differ(provider):
     assert len(ERROR_TYPES) + 1 == len(texts)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 418, 422, 451, 499])
-async def test_any_other_error_falls_back_to_a_generic_notification(provider, status):
+async def test_any_other_error_falls_back_to_a_generic_notification(provider):
     """Guide: If you respond with a status code >= 400 and we do not support that type of response, we will
     fall back to a Generic error notification.
     """
-    async with stub(reply(status, {"type": "SomethingElse"}, x_proquant_error="1")) as hook:
-        id_ = await provider.approved(hook.url)
-        log = await provider.done(id_)
-        told = await provider.notification_types()
+    statuses = [400, 401, 404, 418, 422, 451, 499]
+    for status in statuses:
+        async with stub(reply(status, {"type": "SomethingElse"}, x_proquant_error="1")) as hook:
+            log = await provider.done(await provider.approved(hook.url))
 
-    assert ["FAILED"] == [each["state"] for each in log]
-    assert ["Generic"] == told
+        assert ["FAILED"] == [each["state"] for each in log], status
+    assert ["Generic"] * len(statuses) == await provider.notification_types()
 
 
 async def test_the_user_is_notified_once_of_an_event_whatever_is_wrong(provider):

@@ -110,11 +110,11 @@ async def test_an_invalid_last_event_id_is_refused(provider):
     assert 400 == got.status
 
 
-@pytest.mark.parametrize("query", ["before=1", "limit=1", "after=1"])
-async def test_a_stream_takes_no_parameters(provider, query):
-    got = await provider.send("GET", f"/v1/me/notifications?{query}", Accept="text/event-stream")
+async def test_a_stream_takes_no_parameters(provider):
+    for query in ["before=1", "limit=1", "after=1"]:
+        got = await provider.send("GET", f"/v1/me/notifications?{query}", Accept="text/event-stream")
 
-    assert (400, [query.partition("=")[0]]) == (got.status, list(got.faults))
+        assert (400, [query.partition("=")[0]]) == (got.status, list(got.faults))
 
 
 async def test_a_stream_has_the_services_name_and_must_not_be_stored(provider):

@@ -4,7 +4,6 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-import pytest
 from standardwebhooks import Webhook
 
 from integrations.page.form_tokens import FormTokens
@@ -217,25 +216,21 @@ async def test_another_users_integrations_are_not_shown_and_cannot_be_changed(st
     assert ["PENDING"] == await states(provider)
 
 
-@pytest.mark.parametrize("path", ["/", "/integrations/x", "/sign-out"])
-async def test_a_browser_is_asked_for_credentials(provider, path):
-    got = await provider.send("GET", path, as_=None)
+async def test_a_browser_is_asked_for_credentials(provider):
+    for path in ["/", "/integrations/x", "/sign-out"]:
+        got = await provider.send("GET", path, as_=None)
 
-    assert (401, True) == (got.status, got.headers["WWW-Authenticate"].startswith("Basic "))
+        assert (401, True) == (got.status, got.headers["WWW-Authenticate"].startswith("Basic "))
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)],
-    ids=["empty", "nonsense", "not ASCII", "another user's", "of another key"],  # those of tokens would vary
-)
-async def test_a_form_without_the_users_token_changes_nothing(start, token):
+async def test_a_form_without_the_users_token_changes_nothing(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    status, _, text = await post(provider, f"/integrations/{id_}/approve", token=token)
+    for token in ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)]:
+        status, _, text = await post(provider, f"/integrations/{id_}/approve", token=token)
 
-    assert (403, True) == (status, 'role="alert"' in text)
-    assert ["PENDING"] == await states(provider)
+        assert (403, True) == (status, 'role="alert"' in text)
+        assert ["PENDING"] == await states(provider)
 
 
 async def test_every_form_needs_a_token(start):
@@ -248,26 +243,23 @@ async def test_every_form_needs_a_token(start):
     assert [403] * 8 == got
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
-)
-async def test_another_sites_form_changes_nothing_even_with_the_token(start, headers):
+async def test_another_sites_form_changes_nothing_even_with_the_token(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    status, _, _ = await post(provider, f"/integrations/{id_}/approve", **headers)
+    for headers in [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]:
+        status, _, _ = await post(provider, f"/integrations/{id_}/approve", **headers)
 
-    assert 403 == status
-    assert ["PENDING"] == await states(provider)
+        assert 403 == status
+        assert ["PENDING"] == await states(provider)
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/json", "multipart/form-data; boundary=x"])
-async def test_a_body_that_is_not_a_form_is_refused(start, media_type):
+async def test_a_body_that_is_not_a_form_is_refused(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    status, _, _ = await post(provider, f"/integrations/{id_}/approve", **{"Content-Type": media_type})
+    for media_type in ["text/plain", "application/json", "multipart/form-data; boundary=x"]:
+        status, _, _ = await post(provider, f"/integrations/{id_}/approve", **{"Content-Type": media_type})
 
-    assert 415 == status
+        assert 415 == status
 
 
 async def test_a_form_over_64_kib_is_413(start):
@@ -289,9 +281,8 @@ async def test_a_token_made_with_an_older_key_is_accepted(start):
     assert 303 == status
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "as_", "status"),
-    [
+async def test_every_answer_of_the_page_has_security_headers(provider):
+    for method, path, as_, status in [
         ("GET", "/", USER, 200),
         ("GET", "/page.js", USER, 200),
         ("GET", "/page.css", USER, 200),
@@ -301,18 +292,16 @@ async def test_a_token_made_with_an_older_key_is_accepted(start):
         ("GET", "/nothing", USER, 404),
         ("OPTIONS", "/", USER, 405),
         ("POST", "/integrations/x/approve", USER, 403),
-    ],
-)
-async def test_every_answer_of_the_page_has_security_headers(provider, method, path, as_, status):
-    got = await provider.send(method, path, as_=as_, **{"Sec-Fetch-Site": "cross-site"})
-    headers = got.headers
+    ]:
+        got = await provider.send(method, path, as_=as_, **{"Sec-Fetch-Site": "cross-site"})
+        headers = got.headers
 
-    assert status == got.status
-    assert (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src https: data: 'self';"
-        " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ) == headers["Content-Security-Policy"]
-    assert ("nosniff", "same-origin") == (headers["X-Content-Type-Options"], headers["Referrer-Policy"])
+        assert status == got.status
+        assert (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src https: data: 'self';"
+            " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        ) == headers["Content-Security-Policy"]
+        assert ("nosniff", "same-origin") == (headers["X-Content-Type-Options"], headers["Referrer-Policy"])
 
 
 async def test_words_of_partners_and_users_are_escaped(provider):
@@ -328,24 +317,21 @@ async def test_words_of_partners_and_users_are_escaped(provider):
     assert all("&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}" in page for page in pages)
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
+async def test_an_image_is_shown_only_from_https_and_without_a_referrer(start):
+    provider = await start(deliveries_at_once=0)
+    await provider.requested()
+    for url, shown in [
         ("https://foo.bar/logo.png?a=1&b=\"'><script>", True),
         ("javascript:alert(1)", False),
         ("data:text/html,<script>alert(1)</script>", False),
         ("http://foo.bar/logo.png", False),
-    ],
-)
-async def test_an_image_is_shown_only_from_https_and_without_a_referrer(start, url, shown):
-    provider = await start(deliveries_at_once=0)
-    await provider.requested()
-    await provider.sql.execute("UPDATE integration SET image_url = $1", url)
-    elements = Elements(await view(provider))
+    ]:
+        await provider.sql.execute("UPDATE integration SET image_url = $1", url)
+        elements = Elements(await view(provider))
 
-    assert [url] * shown == [each["src"] for each in elements.all("img")]
-    assert ["no-referrer"] * shown == [each["referrerpolicy"] for each in elements.all("img")]
-    assert 1 == len(elements.all("script"))
+        assert [url] * shown == [each["src"] for each in elements.all("img")]
+        assert ["no-referrer"] * shown == [each["referrerpolicy"] for each in elements.all("img")]
+        assert 1 == len(elements.all("script"))
 
 
 async def test_the_page_has_no_inline_scripts_or_styles(provider, hook):
@@ -473,13 +459,13 @@ async def test_fault_19_a_notification_leads_to_its_event(provider):
     assert [notification["eventId"]] == re.findall(r'<article id="e-([^"]+)"', page)
 
 
-@pytest.mark.parametrize("path", ["/", "/integrations/00000000-0000-4000-8000-000000000000"])
-async def test_fault_19_a_refused_login_is_a_page(provider, path):
-    got = await provider.send("GET", path, as_=None)
+async def test_fault_19_a_refused_login_is_a_page(provider):
+    for path in ["/", "/integrations/00000000-0000-4000-8000-000000000000"]:
+        got = await provider.send("GET", path, as_=None)
 
-    assert (401, "text/html; charset=utf-8") == (got.status, got.headers["Content-Type"])
-    assert got.headers["WWW-Authenticate"].startswith("Basic ")
-    assert "Please sign in" in got.body.decode()
+        assert (401, "text/html; charset=utf-8") == (got.status, got.headers["Content-Type"])
+        assert got.headers["WWW-Authenticate"].startswith("Basic ")
+        assert "Please sign in" in got.body.decode()
 
 
 async def test_fault_19_signing_out_refuses_the_credentials(provider):

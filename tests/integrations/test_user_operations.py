@@ -8,61 +8,46 @@ import pytest
 from support.provider import ENGINE, OTHER, STRATEGY, USER, types
 
 WORDS = ("approve", "reject", "resume")
+STATES = ("PENDING", "APPROVED", "PAUSED", "REJECTED", "DELETED")
 
 
 async def states(provider) -> list[str]:
     return [row["state"] for row in await provider.sql.fetch("SELECT state FROM integration")]
 
 
-async def put_in(provider, state: str) -> str:
+CHANGES = {
+    ("PENDING", "approve"): "APPROVED",
+    ("PENDING", "reject"): "REJECTED",
+    ("APPROVED", "delete"): "DELETED",
+    ("PAUSED", "resume"): "APPROVED",
+    ("PAUSED", "delete"): "DELETED",
+}
+
+
+async def test_each_state_allows_only_the_changes_of_the_table(start):
+    provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    await provider.sql.execute("UPDATE integration SET state = $1", state)
-    return id_
+    for state in STATES:
+        for word in (*WORDS, "delete"):
+            await provider.sql.execute("UPDATE integration SET state = $1", state)
+            method, end = ("DELETE", "") if word == "delete" else ("POST", f"/{word}")
+            got = await provider.send(method, f"/v1/me/integrations/{id_}{end}")
+            expected = CHANGES.get((state, word))
+
+            assert (200 if expected else 409, [expected or state]) == (got.status, await states(provider)), (
+                f"{word} in {state}"
+            )
 
 
-@pytest.mark.parametrize(
-    ("state", "word", "expected"),
-    [
-        ("PENDING", "approve", "APPROVED"),
-        ("PENDING", "reject", "REJECTED"),
-        ("PENDING", "resume", None),
-        ("PENDING", "delete", None),
-        ("APPROVED", "approve", None),
-        ("APPROVED", "reject", None),
-        ("APPROVED", "resume", None),
-        ("APPROVED", "delete", "DELETED"),
-        ("PAUSED", "approve", None),
-        ("PAUSED", "reject", None),
-        ("PAUSED", "resume", "APPROVED"),
-        ("PAUSED", "delete", "DELETED"),
-        ("REJECTED", "approve", None),
-        ("REJECTED", "reject", None),
-        ("REJECTED", "resume", None),
-        ("REJECTED", "delete", None),
-        ("DELETED", "approve", None),
-        ("DELETED", "reject", None),
-        ("DELETED", "resume", None),
-        ("DELETED", "delete", None),
-    ],
-)
-async def test_each_state_allows_only_the_changes_of_the_table(start, state, word, expected):
+async def test_only_an_approved_integration_can_be_enabled_or_disabled(start):
     provider = await start(deliveries_at_once=0)
-    id_ = await put_in(provider, state)
-    method, end = ("DELETE", "") if word == "delete" else ("POST", f"/{word}")
-    got = await provider.send(method, f"/v1/me/integrations/{id_}{end}")
-
-    assert (200 if expected else 409) == got.status
-    assert [expected or state] == await states(provider)
-
-
-@pytest.mark.parametrize("state", ["PENDING", "PAUSED", "REJECTED", "DELETED"])
-async def test_only_an_approved_integration_can_be_enabled_or_disabled(start, state):
-    provider = await start(deliveries_at_once=0)
-    id_ = await put_in(provider, state)
+    id_ = (await provider.requested())["id"]
     await provider.strategy()
-    got = [(await provider.switch(method, id_)).status for method in ("PUT", "DELETE")]
+    for state in STATES:
+        await provider.sql.execute("UPDATE integration SET state = $1", state)
+        got = [(await provider.switch(method, id_)).status for method in ("PUT", "DELETE")]
 
-    assert [409, 409] == got
+        assert [200 if state == "APPROVED" else 409] * 2 == got, state
 
 
 async def test_enabling_and_disabling_again_change_nothing(provider, hook):
