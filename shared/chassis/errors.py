@@ -238,10 +238,10 @@ class UpstreamTimeoutError(QuotingError):
     status = 504
 
 
-def error_object(error: QuotingError, service: str, trace_id: str, *, id_: str | None = None) -> bytes:
+def error_object(error: QuotingError, service: str, trace_id: str) -> bytes:
     """Return the Level One error object (wire.md §4) as JSON."""
     content: dict[str, object] = {
-        "id": id_ or error.id,
+        "id": error.id,
         "message": _writable(error.message),
         "service": service,
         "traceId": trace_id,
