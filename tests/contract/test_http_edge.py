@@ -367,7 +367,8 @@ async def in_parts(hop: Hop, *parts: bytes) -> list[object]:
 
 @pytest.mark.parametrize("name", ["a reservation", "an execution", "a look-up", "chunks", "an expectation",
     "wrong credentials", "a malformed body", "a header twice", "an unknown path", "malformed HTTP", "two requests"])  # fmt: skip
-async def test_a_request_is_answered_alike_wherever_its_bytes_are_split(hop, name):
+async def test_a_request_is_answered_alike_wherever_its_bytes_are_split(shared_hop, http, name):
+    hop = await shared_hop("dfsp-api", http=http)
     data = whole_requests(hop)[name]
     whole = await in_parts(hop, data)
     assert whole
