@@ -170,6 +170,18 @@ def test_every_link_of_a_document_leads_to_a_file_and_a_heading(document):
             assert not anchor or anchor in anchors(target), link
 
 
+def test_every_path_of_the_project_in_the_documents_exists():
+    paths = {
+        (str(document.relative_to(ROOT)), path)
+        for document in DOCUMENTS
+        for path in re.findall(
+            r"`((?:shared|services|benchmarks|tests|deploy)/[\w./-]+)`", document.read_text()
+        )
+    }
+
+    assert set() == {(document, path) for document, path in paths if not (ROOT / path).exists()}
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
