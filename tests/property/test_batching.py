@@ -218,10 +218,9 @@ async def test_where_a_crowd_waits_twice_as_many_round_trips_are_under_way():
         assert ["done"] * len(results) == await asyncio.gather(*results)
 
 
-async def test_too_many_that_wait_are_refused_and_the_others_are_not(monkeypatch):
-    monkeypatch.setattr(batching, "MAX_WAITING", 3)
+async def test_items_beyond_the_limit_of_waiting_ones_are_rejected_and_the_others_are_not():
     trips = Trips(1, 10, 1, [5], [False], ["well"])
-    batcher = Batcher(trips.send_many, window=1, max_items=10, max_in_flight=1)
+    batcher = Batcher(trips.send_many, window=1, max_items=10, max_in_flight=1, max_waiting=3)
     first = result_of(batcher, 0, FOR_EVER)
     await asyncio.sleep(0)
     others = [result_of(batcher, each, FOR_EVER) for each in range(1, 4)]
