@@ -17,7 +17,7 @@ def provider_users(tmp_path_factory) -> Path:
 
 @pytest.fixture
 async def start(database_url, provider_users, client):
-    """Return a function that starts a provider with the given settings on the test's database."""
+    """Return a function that starts a provider with settings on the test's database."""
     async with AsyncExitStack() as stack:
 
         async def start_(**settings: object) -> Provider:

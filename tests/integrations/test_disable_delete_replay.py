@@ -146,11 +146,11 @@ async def test_deleting_notifies_the_user_of_positions_that_may_stay_open(provid
     await provider.signal("CLOSE", "closed")
     await provider.done(id_)
     await provider.delete(id_)
-    told = (await provider.notifications())[-1]
+    notified = (await provider.notifications())[-1]
 
-    assert "Deleted" == told["type"]
-    assert "BUY 7 EURUSD of Gold High-Risk" in told["text"]
-    assert "Closed one" not in told["text"]
+    assert "Deleted" == notified["type"]
+    assert "BUY 7 EURUSD of Gold High-Risk" in notified["text"]
+    assert "Closed one" not in notified["text"]
 
 
 async def test_an_opening_in_flight_when_the_integration_is_deleted_may_stay_open(provider):
@@ -164,14 +164,14 @@ async def test_an_opening_in_flight_when_the_integration_is_deleted_may_stay_ope
         await provider.delete(id_)
         held.let_go.set()
         await provider.done(id_)
-        told = [each["text"] for each in await provider.notifications()]
+        notified = [each["text"] for each in await provider.notifications()]
 
     assert [
         (
             "Foo Bar FX (user@example.com) is deleted and gets no more signals. These positions may still be open at"
             " Foo Bar FX: BUY 10 EURUSD of Gold High-Risk. Close the positions at Foo Bar FX if you do not want to keep them."
         )
-    ] == told
+    ] == notified
 
 
 async def test_an_opening_that_was_never_sent_does_not_stay_open(start):
@@ -202,9 +202,9 @@ async def test_a_position_whose_close_was_refused_may_stay_open(provider):
         await provider.signal("CLOSE")
         await provider.done(id_)
         await provider.delete(id_)
-        told = await provider.notification_types()
+        notified = await provider.notification_types()
 
-    assert ["MarketClosed", "Deleted"] == told
+    assert ["MarketClosed", "Deleted"] == notified
 
 
 async def test_no_signal_follows_strategy_disabled_when_both_come_at_once(provider, hook):

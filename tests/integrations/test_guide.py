@@ -388,9 +388,9 @@ async def test_the_user_is_notified_once_of_an_event_whatever_is_wrong(provider)
             return len((await provider.deliveries(id_))[0]["attempts"]) == 2
 
         await until(tried_twice)
-        told = await provider.notification_types()
+        notified = await provider.notification_types()
 
-    assert ["Generic"] == told
+    assert ["Generic"] == notified
 
 
 def test_a_second_version_and_a_deprecation_date_make_the_guides_example():

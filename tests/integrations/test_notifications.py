@@ -16,7 +16,7 @@ from support.serving import reply, stub
 @asynccontextmanager
 async def listening(provider, user: str = USER, **headers: str):
     """Listen to the stream; yield a list that gets each notification as id and content."""
-    told: list[tuple[str, dict]] = []
+    received: list[tuple[str, dict]] = []
 
     async def listen(answer) -> None:
         entry: dict[str, str] = {}
@@ -25,7 +25,7 @@ async def listening(provider, user: str = USER, **headers: str):
             if name and colon:
                 entry[name] = value
             elif not line.strip() and "data" in entry:
-                told.append((entry["id"], json.loads(entry["data"])))
+                received.append((entry["id"], json.loads(entry["data"])))
                 entry = {}
 
     made = {"Authorization": basic(user), "Accept": "text/event-stream", **headers}
@@ -33,7 +33,7 @@ async def listening(provider, user: str = USER, **headers: str):
         assert (200, "text/event-stream") == (answer.status, answer.content_type)
         task = asyncio.create_task(listen(answer))
         try:
-            yield told
+            yield received
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -51,46 +51,50 @@ async def refused(provider, count: int = 1) -> str:
 async def test_a_notification_names_its_type_integration_and_event(provider):
     id_ = await refused(provider)
     event_id = (await provider.deliveries(id_))[0]["eventId"]
-    told = (await provider.notifications())[0]
+    received = (await provider.notifications())[0]
 
-    assert ("MarketClosed", id_, event_id) == (told["type"], told["integrationId"], told["eventId"])
+    assert ("MarketClosed", id_, event_id) == (
+        received["type"],
+        received["integrationId"],
+        received["eventId"],
+    )
     assert (
         "Foo Bar FX (user@example.com) did not accept the message that you approved the integration"
-        in told["text"]
+        in received["text"]
     )
 
 
 async def test_a_stream_brings_each_notification_as_it_is_stored(provider):
-    async with listening(provider) as told:
+    async with listening(provider) as received:
         await refused(provider, 2)
-        await until(lambda: len(told) == 2)
+        await until(lambda: len(received) == 2)
         listed = await provider.notifications()
 
-    assert [(str(each["id"]), each) for each in listed] == told
+    assert [(str(each["id"]), each) for each in listed] == received
 
 
 async def test_a_stream_works_with_connection_close(provider):
-    async with listening(provider, Connection="close") as told:
+    async with listening(provider, Connection="close") as received:
         await refused(provider, 2)
-        await until(lambda: len(told) == 2)
+        await until(lambda: len(received) == 2)
 
 
 async def test_a_stream_brings_notifications_of_other_processes(start):
     one, other = await start(), await start(deliveries_at_once=0)
-    async with listening(other) as told:
+    async with listening(other) as received:
         await refused(one)
-        await until(lambda: told)
+        await until(lambda: received)
 
-    assert "MarketClosed" == told[0][1]["type"]
+    assert "MarketClosed" == received[0][1]["type"]
 
 
 async def test_a_stream_continues_after_the_last_event_id(provider):
     await refused(provider, 3)
     first = (await provider.notifications())[0]["id"]
-    async with listening(provider, **{"Last-Event-ID": str(first)}) as told:
-        await until(lambda: len(told) == 2)
+    async with listening(provider, **{"Last-Event-ID": str(first)}) as received:
+        await until(lambda: len(received) == 2)
 
-    assert [each["id"] for each in (await provider.notifications())[1:]] == [int(id_) for id_, _ in told]
+    assert [each["id"] for each in (await provider.notifications())[1:]] == [int(id_) for id_, _ in received]
 
 
 async def test_a_user_gets_no_notifications_of_other_users(provider):
@@ -181,9 +185,9 @@ async def test_a_partners_words_are_not_interpreted(provider, name):
     async with stub(typed("MarketClosed")) as hook:
         id_ = await provider.approved(hook.url, name=name)
         await provider.done(id_)
-    told = (await provider.notifications())[0]
+    received = (await provider.notifications())[0]
 
-    assert told["text"].startswith(f"Foo Bar FX ({name}) did not accept ")
+    assert received["text"].startswith(f"Foo Bar FX ({name}) did not accept ")
 
 
 async def test_streams_end_when_the_service_shuts_down(provider):

@@ -57,7 +57,7 @@ async def test_the_event_of_a_position_that_may_be_open_is_kept(provider, hook):
     left = await provider.deliveries(id_)
     await provider.delete(id_)
     await until(provider.notifications)
-    told = [each["text"] for each in await provider.notifications()]
+    notified = [each["text"] for each in await provider.notifications()]
 
     assert [("SIGNAL_REOPEN", "SELL")] == [(each["type"], each["data"]["direction"]) for each in left]
     assert [
@@ -65,7 +65,7 @@ async def test_the_event_of_a_position_that_may_be_open_is_kept(provider, hook):
             "Foo Bar FX (user@example.com) is deleted and gets no more signals. These positions may still be open at"
             " Foo Bar FX: SELL 10 EURUSD of Gold High-Risk. Close the positions at Foo Bar FX if you do not want to keep them."
         )
-    ] == told
+    ] == notified
 
     await provider.done(id_)
     await age(provider, 40)

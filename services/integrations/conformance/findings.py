@@ -1,4 +1,4 @@
-"""What a webhook's answer means to the provider, by the guide. Pure."""
+"""Meaning of a webhook's responses to the provider, by the guide. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

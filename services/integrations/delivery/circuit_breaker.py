@@ -60,7 +60,7 @@ class AttemptHealth:
 
 
 class CircuitBreaker:
-    """Counts failures in transactions of its own, so that deliveries do not wait for it.
+    """Counts failures in separate transactions, so that deliveries do not wait for them.
 
     A count that is lost with the process does no harm.
     """

@@ -1,7 +1,7 @@
 """Identity of a process: which machine it runs on, and whether it still exists there.
 
 A process id alone is not enough, as the system reuses them. The start time of the process, the boot of the machine and
-the process namespace make it unique; a container has a namespace of its own.
+the process namespace make it unique; each container has another namespace.
 """
 
 import hashlib

@@ -170,7 +170,7 @@ class LaneContents:
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of one event. Its `state` is WAITING if it is to be sent again after `retry_delay_seconds`."""
+    """Result for one event. Its `state` is WAITING if it is to be sent again after `retry_delay_seconds`."""
 
     queued: QueuedEvent
     state: str

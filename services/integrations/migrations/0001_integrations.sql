@@ -1,5 +1,5 @@
 -- Header values and secrets are encrypted; the keys are not in this database.
--- `revision` tells workers that what they remember of an integration is no longer so.
+-- `revision` grows with each change of the secrets: workers then read them again.
 CREATE TABLE integration (
     id uuid PRIMARY KEY,
     user_email text NOT NULL,
@@ -31,8 +31,8 @@ CREATE TABLE strategy (
 CREATE INDEX strategy_user ON strategy (lower(user_email), id);
 
 -- A lane is (integration, strategy); the one with no strategy, '', carries INTEGRATION_*.
--- Whoever changes anything in a lane locks this row first, so what it says is always so: there is work where
--- last_seq > done_seq, and it may be taken up from `due` on: the end of a lease, or of the wait for a retry.
+-- Every transaction that changes a lane locks this row first, so the row is always right: the lane has events to send
+-- if last_seq > done_seq, and it may be claimed from `due` on, which is the end of a lease or the time of a retry.
 -- Locks are taken in this order: integration, lane (by id), the rest.
 CREATE TABLE lane (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -51,8 +51,8 @@ CREATE TABLE lane (
 CREATE INDEX lane_ready ON lane (due) WHERE last_seq > done_seq;
 CREATE INDEX lane_strategy ON lane (strategy_id) WHERE is_enabled;
 
--- An event in its canonical form; versions are rendered when it is sent. `take` 1 is what replaces an event in
--- its place. `log` has an entry an attempt; it is as long as the schedule of retries.
+-- An event in its canonical form; versions are rendered when it is sent. An event with `take` 1 replaces the one with
+-- `take` 0 in its place. `log` has one entry for each attempt, so the schedule of retries limits its length.
 CREATE TABLE event (
     lane_id bigint NOT NULL,
     seq bigint NOT NULL,
@@ -85,7 +85,7 @@ CREATE TABLE signal (
     PRIMARY KEY (strategy_id, signal_id)
 );
 
--- Ids are in the order of commits: whoever inserts holds an advisory lock to the end of the transaction.
+-- Ids are in the order of commits: an insert holds an advisory lock until the end of its transaction.
 CREATE TABLE notification (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_email text NOT NULL,
@@ -97,7 +97,7 @@ CREATE TABLE notification (
 );
 CREATE INDEX notification_user ON notification (lower(user_email), id);
 
--- For retention alone.
+-- Only for retention.
 CREATE INDEX event_created ON event USING brin (created);
 CREATE INDEX signal_created ON signal USING brin (created);
 CREATE INDEX notification_created ON notification USING brin (created);

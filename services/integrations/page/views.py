@@ -83,7 +83,9 @@ HEADERS: Final = {
 # every other path counts as the page's, so that its errors have the headers, too
 API_PREFIXES: Final = ("/v1/", "/api/", "/health/", "/metrics", "/openapi.json")
 STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
-SIGN_IN: Final = "Sign in with your e-mail address and password. Load the page again to be asked for them."
+SIGN_IN: Final = (
+    "Sign in with your e-mail address and password. Load the page again, and your browser asks for both."
+)
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 

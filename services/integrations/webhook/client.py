@@ -127,7 +127,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _incomplete(start: ResponseStart, error: Exception, seconds: float) -> HttpResponse:
-    """Return the status, if it arrived, and what was wrong after it or instead of it."""
+    """Return the status, if it arrived, and the cause of the failure."""
     if start.status is None:
         return HttpResponse(None, _NO_HEADERS, None, _no_response(start, error, seconds))
     cause = f"the response could not be read after its status line: {_unreadable(error, seconds)}"
