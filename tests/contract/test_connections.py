@@ -93,19 +93,6 @@ async def test_a_connection_is_closed_when_it_has_been_idle_and_not_while_it_is_
     assert idle_seconds >= 0.2
 
 
-async def test_a_request_that_never_ends_does_not_keep_a_connection(start_hop, http, monkeypatch):
-    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.3)
-    monkeypatch.setitem(server._OPTIONS, "keepalive_timeout", 0.3)
-    hop = await start_hop("spsp-server", http=http)
-    async with connection(hop.url) as (reader, writer):
-        writer.write(b"GET /v1/quote HTTP/1.1\r\n")
-        while not reader.at_eof():
-            writer.write(b"X-More: yes\r\n")
-            await asyncio.sleep(0.02)
-
-        assert b"" == await reader.read()
-
-
 async def test_a_client_that_closes_its_side_gets_its_response_and_the_connection_ends(hop):
     hop.next_hop.answer = held = Held()
     async with connection(hop.url) as (reader, writer):

@@ -1,13 +1,14 @@
 """Between aiohttp and the service: its requests as `Request`, a `Response` as its response, its errors as ours."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
@@ -21,16 +22,21 @@ from chassis.errors import (
     NotFoundError,
     PayloadTooLargeError,
     QuotingError,
+    RequestTimeoutError,
     UnavailableError,
 )
 from chassis.http.body import read
 from chassis.http.request import Request, joined
-from chassis.http.response import Respond, Response
+from chassis.http.response import Respond, Response, response_bytes
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Of a header's name and value. The two limits differ, so that an error's limit tells whether the URL is at fault."""
 KEEPALIVE_SECONDS: Final = 75.0
+HEAD_SECONDS: Final = 10.0
+"""For the head of the first request that aiohttp reads on a connection."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]*\Z")
 
 
 class Application(Protocol):
@@ -130,7 +136,7 @@ def _add_headers(made: web.StreamResponse, response: Response, headers: Mapping[
 class AiohttpConnection(RequestHandler):
     """A connection that aiohttp serves. Whatever arrives, the answer is an error object."""
 
-    __slots__ = ("_newest_body", "service", "socket")
+    __slots__ = ("_has_eof", "_head_timer", "_newest_body", "service", "socket")
 
     def __init__(
         self,
@@ -143,6 +149,7 @@ class AiohttpConnection(RequestHandler):
         self.service = service
         self.socket = connection
         self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._has_eof = False
 
     @property
     def is_idle(self) -> bool:
@@ -152,8 +159,34 @@ class AiohttpConnection(RequestHandler):
 
     @property
     def is_ending(self) -> bool:
-        """Whether the client has gone or sent everything, or the service closes the connection."""
-        return self.transport is None or self._close or self._force_close  # no public names
+        """Whether no response follows the present one."""
+        is_closing = self.transport is None or self._close or self._force_close  # no public names
+        return is_closing or (self._has_eof and not self._messages)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._head_timer = loop.call_later(HEAD_SECONDS, self._refuse_slow_head)
+
+    def _refuse_slow_head(self) -> None:
+        transport = self.transport
+        if transport is None or self._request_count:
+            return
+
+        def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
+            transport.write(response_bytes(response, reply_headers, self.service.header_lines, is_last=True))
+
+        self.service.refuse(RequestTimeoutError(), respond)
+        self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        """A client that leaves before its body is complete is no failure of the service."""
+        if not isinstance(kw.get("exc_info"), (RequestPayloadError, ConnectionError)):
+            super().log_exception(*args, **kw)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -167,7 +200,7 @@ class AiohttpConnection(RequestHandler):
         if not self._newest_body.is_eof():
             self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
             self._newest_body.feed_eof()
-        self.close()
+        self._has_eof = True
         return True
 
     def handle_error(
@@ -203,6 +236,22 @@ def refusal(service: Application, error: QuotingError, trace_header: str | None 
     service.refuse(error, respond, trace_header)
     made[0].force_close()
     return made[0]
+
+
+def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
+    """The error for a request that a proxy in front of the service may read differently; None for others."""
+    encodings = request.headers.getall(hdrs.TRANSFER_ENCODING, ())
+    if any(encoding.lower() != "chunked" for encoding in encodings) or len(encodings) > 1:
+        return InvalidHeaderError("Transfer-Encoding must be chunked, and nothing else.")
+    if encodings and request.version < HttpVersion11:
+        return InvalidHeaderError("Transfer-Encoding needs HTTP/1.1.")
+    if not is_host(request.headers.get(hdrs.HOST, "")):
+        return InvalidHeaderError("The Host header must be a host name or address, with or without a port.")
+    return None
+
+
+def is_host(host: str) -> bool:
+    return _HOST.match(host) is not None
 
 
 def from_aiohttp(raised: web.HTTPException) -> QuotingError:

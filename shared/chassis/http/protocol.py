@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
+from chassis.http.adapter import is_host
 from chassis.http.request import Headers, Request
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
@@ -253,7 +254,7 @@ class HttpProtocol(asyncio.Protocol):
             or head.has_repeated
             or parser.get_http_version() != "1.1"
             or parser.get_method() == b"HEAD"
-            or "host" not in headers
+            or not is_host(headers.get("host", " "))
             or connection not in {"keep-alive", "close"}
             or not _LEFT_TO_AIOHTTP.isdisjoint(headers)
         ):

@@ -15,9 +15,12 @@ from chassis.http.adapter import (
     MAX_LINE_BYTES,
     AiohttpConnection,
     Application,
+    refusal,
+    smuggling_risk,
 )
 from chassis.http.body import EXPECTED
 from chassis.http.protocol import HttpProtocol
+from chassis.tracing import TRACE_HEADER
 
 MAX_SHED: Final = 16
 LOOKS: Final = 15
@@ -118,7 +121,7 @@ class Runner(web.AppRunner):
         await super().setup()
         made = super().server
         assert made is not None  # noqa: S101 - set up above
-        handler = _without_expectation(made.request_handler)
+        handler = _checked(made.request_handler, self._service)
         server = web.Server(handler, request_factory=made.request_factory)
         self._connections = Server(self._service, server, uses_protocol=self._uses_protocol)
 
@@ -133,18 +136,28 @@ class Runner(web.AppRunner):
         await super().cleanup()
 
 
-def _without_expectation(
-    handle: Callable[[Any], Awaitable[web.StreamResponse]],
+def _checked(
+    handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Application
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """Leave Expect to the code that reads the body: aiohttp would answer it before path and credentials."""
+    """What aiohttp leaves open: ambiguous requests, Expect before path and credentials, bytes after an Upgrade."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        error = smuggling_risk(request)
+        if error is not None:
+            return refusal(service, error, request.headers.get(TRACE_HEADER))
         expected = request.headers.getall(hdrs.EXPECT, ())
         if expected:
             headers = CIMultiDict(request.headers)
             headers.popall(hdrs.EXPECT)
             request = request.clone(headers=headers)
             request[EXPECTED] = tuple(expected)
-        return await handle(request)
+        response = await handle(request)
+        protocol = request.protocol
+        is_ending = isinstance(protocol, AiohttpConnection) and protocol.is_ending
+        if (
+            is_ending or hdrs.UPGRADE in request.headers
+        ):  # after Upgrade a client may go on in another protocol
+            response.force_close()
+        return response
 
     return handler

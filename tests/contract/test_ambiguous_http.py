@@ -1,0 +1,101 @@
+"""HTTP that a proxy in front of a service may read differently, and connections that end early.
+
+Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
+"""
+
+import asyncio
+
+import pytest
+
+from chassis.http import adapter
+from support.client import responses_in
+from support.forwarders import LOOK_UP, SOURCE, ClientRequest
+from support.serving import connection
+from support.settings import HTTP
+
+
+@pytest.fixture(params=HTTP)
+def http(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+async def hop(shared_hop, http):
+    return await shared_hop("spsp-server", http=http)
+
+
+def kept_open(hop, request=LOOK_UP, **headers):
+    return hop.request_bytes(request, Connection="keep-alive", **headers)
+
+
+@pytest.mark.parametrize("http", ["protocol"])  # aiohttp drops the requests before the malformed bytes
+async def test_valid_requests_before_malformed_bytes_are_answered_in_their_order(hop):
+    responses = await hop.send_bytes(kept_open(hop) * 2 + b"nonsense\r\n\r\n")
+
+    assert [200, 200, 400] == [response.status for response in responses]
+
+
+async def test_pipelined_requests_are_answered_after_the_client_has_closed_its_side(hop):
+    responses = await hop.send_bytes(kept_open(hop) * 3, half_close=True)
+
+    assert [200, 200, 200] == [response.status for response in responses]
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket", "anything"])
+async def test_the_connection_closes_after_a_request_with_upgrade(hop, upgrade):
+    data = kept_open(hop).replace(
+        b"Connection: keep-alive", b"Connection: Upgrade\r\nUpgrade: " + upgrade.encode()
+    )
+    [response] = await hop.send_bytes(data + kept_open(hop))
+
+    assert (200, "close") == (response.status, response.headers["Connection"])
+
+
+async def test_an_ambiguous_request_is_400_and_the_last_on_its_connection(hop):
+    chunks = b"2\r\n{}\r\n0\r\n\r\n"
+    chunked = hop.request_bytes(SOURCE, Content_Length=None, Transfer_Encoding="chunked").partition(
+        b"\r\n\r\n"
+    )[0]
+    ambiguous = {
+        "two codings": chunked.replace(b"chunked", b"gzip, chunked") + b"\r\n\r\n" + chunks,
+        "HTTP/1.0 with chunks": chunked.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n\r\n" + chunks,
+        "a host with a space": kept_open(hop, Host="a b"),
+        "a host with a user": kept_open(hop, Host="a@b"),
+    }
+    for name, data in ambiguous.items():
+        [response] = await hop.send_bytes(data)
+
+        assert (400, "InvalidHeaderError") == (response.status, response.id), name
+        assert [] == hop.next_hop.seen
+
+
+async def test_no_100_continue_is_sent_for_an_unknown_path(hop):
+    request = ClientRequest("POST", "/nope", body=b"{}")
+    [response] = await hop.send_bytes(hop.request_bytes(request, adapt=False, Expect="100-continue"))
+
+    assert 404 == response.status
+
+
+async def test_a_client_that_leaves_within_its_body_is_no_error_in_the_log(hop, caplog):
+    head = hop.request_bytes(SOURCE).partition(b"\r\n\r\n")[0]
+    for data in [
+        head.replace(b"/v1/quoteSourceAmount", b"/nope"),
+        head.replace(b"POST", b"DELETE"),
+        head.replace(b"Authorization", b"X-Nothing"),
+        head.replace(b"application/json", b"text/plain"),
+    ]:
+        async with connection(hop.url) as (reader, writer):
+            writer.write(data + b"\r\n\r\nx")
+            assert responses_in(await reader.readuntil(b"\r\n\r\n"))
+            writer.transport.abort()
+    await asyncio.sleep(0.1)
+
+    assert [] == [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_the_head_of_a_request_must_arrive_in_time(start_hop, http, monkeypatch):
+    monkeypatch.setattr(adapter, "HEAD_SECONDS", 0.05)
+    hop = await start_hop("spsp-server", http=http)
+    [response] = await hop.send_bytes(kept_open(hop)[:30])
+
+    assert (408, "RequestTimeoutError") == (response.status, response.id)
