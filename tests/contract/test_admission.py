@@ -42,7 +42,7 @@ def http(request) -> str:
 @pytest.fixture(params=["dfsp-api", "spsp-server"])
 async def hop(request, http, start_hop) -> Hop:
     """A hop that knows its caller."""
-    made = await start_hop(request.param, http=http)
+    made = await start_hop(request.param, http=http, max_wait_seconds="0.5")
     assert 200 == (await made.send()).status
     made.reset()
     return made

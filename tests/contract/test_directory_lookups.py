@@ -406,7 +406,7 @@ async def test_requests_that_share_a_look_up_share_its_failure(proxy):
 
 async def test_a_request_that_times_out_does_not_affect_others_that_share_its_look_up(proxy):
     gate = proxy.directory.answer = Gate(found())
-    hasty = asyncio.create_task(proxy.send(X_Request_Timeout_Ms="500"))
+    hasty = asyncio.create_task(proxy.send(X_Request_Timeout_Ms="1000"))
     await gate.received.wait()
     patient = asyncio.create_task(proxy.send())
 

@@ -111,6 +111,7 @@ async def directory_batch_server(
 def _environment(users_file: Path, settings: dict[str, str]) -> dict[str, str]:
     return {
         "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_MAX_WAIT_SECONDS": "60",  # a busy machine must not look like an overloaded service
         **{f"QUOTES_{name.upper()}": value for name, value in settings.items()},
     }
 

@@ -205,6 +205,7 @@ async def hop_of(
             "next_hop": to,
             "submission_urls": to,
             "directory_url": directory_url or directory.url,
+            "max_wait_seconds": "60",  # a busy machine must not look like an overloaded service
             **settings,
         }
         loaded = load(
