@@ -54,9 +54,11 @@ async def test_requests_at_once_are_answered_under_any_default_isolation(
     """Under serializable most were 503."""
     await set_for_database(default_transaction_isolation=isolation)
     payee = await start(database_kind=kind)
-    uuids = [answer.json["uuid"] for answer in await asyncio.gather(*(payee.reserve() for _ in range(20)))]
+    patient = {"X_Request_Timeout_Ms": "60000"}
+    reserved = await asyncio.gather(*(payee.reserve(**patient) for _ in range(20)))
     answers = await asyncio.gather(
-        *(payee.execute(uuid) for uuid in uuids * 2), *(payee.reserve(key=f"{n % 5}") for n in range(20))
+        *(payee.execute(answer.json["uuid"], **patient) for answer in reserved * 2),
+        *(payee.reserve(key=f"{number % 5}", **patient) for number in range(20)),
     )
 
     assert {200} == {answer.status for answer in answers}
@@ -92,7 +94,8 @@ async def test_another_search_path_does_not_make_a_second_quote_for_a_key(start,
 
 async def test_a_search_path_in_the_url_is_the_operators_choice(start, sql, database_url):
     await sql.execute("CREATE SCHEMA quotes")
-    payee = await start(url=f"{database_url}&search_path=quotes")
+    separator = "&" if "?" in database_url else "?"
+    payee = await start(url=f"{database_url}{separator}search_path=quotes")
 
     assert 200 == (await payee.reserve()).status
     assert 1 == await sql.fetchval("SELECT count(*) FROM quotes.quote")
