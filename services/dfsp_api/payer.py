@@ -17,8 +17,6 @@ LOG_NAME: Final = "dfsp-api-payer"
 
 @environ.config(prefix="QUOTES", frozen=True)
 class PayerSettings(ForwarderSettings):
-    """Settings of dfsp-api in the role of the payer."""
-
     port: int = environ.var(8010, converter=whole(0, 65_535), help="port to listen on")
     next_hop: str = environ.var(
         "http://127.0.0.1:8011", converter=base_url, help="base URL of spsp-client-proxy"

@@ -27,7 +27,7 @@ _BAD_DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError
 
 
 class StatementBatcher:
-    """The statements of a repository, one item at a time."""
+    """Batches items into the repository's statements."""
 
     def __init__(self, quotes: Repository, database: Database, connections: int) -> None:
         self._database = database

@@ -24,8 +24,6 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 @environ.config(prefix="QUOTES", frozen=True)
 class SpspClientSettings(ChainSettings):
-    """Settings of spsp-client."""
-
     port: int = environ.var(8012, converter=whole(0, 65_535), help="port to listen on")
     submission_urls: tuple[str, ...] = environ.var(
         "",

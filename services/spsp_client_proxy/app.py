@@ -20,7 +20,7 @@ from quoting.next_hop import NextHop
 from quoting.schemas import RECEIVER
 from quoting.service import PEERS, ForwarderSettings, create_chain_app
 from quoting.validation import is_receiver
-from spsp_client_proxy.directory import Directory, Form
+from spsp_client_proxy.directory import DirectoryClient, Form
 
 NAME: Final = "spsp-client-proxy"
 
@@ -55,7 +55,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         next_hop.send(exchange, submitted_to(call, base + call.path), settings.next_hop)
 
     async def directory(app: web.Application) -> AsyncIterator[None]:
-        app[DIRECTORY] = Directory(
+        app[DIRECTORY] = DirectoryClient(
             app[PEERS],
             settings.directory_url,
             Form(settings.directory_form),
@@ -73,7 +73,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
     return app
 
 
-DIRECTORY: Final = web.AppKey("directory", Directory)
+DIRECTORY: Final = web.AppKey("directory", DirectoryClient)
 
 
 def _forget(app: web.Application) -> None:

@@ -53,7 +53,7 @@ class Form(Enum):
         return urlencode({"identifierType": identifier_type, "identifier": identifier}, quote_via=quote)
 
 
-class Directory:
+class DirectoryClient:
     """The central directory and a cache of its answers."""
 
     def __init__(self, peers: Peers, url: str, form: Form, seconds: float, entries: int) -> None:
@@ -203,7 +203,7 @@ def _receiver(received: PeerResponse) -> str:
 def receiver_in(body: bytes | None) -> str:
     """The base URL in an answer of 200, of either generation (wire.md §5).
 
-    Raises ReceiverNotFoundError where it names nobody, UpstreamError where it is no answer.
+    Raises ReceiverNotFoundError if the answer names no receiver, UpstreamError if it is malformed.
     """
     try:
         content = orjson.loads(body or b"")

@@ -22,6 +22,7 @@ from chassis.content import MAX_BODY_BYTES
 from chassis.errors import UnauthorizedError
 from chassis.exchange import Exchange, Route, Routes, accept
 from chassis.http.adapter import aiohttp_handler, from_aiohttp, request_of
+from chassis.http.body_budget import BodyBudget
 from chassis.http.pool import ConnectionPool
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
@@ -75,6 +76,7 @@ def create_app(
         Tls(settings, logs.error),
         monitor,
         AdmissionQueue(monitor),
+        BodyBudget(settings.max_unread_bytes),
         shown_path,
     )
     app.cleanup_ctx.append(_resources)
@@ -177,7 +179,7 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
 
 @web.middleware
 async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
-    """404 and 405, then 503 where the service cannot take the request."""
+    """Answer 404 and 405, then 503 if the service cannot take the request."""
     unmatched = request.match_info.http_exception
     if unmatched is not None:
         raise unmatched

@@ -68,7 +68,7 @@ class Exchange(Item[Any, Any]):
             self._tick = self.service.deadlines.watch(self, self.deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Do one step; an exception that it raises is the response."""
+        """Run one step; if it raises, answer with that error."""
         try:
             step()
         except Exception as error:  # noqa: BLE001 - as in `answer`
@@ -131,7 +131,7 @@ class Exchange(Item[Any, Any]):
     def run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
         """Wait for something unusual, such as an unknown password.
 
-        The coroutine returns the response, or None when it has seen to it that the exchange will be settled.
+        It returns the response, or None if something else will settle the exchange.
         """
         self._task = asyncio.get_running_loop().create_task(self._run(coroutine))
 

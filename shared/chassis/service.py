@@ -13,6 +13,7 @@ from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import Credentials
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnauthorizedError, UnavailableError, error_object
+from chassis.http.body_budget import BodyBudget
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.logs import URGENT_STATUS, Logs, iso_time
@@ -30,7 +31,7 @@ ShownPath = Callable[[str, str | None], str]
 
 
 class Answered(Protocol):
-    """What a log line says of a request."""
+    """The fields of a request that its log line shows."""
 
     @property
     def trace_id(self) -> str: ...
@@ -60,6 +61,7 @@ class Service:
     tls: Tls
     monitor: LoadMonitor
     queue: AdmissionQueue
+    bodies: BodyBudget
     shown_path: ShownPath = whole_path
     checks: list[Check] = field(default_factory=list)
     deadlines: Deadlines = field(default_factory=Deadlines)

@@ -159,6 +159,11 @@ class Settings(Listening):
         converter=whole(1, 1_000_000),
         help="maximum number of requests in flight; further ones get 503",
     )
+    max_unread_bytes: int = environ.var(
+        33_554_432,
+        converter=whole(4_194_304, 1 << 40),
+        help="maximum size of all bodies that have not arrived completely; half of it for one network of callers",
+    )
     max_wait_seconds: float = environ.var(
         0.5,
         converter=number(0.1, 60),

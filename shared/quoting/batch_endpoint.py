@@ -95,7 +95,7 @@ class BatchEndpoint:
         if len(lines) > self._max_lines:
             raise PayloadTooLargeError(f"A batch may hold at most {self._max_lines} lines.")
         self._service.metrics.batch_lines.observe(len(lines))
-        answers = _Answers(len(lines), respond)
+        answers = _BatchAnswers(len(lines), respond)
         seen: set[int | str] = set()
         for number, line in enumerate(lines, 1):
             try:
@@ -107,7 +107,7 @@ class BatchEndpoint:
             except (*LINE_ERRORS, _UnreadableError) as error:
                 answers.put(self._unreadable(number, str(error)))
 
-    def _begin_line(self, asked: RequestLine, batch: Request, answers: "_Answers") -> None:
+    def _begin_line(self, asked: RequestLine, batch: Request, answers: "_BatchAnswers") -> None:
         path, _, query = asked.path.partition("?")
         body = b"" if asked.body is None else asked.body.encode()
         request = Request(
@@ -153,7 +153,7 @@ def _unfit(asked: RequestLine) -> QuotingError | None:
     return None
 
 
-class _Answers:
+class _BatchAnswers:
     """The answers to one batch; those of one event loop iteration leave together."""
 
     def __init__(self, expected: int, respond: Respond) -> None:

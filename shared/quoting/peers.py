@@ -161,7 +161,7 @@ class _Peer:
         """Send one batch and settle its items; it ends with the last of their deadlines."""
         if not batch.lines:
             return
-        sink = _Answers(batch, self._note_announcement, release)
+        sink = _BatchResponse(batch, self._note_announcement, release)
         try:
             await self._pool.stream(
                 "POST", self._base, BATCH_PATH, _BATCH_HEADERS, b"".join(batch.lines), sink, batch.deadline
@@ -185,7 +185,7 @@ class _Peer:
             batch.fail(NoResponseError(f"status {refusal.status} to a batch"))
 
 
-class _Answers:
+class _BatchResponse:
     """Settles items with the lines of a response as they arrive, or keeps a response that is not made of lines."""
 
     def __init__(
@@ -272,7 +272,7 @@ class _Batch:
 
 
 def _number(answer: AnswerLine) -> int | None:
-    """Which line an answer is for, from 0."""
+    """Return the position, from 0, of the line that an answer belongs to."""
     if answer.id is None:
         return answer.line - 1 if isinstance(answer.line, int) else None
     return answer.id if isinstance(answer.id, int) else None

@@ -4,6 +4,7 @@ Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
 """
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,16 @@ async def test_the_head_of_a_request_must_arrive_in_time(start_hop, http, monkey
     [response] = await hop.send_bytes(kept_open(hop)[:30])
 
     assert (408, "RequestTimeoutError") == (response.status, response.id)
+
+
+async def test_incomplete_bodies_have_a_budget(start_hop, http):
+    hop = await start_hop("spsp-server", http=http, max_unread_bytes="4194304")
+    head = hop.request_bytes(replace(SOURCE, path="/v1/batch"), Content_Length="2000000", adapt=False)
+    head = head.partition(b"\r\n\r\n")[0].replace(b"application/json", b"application/x-ndjson")
+    async with connection(hop.url) as (_, writer):
+        writer.write(head + b"\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        [refused] = await hop.send_bytes(head + b"\r\n\r\n{")
+
+        assert (503, "UnavailableError") == (refused.status, refused.id)
+        assert 200 == (await hop.send()).status

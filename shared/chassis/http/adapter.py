@@ -26,6 +26,7 @@ from chassis.errors import (
     UnavailableError,
 )
 from chassis.http.body import read
+from chassis.http.body_budget import BodyBudget
 from chassis.http.request import Request, joined
 from chassis.http.response import Respond, Response, response_bytes
 
@@ -44,6 +45,7 @@ class Application(Protocol):
 
     monitor: LoadMonitor
     queue: AdmissionQueue
+    bodies: BodyBudget
     headers: dict[str, str]
     header_lines: str
     is_leaving: bool

@@ -7,7 +7,14 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from chassis.content import MAX_BODY_BYTES, require_json, too_large
-from chassis.errors import ExpectationFailedError, Fault, InvalidBodyError, RequestTimeoutError
+from chassis.errors import (
+    ExpectationFailedError,
+    Fault,
+    InvalidBodyError,
+    RequestTimeoutError,
+    UnavailableError,
+)
+from chassis.http.body_budget import BodyBudget
 from chassis.http.request import joined
 
 BODY_SECONDS: Final = 10.0
@@ -24,7 +31,7 @@ async def read_json(request: web.BaseRequest) -> bytes:
 async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
     """Return the body.
 
-    Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
+    Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError, UnavailableError.
     """
     if (request.content_length or 0) > max_bytes:
         raise too_large(max_bytes)
@@ -35,6 +42,11 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise too_large(max_bytes)
         return body
+    service = getattr(request.protocol, "service", None)
+    budget: BodyBudget | None = service and service.bodies
+    address, length = request.remote or "", min(request.content_length or max_bytes, max_bytes)
+    if budget is not None and not budget.take(address, length):
+        raise no_room()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _read_on(request, max_bytes)
@@ -46,6 +58,13 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
             faults=[Fault("body", "did not arrive completely")],
             cause=str(error),
         ) from None
+    finally:
+        if budget is not None:
+            budget.give_back(address, length)
+
+
+def no_room() -> UnavailableError:
+    return UnavailableError("The service reads as many incomplete bodies as it may. Retry after 1 s.")
 
 
 async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from chassis.http.adapter import is_host
+from chassis.http.body import no_room
 from chassis.http.request import Headers, Request
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
@@ -200,10 +201,11 @@ class HttpProtocol(asyncio.Protocol):
         self._serve(data, was_queued=was_queued, is_excess=is_excess)
 
     def _stop_waiting(self) -> None:
-        self._whole_at = 0
         if self._wait_for_rest is not None:
             self._wait_for_rest.cancel()
             self._wait_for_rest = None
+            self._server.service.bodies.give_back(self._address, self._whole_at)
+        self._whole_at = 0
 
     def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
         """Begin the requests in `data` for as long as each is answered at once."""
@@ -275,6 +277,11 @@ class HttpProtocol(asyncio.Protocol):
     def _await_rest(self, data: bytes, whole_at: int) -> None:
         if self._has_eof or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES:
             self._hand_over(data)
+            return
+        service = self._server.service
+        if not service.bodies.take(self._address, whole_at):
+            self._is_last = self._is_answering = True
+            service.refuse(no_room(), self._respond)
             return
         self._unread += data
         self._whole_at = whole_at
