@@ -151,6 +151,19 @@ async def test_the_first_fault_in_the_order_of_checks_is_reported(start_hop, for
     ] == found
 
 
+async def test_a_method_is_checked_before_the_capacity(start_hop, forwarder):
+    """For a small request, too: the protocol class answers it, and aiohttp the large one above."""
+    hop = await start_hop(forwarder, max_in_flight="1")
+    hop.next_hop.answer = held = Held()
+    in_flight = asyncio.create_task(hop.send())
+    await held.received.wait()
+    response = await hop.send(ClientRequest("PATCH", EXECUTE.path), adapt=False)
+    held.go_on.set()
+    await in_flight
+
+    assert (405, "MethodNotAllowedError") == (response.status, response.id)
+
+
 async def test_an_idempotency_key_is_checked_before_the_body(reader):
     response = await reader.send(replace(SOURCE, body=b"["), adapt=False, Idempotency_Key="two words")
 
