@@ -102,6 +102,7 @@ async def test_quotes_and_refusals_work_in_both_directions(network, caller):
     for url, payee in ((network.urls["dfsp1"], "dfsp2"), (network.urls["dfsp2"], "dfsp1")):
         body = {**QUOTE, "identifier": compose.AT[payee]}
         reserved = await send(caller, "POST", url + RESERVE, body)
+        assert 200 == reserved.status, reserved.body
         path = f"{url}/v1/payments/{reserved.json['uuid']}"
         altered = await send(caller, "PUT", path, body | {"amount": "12.51"})
         unknown = await send(caller, "PUT", f"{url}/v1/payments/{UNKNOWN_UUID}", body)
