@@ -41,6 +41,9 @@ import orjson
 MAX_VALUE_CHARACTERS: Final = 64
 MAX_FAULTS: Final = 32
 """Without a limit a short request could ask for a response eight times as long."""
+BODY_CUT_OFF: Final = "did not arrive completely"
+"""The fault of a body that ends before its length."""
+MALFORMED_HTTP: Final = "The request is not well-formed HTTP/1.1."
 
 
 @dataclass(frozen=True, slots=True)

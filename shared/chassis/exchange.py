@@ -35,6 +35,8 @@ class Exchange(Item[Any, Any]):
     is_logged = True
     is_settled = False
     _explain: Callable[[Exception], Exception] | None = None
+    repeat_to: str | None = None
+    """Base URL to send the call to once more, should it be damaged on its way."""
     _task: asyncio.Task[None] | None = None
     _tick = 0
 
@@ -116,12 +118,13 @@ class Exchange(Item[Any, Any]):
     def wait(
         self,
         value: object,
-        finish: "Callable[[Exchange, Any], Response]",
+        finish: "Callable[[Exchange, Any], Response | None]",
         explain: Callable[[Exception], Exception] | None = None,
     ) -> None:
         """Prepare to wait in a batch as `value`; the exchange must be added to a batcher next.
 
-        `finish` makes the response from the exchange and the result, and may raise a QuotingError. `explain` turns an error of the
+        `finish` makes the response from the exchange and the result, or returns None when the exchange waits again; it may
+        raise a QuotingError. `explain` turns an error of the
         batch into the one that the caller gets.
         """
         self.value = value
@@ -156,7 +159,8 @@ class Exchange(Item[Any, Any]):
         except Exception as error:  # noqa: BLE001 - as in `answer`
             self._fail(error)
         else:
-            self.reply(response)
+            if response is not None:
+                self.reply(response)
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""

@@ -14,6 +14,7 @@ from aiohttp import hdrs
 
 from chassis.content import JSON, is_of_type
 from chassis.errors import (
+    MALFORMED_HTTP,
     InvalidBodyError,
     InvalidHeaderError,
     InvalidUriParameterError,
@@ -149,7 +150,7 @@ def _unfit(asked: RequestLine) -> QuotingError | None:
         if len(name) + len(value) > MAX_FIELD_BYTES:
             return InvalidHeaderError("A header line is longer than 8,190 bytes.")
         if not value.isprintable() and _CONTROL.search(value):
-            return InvalidHeaderError("The request is not well-formed HTTP/1.1.")
+            return InvalidHeaderError(MALFORMED_HTTP)
     return None
 
 

@@ -8,6 +8,8 @@ from aiohttp import hdrs
 
 from chassis.content import JSON
 from chassis.errors import (
+    BODY_CUT_OFF,
+    MALFORMED_HTTP,
     ExpectationFailedError,
     MethodNotAllowedError,
     NotFoundError,
@@ -43,6 +45,8 @@ _OWN_ERRORS: Final[dict[int, type[QuotingError]]] = {
         TooManyRequestsError,
     )
 }
+_DAMAGE: Final = frozenset({400, 408})
+_DAMAGE_MESSAGES: Final = frozenset({MALFORMED_HTTP, RequestTimeoutError().message})
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 _MAX_ID_CHARACTERS: Final = 64
 
@@ -58,6 +62,7 @@ class NextHop:
 
     def send(self, exchange: Exchange, call: Call, to: str) -> None:
         """Send `call` to the service at base URL `to`, whose response settles the exchange."""
+        exchange.repeat_to = to
         exchange.wait(call, self._response, self._explain)
         self._peers().send(to, exchange)
 
@@ -67,9 +72,16 @@ class NextHop:
     def _no_answer(self, cause: str) -> UpstreamError:
         return UpstreamError(f"{self._next} did not answer. Repeating the request is safe.", cause=cause)
 
-    def _response(self, exchange: Exchange, received: PeerResponse) -> Response:
+    def _response(self, exchange: Exchange, received: PeerResponse) -> Response | None:
+        """The response to pass on; None where the call was damaged on its way and is sent once more."""
         status, body, headers = received.status, received.body, received.headers
         content = _json_object(body)
+        if status in _DAMAGE and content is not None and _was_damaged(content):
+            to, exchange.repeat_to = exchange.repeat_to, None
+            if to is None:
+                raise self._no_answer(f"status {status}: the request did not arrive as it was sent")
+            self._peers().send(to, exchange)
+            return None
         if content is not None and body is not None:
             if status == 200:  # noqa: PLR2004
                 return Response(status, body, _passed(headers), _content_type(headers))
@@ -91,6 +103,17 @@ class NextHop:
             headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
         body = error_object(error, self._service, exchange.trace_id)
         return Response(received.status, body, headers, error_id=error.id)
+
+
+def _was_damaged(content: dict[str, Any]) -> bool:
+    """Whether a service of ours refuses what this hop never sends: a request cut off or garbled on its way.
+
+    That is no fault of the caller. The call has not been carried out, so it can be sent again.
+    """
+    faults = content.get("validationErrors")
+    if isinstance(faults, list) and len(faults) == 1 and isinstance(faults[0], dict):
+        return faults[0].get("message") == BODY_CUT_OFF
+    return content.get("message") in _DAMAGE_MESSAGES
 
 
 def _passed(headers: Headers) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.errors import (
+    MALFORMED_HTTP,
     ExpectationFailedError,
     InvalidHeaderError,
     InvalidUriParameterError,
@@ -224,7 +225,7 @@ class AiohttpConnection(RequestHandler):
         else:
             # after the colon comes the line at fault, and that may be the one with the credentials
             cause = (message or "").partition(":")[0]
-            error = InvalidHeaderError("The request is not well-formed HTTP/1.1.", cause=cause)
+            error = InvalidHeaderError(MALFORMED_HTTP, cause=cause)
         return refusal(self.service, error)
 
 

@@ -8,6 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from chassis.content import MAX_BODY_BYTES, require_json, too_large
 from chassis.errors import (
+    BODY_CUT_OFF,
     ExpectationFailedError,
     Fault,
     InvalidBodyError,
@@ -55,7 +56,7 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise InvalidBodyError(
             "The body did not arrive completely.",
-            faults=[Fault("body", "did not arrive completely")],
+            faults=[Fault("body", BODY_CUT_OFF)],
             cause=str(error),
         ) from None
     finally:
