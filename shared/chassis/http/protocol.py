@@ -8,17 +8,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
-from chassis.http.adapter import is_host
+from chassis.http.adapter import AiohttpConnection, Application, is_host
 from chassis.http.body import no_room
 from chassis.http.request import Headers, Request
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
-
-if TYPE_CHECKING:
-    from chassis.http.server import Server
 
 MAX_HEAD_BYTES: Final = 8_190
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
@@ -37,6 +34,21 @@ _FREQUENT: Final = (
     *("idempotency-key", "l1p-trace-id", "traceparent", "user-agent", "x-request-timeout-ms"),
 )
 _NAMES: Final = {spelling.encode(): name for name in _FREQUENT for spelling in (name, name.title())}
+
+
+class Connections(Protocol):
+    """The server that a connection belongs to."""
+
+    service: Application
+    is_closing: bool
+
+    def opened(self, connection: "HttpProtocol") -> None: ...
+
+    def closed(self, connection: "HttpProtocol") -> None:
+        """The connection is closed, or aiohttp's from here on."""
+
+    def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
+        """A protocol that lets aiohttp serve the connection."""
 
 
 class _Head:
@@ -62,29 +74,7 @@ class _Head:
 class HttpProtocol(asyncio.Protocol):
     """One connection. Its requests are answered one after the other, in their order."""
 
-    __slots__ = (
-        "_address",
-        "_answered",
-        "_has_eof",
-        "_is_answering",
-        "_is_last",
-        "_is_paused",
-        "_is_queued",
-        "_is_serving",
-        "_quiet_looks",
-        "_received",
-        "_scheme",
-        "_seen",
-        "_server",
-        "_socket",
-        "_stream",
-        "_transport",
-        "_unread",
-        "_wait_for_rest",
-        "_whole_at",
-    )
-
-    def __init__(self, server: "Server", connection: socket.socket | None) -> None:
+    def __init__(self, server: Connections, connection: socket.socket | None) -> None:
         """`connection` is the accepted socket: asking uvloop's stand-in for it costs eight times as much."""
         self._server = server
         self._socket = connection
@@ -107,9 +97,7 @@ class HttpProtocol(asyncio.Protocol):
         """Whether the peer does not read its responses."""
         self._has_eof = False
         self._stream: BodyStream | None = None
-        self._answered = 0
-        self._seen = 0
-        self._quiet_looks = 0
+        self._last_used = time.monotonic()
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +139,7 @@ class HttpProtocol(asyncio.Protocol):
         return self._transport is None or not self.is_idle  # handed over, or still to answer
 
     def data_received(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self._last_used = time.monotonic()
         monitor = self._server.service.monitor
         if not self._unread:
             self._received = now - monitor.waited(self._socket, now)
@@ -349,7 +337,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _end_answer(self) -> None:
         self._is_answering = False
-        self._answered += 1
+        self._last_used = time.monotonic()
         if self._is_last or (self._has_eof and not self._unread and not self._is_serving):
             self.close()
         else:
@@ -367,11 +355,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def close_if_quiet(self, looks: int) -> None:
-        """Close a connection that has had no request during so many calls of this method in a row."""
-        if self._answered != self._seen or not self.is_idle:
-            self._seen, self._quiet_looks = self._answered, 0
-            return
-        self._quiet_looks += 1
-        if self._quiet_looks >= looks:
+    def close_if_unused(self, since: float) -> None:
+        """Close an idle connection that has not been used since then."""
+        if self.is_idle and self._last_used < since:
             self.close()

@@ -55,7 +55,6 @@ class Server:
         return HttpProtocol(self, connection) if self._uses_protocol else self.aiohttp_connection(connection)
 
     def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
-        """A protocol that lets aiohttp serve the connection."""
         loop = asyncio.get_running_loop()
         return AiohttpConnection(self._aiohttp, self.service, connection, loop=loop, **_OPTIONS)
 
@@ -63,14 +62,14 @@ class Server:
         self._open[connection] = None
 
     def closed(self, connection: HttpProtocol) -> None:
-        """The connection is closed, or aiohttp's from here on."""
         self._open.pop(connection, None)
 
     def _look(self) -> None:
         """Close connections that have been kept open too long without a request, from now on."""
         self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS / LOOKS, self._look)
+        since = time.monotonic() - KEEPALIVE_SECONDS
         for connection in list(self._open):
-            connection.close_if_quiet(LOOKS)
+            connection.close_if_unused(since)
 
     def close_idle(self) -> None:
         """Close idle connections, those that arrive from now on, and all others after their response.
