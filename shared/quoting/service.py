@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -185,11 +186,17 @@ class ChainRoute:
 
 def _timeout_seconds(given: str) -> float | None:
     """The time that a caller gives; None where the header is malformed."""
+    if len(given) <= _MAX_DIGITS:
+        return _short_timeout_seconds(given)
+    is_number = given.isdecimal() and given.isascii()
+    return _short_timeout_seconds(given.lstrip("0")[: _MAX_DIGITS + 1]) if is_number else None
+
+
+@lru_cache(maxsize=2_048)  # callers give few different times, and hops pass on what is left of them
+def _short_timeout_seconds(given: str) -> float | None:
     if not (given.isdecimal() and given.isascii()):
         return None
-    digits = given.lstrip("0") if given[0] == "0" else given
-    milliseconds = int(digits or 0) if len(digits) <= _MAX_DIGITS else MAX_TIMEOUT_MS
-    return min(milliseconds, MAX_TIMEOUT_MS) / 1_000 or None
+    return min(int(given), MAX_TIMEOUT_MS) / 1_000 or None
 
 
 def _uuid(path: str) -> str:
