@@ -106,9 +106,8 @@ def is_malformed(response: tuple[int, dict[str, str], list[bool], bytes]) -> boo
 @st.composite
 def requests(draw):
     """A request, well-formed or not, in up to three parts."""
-    head = [
-        f"{draw(st.sampled_from(METHODS[:4]) | st.sampled_from(METHODS))} {draw(st.sampled_from(TARGETS))} HTTP/1.1"
-    ]
+    method = draw(st.sampled_from(METHODS[:4]) | st.sampled_from(METHODS))
+    head = [f"{method} {draw(st.sampled_from(TARGETS))} HTTP/1.1"]
     head += ["Host: a", "L1p-Trace-Id: first"]
     head += draw(st.lists(st.sampled_from(FIELDS), max_size=5))
     body = draw(st.sampled_from(BODIES))
@@ -116,7 +115,8 @@ def requests(draw):
         head.append(f"Content-Length: {len(body)}")
     data = "\r\n".join(head).encode() + b"\r\n\r\n" + body
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=2)))
-    data += draw(st.sampled_from([b"", NEXT]))
+    if method != "HEAD":  # its response has a length and no body: what follows could not be told apart
+        data += draw(st.sampled_from([b"", NEXT]))
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
