@@ -16,7 +16,7 @@ MAX_ANSWER_BYTES: Final = 512 * 1024
 """A body of 64 KiB of which each byte is escaped, and its headers."""
 
 
-class RequestLine(msgspec.Struct, frozen=True):
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request. `path` includes its query; `body` is the text as it was written."""
 
     id: int | str
@@ -26,7 +26,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     body: str | None = None
 
 
-class AnswerLine(msgspec.Struct, frozen=True, omit_defaults=True):
+class AnswerLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One answer. Where the request could not be read, `id` is null and `line` is its number, from 1."""
 
     id: int | str | None

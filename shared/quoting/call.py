@@ -44,7 +44,7 @@ class Operation(Enum):
         return self is not Operation.LOOK_UP
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One request of the chain, authenticated, with well-formed headers, uuid and query."""
 
     operation: Operation

@@ -35,7 +35,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _Key = tuple[str, ssl.SSLContext | None]
 
 
-class PeerResponse(msgspec.Struct, frozen=True):
+class PeerResponse(msgspec.Struct, frozen=True, gc=False):
     """The response of another service; ``body`` is None if it was longer than 64 KiB."""
 
     status: int

@@ -330,7 +330,9 @@ class HttpProtocol(asyncio.Protocol):
             return
         if stream is None or self._is_paused:
             return
-        transport.write(chunk(stream.take()) + (LAST_CHUNK if stream.is_finished else b""))
+        data = chunk(stream.take()) + (LAST_CHUNK if stream.is_finished else b"")
+        if data:
+            transport.write(data)
         if stream.is_finished:
             self._stream = None
             self._end_answer()

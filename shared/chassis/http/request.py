@@ -17,7 +17,7 @@ Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, Invali
 """
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """One request. `path` and `query` are percent-encoded, as they arrived."""
 
     method: str

@@ -54,7 +54,7 @@ def _ignore() -> None:
     pass
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """One response. No header may hold a line break: the code that sets it makes sure of that."""
 
     status: int
