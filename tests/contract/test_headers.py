@@ -164,6 +164,16 @@ async def test_the_next_hops_own_key_and_trace_id_do_not_come_back(hop):
     assert ["own"] == response.headers.getall(KEY)
 
 
+async def test_the_next_hops_key_does_not_come_back_with_a_response_that_passes(hop):
+    """A response with another trace id never passes: it belongs to another request."""
+    hop.next_hop.answer = reply(200, {}, Idempotency_Key="theirs", Retry_After="1")
+
+    response = await hop.send(Idempotency_Key="own")
+
+    assert 200 == response.status
+    assert ["own"] == response.headers.getall(KEY)
+
+
 async def test_the_time_left_is_reduced_and_at_most_a_minute(hop):
     for given, low, high in [
         (None, 9_000, 10_000),
@@ -174,8 +184,9 @@ async def test_the_time_left_is_reduced_and_at_most_a_minute(hop):
         ("999999999999999999", 59_000, 59_999),
         ("0007000", 6_000, 6_999),
     ]:
-        await hop.send(X_Request_Timeout_Ms=given)
+        response = await hop.send(X_Request_Timeout_Ms=given)
 
+        assert 200 == response.status, given
         assert low <= int(hop.next_hop.seen[-1].headers[TIMEOUT]) <= high, given
 
 
