@@ -1,1 +1,1 @@
-"""What any service stands on, whatever it does."""
+"""The parts that every service uses."""

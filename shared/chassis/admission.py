@@ -11,7 +11,7 @@ Admission control by measured latency, not by a fixed rate:
 Without overload every request is admitted. Under overload a request must be answerable within `max_wait_seconds`,
 whatever its own deadline is. One slow receiver among fast ones never causes a rejection.
 
-Under overload requests wait in socket buffers that no program has read. Linux knows for each socket how long ago its
+Requests may wait in socket buffers that no program has read. Linux knows for each socket how long ago its
 data arrived (TCP_INFO), so that wait counts, too, as does the time in which the whole process stood still.
 """
 

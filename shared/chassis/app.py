@@ -1,6 +1,6 @@
 """The aiohttp application of a service: routes, middlewares, and the endpoints for operators (wire.md §6).
 
-A request that aiohttp's router gives to a handler of its own passes these middlewares in order: the envelope makes the
+A request to an ordinary aiohttp handler passes these middlewares in order: the envelope makes the
 exchange, the gate refuses unknown paths and admits the request, then come the credentials. A route of the service
 makes its own exchange.
 """

@@ -70,7 +70,7 @@ class Service:
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of every response over HTTP."""
     header_lines: str = ""
-    """The same, as they are written."""
+    """These headers as they are written."""
     is_leaving: bool = False
     """Whether readiness is 503 and each response closes its connection; requests are still answered."""
     is_closed: bool = False

@@ -1,1 +1,1 @@
-"""The chain: what travels, how it comes in, how it goes on."""
+"""The chain of services that reserve, execute and look up quotes."""

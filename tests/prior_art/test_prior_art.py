@@ -59,7 +59,7 @@ async def expire(database_url: str, uuid_: str) -> None:
 
 
 async def test_level_one_ledger_gave_a_raw_unique_violation_for_a_second_quote_under_one_id(payer):
-    """A second request with one key is refused with an error of its own."""
+    """A second request with one key is refused with its own error."""
     key = str(uuid.uuid4())
     first = await payer.reserve(key=key)
     second = await payer.reserve({**QUOTE, "amount": "250.00"}, key)

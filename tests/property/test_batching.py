@@ -1,4 +1,4 @@
-"""Whatever comes when, and however round trips end: nothing is lost, doubled, overtaken or left without an end."""
+"""No item is lost, doubled, overtaken or left without a result, in whatever order items arrive and batches end."""
 
 import asyncio
 import time

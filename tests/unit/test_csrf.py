@@ -1,4 +1,4 @@
-"""Which browser requests count as sent by a page of the service itself."""
+"""A browser's request counts as a page's own, or as another site's."""
 
 import pytest
 from multidict import CIMultiDict

@@ -33,7 +33,7 @@ from chassis.http.response import Respond, Response, response_bytes
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
-"""Of a header's name and value. The two limits differ, so that an error's limit tells whether the URL is at fault."""
+"""Limit for a header's name and value. The two limits differ, so that an error's limit shows whether the URL is at fault."""
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
 """For the head of the first request that aiohttp reads on a connection."""
@@ -42,7 +42,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]*\Z")
 
 
 class Application(Protocol):
-    """What HTTP needs of a service."""
+    """The parts of a service that HTTP uses."""
 
     monitor: LoadMonitor
     queue: AdmissionQueue
@@ -197,7 +197,7 @@ class AiohttpConnection(RequestHandler):
             self._newest_body = self._messages[-1][1]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent everything may still read; nobody need wait for the rest of a body."""
+        """Answer a client that has closed its side; the rest of an incomplete body will never come."""
         if self.is_idle:
             return False
         if not self._newest_body.is_eof():

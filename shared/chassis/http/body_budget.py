@@ -1,11 +1,11 @@
-"""A limit for the bytes of bodies that have not arrived completely, whoever sends them."""
+"""A limit for the bytes of bodies that have not arrived completely."""
 
 from typing import Final
 
 from chassis.addresses import network_of
 
 SHARE: Final = 0.5
-"""Of the budget for one network of callers."""
+"""Share of the budget that one network of callers may use."""
 
 
 class BodyBudget:

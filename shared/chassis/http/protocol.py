@@ -21,7 +21,7 @@ MAX_HEAD_BYTES: Final = 8_190
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The largest body that any route takes: a batch."""
 MAX_UNREAD_BYTES: Final = 64 * 1024
-"""Of pipelined requests, before the connection is not read any more."""
+"""Limit for pipelined requests that have not begun; then the connection is not read until one has been answered."""
 WHOLE_SECONDS: Final = 0.5
 """A request that takes longer to arrive whole is handed to aiohttp, which can answer before it has the body."""
 _MAX_LENGTH_DIGITS: Final = 10
@@ -52,7 +52,7 @@ class Connections(Protocol):
 
 
 class _Head:
-    """What llhttp reads of one request's head."""
+    """Target and headers of one request, as llhttp reads them."""
 
     __slots__ = ("has_repeated", "headers", "target")
 

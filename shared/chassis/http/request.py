@@ -1,4 +1,4 @@
-"""One request, however it arrived: over a connection of its own, read by aiohttp, or as a line of a batch."""
+"""One request: read by the protocol class, read by aiohttp, or a line of a batch."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final

@@ -44,7 +44,7 @@ class BodyStream:
         self.on_ready()
 
     def take(self) -> bytes:
-        """The pieces that nobody has taken yet."""
+        """The pieces that have not been taken yet."""
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken

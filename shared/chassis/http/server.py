@@ -138,7 +138,7 @@ class Runner(web.AppRunner):
 def _checked(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Application
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """What aiohttp leaves open: ambiguous requests, Expect before path and credentials, bytes after an Upgrade."""
+    """Refuse ambiguous requests, keep Expect for the code that reads the body, and close after Upgrade."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         error = smuggling_risk(request)
