@@ -1,25 +1,13 @@
-"""spsp-client: submits each call to its submissionUrl (Quote API §I.3).
-
-The call carries the caller's credentials, so it goes to configured origins only (wire.md §4,
-`SubmissionUrlNotAllowedError`).
-"""
-
-from functools import lru_cache
-from typing import Final
-from urllib.parse import urlsplit
+"""spsp-client: submits each call to its submissionUrl (Quote API §I.3)."""
 
 import environ
 from aiohttp import web
 
-from chassis.errors import Fault, InvalidBodyError, InvalidQueryParameterError, SubmissionUrlNotAllowedError
-from chassis.json_object import flat, members, without_last, write
-from chassis.logs import url_for_log
 from chassis.settings import base_urls, whole
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.service import forwarder
 from quoting.settings import ChainSettings
-
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+from spsp_client.submission_url import allowed_base, take_submission_url
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -44,60 +32,3 @@ def create_app(settings: SpspClientSettings) -> web.Application:
         next_service="spsp-server",
         query=(IDENTIFIER_TYPE, IDENTIFIER, SUBMISSION_URL),
     )
-
-
-def take_submission_url(call: Call) -> tuple[Call, str]:
-    """Split a call into the call without its submissionUrl, and the URL.
-
-    Raises InvalidBodyError or InvalidQueryParameterError where there is no such URL.
-    """
-    if call.body is None:
-        given = call.parameter(SUBMISSION_URL)
-        if given is None:
-            raise InvalidQueryParameterError(faults=[Fault(SUBMISSION_URL, "is missing")])
-        return call.with_query(tuple(pair for pair in call.query if pair[0] != SUBMISSION_URL)), given
-    given = (flat(call.body) or {}).get(SUBMISSION_URL)
-    rest = without_last(call.body, SUBMISSION_URL, given) if given is not None else None
-    if given is not None and rest is not None:
-        return call.with_body(rest), given
-    found = members(call.body)
-    url = next((member for member in found if member.key == SUBMISSION_URL), None)
-    if url is None or not isinstance(url.value, str):
-        message = "is missing" if url is None else "must be a string"
-        raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, message, url and url.raw)])
-    found.remove(url)
-    return call.with_body(write(found)), url.value
-
-
-@lru_cache(maxsize=1_024)  # reservations have few different URLs
-def allowed_base(url: str, path: str, allowed: tuple[str, ...]) -> str:
-    """The configured base URL that `url` begins with. Raises SubmissionUrlNotAllowedError.
-
-    Origins are compared after parsing: scheme, host in lower case, port. The rest must be exactly the configured
-    prefix and the request's own `path`.
-    """
-    origin = _origin(url)
-    for base in allowed:
-        expected = urlsplit(base).path + path
-        if origin == _origin(base) and _after_origin(url) == expected:
-            return base
-    raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url_for_log(url)}")
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise SubmissionUrlNotAllowedError(cause="not a URL") from None
-    scheme = parts.scheme.lower()
-    is_plain = url.isascii() and url.isprintable() and not {" ", "\\", "@", "?", "#"} & set(url)
-    if scheme not in _DEFAULT_PORTS or not parts.hostname or not is_plain:
-        raise SubmissionUrlNotAllowedError(cause=f"submissionUrl {url_for_log(url)}")
-    return scheme, parts.hostname, _DEFAULT_PORTS[scheme] if port is None else port
-
-
-def _after_origin(url: str) -> str:
-    """The part of a URL after its authority, neither resolved nor decoded."""
-    rest = url.partition("://")[2]
-    return rest[rest.index("/") :] if "/" in rest else ""

@@ -10,17 +10,13 @@ import environ
 from aiohttp import web
 
 from chassis.app import SERVICE
-from chassis.errors import Fault, InvalidBodyError
 from chassis.exchange import Exchange
-from chassis.json_object import appended, flat, members
-from chassis.schemas import check, check_query
 from chassis.settings import base_url, number, one_of, whole
-from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
+from quoting.call import Call
 from quoting.next_hop import NextHop
-from quoting.schemas import RECEIVER
 from quoting.service import PEERS, ForwarderSettings, create_chain_app
-from quoting.validation import is_receiver
 from spsp_client_proxy.directory import DirectoryClient, Form
+from spsp_client_proxy.submission_url import receiver, with_submission_url
 
 NAME: Final = "spsp-client-proxy"
 
@@ -52,7 +48,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         app[DIRECTORY].find_receiver(exchange, call, *receiver(call), partial(submit, exchange, call))
 
     def submit(exchange: Exchange, call: Call, base: str) -> None:
-        next_hop.send(exchange, submitted_to(call, base + call.path), settings.next_hop)
+        next_hop.send(exchange, with_submission_url(call, base), settings.next_hop)
 
     async def directory(app: web.Application) -> AsyncIterator[None]:
         app[DIRECTORY] = DirectoryClient(
@@ -79,31 +75,3 @@ DIRECTORY: Final = web.AppKey("directory", DirectoryClient)
 def _forget(app: web.Application) -> None:
     app[DIRECTORY].forget()
     app[SERVICE].logs.info("directory answers forgotten")
-
-
-def receiver(call: Call) -> tuple[str, str]:
-    """The identifierType and identifier of the recipient.
-
-    Raises InvalidBodyError or InvalidQueryParameterError where they are missing or malformed.
-    """
-    if call.body is None:
-        found = check_query(RECEIVER, call.query)
-    else:
-        found = flat(call.body) or {}
-        if SUBMISSION_URL in found or not is_receiver(found):
-            found = _receiver_by_member(call.body)
-    return found[IDENTIFIER_TYPE], found[IDENTIFIER]
-
-
-def _receiver_by_member(body: bytes) -> dict[str, str]:
-    every = members(body)
-    if any(each.key == SUBMISSION_URL for each in every):
-        raise InvalidBodyError(faults=[Fault(SUBMISSION_URL, "is not a field of this message")])
-    return check(RECEIVER, [each for each in every if each.key in {IDENTIFIER, IDENTIFIER_TYPE}])
-
-
-def submitted_to(call: Call, url: str) -> Call:
-    """The call with its submissionUrl; everything else stays as it was written."""
-    if call.body is None:
-        return call.with_query((*call.query, (SUBMISSION_URL, url)))
-    return call.with_body(appended(call.body, SUBMISSION_URL, url))
