@@ -19,7 +19,7 @@ from chassis.addresses import is_loopback
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import CALLER, Credentials, HashOf, without_credentials
 from chassis.content import MAX_BODY_BYTES
-from chassis.errors import UnauthorizedError
+from chassis.errors import UnauthorizedError, UnavailableError
 from chassis.exchange import Exchange, Route, Routes, accept
 from chassis.http.adapter import aiohttp_handler, from_aiohttp, request_of
 from chassis.http.body_budget import BodyBudget
@@ -185,7 +185,9 @@ async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
         raise unmatched
     if not hasattr(handler, _IS_FOR_OPERATORS):
         exchange = request[EXCHANGE]
-        exchange.service.admit(exchange.request, exchange.began, exchange.deadline)
+        rejection = exchange.service.admit(exchange.request, exchange.began, exchange.deadline)
+        if rejection is not None:
+            raise UnavailableError(rejection.message)
     return await handler(request)
 
 

@@ -79,7 +79,10 @@ class Exchange(Item[Any, Any]):
     def _check(self, route: "Route") -> None:
         service = self.service
         route.prepare(self)
-        service.admit(self.request, self.began, self.deadline)
+        rejection = service.admit(self.request, self.began, self.deadline)
+        if rejection is not None:
+            self.fail(rejection)
+            return
         if not route.is_open:
             self.caller = service.credentials.known(self.request.headers.get("authorization", ""))
             if self.caller is None:

@@ -30,6 +30,11 @@ ShownPath = Callable[[str, str | None], str]
 """The path as a log line shows it, from the path of the request and the pattern of its route, if it has one."""
 
 
+_OVERLOADED: Final = UnavailableError(
+    "The service is overloaded and could not answer in time. Retry after 1 s."
+)
+
+
 class Answered(Protocol):
     """The fields of a request that its log line shows."""
 
@@ -94,15 +99,20 @@ class Service:
                 f"The service is at capacity: {self.settings.max_in_flight} requests are in flight. Retry after 1 s."
             )
 
-    def admit(self, request: Request, began: float, deadline: float) -> None:
-        """Raise UnavailableError where the service cannot take the request, or could not answer it in time."""
+    def admit(self, request: Request, began: float, deadline: float) -> QuotingError | None:
+        """The error for a request that the service could not answer in time; None for an admitted one.
+
+        Under overload there are several rejections for each response, so this error is not raised. Raises
+        UnavailableError where the service cannot take the request at all.
+        """
         monitor = self.monitor
         if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
             self.require_open()
         if not monitor.admits(
             began - request.received, deadline - began, request.was_queued, request.is_excess
         ):
-            raise UnavailableError("The service is overloaded and could not answer in time. Retry after 1 s.")
+            return _OVERLOADED
+        return None
 
     def log_answered(self, answered: Answered, response: Response) -> None:
         """Log and count a request once the responses of this event loop iteration are on their way.

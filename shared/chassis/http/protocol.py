@@ -145,18 +145,15 @@ class HttpProtocol(asyncio.Protocol):
             self._received = now - monitor.waited(self._socket, now)
         if self._is_answering or self._is_queued or self._is_paused:
             self._hold(data)
-        elif monitor.must_queue:
+        elif monitor.must_queue and monitor.has_room:
             self._hold(data)
-            if monitor.has_room:
-                self._is_queued = True
-                self._server.service.queue.add(self._leave_queue)
-            else:
-                self._serve_unread(is_excess=True)
+            self._is_queued = True
+            self._server.service.queue.add(self._leave_queue)
         elif self._unread:
             self._unread += data
-            self._serve_unread()
+            self._serve_unread(is_excess=monitor.must_queue)
         else:
-            self._serve(data)
+            self._serve(data, is_excess=monitor.must_queue)
 
     # from bytes to requests
 
