@@ -67,7 +67,10 @@ class Exchange(Item[Any, Any]):
         except Exception as error:  # noqa: BLE001 - any error becomes a response
             self.fail(error)
         if not self.is_settled and self.deadline != _NO_DEADLINE:
-            self._tick = self.service.deadlines.watch(self, self.deadline)
+            self._watch_deadline()
+
+    def _watch_deadline(self) -> None:
+        self._tick = self.service.deadlines.watch(self, self.deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
         """Run one step; if it raises, answer with that error."""
@@ -113,7 +116,15 @@ class Exchange(Item[Any, Any]):
         route.handle(self)
 
     async def _read_then(self, route: "Route", reading: Awaitable[bytes]) -> None:
+        # a body has its own time limit: one that does not come is the caller's fault, a 408, and no 504
+        if self._tick:
+            self.service.deadlines.forget(self, self._tick)
+            self._tick = 0
         self.request.body = await reading
+        if self.deadline != _NO_DEADLINE:
+            if time.monotonic() >= self.deadline:
+                raise UpstreamTimeoutError
+            self._watch_deadline()
         route.handle(self)
 
     # the ways to a response
@@ -126,9 +137,8 @@ class Exchange(Item[Any, Any]):
     ) -> None:
         """Prepare to wait in a batch as `value`; the exchange must be added to a batcher next.
 
-        `finish` makes the response from the exchange and the result, or returns None when the exchange waits again; it may
-        raise a QuotingError. `explain` turns an error of the
-        batch into the one that the caller gets.
+        `finish` makes the response from the exchange and the result, or returns None when the exchange waits again;
+        it may raise a QuotingError. `explain` turns an error of the batch into the one that the caller gets.
         """
         self.value = value
         self._finish = finish

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.http import body
+from chassis.http import body, protocol
 from support.client import is_error_object
 from support.forwarders import EXECUTE, FORWARDERS, LOOK_UP, OPERATIONS, SOURCE, ClientRequest, Hop
 from support.internals import fail_readiness, reject_new_requests
@@ -312,6 +312,27 @@ async def test_a_body_that_does_not_come_is_408(hop, monkeypatch):
 
     assert (408, "RequestTimeoutError") == (response.status, response.id)
     assert is_error_object(response)
+    assert [] == hop.next_hop.seen
+
+
+async def test_a_body_that_does_not_come_is_408_after_the_deadline_too(hop, monkeypatch):
+    """Nothing was asked of the next hop, so that the outcome is not unknown."""
+    monkeypatch.setattr(protocol, "WHOLE_SECONDS", 0.01)
+    monkeypatch.setattr(body, "BODY_SECONDS", 1.5)
+
+    response = await hop.send_parts(hop.request_bytes(SOURCE, X_Request_Timeout_Ms="1000")[:-10])
+
+    assert (408, "RequestTimeoutError") == (response.status, response.id)
+    assert [] == hop.next_hop.seen
+
+
+async def test_a_body_that_comes_after_the_deadline_is_504(hop, monkeypatch):
+    monkeypatch.setattr(protocol, "WHOLE_SECONDS", 0.01)
+    data = hop.request_bytes(SOURCE, X_Request_Timeout_Ms="1000")
+
+    response = await hop.send_parts(data[:-10], data[-10:], pause=1.2)
+
+    assert (504, "UpstreamTimeoutError") == (response.status, response.id)
     assert [] == hop.next_hop.seen
 
 
