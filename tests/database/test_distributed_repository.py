@@ -187,6 +187,21 @@ async def test_a_payment_twice_in_a_batch_is_one_execution(repository):
     assert found[quote.uuid].executed
 
 
+async def test_retention_leaves_executed_quotes_as_they_are(repository, sql):
+    paid, left = new("paid"), new("left")
+    await repository.reserve([paid, left])
+    await repository.execute([payment(paid)])
+    await sql.execute(
+        "UPDATE quote SET expires = now() - '1 day'::interval, executed = executed - '2 days'::interval"
+    )
+    await sql.execute("UPDATE retention SET swept_until = now() - '3 days'::interval")
+    while await repository.sweep(timedelta()) is not None:
+        pass
+
+    assert 1 == await stubs(sql)
+    assert paid.request == (await repository.find([paid.uuid]))[paid.uuid].request
+
+
 async def test_retention_sweeps_more_than_one_batch(repository, sql):
     await repository.reserve([new(str(number)) for number in range(510)])
     await sql.execute(
