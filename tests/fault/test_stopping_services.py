@@ -163,9 +163,13 @@ async def test_the_stopping_directory_finishes_requests_in_flight(restored, clie
             "POST",
             "/resources",
             body[:10],
-            **{"Content-Length": str(len(body)), "Authorization": basic("admin", "admin")},
+            **{
+                "Content-Length": str(len(body)),
+                "Authorization": basic("admin", "admin"),
+                "Expect": "100-continue",
+            },
         )
-        await asyncio.sleep(0.5)
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await taken.reader.readuntil(b"\r\n\r\n")  # in flight now
         started = time.monotonic()
         child.terminate()
         await wait_for_log(chain, "central-directory", "stopping")

@@ -185,6 +185,7 @@ class AiohttpConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_timer.cancel()
         super().connection_lost(exc)
+        self._message_tail = b""  # no public name: this object may be part of a cycle
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A client that leaves before its body is complete is no failure of the service."""
@@ -194,7 +195,10 @@ class AiohttpConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._messages:  # no public name: the body that is still arriving is the newest message's
-            self._newest_body = self._messages[-1][1]
+            message, self._newest_body = self._messages[-1]
+            error = getattr(message, "exc", None)
+            if error is not None:
+                error.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed its side; the rest of an incomplete body will never come."""

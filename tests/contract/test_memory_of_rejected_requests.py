@@ -1,0 +1,59 @@
+"""What a rejected request leaves behind. Collections are rare, so that no cycle may hold received data."""
+
+import asyncio
+import gc
+
+import pytest
+
+from support.messages import basic
+from support.serving import connection
+
+SIZE = 200_000
+LARGE = 5_000
+
+
+def http(first_line: str, *header_lines: str) -> bytes:
+    return "\r\n".join([first_line, "Host: x", *header_lines, "", ""]).encode() + b"A" * SIZE
+
+
+RESERVE = "POST /v1/quoteSourceAmount HTTP/1.1"
+JSON = "Content-Type: application/json"
+LENGTH = f"Content-Length: {SIZE}"
+REQUESTS = {
+    "no HTTP": b"A" * SIZE,
+    "a malformed header": http("GET / HTTP/1.1", "Bad Header: x"),
+    "a malformed chunk": http(
+        RESERVE, f"Authorization: {basic('test', '123')}", JSON, "Transfer-Encoding: chunked"
+    ),
+    "an upgrade": http("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c"),
+    "an unknown path": http("POST /nothing HTTP/1.1", LENGTH),
+    "no credentials": http(RESERVE, JSON, LENGTH),
+    "too long": http(RESERVE, f"Authorization: {basic('test', '123')}", JSON, LENGTH),
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_no_cycle_holds_received_data(hop, kind):
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            async with connection(hop.url) as (reader, writer):
+                writer.write(REQUESTS[kind])
+                response = await reader.readuntil(b"\r\n\r\n")
+                assert response.split()[1].startswith(b"4")
+        await asyncio.sleep(0.2)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        held = [
+            len(data)
+            for garbage in gc.garbage
+            for data in gc.get_referents(garbage)
+            if isinstance(data, (bytes, bytearray)) and len(data) > LARGE
+        ]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+    assert [] == held
