@@ -98,6 +98,8 @@ async def serve(app: web.Application, settings: Settings) -> None:
     service = app[SERVICE]
     logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()
+    # by default SIGHUP would end the process; a service that has something to reload replaces this handler
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.logs.info, "nothing to reload")
     runner = Runner(app, service, uses_protocol=settings.http == "protocol")
     async with listening(runner, service, settings):
         service.logs.info("started", host=settings.host, port=settings.port, pid=os.getpid())

@@ -197,6 +197,23 @@ async def test_a_paused_service_causes_a_504_and_then_works_again(fragile, clien
     assert 200 == after.status, after.body
 
 
+def test_a_service_without_anything_to_reload_survives_sighup(fragile):
+    others = [name for name in fragile.network.children if name != "spsp-client-proxy"]
+    for name in others:
+        os.kill(fragile.network.children[name].pid, signal.SIGHUP)
+    timer = PollTimer(20, 0.05)
+    waiting = set(others)
+    while waiting and timer.wait():
+        waiting -= {name for name in waiting if _has_logged(fragile, name, "nothing to reload")}
+
+    assert set() == waiting
+    assert all(fragile.network.children[name].running for name in others)
+
+
+def _has_logged(chain, name: str, event: str) -> bool:
+    return any(line.get("event") == event for line in chain.log_lines(name))
+
+
 async def test_a_service_at_capacity_causes_a_503(fragile, client):
     child = fragile.network.children["dfsp-api"]
     child.pause()
