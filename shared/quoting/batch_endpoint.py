@@ -6,7 +6,7 @@ alone.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -43,6 +43,8 @@ from quoting.batch_format import (
 )
 
 MAX_ID_SHOWN: Final = 64
+SLICE_BYTES: Final = 256 * 1024
+"""Lines that are begun at once, in bytes: no usual batch has more, and a batch of large bodies lets others in between."""
 
 _MAX_USUAL_CHARACTERS: Final = 4_096
 _NO_PATTERN: Final = "none"
@@ -97,8 +99,18 @@ class BatchEndpoint:
             raise PayloadTooLargeError(f"A batch may hold at most {self._max_lines} lines.")
         self._service.metrics.batch_lines.observe(len(lines))
         answers = _BatchAnswers(len(lines), respond)
-        seen: set[int | str] = set()
-        for number, line in enumerate(lines, 1):
+        self._begin_lines(enumerate(lines, 1), request, answers, set())
+
+    def _begin_lines(
+        self,
+        lines: Iterator[tuple[int, bytes]],
+        request: Request,
+        answers: "_BatchAnswers",
+        seen: set[int | str],
+    ) -> None:
+        """Begin lines up to the size of a slice, and the others in the next iterations of the event loop."""
+        left = SLICE_BYTES
+        for number, line in lines:
             try:
                 asked = read_request(line)
                 if asked.id in seen:
@@ -107,6 +119,10 @@ class BatchEndpoint:
                 seen.add(asked.id)
             except (*LINE_ERRORS, _UnreadableError) as error:
                 answers.put(self._unreadable(number, str(error)))
+            left -= len(line)
+            if left < 0:
+                asyncio.get_running_loop().call_soon(self._begin_lines, lines, request, answers, seen)
+                return
 
     def _begin_line(self, asked: RequestLine, batch: Request, answers: "_BatchAnswers") -> None:
         path, _, query = asked.path.partition("?")

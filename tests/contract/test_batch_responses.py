@@ -67,6 +67,24 @@ async def test_responses_come_in_the_order_of_completion(gated):
         assert b"\r\n0\r\n\r\n" == await reader.readexactly(7)
 
 
+@pytest.mark.parametrize(("lines", "is_in_slices"), [(2, False), (40, True)])
+async def test_a_large_batch_is_begun_in_slices(either_batch_server, lines, is_in_slices):
+    """Other requests have their turn between the slices, and the response begins after the first one."""
+    data = (b"x" * 100_000 + b"\n") * lines
+    head = (
+        f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON}\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    async with connection(either_batch_server.url) as (reader, writer):
+        writer.write(head.encode() + data)
+        response = await reader.readuntil(b"\r\n\r\n")
+        end = f'"line":{lines}}}\n'.encode()
+        while end not in (received := await reader.readline()):
+            assert b"InvalidBodyError" in received or not received.startswith(b"{")
+
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert is_in_slices == (b"transfer-encoding: chunked" in response.lower())
+
+
 async def test_no_line_starts_before_the_whole_batch_has_come(gated):
     server, gates = gated
     data = request(server, ["a", "b"])

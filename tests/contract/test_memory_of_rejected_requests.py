@@ -1,4 +1,4 @@
-"""What a rejected request leaves behind. Collections are rare, so that no cycle may hold received data."""
+"""Memory that rejected requests leave behind. Collections are rare, so that no cycle may hold received data."""
 
 import asyncio
 import gc
