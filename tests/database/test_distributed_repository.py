@@ -101,12 +101,13 @@ async def test_a_payment_with_another_parameter_executes_nothing(start, sql):
     assert 200 == (await payee.execute(uuid, {**QUOTE, "amount": "12.5", "sourceAmount": "13.750"})).status
 
 
-async def test_another_callers_quote_is_not_found(start):
+async def test_another_callers_quote_is_not_found_and_not_executed(start, sql):
     payee = await start()
     uuid = await payee.reserved()
 
     assert 404 == (await payee.execute(uuid, authorization=OTHER)).status
     assert 404 == (await payee.execute(UNKNOWN_UUID)).status
+    assert 0 == await sql.fetchval("SELECT count(executed) FROM quote")
 
 
 async def test_one_key_of_two_callers_is_two_quotes(start, sql):
