@@ -1,4 +1,4 @@
-"""The directory in memory and on disk. A change takes effect only once the file with it is on disk."""
+"""The directory in memory and on disk. A change takes effect only after it has been written to the file."""
 
 import asyncio
 import secrets

@@ -56,6 +56,6 @@ STATEMENTS: Final = (
 
 
 async def delete_old(database: Database, days: float) -> bool:
-    """Delete one small batch of each kind. Returns whether there may be more."""
+    """Delete a small batch of old rows from each table. Returns whether more old rows may be left."""
     counts = [len(await database.fetch(statement, days)) for statement in STATEMENTS]
     return max(counts) >= MAX_ROWS

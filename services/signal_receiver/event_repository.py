@@ -124,7 +124,7 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state at one moment. An event's account is None if no account has its token."""
+    """The database at one moment, for a batch of events. `accounts` has None for each event whose token is unknown."""
 
     at: datetime
     accounts: Sequence[Account | None]

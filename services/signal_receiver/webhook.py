@@ -18,7 +18,7 @@ from signal_receiver.events import LIFECYCLE_TYPES, SIGNAL_TYPES, WebhookEvent, 
 from signal_receiver.executor import EventExecutor, EventResult, ReceivedEvent
 
 RESPONSE_SECONDS: Final = 8.0
-"""The provider waits ten seconds. An event that takes longer gets its response when it is sent again."""
+"""Limit for one response, since the provider waits ten seconds. After it comes a 503, and the event is sent again."""
 MAX_DEPRECATIONS: Final = 100
 
 EXECUTED: Final = Response(200, b"")

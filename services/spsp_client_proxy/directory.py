@@ -225,7 +225,7 @@ def receiver_in(body: bytes | None) -> str:
 
 
 def _is_registered(entry: dict[str, Any]) -> bool:
-    """``registered: false`` marks the directory's default DFSP, for identifiers it does not know."""
+    """Whether the directory knows the identifier. Else it names its default DFSP with ``registered: false``."""
     return entry.get("registered", True) is True
 
 

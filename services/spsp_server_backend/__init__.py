@@ -1,1 +1,1 @@
-"""spsp-server-backend: between the scheme and the payee's own systems."""
+"""spsp-server-backend: passes calls from the scheme's spsp-server to the payee's dfsp-api."""

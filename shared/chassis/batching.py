@@ -121,7 +121,7 @@ class Batcher(Generic[V, R]):
         self._linger: asyncio.TimerHandle | None = None
 
     def add(self, item: Item[V, R], *, may_linger: bool = False) -> None:
-        """Take an item. One that has not left by its deadline fails and never leaves.
+        """Queue an item. If no batch has taken it by its deadline, it fails and is never sent.
 
         Raises UnavailableError when too many items wait.
         """

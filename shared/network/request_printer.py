@@ -32,9 +32,9 @@ class _PendingTrace:
 
 
 class TraceBuffer:
-    """Collects lines by trace id. Returns those of the first service when no more lines of the trace arrive.
+    """Collects log lines by trace id. When no more arrive for a trace, returns the lines of the hop nearest to the caller.
 
-    A caller may use one trace id for many requests: each line of the first service is one request.
+    A caller may use one trace id for many requests: each line returned is one request.
     """
 
     def __init__(self, *, ignored: Iterable[str] = ()) -> None:

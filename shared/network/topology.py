@@ -31,9 +31,9 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class _Row:
-    """`<name>` in a value stands for that service's origin, `<data>` for the data folder.
+    """One service and its variables. `<name>` in a value stands for the origin of that service, `<data>` for the folder.
 
-    `wiring` connects the chain and overrides the caller's environment. `defaults` yield to it.
+    `wiring` connects the services and overrides the caller's environment. `defaults` count where that sets nothing.
     """
 
     name: str

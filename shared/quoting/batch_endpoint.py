@@ -44,7 +44,7 @@ from quoting.batch_format import (
 
 MAX_ID_SHOWN: Final = 64
 SLICE_BYTES: Final = 256 * 1024
-"""Lines that are begun at once, in bytes: no usual batch has more, and a batch of large bodies lets others in between."""
+"""Size of the lines that are started at once. No usual batch is larger; larger ones let other requests in between."""
 
 _MAX_USUAL_CHARACTERS: Final = 4_096
 _NO_PATTERN: Final = "none"
@@ -108,7 +108,7 @@ class BatchEndpoint:
         answers: "_BatchAnswers",
         seen: set[int | str],
     ) -> None:
-        """Begin lines up to the size of a slice, and the others in the next iterations of the event loop."""
+        """Start the requests of a batch; after each SLICE_BYTES, continue in the next iteration of the event loop."""
         left = SLICE_BYTES
         for number, line in lines:
             try:
@@ -156,7 +156,7 @@ class _UnreadableError(Exception):
 
 
 def _unfit(asked: RequestLine) -> QuotingError | None:
-    """Why a line could not have come alone over HTTP; None for a line that could."""
+    """Return the error that HTTP has for a URL or headers like these in a request of its own; None if it has none."""
     if len(asked.path) > MAX_LINE_BYTES:
         return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
     together = "".join(asked.headers.values())

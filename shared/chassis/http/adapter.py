@@ -156,7 +156,7 @@ class AiohttpConnection(RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered or waits. aiohttp has no public name for that."""
+        """Whether no request is being answered and none is waiting. aiohttp has no public attribute for this."""
         # aiohttp's own task may not have begun when the first request is there
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
 

@@ -355,6 +355,6 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_unused(self, since: float) -> None:
-        """Close an idle connection that has not been used since then."""
+        """Close the connection if it is idle and was last used before `since`."""
         if self.is_idle and self._last_used < since:
             self.close()
