@@ -156,7 +156,7 @@ class _UnreadableError(Exception):
 
 
 def _unfit(asked: RequestLine) -> QuotingError | None:
-    """Return the error that HTTP has for a URL or headers like these in a request of its own; None if it has none."""
+    """Return the error if a separate HTTP request with this URL and these headers would be refused; otherwise None."""
     if len(asked.path) > MAX_LINE_BYTES:
         return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
     together = "".join(asked.headers.values())
