@@ -86,7 +86,7 @@ async def test_while_the_database_is_away_the_answer_is_503_and_afterwards_all_w
         assert [(503, "UnavailableError")] * 3 == await all_operations(payee)
         away = await payee.reserve()
         assert away.headers["Retry-After"].isdigit()
-        assert all(word not in away.json["message"] for word in ("postgres", "/", "socket"))
+        assert away.json["message"] in {"The database is away.", "The database is not ready."}
         readiness = await payee.readiness()
         assert (503, ["database"]) == (readiness.status, readiness.json["missing"])
         assert 200 == (await payee.send("GET", "/health/live")).status
