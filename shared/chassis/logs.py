@@ -123,7 +123,7 @@ class Logs:
         self.write([_json({"time": iso_time(time.time()), **members})], now=level != "info")
 
     def write(self, lines: Iterable[bytes], *, now: bool) -> None:
-        """Write lines of JSON, such as :meth:`request_line` returns; ``now`` as for `LogWriter.write`."""
+        """Write lines of JSON, such as :meth:`access_line` returns; ``now`` as for `LogWriter.write`."""
         self.writer.write(lines if self._console is None else map(self._for_terminal, lines), now=now)
 
     def _for_terminal(self, line: bytes) -> bytes:
@@ -134,7 +134,7 @@ class Logs:
             event["event"] = ascii(event["event"])
         return self._console(None, event["level"], event).encode("utf-8", "replace")
 
-    def request_line(
+    def access_line(
         self,
         at: str,
         trace_id: str,

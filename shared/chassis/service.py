@@ -102,8 +102,8 @@ class Service:
     def admit(self, request: Request, began: float, deadline: float) -> QuotingError | None:
         """The error for a request that the service could not answer in time; None for an admitted one.
 
-        Under overload there are several rejections for each response, so this error is not raised. Raises
-        UnavailableError where the service cannot take the request at all.
+        The error is returned and not raised, because rejections are frequent under overload and raising takes time.
+        Raises UnavailableError where the service cannot take the request at all.
         """
         monitor = self.monitor
         if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
@@ -135,7 +135,7 @@ class Service:
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received
             self.metrics.count(method, pattern or "none", status, seconds)
-            line = self.logs.request_line(
+            line = self.logs.access_line(
                 at,
                 answered.trace_id,
                 answered.caller,

@@ -368,7 +368,7 @@ async def test_a_change_that_cannot_be_written_changes_nothing(started, director
 
 
 async def test_a_change_whose_caller_gives_up_is_stored_and_served(tmp_path):
-    """What is on disk and what is in memory must not differ: the next change would remove it from the disk."""
+    """The file must hold the entry, too: the next change writes the file from memory."""
     registry = Registry(tmp_path / "directory.json", DirectoryContent())
     adding = asyncio.create_task(registry.add("eur", "1", "http://one", is_primary=True))
     await asyncio.sleep(0)

@@ -32,7 +32,7 @@ async def test_a_200_means_a_committed_row_with_exactly_those_terms(payee, sql):
 
 
 async def test_expires_is_stored_in_the_milliseconds_of_the_reply(payee, sql):
-    """The quote ends exactly when the payer was told that it ends."""
+    """The reply and the row have the same `expires`, to the millisecond."""
     for _ in range(20):
         reply = (await payee.reserve()).json
         stored = await sql.fetchval("SELECT expires FROM quote WHERE uuid = $1", uuid.UUID(reply["uuid"]))

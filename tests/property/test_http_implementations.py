@@ -115,7 +115,9 @@ def requests(draw):
         head.append(f"Content-Length: {len(body)}")
     data = "\r\n".join(head).encode() + b"\r\n\r\n" + body
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=2)))
-    if method != "HEAD":  # its response has a length and no body: what follows could not be told apart
+    if (
+        method != "HEAD"
+    ):  # its response has a length and no body, so that the next response would be read as its body
         data += draw(st.sampled_from([b"", NEXT]))
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 

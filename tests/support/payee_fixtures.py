@@ -18,7 +18,7 @@ from support.settings import DEFAULTS
 
 @pytest.fixture
 async def start(database_url, users_file, client):
-    """Starts a payee on the test's database with the given settings; it can be called several times."""
+    """A function that starts a payee on the test's database. Its arguments are settings; each call starts another payee."""
     async with AsyncExitStack() as stack:
 
         async def start_(**settings: object) -> Caller:

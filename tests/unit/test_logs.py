@@ -43,15 +43,15 @@ def log(written):
     return Logs("spsp-client", LogWriter(written.number), human=False)
 
 
-def request_line(log: Logs, **changed: object) -> bytes:
-    return log.request_line(**{
+def access_line(log: Logs, **changed: object) -> bytes:
+    return log.access_line(**{
         "at": iso_time(0), "trace_id": "t", "caller": "test", "method": "GET", "path": "/p", "status": 200,
         "seconds": 0.0123456, "error": None,
     } | changed)  # fmt: skip
 
 
 def request(log: Logs, **changed: object) -> None:
-    log.write([request_line(log, **changed)], now=changed.get("status", 200) >= logs.URGENT_STATUS)
+    log.write([access_line(log, **changed)], now=changed.get("status", 200) >= logs.URGENT_STATUS)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_time_is_in_utc_with_milliseconds(seconds, expected):
     ],
 )
 def test_a_request_has_one_line(log, status, error, expected):
-    line = request_line(log, caller="100%", path="/%41", status=status, error=error)
+    line = access_line(log, caller="100%", path="/%41", status=status, error=error)
 
     assert {
         "time": "1970-01-01T00:00:00.000Z",
@@ -169,7 +169,7 @@ def test_a_path_is_cut_before_it_is_cached_or_logged(log):
     logs._path_json.cache_clear()
     for number in range(3):
         path = f"/{number}" + "x" * 4_000_000
-        assert path[:256] == json.loads(request_line(log, path=path))["path"]
+        assert path[:256] == json.loads(access_line(log, path=path))["path"]
 
     assert sys.getsizeof(logs._path_json("/0" + "x" * 254)) < 1_000
     assert 1 == logs._path_json.cache_info().hits
@@ -179,7 +179,7 @@ def test_a_cause_is_not_cached_and_long_text_is_cut_in_its_middle(log):
     logs._request_pattern.cache_clear()
     for number in range(3):
         cause = f"begin{number}" + "x" * 4_000_000 + "end"
-        logged = json.loads(request_line(log, status=503, error=("E", cause)))["cause"]
+        logged = json.loads(access_line(log, status=503, error=("E", cause)))["cause"]
         assert (f"begin{number}", "end", 4_099) == (logged[:6], logged[-3:], len(logged))
 
     assert 1 == logs._request_pattern.cache_info().currsize

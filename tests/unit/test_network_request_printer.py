@@ -181,7 +181,7 @@ def test_real_log_lines_are_counted_and_similar_texts_in_their_fields_are_not(tm
     looks_like = '"level":"info","service":"spsp-server","event":"request"'
     for status in (200, 400, 204, 503):
         error = ("E", looks_like) if status >= 400 else None
-        line = logs.request_line(iso_time(0), f"t{status}", looks_like, "GET", looks_like, status, 0.1, error)
+        line = logs.access_line(iso_time(0), f"t{status}", looks_like, "GET", looks_like, status, 0.1, error)
         logs.write([line], now=True)
     logs.info(looks_like)
     logs.error("request of another kind", cause=looks_like)
