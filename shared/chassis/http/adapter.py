@@ -1,7 +1,6 @@
 """Between aiohttp and the service: its requests as `Request`, a `Response` as its response, its errors as ours."""
 
 import asyncio
-import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,7 +27,7 @@ from chassis.errors import (
 )
 from chassis.http.body import read
 from chassis.http.body_budget import BodyBudget
-from chassis.http.request import Request, joined
+from chassis.http.request import Request, is_host, joined
 from chassis.http.response import Respond, Response, response_bytes
 
 MAX_LINE_BYTES: Final = 8_190
@@ -37,8 +36,6 @@ MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
 """For the head of the first request that aiohttp reads on a connection."""
-
-_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]*\Z")
 
 
 class Application(Protocol):
@@ -255,10 +252,6 @@ def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
     if not is_host(request.headers.get(hdrs.HOST, "")):
         return InvalidHeaderError("The Host header must be a host name or address, with or without a port.")
     return None
-
-
-def is_host(host: str) -> bool:
-    return _HOST.match(host) is not None
 
 
 def from_aiohttp(raised: web.HTTPException) -> QuotingError:

@@ -10,36 +10,24 @@ import time
 from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
-import httptools
-
-from chassis.http.adapter import AiohttpConnection, Application, is_host
+from chassis.http.adapter import AiohttpConnection, Application
 from chassis.http.body import no_room
-from chassis.http.request import Headers, Request
+from chassis.http.request import MAX_HEAD_BYTES, Request, RequestReader
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
-MAX_HEAD_BYTES: Final = 8_190
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The largest body that any route takes: a batch."""
 MAX_UNREAD_BYTES: Final = 64 * 1024
 """Limit for pipelined requests that have not begun; then the connection is not read until one has been answered."""
 WHOLE_SECONDS: Final = 0.5
 """A request that takes longer to arrive whole is handed to aiohttp, which can answer before it has the body."""
-_MAX_LENGTH_DIGITS: Final = 10
-_HEAD_END: Final = b"\r\n\r\n"
-_LEFT_TO_AIOHTTP: Final = frozenset(
-    {"transfer-encoding", "expect", "upgrade", "te", "trailer", "http2-settings"}
-)
-_FREQUENT: Final = (
-    *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
-    *("idempotency-key", "l1p-trace-id", "traceparent", "user-agent", "x-request-timeout-ms"),
-)
-_NAMES: Final = {spelling.encode(): name for name in _FREQUENT for spelling in (name, name.title())}
 
 
 class Connections(Protocol):
     """The server that a connection belongs to."""
 
     service: Application
+    reader: RequestReader
     is_closing: bool
 
     def opened(self, connection: "HttpProtocol") -> None: ...
@@ -49,26 +37,6 @@ class Connections(Protocol):
 
     def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
         """A protocol that lets aiohttp serve the connection."""
-
-
-class _Head:
-    """Target and headers of one request, as llhttp reads them."""
-
-    __slots__ = ("has_repeated", "headers", "target")
-
-    def __init__(self) -> None:
-        self.has_repeated = False
-        self.headers: Headers = {}
-        self.target = b""
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = _NAMES.get(name) or name.decode("latin-1").lower()
-        text = value.decode("utf-8", "surrogateescape")
-        self.has_repeated = self.has_repeated or key in self.headers
-        self.headers[key] = text
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -141,19 +109,23 @@ class HttpProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = self._last_used = time.monotonic()
         monitor = self._server.service.monitor
+        is_busy = self._is_answering or self._is_queued or self._is_paused
+        must_queue = not is_busy and monitor.must_queue
+        is_excess = must_queue and not monitor.has_room
         if not self._unread:
-            self._received = now - monitor.waited(self._socket, now)
-        if self._is_answering or self._is_queued or self._is_paused:
+            # a request that is rejected at once is not asked how long it has waited
+            self._received = now if is_excess else now - monitor.waited(self._socket, now)
+        if is_busy:
             self._hold(data)
-        elif monitor.must_queue and monitor.has_room:
+        elif must_queue and not is_excess:
             self._hold(data)
             self._is_queued = True
             self._server.service.queue.add(self._leave_queue)
         elif self._unread:
             self._unread += data
-            self._serve_unread(is_excess=monitor.must_queue)
+            self._serve_unread(is_excess=is_excess)
         else:
-            self._serve(data, is_excess=monitor.must_queue)
+            self._serve(data, is_excess=is_excess)
 
     # from bytes to requests
 
@@ -220,44 +192,19 @@ class HttpProtocol(asyncio.Protocol):
 
     def _read(self, data: bytes) -> tuple[Request | None, int]:
         """The first request in `data` and where it ends. None where it is not whole, or not for this class."""
-        end = data.find(_HEAD_END) + len(_HEAD_END)
-        if not len(_HEAD_END) <= end <= MAX_HEAD_BYTES:
+        head = self._server.reader.read(data)
+        if head is None:
             self._hand_over(data)
             return None, 0
-        head = _Head()
-        parser = httptools.HttpRequestParser(head)
-        try:
-            parser.feed_data(data[:end])
-            target = head.target.decode("ascii")
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
-            self._hand_over(data)
+        if len(data) < head.whole_at:
+            self._await_rest(data, head.whole_at)
             return None, 0
-        headers = head.headers
-        length = headers.get("content-length", "0")
-        connection = headers.get("connection", "keep-alive").lower()
-        if (
-            not (target.startswith("/") and length.isdigit() and len(length) < _MAX_LENGTH_DIGITS)
-            or "#" in target
-            or head.has_repeated
-            or parser.get_http_version() != "1.1"
-            or parser.get_method() == b"HEAD"
-            or not is_host(headers.get("host", " "))
-            or connection not in {"keep-alive", "close"}
-            or not _LEFT_TO_AIOHTTP.isdisjoint(headers)
-        ):
-            self._hand_over(data)
-            return None, 0
-        whole_at = end + int(length)
-        if len(data) < whole_at:
-            self._await_rest(data, whole_at)
-            return None, 0
-        path, _, query = target.partition("?")
-        method = parser.get_method().decode()
-        body = data[end:whole_at]
-        return (
-            Request(method, path, query, headers, body, self._received, self._address, self._scheme),
-            whole_at,
+        path, _, query = head.target.partition("?")
+        body = data[head.end : head.whole_at]
+        request = Request(
+            head.method, path, query, head.headers, body, self._received, self._address, self._scheme
         )
+        return request, head.whole_at
 
     def _await_rest(self, data: bytes, whole_at: int) -> None:
         if self._has_eof or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES:
@@ -339,7 +286,7 @@ class HttpProtocol(asyncio.Protocol):
         self._last_used = time.monotonic()
         if self._is_last or (self._has_eof and not self._unread and not self._is_serving):
             self.close()
-        else:
+        elif self._unread:
             self._serve_unread()
 
     # the server calls these

@@ -1,14 +1,34 @@
-"""One request: read by the protocol class, read by aiohttp, or a line of a batch."""
+"""One request: read by the protocol class, read by aiohttp, or a line of a batch.
 
+The protocol class reads the heads of its requests here, with llhttp. What llhttp refuses, and what is unusual without
+being wrong, it leaves to aiohttp.
+"""
+
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import httptools
 import msgspec
 
 Headers = dict[str, str]
 """By lower-case name. The values of a repeated header are joined by a comma and a space (RFC 9110 §5.3)."""
 
 NO_HEADERS: Final[Headers] = {}
+
+MAX_HEAD_BYTES: Final = 8_190
+
+_MAX_LENGTH_DIGITS: Final = 10
+_HEAD_END: Final = b"\r\n\r\n"
+_LEFT_TO_AIOHTTP: Final = frozenset(
+    {"transfer-encoding", "expect", "upgrade", "te", "trailer", "http2-settings"}
+)
+_FREQUENT: Final = (
+    *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
+    *("idempotency-key", "l1p-trace-id", "traceparent", "user-agent", "x-request-timeout-ms"),
+)
+_NAMES: Final = {spelling.encode(): name for name in _FREQUENT for spelling in (name, name.title())}
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]*\Z")
 
 Read = Callable[[int], Awaitable[bytes]]
 """Reads a body of at most so many bytes.
@@ -45,10 +65,84 @@ class Request(msgspec.Struct, gc=False):
 
 def joined(given: Mapping[str, str]) -> Headers:
     """Headers by lower-case name, from names in any case."""
-    headers = {name.lower(): value for name, value in given.items()}
-    if len(headers) < len(given):
-        headers.clear()
-        for name, value in given.items():
-            key = name.lower()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    headers: Headers = {}
+    for name, value in given.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers
+
+
+def is_host(host: str) -> bool:
+    """Whether it has the form of a Host header."""
+    return _HOST.match(host) is not None
+
+
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
+    """The head of one request."""
+
+    method: str
+    target: str
+    headers: Headers
+    end: int
+    """Where the body begins."""
+    whole_at: int
+    """Where it ends."""
+
+
+class RequestReader:
+    """Reads heads for all connections of a server: a parser of its own for each took a third of the time to read one."""
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpRequestParser | None = None
+        """Between two requests; None where a new one has to be made."""
+        self._target = b""
+        self._headers: Headers = {}
+        self._has_repeated = False
+
+    def read(self, data: bytes) -> RequestHead | None:
+        """The head of the request that `data` begins with. None for one that is left to aiohttp."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        if not len(_HEAD_END) <= end <= MAX_HEAD_BYTES:
+            return None
+        parser, self._parser = self._parser or httptools.HttpRequestParser(self), None
+        self._target, self._has_repeated = b"", False
+        headers: Headers = {}
+        self._headers = headers
+        try:
+            parser.feed_data(data[:end])
+            target = self._target.decode("ascii")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
+            return None
+        finally:
+            self._headers = {}  # no credentials stay here
+        method = parser.get_method().decode()
+        length = headers.get("content-length", "0")
+        connection = headers.get("connection", "keep-alive").lower()
+        if (
+            not (target.startswith("/") and length.isdigit() and len(length) < _MAX_LENGTH_DIGITS)
+            or "#" in target
+            or self._has_repeated
+            or parser.get_http_version() != "1.1"
+            or method == "HEAD"
+            or not is_host(headers.get("host", " "))
+            or connection not in {"keep-alive", "close"}
+            or not _LEFT_TO_AIOHTTP.isdisjoint(headers)
+        ):
+            return None
+        whole_at = end + int(length)
+        if len(data) >= whole_at and connection != "close":
+            if whole_at > end:
+                parser.feed_data(data[end:whole_at])  # so that it expects the next request
+            self._parser = parser
+        return RequestHead(method, target, headers, end, whole_at)
+
+    # llhttp calls these
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("utf-8", "surrogateescape")
+        self._has_repeated = self._has_repeated or key in self._headers
+        self._headers[key] = text

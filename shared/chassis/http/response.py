@@ -80,24 +80,27 @@ def response_bytes(
 
     `service_lines` are the header lines of every response of the service; `is_last` closes the connection.
     """
-    status, body, stream = response.status, response.body, response.stream
-    lines = "".join([f"{name}: {value}\r\n" for name, value in reply_headers.items()])
-    if response.headers:
-        lines += "".join([f"{name}: {value}\r\n" for name, value in response.headers])
-    length = f"Content-Length: {len(body)}" if stream is None else "Transfer-Encoding: chunked"
-    close = "\r\nConnection: close" if is_last else ""
-    head = (
-        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\nContent-Type: {response.content_type}\r\n"
-        f"{lines}{service_lines}{length}\r\nDate: {_date(int(time.time()))}{close}\r\n\r\n"
+    body, stream = response.body, response.stream
+    head = _start(response.status, response.content_type, service_lines, int(time.time()), is_last)
+    for name, value in reply_headers.items():
+        head += f"{name}: {value}\r\n"
+    for name, value in response.headers:
+        head += f"{name}: {value}\r\n"
+    if stream is None:
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(body)
+
+
+@lru_cache(maxsize=64)
+def _start(status: int, content_type: str, service_lines: str, now: int, is_last: bool) -> str:
+    """What many responses of one second begin with."""
+    close = "Connection: close\r\n" if is_last else ""
+    return (
+        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\nDate: {formatdate(now, usegmt=True)}\r\n{service_lines}"
+        f"{close}Content-Type: {content_type}\r\n"
     )
-    return head.encode() + (body if stream is None else chunk(body))
 
 
 def chunk(data: bytes) -> bytes:
     """One piece of a body of unknown length."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-
-@lru_cache(maxsize=2)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)

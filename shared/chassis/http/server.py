@@ -20,6 +20,7 @@ from chassis.http.adapter import (
 )
 from chassis.http.body import EXPECTED
 from chassis.http.protocol import HttpProtocol
+from chassis.http.request import RequestReader
 from chassis.tracing import TRACE_HEADER
 
 MAX_SHED: Final = 16
@@ -44,6 +45,7 @@ class Server:
 
     def __init__(self, service: Application, aiohttp_server: web.Server, *, uses_protocol: bool) -> None:
         self.service = service
+        self.reader = RequestReader()
         self.is_closing = False
         self._aiohttp = aiohttp_server
         self._uses_protocol = uses_protocol
