@@ -64,7 +64,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         loop.remove_signal_handler(signal.SIGHUP)
 
     app = create_chain_app(NAME, settings, handle)
-    next_hop = NextHop(lambda: app[PEERS], NAME, "spsp-client")
+    next_hop = NextHop(app[PEERS], NAME, "spsp-client")
     app.cleanup_ctx.append(directory)
     return app
 

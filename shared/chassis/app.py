@@ -79,6 +79,7 @@ def create_app(
         BodyBudget(settings.max_unread_bytes),
         shown_path,
     )
+    app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app.cleanup_ctx.append(_resources)
     document = orjson.dumps(openapi)
 
@@ -123,9 +124,8 @@ def _for_operators(handler: Handler) -> Handler:
 
 
 async def _resources(app: web.Application) -> AsyncIterator[None]:
-    """The connection pool and the load monitor, for as long as the application runs."""
+    """Run the load monitor while the application runs, and close what it used at its end."""
     service = app[SERVICE]
-    app[CONNECTION_POOL] = ConnectionPool(service.tls)
     service.monitor.start()
     yield
     service.monitor.stop()
@@ -152,7 +152,6 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
     )
     exchange.is_logged = not hasattr(handler, _IS_FOR_OPERATORS)
     request[EXCHANGE] = exchange
-    exchange.open()
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)

@@ -52,25 +52,18 @@ class Exchange(Item[Any, Any]):
         self.reply_headers = {TRACE_HEADER: self.trace_id}
         """Headers of each response to this request, whatever it is."""
         self._respond = respond
+        service.monitor.in_flight += 1  # until it is settled
 
     # the way in
 
-    def open(self) -> None:
-        """Count the request as in flight until it is settled."""
-        self.service.monitor.in_flight += 1
-
     def answer(self, route: "Route") -> None:
         """Take the request through the checks to its route."""
-        self.open()
         try:
             self._check(route)
         except Exception as error:  # noqa: BLE001 - any error becomes a response
             self.fail(error)
         if not self.is_settled and self.deadline != _NO_DEADLINE:
-            self._watch_deadline()
-
-    def _watch_deadline(self) -> None:
-        self._tick = self.service.deadlines.watch(self, self.deadline)
+            self._tick = self.service.deadlines.watch(self, self.deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
         """Run one step; if it raises, answer with that error."""
@@ -84,7 +77,7 @@ class Exchange(Item[Any, Any]):
         route.prepare(self)
         rejection = service.admit(self.request, self.began, self.deadline)
         if rejection is not None:
-            self.fail(rejection)
+            self.reply(service.error_response(rejection, self.trace_id))
             return
         if not route.is_open:
             self.caller = service.credentials.known(self.request.headers.get("authorization", ""))
@@ -124,7 +117,7 @@ class Exchange(Item[Any, Any]):
         if self.deadline != _NO_DEADLINE:
             if time.monotonic() >= self.deadline:
                 raise UpstreamTimeoutError
-            self._watch_deadline()
+            self._tick = self.service.deadlines.watch(self, self.deadline)
         route.handle(self)
 
     # the ways to a response

@@ -152,27 +152,31 @@ class Logs:
         """
         # nearly every line shares this part with others; to serialise each whole line took three times as long
         pattern = _request_pattern(self._service, caller, method, status, error and error[0])
-        cause = b"" if error is None else b',"cause":%s}' % _json(_cut(error[1]))
-        path_json = _path_json(path[:MAX_PATH_CHARACTERS])
-        return (pattern % (at, trace_id, path_json, seconds * 1_000)).encode() + cause
+        members = at, trace_id, _text(path[:MAX_PATH_CHARACTERS]), seconds * 1_000
+        return (pattern % (members if error is None else (*members, _text(error[1])))).encode()
+
+
+def _text(value: str | None) -> str:
+    is_short = value is not None and len(value) <= MAX_PATH_CHARACTERS
+    return _short_text(value) if is_short else _json(_cut(value)).decode()
 
 
 @lru_cache(maxsize=256)
-def _path_json(path: str) -> str:
-    return _json(path).decode()
+def _short_text(text: str | None) -> str:
+    return _json(text).decode()
 
 
 @lru_cache(maxsize=256)
 def _request_pattern(service: str, caller: str | None, method: str, status: int, error_id: str | None) -> str:
-    """The line of a request, except for its time, trace id, path, milliseconds and cause."""
+    """The line of a request, except for its time, trace id, path, milliseconds and, of an error, its cause."""
     level = "info" if status < 400 else "warning" if status < 500 else "error"  # noqa: PLR2004
     first = _members({"level": level, "service": service, "event": "request"})
     second = _members({"caller": caller, "method": method})
-    end = "}" if error_id is None else "," + _members({"id": error_id})
-    first, second, end = (part.replace("%", "%%") for part in (first, second, end))
-    return (
-        f'{{"time":"%s",{first},"traceId":"%s",{second},"path":%s,"status":{status},"duration_ms":%.3f{end}'
-    )
+    error = "" if error_id is None else "," + _members({"id": error_id})
+    first, second, error = (part.replace("%", "%%") for part in (first, second, error))
+    cause = "" if error_id is None else ',"cause":%s'
+    start = f'{{"time":"%s",{first},"traceId":"%s",{second},"path":%s,"status":{status},"duration_ms":%.3f'
+    return start + error + cause + "}"
 
 
 def _members(event: dict[str, Any]) -> str:

@@ -72,7 +72,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     @property
     def target(self) -> str:
         """Path and query, percent-encoded."""
-        return f"{self.path}?{urlencode(self.query, quote_via=quote)}" if self.query else self.path
+        path = self.operation.path if self.uuid is None else self.path
+        return f"{path}?{urlencode(self.query, quote_via=quote)}" if self.query else path
 
     def parameter(self, name: str) -> str | None:
         """The value of a query parameter; None where it is absent."""

@@ -1,6 +1,5 @@
 """Call -> next hop -> Response: what passes on unchanged and what does not (wire.md §4, "Passing on")."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -54,8 +53,8 @@ _MAX_ID_CHARACTERS: Final = 64
 class NextHop:
     """Sends calls to the next service of the chain."""
 
-    def __init__(self, peers: Callable[[], Peers], service: str, next_service: str) -> None:
-        """`peers` are there once the application runs. `service` is this service's name, `next_service` the next one's."""
+    def __init__(self, peers: Peers, service: str, next_service: str) -> None:
+        """`service` is this service's name, `next_service` the next one's."""
         self._peers = peers
         self._service = service
         self._next = next_service
@@ -64,7 +63,7 @@ class NextHop:
         """Send `call` to the service at base URL `to`, whose response settles the exchange."""
         exchange.repeat_to = to
         exchange.wait(call, self._response, self._explain)
-        self._peers().send(to, exchange)
+        self._peers.send(to, exchange)
 
     def _explain(self, error: Exception) -> Exception:
         return self._no_answer(str(error)) if isinstance(error, NoResponseError) else error
@@ -80,7 +79,7 @@ class NextHop:
             to, exchange.repeat_to = exchange.repeat_to, None
             if to is None:
                 raise self._no_answer(f"status {status}: the request did not arrive as it was sent")
-            self._peers().send(to, exchange)
+            self._peers.send(to, exchange)
             return None
         if content is not None and body is not None:
             if status == 200:  # noqa: PLR2004

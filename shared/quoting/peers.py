@@ -25,7 +25,6 @@ from quoting.batch_format import (
     MAX_BATCH_BYTES,
     MAX_LINES,
     MEDIA_TYPE,
-    AnswerLine,
     Splitter,
     read_answer,
     request_line,
@@ -253,8 +252,10 @@ class _Batch:
             answer = read_answer(line)
         except LINE_ERRORS:
             return
-        number = _number(answer)
-        if number is not None and 0 <= number < len(self._items):
+        number = answer.id
+        if number is None and answer.line is not None:
+            number = answer.line - 1
+        if isinstance(number, int) and 0 <= number < len(self._items):
             body = None if answer.body is None else answer.body.encode()
             if body is not None and len(body) > MAX_BODY_BYTES:
                 body = None
@@ -269,13 +270,6 @@ class _Batch:
         for item in self.unsettled:
             trace_id = item.value.headers(0).get(TRACE_HEADER)
             item.settle(PeerResponse(refusal.status, refusal.headers, _with_trace_id(refusal.body, trace_id)))
-
-
-def _number(answer: AnswerLine) -> int | None:
-    """Return the position, from 0, of the line that an answer belongs to."""
-    if answer.id is None:
-        return answer.line - 1 if isinstance(answer.line, int) else None
-    return answer.id if isinstance(answer.id, int) else None
 
 
 def _with_trace_id(body: bytes | None, trace_id: str | None) -> bytes | None:

@@ -93,14 +93,14 @@ def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: in
 
 
 def add_peers(app: web.Application, batch_lines: int) -> None:
-    """Give the application its peers, for as long as it runs."""
+    """Give the application its peers; they close before its connection pool does."""
+    app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
 
-    async def peers(app: web.Application) -> AsyncIterator[None]:
-        app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
+    async def close_peers(app: web.Application) -> AsyncIterator[None]:
         yield
         await app[PEERS].close()
 
-    app.cleanup_ctx.append(peers)
+    app.cleanup_ctx.append(close_peers)
 
 
 def forwarder(
@@ -118,7 +118,7 @@ def forwarder(
         next_hop.send(exchange, *aim(call))
 
     app = create_chain_app(name, settings, handle, log_name=log_name, query=query)
-    next_hop = NextHop(lambda: app[PEERS], name, next_service)
+    next_hop = NextHop(app[PEERS], name, next_service)
     return app
 
 

@@ -166,16 +166,16 @@ def test_a_line_is_printable_json_whatever_it_holds(text):
 
 def test_a_path_is_cut_before_it_is_cached_or_logged(log):
     """Anyone may send a path of four million characters, another one each time, in a line of a batch."""
-    logs._path_json.cache_clear()
+    logs._short_text.cache_clear()
     for number in range(3):
         path = f"/{number}" + "x" * 4_000_000
         assert path[:256] == json.loads(access_line(log, path=path))["path"]
 
-    assert sys.getsizeof(logs._path_json("/0" + "x" * 254)) < 1_000
-    assert 1 == logs._path_json.cache_info().hits
+    assert sys.getsizeof(logs._short_text("/0" + "x" * 254)) < 1_000
+    assert 1 == logs._short_text.cache_info().hits
 
 
-def test_a_cause_is_not_cached_and_long_text_is_cut_in_its_middle(log):
+def test_a_long_cause_is_not_cached_and_is_cut_in_its_middle(log):
     logs._request_pattern.cache_clear()
     for number in range(3):
         cause = f"begin{number}" + "x" * 4_000_000 + "end"
