@@ -100,11 +100,13 @@ class Batcher(Generic[V, R]):
         key: Callable[[V], Hashable] | None = None,
         linger_seconds: float = 0.0,
     ) -> None:
-        """Limits: `max_items` in one batch, `max_in_flight` batches at once, with or without a slot,
-        and `max_waiting` items that wait.
+        """Set the limits: `max_items` in one batch, `max_in_flight` batches in flight, `max_waiting` items that wait.
 
-        Items of which `key` returns the same value leave in their order and are never in two batches in flight. An
-        item that may linger waits up to `linger_seconds` for an item that may not.
+        `window` is the number of slots, which is doubled while more than BACKLOG items wait. A batch needs a free slot
+        to start, and may release it before it ends.
+
+        Items for which `key` returns the same value are sent in their order, and never in two batches at the same
+        time. An item that is added with `may_linger` waits up to `linger_seconds` for an item that is added without.
         """
         self.max_items = max_items
         self._send = send
@@ -220,7 +222,7 @@ class Batcher(Generic[V, R]):
 
 
 class _Slot:
-    """One slot of the window; the first `release` counts."""
+    """The slot that one batch takes. It is released by the batch, or by a timer after RELEASE_SECONDS."""
 
     __slots__ = ("_batcher", "_timer")
 

@@ -76,9 +76,9 @@ class Database:
         seed: Callable[[Connection], Awaitable[None]] | None = None,
         settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:
-        """``seed`` is called each time after the migrations, before anything else.
+        """``seed`` writes initial rows. It is called each time the migrations have run, before other statements.
 
-        ``settings`` are Postgres' own, for all statements of this service.
+        ``settings`` are settings of Postgres by name. They are set on each connection.
         """
         self._url = url
         self._connections = connections
@@ -272,7 +272,10 @@ class Database:
             await self._pool.release(connection)
 
     async def _expire_suspects(self) -> None:
-        """Where one connection was dead, as behind a firewall that forgot it, the idle ones may be, too."""
+        """Expire all connections after a statement did not end in time, at most every EXPIRE_EVERY_SECONDS.
+
+        If a firewall has dropped one connection without notice, it may have dropped the idle ones too.
+        """
         now = time.monotonic()
         if now - self._expired_at >= EXPIRE_EVERY_SECONDS:
             self._expired_at = now
@@ -298,7 +301,7 @@ def _lacks(missing: Sequence[str]) -> str:
 
 
 async def require_usable_url(url: str) -> None:
-    """Raise SettingsError where asyncpg cannot read the URL, or would read something else than is meant."""
+    """Raise SettingsError if the URL has a wrong scheme, white space or a wrong port, or asyncpg rejects it."""
     # asyncpg's own message may hold a part of the password
     malformed = SettingsError(
         "QUOTES_DATABASE_URL must be a URL such as postgresql://user:password@host:5432/database, in which special"

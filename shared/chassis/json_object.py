@@ -72,7 +72,8 @@ _written: Final = msgspec.json.Encoder().encode
 def flat(body: bytes) -> dict[str, str] | None:
     """Return the members of an object whose values are all strings without escapes, else None.
 
-    This is the fast path. Each member then has four quotes, so that their number shows a key that occurs twice.
+    This is the fast path. Each member of such an object has four quotation marks. If the text has more than four for
+    each member that was found, a key occurs twice, and the result is None.
     """
     if b"\\" in body:
         return None

@@ -68,9 +68,10 @@ def document(title: str) -> APISpec:
 
 
 def errors(*statuses: str, **described: str) -> dict[str, Any]:
-    """Return responses with the error object for these statuses, by default for those of every operation.
+    """Return the OpenAPI responses for these statuses; each has the error object as its body.
 
-    ``described`` adds statuses, or replaces their descriptions.
+    Without ``statuses`` these are the statuses that every operation can return. ``described`` maps a further status,
+    or one of these, to a description.
     """
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     descriptions = {status: _ERRORS[status] for status in statuses or _GENERAL} | described

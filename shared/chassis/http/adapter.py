@@ -57,7 +57,7 @@ class Application(Protocol):
 
 
 def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
-    """A request that aiohttp has read; its body is still to be read."""
+    """Convert a request of aiohttp to a `Request`. The head has been read; `Request.read` reads the body."""
     now = time.monotonic()
     return Request(
         request.method,

@@ -165,7 +165,10 @@ class HttpProtocol(asyncio.Protocol):
         self._whole_at = 0
 
     def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
-        """Begin the requests in `data` for as long as each is answered at once."""
+        """Begin the requests in `data`, one after the other, until one of them is not answered at once.
+
+        The bytes after that request are kept until its response has been sent.
+        """
         service = self._server.service
         self._is_serving = True
         try:
