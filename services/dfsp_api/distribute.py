@@ -56,7 +56,7 @@ class DistributionStep:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit status: 0 when the database is distributed, or would be without --dry-run."""
+    """Run the command. Return 0 for success, 1 for a database error, 2 if settings or cluster cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m dfsp_api distribute",
         description="Spread the database at QUOTES_DATABASE_URL over the nodes of its Citus cluster.",

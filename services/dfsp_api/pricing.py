@@ -1,7 +1,8 @@
-"""The fee of a transfer, and the two amounts of a quote, which are exact inverses of each other.
+"""Calculate the fee of a transfer and the two amounts of a quote.
 
-Pure: no clock, no environment, no files. Amounts are whole minor units and rates are exact fractions, so nothing is
-rounded but the fee, once.
+The source amount is sent, and the destination amount arrives. The two calculations are inverse:
+``rule.destination(rule.source(amount))`` is always ``amount``. They do not depend on the time, the environment or
+files. Amounts are whole minor units and rates are exact fractions. Only the fee is rounded, and only once.
 """
 
 from bisect import bisect_left

@@ -1,4 +1,4 @@
-"""Events in their canonical form, and the versions in which the guide renders them. Pure."""
+"""Events as they are stored, and the version formats of the guide in which they are sent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def strategy_data(text: str) -> StrategyData:
 
 
 def with_opposite_direction(data: str) -> str:
-    """Return a signal's data with the other direction: the position that a REOPEN closes."""
+    """Return a signal's data with BUY and SELL exchanged. A REOPEN closes a position of that other direction."""
     signal = signal_data(data)
     signal.direction = "SELL" if signal.direction == "BUY" else "BUY"
     return _encode(signal).decode()

@@ -136,7 +136,7 @@ class Book:
         return Outcome(self._open(signal, signal.order, market), is_final=True)
 
     def _open(self, signal: TradeSignal, order: Order, market: Market) -> EventError | None:
-        """Check in the order of the table in docs/signal-receiver.md, then open."""
+        """Open a position, or return the first error, in the order of the table in docs/signal-receiver.md."""
         instrument = market.catalogue.get(order.ticker)
         if instrument is None:
             return EventError.UNSUPPORTED_INSTRUMENT

@@ -110,7 +110,7 @@ class DirectoryClient:
                 self._join(key, each)
 
     def forget(self) -> None:
-        """Forget all answers, and those on their way."""
+        """Clear the cache. A look-up in flight answers the exchanges that wait for it, but is not cached."""
         self._epoch += 1
         self._cache.clear()
         self._in_flight.clear()

@@ -263,7 +263,10 @@ class Page:
         return with_error_page
 
     async def _checked_form(self, request: web.Request) -> dict[str, str]:
-        """Return the form's fields. Raises ForbiddenError without this user's token; otherwise as `read` does."""
+        """Return the form's fields. Raises ForbiddenError if the form does not contain a valid token of this user.
+
+        Also raises UnsupportedMediaTypeError, InvalidBodyError, and the errors of `chassis.http.body.read`.
+        """
         if not is_of_type(joined(request.headers), FORM):
             raise UnsupportedMediaTypeError("The body must be a form.")
         body = await read(request, MAX_BODY_BYTES)

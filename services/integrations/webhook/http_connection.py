@@ -1,7 +1,8 @@
-"""Connections to webhooks, which read the status line of each response beside aiohttp's parser.
+"""Connections to webhooks. They read the status line of each response themselves, before aiohttp parses it.
 
-The status line decides whether an event was delivered, also where aiohttp's parser refuses the bytes after it. And only
-a request whose response has not begun may be repeated: aiohttp reports that for some ends of a connection alone.
+The status line decides whether an event was delivered, even if aiohttp cannot parse the bytes after it. The connections
+also record whether a response has begun, because a request may only be repeated before that. aiohttp does not always
+report it when a connection ends.
 """
 
 import functools

@@ -20,7 +20,10 @@ def new_signing_secret() -> str:
 def signature_headers(
     signers: Iterable[Webhook], webhook_id: str, at: datetime, body: bytes
 ) -> dict[str, str]:
-    """Return the three headers. There is one signature for each secret in force, separated by spaces."""
+    """Return the headers webhook-id, webhook-timestamp and webhook-signature.
+
+    The last one has a signature by each of the signers, separated by spaces.
+    """
     text = body.decode()
     return {
         "webhook-id": webhook_id,
