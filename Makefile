@@ -136,10 +136,11 @@ pin:
 	$(PIN) pyproject.toml --extra network --extra bench -c constraints.txt -o benchmarks/requirements.txt
 	echo hatchling | $(PIN) - -c constraints.txt -o services/build.txt
 
-$(READY): constraints.txt pyproject.toml
+$(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@test -x $(BIN)/python || { python=$$(sh shared/network/python.sh $(PYTHON)) && "$$python" -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable . --editable clients/python
 	@touch $@
 
 $(DRAWS): $(READY) benchmarks/requirements.txt

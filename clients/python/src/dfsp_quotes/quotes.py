@@ -1,0 +1,133 @@
+"""Values of the client: a request, its quote, and what came of it. All are frozen; amounts are Decimal."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+_EXACT: Final = Context(prec=40, traps=[Inexact, InvalidOperation])
+"""Amounts have at most 18 digits. The context of the caller could round them."""
+
+
+class Operation(StrEnum):
+    """The two ways to request a quote (Quote API §IV)."""
+
+    QUOTE_SOURCE_AMOUNT = "quoteSourceAmount"
+    QUOTE_DESTINATION_AMOUNT = "quoteDestinationAmount"
+
+
+class State(StrEnum):
+    """The state of a quote at the payee (wire.md §2)."""
+
+    RESERVED = "RESERVED"
+    EXECUTED = "EXECUTED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteRequest:
+    """A request for a quote: its operation and the seven fields of the Quote API."""
+
+    operation: Operation
+    currency_code: str
+    currency_symbol: str
+    amount: Decimal
+    """The amount that arrives (quoteSourceAmount), or the amount to send, fee included (quoteDestinationAmount)."""
+    account: str
+    identifier: str
+    identifier_type: str
+    transfer_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Terms that are reserved at the payee under a uuid."""
+
+    uuid: UUID
+    request: QuoteRequest
+    amount: Decimal
+    """The answer to the request: the amount to send (quoteSourceAmount), or the amount that arrives."""
+    expires: datetime
+    """From this time on the quote cannot be paid; in UTC, by the clock of the payee."""
+    trace_id: str = field(compare=False)
+    """Finds the request in the logs of the services."""
+
+    @property
+    def source_amount(self) -> Decimal:
+        """The amount that the payer sends, fee included."""
+        return self.amount if self._is_source else self.request.amount
+
+    @property
+    def destination_amount(self) -> Decimal:
+        """The amount that arrives."""
+        return self.request.amount if self._is_source else self.amount
+
+    @property
+    def fee(self) -> Decimal:
+        """The difference between the amount that is sent and the amount that arrives."""
+        return _EXACT.subtract(self.source_amount, self.destination_amount)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether `expires` has passed, by the clock of this machine. The payee decides by its own."""
+        return datetime.now(UTC) >= self.expires
+
+    @property
+    def time_left(self) -> timedelta:
+        """The time until `expires`, by the clock of this machine; zero if it has passed."""
+        return max(self.expires - datetime.now(UTC), timedelta(0))
+
+    @property
+    def _is_source(self) -> bool:
+        return self.request.operation is Operation.QUOTE_SOURCE_AMOUNT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote(Terms):
+    """The response to a reservation."""
+
+    idempotency_key: str
+    """The key that was sent. The same request with it gives this quote again, also after it has expired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredQuote(Terms):
+    """A quote as the payee has it stored: the response to a look-up. It can be paid as a `Quote` can."""
+
+    state: State
+    created: datetime
+    executed: datetime | None
+    """When it was executed; None if it was not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """The response to a payment: the quote is executed."""
+
+    uuid: UUID
+    state: State
+    source_amount: Decimal
+    destination_amount: Decimal
+    fee: Decimal
+    executed: datetime
+    trace_id: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requote:
+    """A new quote for the request of an earlier one."""
+
+    quote: Quote
+    previous: Terms
+
+    @property
+    def difference(self) -> Decimal:
+        """The new `amount` less the earlier one."""
+        return _EXACT.subtract(self.quote.amount, self.previous.amount)
+
+    @property
+    def fee_difference(self) -> Decimal:
+        """The new fee less the earlier one; positive if the transfer has become more expensive."""
+        return _EXACT.subtract(self.quote.fee, self.previous.fee)

@@ -1,0 +1,244 @@
+"""Replies as values and errors (wire.md §2, §4). Pure: the reply comes in as an argument."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from dfsp_quotes.errors import (
+    ERRORS_BY_ID,
+    InvalidResponseError,
+    NoResponseError,
+    QuoteError,
+    QuoteNotFoundError,
+)
+from dfsp_quotes.quotes import Operation, Payment, Quote, QuoteRequest, State, StoredQuote
+from dfsp_quotes.transport import Message, Reply
+
+MAX_FIELDS: Final = 32
+MAX_NAME_CHARACTERS: Final = 64
+MAX_MESSAGE_CHARACTERS: Final = 500
+_AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_MAX_AMOUNT_CHARACTERS: Final = 20
+_DECIDED_BY_PAYEE: Final = frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""The payee looks into its table before it answers with one of these: they hold for earlier attempts, too."""
+_REJECTED: Final = range(400, 500)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class _FaultyReplyError(Exception):
+    """The reply is not one of the Quote API."""
+
+
+class _Members:
+    """The members of a JSON object, each read with its type. Raises _FaultyReplyError that names the member."""
+
+    def __init__(self, content: object, name: str) -> None:
+        if not isinstance(content, dict):
+            raise _FaultyReplyError(f"{name} is not a JSON object")
+        self._content: Mapping[str, Any] = content
+
+    def text(self, name: str) -> str:
+        value = self._content.get(name)
+        if not isinstance(value, str):
+            raise _FaultyReplyError(f"{name} is not a string")
+        return value
+
+    def amount(self, name: str) -> Decimal:
+        value = self.text(name)
+        if len(value) > _MAX_AMOUNT_CHARACTERS or not _AMOUNT.match(value):
+            raise _FaultyReplyError(f"{name} is not an amount")
+        return Decimal(value)
+
+    def time(self, name: str) -> datetime:
+        try:
+            time = datetime.fromisoformat(self.text(name))
+            if time.tzinfo is not None:
+                return time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        raise _FaultyReplyError(f"{name} is not a time with a time zone")
+
+    def optional_time(self, name: str) -> datetime | None:
+        return None if self._content.get(name) is None else self.time(name)
+
+    def uuid(self) -> UUID:
+        try:
+            return UUID(self.text("uuid"))
+        except ValueError:
+            raise _FaultyReplyError("uuid is not a UUID") from None
+
+    def one_of(self, kind: type[E], name: str) -> E:
+        try:
+            return kind(self.text(name))
+        except ValueError:
+            raise _FaultyReplyError(f"{name} has an unknown value") from None
+
+    def object(self, name: str) -> "_Members":
+        return _Members(self._content.get(name), name)
+
+    def objects(self, name: str) -> list["_Members"]:
+        """Return the objects of an optional list. Anything else in it is left out."""
+        value = self._content.get(name)
+        found = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+        return [_Members(each, name) for each in found]
+
+
+def read_quote(reply: Reply, message: Message, request: QuoteRequest) -> Quote:
+    """Return the quote of a reservation. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        return Quote(
+            uuid=members.uuid(),
+            request=request,
+            amount=members.amount("amount"),
+            expires=members.time("expires"),
+            trace_id=message.trace_id,
+            idempotency_key=message.idempotency_key or "",
+        )
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def read_payment(reply: Reply, message: Message, uuid: UUID) -> Payment:
+    """Return the execution of the quote with this uuid. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        _require_same_quote(members, uuid)
+        return Payment(
+            uuid=uuid,
+            state=members.one_of(State, "state"),
+            source_amount=members.amount("sourceAmount"),
+            destination_amount=members.amount("destinationAmount"),
+            fee=members.amount("fee"),
+            executed=members.time("executed"),
+            trace_id=message.trace_id,
+        )
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def read_stored_quote(reply: Reply, message: Message, uuid: UUID) -> StoredQuote:
+    """Return the quote with this uuid. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        _require_same_quote(members, uuid)
+        return StoredQuote(
+            uuid=uuid,
+            request=_request(members),
+            amount=members.amount("amount"),
+            expires=members.time("expires"),
+            trace_id=message.trace_id,
+            state=members.one_of(State, "state"),
+            created=members.time("created"),
+            executed=members.optional_time("executed"),
+        )
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def error_of(reply: Reply, message: Message, *, is_repeated: bool) -> QuoteError:
+    """Return the error that a reply other than 200 stands for.
+
+    `is_repeated`: the outcome of an earlier attempt is unknown.
+    """
+    if reply.problem is not None and reply.status in {None, HTTPStatus.OK}:
+        text = f"{reply.problem[:1].upper()}{reply.problem[1:]}. The outcome is unknown; repeating is safe."
+        return NoResponseError(
+            text, trace_id=message.trace_id, idempotency_key=message.idempotency_key, is_outcome_unknown=True
+        )
+    if reply.problem is not None:
+        return _invalid(reply.problem, reply, message, is_repeated=is_repeated)
+    try:
+        members = _members(reply)
+        id_, text, service = members.text("id"), members.text("message"), members.text("service")
+        fields = _fields(members)
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    else:
+        kind = ERRORS_BY_ID.get(id_, QuoteError)
+        return kind(
+            _shown(text, MAX_MESSAGE_CHARACTERS),
+            status=reply.status,
+            id=_shown(id_, MAX_NAME_CHARACTERS),
+            fields=fields,
+            service=_shown(service, MAX_NAME_CHARACTERS),
+            trace_id=message.trace_id,
+            idempotency_key=message.idempotency_key,
+            retry_after=reply.retry_after,
+            is_outcome_unknown=_is_outcome_unknown(kind, reply, is_repeated=is_repeated),
+        )
+    return _invalid(reason, reply, message, is_repeated=is_repeated)
+
+
+def _is_outcome_unknown(kind: type[QuoteError], reply: Reply, *, is_repeated: bool) -> bool:
+    if reply.status not in _REJECTED:
+        return True
+    is_decided = reply.status in _DECIDED_BY_PAYEE or kind is QuoteNotFoundError
+    return is_repeated and not is_decided
+
+
+def _members(reply: Reply) -> _Members:
+    try:
+        return _Members(json.loads(reply.body), "the body")
+    except (ValueError, RecursionError):
+        raise _FaultyReplyError("the body is not JSON") from None
+
+
+def _require_same_quote(members: _Members, uuid: UUID) -> None:
+    if members.uuid() != uuid:
+        raise _FaultyReplyError("uuid is that of another quote")
+
+
+def _request(members: _Members) -> QuoteRequest:
+    request = members.object("request")
+    return QuoteRequest(
+        operation=members.one_of(Operation, "operation"),
+        currency_code=request.text("currencyCode"),
+        currency_symbol=request.text("currencySymbol"),
+        amount=request.amount("amount"),
+        account=request.text("account"),
+        identifier=request.text("identifier"),
+        identifier_type=request.text("identifierType"),
+        transfer_type=request.text("transferType"),
+    )
+
+
+def _fields(members: _Members) -> dict[str, str]:
+    """Return the messages of validationErrors by field. Entries in another form are left out."""
+    found: dict[str, str] = {}
+    for fault in members.objects("validationErrors")[:MAX_FIELDS]:
+        try:
+            name = _shown(fault.object("params").text("key"), MAX_NAME_CHARACTERS)
+            text = _shown(fault.text("message"), MAX_MESSAGE_CHARACTERS)
+        except _FaultyReplyError:
+            continue
+        found[name] = f"{found[name]}; {text}" if name in found else text
+    return found
+
+
+def _invalid(
+    reason: str, reply: Reply, message: Message, *, is_repeated: bool = True
+) -> InvalidResponseError:
+    return InvalidResponseError(
+        f"The response with status {reply.status} is not one of the Quote API: {reason}.",
+        status=reply.status,
+        trace_id=message.trace_id,
+        idempotency_key=message.idempotency_key,
+        retry_after=reply.retry_after,
+        is_outcome_unknown=is_repeated or reply.status not in _REJECTED,
+    )
+
+
+def _shown(text: str, max_characters: int) -> str:
+    """Return a text of the server as callers see it: cut, and without control characters."""
+    return "".join(each if each.isprintable() else "?" for each in text[:max_characters])

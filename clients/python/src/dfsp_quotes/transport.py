@@ -1,0 +1,149 @@
+"""One request over HTTP: what is sent, and the reply or the reason why there is none."""
+
+import asyncio
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from dfsp_quotes.retries import UNKNOWN_OUTCOME, retry_after_seconds
+
+MAX_BODY_BYTES: Final = 65_536
+MAX_TIMEOUT_MS: Final = 60_000
+"""The services count more as this (wire.md §3), so no attempt waits longer."""
+TRACE_HEADER: Final = "L1p-Trace-Id"
+KEY_HEADER: Final = "Idempotency-Key"
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request as it is sent, and sent again."""
+
+    method: str
+    path: str
+    trace_id: str
+    body: bytes | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        found = {TRACE_HEADER: self.trace_id}
+        if self.body is not None:
+            found["Content-Type"] = "application/json"
+        if self.idempotency_key is not None:
+            found[KEY_HEADER] = self.idempotency_key
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The reply to one attempt. `problem` says why the reply, or a part of it, did not arrive."""
+
+    status: int | None = None
+    body: bytes = b""
+    retry_after: float | None = None
+    problem: str | None = None
+    may_repeat: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """What a log line says of the attempt."""
+        return self.problem or f"status {self.status}"
+
+
+class Transport:
+    """Connections to one server, with the credentials. `async with` opens and closes them."""
+
+    def __init__(self, base_url: str, name: str, password: str, ssl_context: ssl.SSLContext | None) -> None:
+        self._base_url = base_url
+        self._authorization = "Basic " + b64encode(f"{name}:{password}".encode()).decode()
+        self._ssl_context = ssl_context
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self._base_url!r})"
+
+    async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise RuntimeError("the client is open already: open each QuoteClient once")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._ssl_context or True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # asyncio.timeout() in `send` is exact; aiohttp rounds its own up to whole seconds
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            trust_env=False,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "dfsp-quotes",
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(self, message: Message, seconds: float) -> Reply:
+        """Send one request, and wait for its reply for at most this time, which must be above zero."""
+        if self._session is None:
+            raise RuntimeError("the client is not open: use it inside `async with QuoteClient(...)`")
+        timeout_ms = min(MAX_TIMEOUT_MS, max(1, int(seconds * 1000)))
+        headers = {
+            **message.headers(),
+            TIMEOUT_HEADER: str(timeout_ms),
+            # here and not in the session: aiohttp's errors show their request, so they are not passed on either
+            "Authorization": self._authorization,
+        }
+        try:
+            async with asyncio.timeout(min(seconds, MAX_TIMEOUT_MS / 1000)):
+                return await _exchange(self._session, self._base_url, message, headers)
+        except TimeoutError:
+            return Reply(problem=f"no response arrived within {seconds:.3f} s", may_repeat=True)
+        except aiohttp.ClientSSLError:
+            return Reply(problem="the TLS certificate or the TLS settings of the server were refused")
+        except aiohttp.ClientConnectorError:
+            return Reply(problem=f"no connection to {self._base_url} was possible", may_repeat=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return Reply(problem=f"the connection broke: {type(error).__name__}", may_repeat=True)
+
+
+async def _exchange(
+    session: aiohttp.ClientSession, base_url: str, message: Message, headers: Mapping[str, str]
+) -> Reply:
+    async with session.request(
+        message.method,
+        base_url + message.path,
+        params=message.query,
+        data=message.body,
+        headers=headers,
+        allow_redirects=False,
+    ) as response:
+        retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+        may_repeat = response.status in UNKNOWN_OUTCOME
+        body, problem = await _read(response)
+        if problem is not None and response.status == HTTPStatus.OK:
+            may_repeat = True
+        if problem is None and len(body) > MAX_BODY_BYTES:
+            body, problem = b"", f"the body is longer than {MAX_BODY_BYTES:,} bytes"
+        return Reply(response.status, body, retry_after, problem, may_repeat)
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str | None]:
+    """Read one byte more than the maximum at most. A broken body is no reason to forget the status."""
+    body = bytearray()
+    try:
+        while len(body) <= MAX_BODY_BYTES and (part := await response.content.read(MAX_BODY_BYTES)):
+            body += part
+    except (aiohttp.ClientError, OSError) as error:
+        return b"", f"the response broke off: {type(error).__name__}"
+    return bytes(body), None
