@@ -1,0 +1,194 @@
+"""The payee of the fake: prices, reserves, executes and looks up quotes, in memory."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from uuid import UUID, uuid4
+
+from dfsp_quotes.currencies import FRACTION_DIGITS
+from dfsp_quotes.errors import (
+    AmountOutOfRangeError,
+    IdempotencyKeyReusedError,
+    NoFeeScheduleError,
+    QuoteExpiredError,
+    QuoteMismatchError,
+    QuoteNotFoundError,
+)
+from dfsp_quotes.quotes import Operation, State
+
+_MAX_WHOLE_UNITS = 1_000_000
+
+
+@dataclass(slots=True)
+class FakeQuote:
+    """One reserved quote."""
+
+    uuid: UUID
+    caller: str
+    idempotency_key: str
+    operation: Operation
+    request: Mapping[str, str]
+    """The seven fields, by their names in the Quote API."""
+    source_amount: Decimal
+    destination_amount: Decimal
+    created: datetime
+    expires: datetime
+    executed: datetime | None = None
+
+    @property
+    def state(self) -> State:
+        if self.executed is not None:
+            return State.EXECUTED
+        return State.EXPIRED if _now() >= self.expires else State.RESERVED
+
+    def is_for(self, operation: Operation, request: Mapping[str, str]) -> bool:
+        """Whether this request reserved the quote; `12.5` and `12.50` are the same amount."""
+        return operation is self.operation and not _differences(request, self.request)
+
+    def amounts(self) -> dict[str, str]:
+        return {
+            "sourceAmount": format(self.source_amount, "f"),
+            "destinationAmount": format(self.destination_amount, "f"),
+        }
+
+    @property
+    def answer(self) -> str:
+        """The amount that the reservation is answered with."""
+        is_source = self.operation is Operation.QUOTE_SOURCE_AMOUNT
+        return self.amounts()["sourceAmount" if is_source else "destinationAmount"]
+
+
+class FakePayee:
+    """Quotes in memory. `rate` and `lifetime` may change at any time; quotes keep their terms."""
+
+    def __init__(self, rate: Decimal, lifetime: timedelta, transfer_types: Collection[str]) -> None:
+        self.rate = rate
+        self.lifetime = lifetime
+        self._transfer_types = transfer_types
+        self.quotes: dict[UUID, FakeQuote] = {}
+        self._by_key: dict[tuple[str, str], FakeQuote] = {}
+
+    def reserve(
+        self, caller: str, key: str, operation: Operation, request: Mapping[str, str]
+    ) -> dict[str, object]:
+        """Return the reply to a reservation. A known key needs no price.
+
+        Raises IdempotencyKeyReusedError, NoFeeScheduleError, AmountOutOfRangeError.
+        """
+        quote = self._by_key.get((caller, key))
+        if quote is None:
+            source, destination = self._price(operation, request)
+            now = _now()
+            quote = FakeQuote(
+                uuid4(), caller, key, operation, request, source, destination, now, now + self.lifetime
+            )
+            self.quotes[quote.uuid] = self._by_key[caller, key] = quote
+        elif not quote.is_for(operation, request):
+            raise IdempotencyKeyReusedError
+        return {"amount": quote.answer, "expires": _format(quote.expires), "uuid": str(quote.uuid)}
+
+    def execute(self, caller: str, uuid: UUID, payment: Mapping[str, str]) -> dict[str, object]:
+        """Return the reply to a payment, checked in the order of wire.md §2.
+
+        Raises QuoteNotFoundError, QuoteMismatchError, QuoteExpiredError.
+        """
+        quote = self._find(caller, uuid)
+        differences = _differences(payment, {**quote.request, **quote.amounts()})
+        if differences:
+            raise QuoteMismatchError(fields=dict.fromkeys(differences, "differs from the reserved one"))
+        if quote.state is State.EXPIRED:
+            raise QuoteExpiredError(f"The quote expired at {_format(quote.expires)}.")
+        if quote.executed is None:
+            quote.executed = _now()
+        return {
+            "uuid": str(uuid),
+            "state": State.EXECUTED,
+            **quote.amounts(),
+            "fee": format(quote.source_amount - quote.destination_amount, "f"),
+            "executed": _format(quote.executed),
+        }
+
+    def look_up(self, caller: str, uuid: UUID, receiver: Mapping[str, str]) -> dict[str, object]:
+        """Return the reply to a look-up. Raises QuoteNotFoundError, also if the quote has another receiver."""
+        quote = self._find(caller, uuid)
+        if _differences(receiver, quote.request):
+            raise QuoteNotFoundError
+        return {
+            "uuid": str(uuid),
+            "state": quote.state,
+            "operation": quote.operation,
+            "amount": quote.answer,
+            **quote.amounts(),
+            "fee": format(quote.source_amount - quote.destination_amount, "f"),
+            "expires": _format(quote.expires),
+            "created": _format(quote.created),
+            "executed": None if quote.executed is None else _format(quote.executed),
+            "request": dict(quote.request),
+        }
+
+    def _find(self, caller: str, uuid: UUID) -> FakeQuote:
+        quote = self.quotes.get(uuid)
+        if quote is None or quote.caller != caller:
+            raise QuoteNotFoundError
+        return quote
+
+    def _price(self, operation: Operation, request: Mapping[str, str]) -> tuple[Decimal, Decimal]:
+        """Return source and destination amount. Amounts are whole minor units until the end."""
+        if request["transferType"] not in self._transfer_types:
+            raise NoFeeScheduleError
+        digits = FRACTION_DIGITS[request["currencyCode"]]
+        amount = int(Decimal(request["amount"]).scaleb(digits))
+        most = _MAX_WHOLE_UNITS * 10**digits
+        if operation is Operation.QUOTE_SOURCE_AMOUNT:
+            _require_within(amount, 1, most, digits)
+            source, destination = amount + self._fee(amount), amount
+        else:
+            _require_within(amount, 1 + self._fee(1), most + self._fee(most), digits)
+            source, destination = amount, self._largest_destination(amount)
+        return _decimal(source, digits), _decimal(destination, digits)
+
+    def _fee(self, destination: int) -> int:
+        """Return the fee in minor units: the rate, rounded up, and at least one."""
+        return max(1, ceil(Fraction(self.rate) * destination))
+
+    def _largest_destination(self, source: int) -> int:
+        low, high = 1, source
+        while low < high:
+            middle = (low + high + 1) // 2
+            if middle + self._fee(middle) <= source:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _require_within(amount: int, minimum: int, maximum: int, digits: int) -> None:
+    if not minimum <= amount <= maximum:
+        least, most = _decimal(minimum, digits), _decimal(maximum, digits)
+        raise AmountOutOfRangeError(f"The amount must be from {least} to {most} here.")
+
+
+def _decimal(minor_units: int, digits: int) -> Decimal:
+    return Decimal(minor_units).scaleb(-digits)
+
+
+def _differences(values: Mapping[str, str], reserved: Mapping[str, str]) -> list[str]:
+    """Return the names of the fields that differ from the reserved ones; amounts are compared as numbers."""
+    return [name for name, value in values.items() if not _is_same(name, value, reserved[name])]
+
+
+def _is_same(name: str, one: str, other: str) -> bool:
+    return Decimal(one) == Decimal(other) if name.lower().endswith("amount") else one == other
+
+
+def _now() -> datetime:
+    """Return the time in whole milliseconds, as the payee stores it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _format(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
