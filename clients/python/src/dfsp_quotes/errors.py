@@ -1,4 +1,4 @@
-"""All errors of the client: one class for each error id of the Quote API (wire.md §4), and two of its own.
+"""All errors of the client: one class for each error id of the Quote API (wire.md §4), and two more.
 
 QuoteError
 ├── InvalidBodyError               400

@@ -1,4 +1,4 @@
-"""Values of the client: a request, its quote, and what came of it. All are frozen; amounts are Decimal."""
+"""Values of the client: requests, quotes and payments. All are frozen; amounts are Decimal."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -151,8 +151,9 @@ def error_of(reply: Reply, message: Message, *, is_repeated: bool) -> QuoteError
 
     `is_repeated`: the outcome of an earlier attempt is unknown.
     """
-    if reply.problem is not None and reply.status in {None, HTTPStatus.OK}:
-        text = f"{reply.problem[:1].upper()}{reply.problem[1:]}. The outcome is unknown; repeating is safe."
+    if reply.status is None:
+        problem = reply.outcome
+        text = f"{problem[:1].upper()}{problem[1:]}. The outcome is unknown; repeating is safe."
         return NoResponseError(
             text, trace_id=message.trace_id, idempotency_key=message.idempotency_key, is_outcome_unknown=True
         )

@@ -46,6 +46,7 @@ class Reply:
     """The reply to one attempt. `problem` says why the reply, or a part of it, did not arrive."""
 
     status: int | None = None
+    """None if no reply arrived, or not all of a 200."""
     body: bytes = b""
     retry_after: float | None = None
     problem: str | None = None
@@ -53,7 +54,7 @@ class Reply:
 
     @property
     def outcome(self) -> str:
-        """What a log line says of the attempt."""
+        """The outcome of the attempt, for the log."""
         return self.problem or f"status {self.status}"
 
 
@@ -78,6 +79,7 @@ class Transport:
             # asyncio.timeout() in `send` is exact; aiohttp rounds its own up to whole seconds
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             trust_env=False,
+            middlewares=[_without_hidden_repetition],
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
@@ -113,8 +115,30 @@ class Transport:
             return Reply(problem="the TLS certificate or the TLS settings of the server were refused")
         except aiohttp.ClientConnectorError:
             return Reply(problem=f"no connection to {self._base_url} was possible", may_repeat=True)
+        except _BrokenConnectionError as error:
+            return Reply(problem=f"the connection broke: {error}", may_repeat=True)
         except (aiohttp.ClientError, OSError) as error:
             return Reply(problem=f"the connection broke: {type(error).__name__}", may_repeat=True)
+
+
+class _BrokenConnectionError(aiohttp.ClientError):
+    """The connection broke before a response arrived."""
+
+
+async def _without_hidden_repetition(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Hide broken connections from aiohttp, which repeats a PUT or GET once by itself, with the same timeout header.
+
+    The client would not learn that the outcome of the first one is unknown.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        kind = type(error).__name__
+    raise _BrokenConnectionError(kind)
 
 
 async def _exchange(
@@ -129,13 +153,12 @@ async def _exchange(
         allow_redirects=False,
     ) as response:
         retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-        may_repeat = response.status in UNKNOWN_OUTCOME
         body, problem = await _read(response)
         if problem is not None and response.status == HTTPStatus.OK:
-            may_repeat = True
+            return Reply(problem=problem, may_repeat=True)
         if problem is None and len(body) > MAX_BODY_BYTES:
             body, problem = b"", f"the body is longer than {MAX_BODY_BYTES:,} bytes"
-        return Reply(response.status, body, retry_after, problem, may_repeat)
+        return Reply(response.status, body, retry_after, problem, response.status in UNKNOWN_OUTCOME)
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str | None]:
