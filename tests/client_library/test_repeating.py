@@ -1,4 +1,4 @@
-"""What the client repeats, with which key, when and for how long."""
+"""Repetitions: after which responses, with which key, when and for how long."""
 
 import random
 import ssl

@@ -22,7 +22,7 @@ from spsp_server_backend.app import SpspServerBackendSettings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").rglob("*.md")])
 SERVICES = {
     "dfsp-api (payer)": PayerSettings,
     "spsp-client-proxy": SpspClientProxySettings,
@@ -175,7 +175,7 @@ def test_every_path_of_the_project_in_the_documents_exists():
         (str(document.relative_to(ROOT)), path)
         for document in DOCUMENTS
         for path in re.findall(
-            r"`((?:shared|services|benchmarks|tests|deploy)/[\w./-]+)`", document.read_text()
+            r"`((?:shared|services|clients|benchmarks|tests|deploy)/[\w./-]+)`", document.read_text()
         )
     }
 

@@ -54,7 +54,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Fault(Enum):
-    """What happens to the connection of one request."""
+    """A broken connection of one request."""
 
     LOST_REQUEST = auto()
     """It closes before the request is carried out."""

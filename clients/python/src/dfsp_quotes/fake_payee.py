@@ -185,7 +185,7 @@ def _is_same(name: str, one: str, other: str) -> bool:
 
 
 def _now() -> datetime:
-    """Return the time in whole milliseconds, as the payee stores it."""
+    """Return the time, cut to milliseconds as the payee stores it."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
