@@ -22,7 +22,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-install lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -57,7 +57,7 @@ logs: $(READY)
 		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
 	fi
 
-LONG = fault or container or deploy or browser
+LONG = fault or container or deploy or browser or install
 # two processes; each module's tests stay in one of them, and the longest modules, which come first, start first
 PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -73,6 +73,10 @@ test-faults: $(READY)
 
 test-faults-without-batches: $(READY)
 	$(BIN)/pytest --batches=off -m "fault and batches"
+
+# needs the package index that pip is set to
+test-install: $(READY)
+	$(BIN)/pytest -m install tests/client_library
 
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)
