@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from uuid import UUID
 
 import pytest
@@ -118,6 +118,19 @@ async def test_an_amount_with_an_exponent_is_sent_as_a_plain_number(client):
     quote = await reserve(client, amount=Decimal("1E+2"))
 
     assert Decimal("110.00") == quote.amount
+
+
+async def test_the_decimal_context_of_the_program_does_not_round_amounts(client):
+    with localcontext(prec=3):
+        quote = await reserve(client, amount=Decimal("123456.78"))
+        payment = await pay(client, quote)
+        requote = await client.requote(quote, timeout=PATIENCE_SECONDS)
+
+        assert ("135802.46", "123456.78", "12345.68") == tuple(
+            map(str, (payment.source_amount, payment.destination_amount, payment.fee))
+        )
+        assert payment.fee == quote.fee
+        assert "0.00" == str(requote.difference)
 
 
 async def test_the_same_key_gives_the_same_quote(client):

@@ -17,7 +17,7 @@ from dfsp_quotes.errors import (
     QuoteMismatchError,
     QuoteNotFoundError,
 )
-from dfsp_quotes.quotes import Operation, State
+from dfsp_quotes.quotes import EXACT, Operation, State
 
 _MAX_WHOLE_UNITS = 1_000_000
 
@@ -107,7 +107,7 @@ class FakePayee:
             "uuid": str(uuid),
             "state": State.EXECUTED,
             **quote.amounts(),
-            "fee": format(quote.source_amount - quote.destination_amount, "f"),
+            "fee": format(EXACT.subtract(quote.source_amount, quote.destination_amount), "f"),
             "executed": _format(quote.executed),
         }
 
@@ -122,7 +122,7 @@ class FakePayee:
             "operation": quote.operation,
             "amount": quote.answer,
             **quote.amounts(),
-            "fee": format(quote.source_amount - quote.destination_amount, "f"),
+            "fee": format(EXACT.subtract(quote.source_amount, quote.destination_amount), "f"),
             "expires": _format(quote.expires),
             "created": _format(quote.created),
             "executed": None if quote.executed is None else _format(quote.executed),
@@ -140,7 +140,7 @@ class FakePayee:
         if request["transferType"] not in self._transfer_types:
             raise NoFeeScheduleError
         digits = FRACTION_DIGITS[request["currencyCode"]]
-        amount = int(Decimal(request["amount"]).scaleb(digits))
+        amount = int(EXACT.scaleb(Decimal(request["amount"]), digits))
         most = _MAX_WHOLE_UNITS * 10**digits
         if operation is Operation.QUOTE_SOURCE_AMOUNT:
             _require_within(amount, 1, most, digits)
@@ -172,7 +172,7 @@ def _require_within(amount: int, minimum: int, maximum: int, digits: int) -> Non
 
 
 def _decimal(minor_units: int, digits: int) -> Decimal:
-    return Decimal(minor_units).scaleb(-digits)
+    return EXACT.scaleb(Decimal(minor_units), -digits)
 
 
 def _differences(values: Mapping[str, str], reserved: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-_EXACT: Final = Context(prec=40, traps=[Inexact, InvalidOperation])
+EXACT: Final = Context(prec=40, traps=[Inexact, InvalidOperation])
 """Amounts have at most 18 digits. The context of the caller could round them."""
 
 
@@ -67,7 +67,7 @@ class Terms:
     @property
     def fee(self) -> Decimal:
         """The difference between the amount that is sent and the amount that arrives."""
-        return _EXACT.subtract(self.source_amount, self.destination_amount)
+        return EXACT.subtract(self.source_amount, self.destination_amount)
 
     @property
     def is_expired(self) -> bool:
@@ -125,9 +125,9 @@ class Requote:
     @property
     def difference(self) -> Decimal:
         """The new `amount` less the earlier one."""
-        return _EXACT.subtract(self.quote.amount, self.previous.amount)
+        return EXACT.subtract(self.quote.amount, self.previous.amount)
 
     @property
     def fee_difference(self) -> Decimal:
         """The new fee less the earlier one; positive if the transfer has become more expensive."""
-        return _EXACT.subtract(self.quote.fee, self.previous.fee)
+        return EXACT.subtract(self.quote.fee, self.previous.fee)
