@@ -22,7 +22,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-install lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-install test-collection lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -57,7 +57,7 @@ logs: $(READY)
 		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
 	fi
 
-LONG = fault or container or deploy or browser or install
+LONG = fault or container or deploy or browser or install or collection
 # two processes; each module's tests stay in one of them, and the longest modules, which come first, start first
 PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -77,6 +77,10 @@ test-faults-without-batches: $(READY)
 # needs the package index that pip is set to
 test-install: $(READY)
 	$(BIN)/pytest -m install tests/client_library
+
+# needs npm
+test-collection: $(READY)
+	$(BIN)/pytest -m collection tests/collection
 
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)
