@@ -152,10 +152,13 @@ def error_of(reply: Reply, message: Message, *, is_repeated: bool) -> QuoteError
     `is_repeated`: the outcome of an earlier attempt is unknown.
     """
     if reply.status is None:
-        problem = reply.outcome
-        text = f"{problem[:1].upper()}{problem[1:]}. The outcome is unknown; repeating is safe."
+        is_unknown = is_repeated or reply.may_repeat
+        hint = " The outcome is unknown; repeating is safe." if is_unknown else ""
         return NoResponseError(
-            text, trace_id=message.trace_id, idempotency_key=message.idempotency_key, is_outcome_unknown=True
+            f"{reply.outcome[:1].upper()}{reply.outcome[1:]}.{hint}",
+            trace_id=message.trace_id,
+            idempotency_key=message.idempotency_key,
+            is_outcome_unknown=is_unknown,
         )
     if reply.problem is not None:
         return _invalid(reply.problem, reply, message, is_repeated=is_repeated)

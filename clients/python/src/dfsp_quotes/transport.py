@@ -99,15 +99,15 @@ class Transport:
         """Send one request, and wait for its reply for at most this time, which must be above zero."""
         if self._session is None:
             raise RuntimeError("the client is not open: use it inside `async with QuoteClient(...)`")
-        timeout_ms = min(MAX_TIMEOUT_MS, max(1, int(seconds * 1000)))
+        seconds = min(seconds, MAX_TIMEOUT_MS / 1000)
         headers = {
             **message.headers(),
-            TIMEOUT_HEADER: str(timeout_ms),
+            TIMEOUT_HEADER: str(max(1, int(seconds * 1000))),
             # here and not in the session: aiohttp's errors show their request, so they are not passed on either
             "Authorization": self._authorization,
         }
         try:
-            async with asyncio.timeout(min(seconds, MAX_TIMEOUT_MS / 1000)):
+            async with asyncio.timeout(seconds):
                 return await _exchange(self._session, self._base_url, message, headers)
         except TimeoutError:
             return Reply(problem=f"no response arrived within {seconds:.3f} s", may_repeat=True)
