@@ -24,6 +24,7 @@ from dfsp_api.repository import (
     SWEEP_SLICE,
     NewQuote,
     PaymentOrder,
+    QuoteOfCaller,
     Repository,
     quotes_by_uuid,
 )
@@ -46,10 +47,13 @@ ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
 """
 
-SELECT: Final = f"SELECT {COLUMNS}, {is_expired('$2')} AS is_expired FROM quote WHERE uuid = $1"
+# Another caller's quote is neither returned nor locked: the same work is done where there is no such quote.
+SELECT: Final = f"""
+SELECT {COLUMNS}, {is_expired("$2")} AS is_expired FROM quote WHERE uuid = $1 AND caller = $3
+"""
 
 # The row is locked first; the time that is read after that is the time of the execution.
-LOCK_ONE: Final = "SELECT uuid FROM quote WHERE uuid = $1 FOR UPDATE"
+LOCK_ONE: Final = "SELECT uuid FROM quote WHERE uuid = $1 AND caller = $2 FOR UPDATE"
 
 EXECUTE: Final = f"""
 UPDATE quote SET executed = $3
@@ -104,7 +108,7 @@ class DistributedRepository(Repository):
                 new.terms.destination_amount,
                 time["in_milliseconds"],
                 time["later"],
-            ) or await connection.fetch(SELECT, new.uuid, time["at"])
+            ) or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
             return quotes_by_uuid(rows).get(new.uuid)
 
         for _ in range(MAX_TRIES):
@@ -123,14 +127,14 @@ class DistributedRepository(Repository):
         async def in_turn(group: list[PaymentOrder]) -> StoredQuote | None:
             quote = None
             for payment in group:
-                quote = await self._execute(payment, deadline)
+                quote = await self._execute(payment, deadline) or quote
             return quote
 
         return _by_uuid(await _for_each(in_turn, by_uuid.values()))
 
     async def _execute(self, payment: PaymentOrder, deadline: float | None) -> StoredQuote | None:
         async def work(connection: Connection) -> StoredQuote | None:
-            if await connection.fetchval(LOCK_ONE, payment.uuid) is None:
+            if await connection.fetchval(LOCK_ONE, payment.uuid, payment.caller) is None:
                 return None
             time = await connection.fetchrow(TIME, timedelta())
             assert time is not None  # noqa: S101 - a SELECT of one row
@@ -143,17 +147,21 @@ class DistributedRepository(Repository):
                 payment.fingerprint,
                 payment.source_amount,
                 payment.destination_amount,
-            ) or await connection.fetch(SELECT, payment.uuid, time["at"])
+            ) or await connection.fetch(SELECT, payment.uuid, time["at"], payment.caller)
             return quotes_by_uuid(rows)[payment.uuid]
 
         return await self._database.transaction(work, deadline=deadline)
 
-    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, StoredQuote]:
-        return _by_uuid(await _for_each(partial(self._find, deadline=deadline), dict.fromkeys(uuids)))
+    async def find(
+        self, wanted: Sequence[QuoteOfCaller], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        different = dict.fromkeys((each.uuid, each.caller) for each in wanted)
+        return _by_uuid(await _for_each(partial(self._find, deadline=deadline), different))
 
-    async def _find(self, uuid: UUID, deadline: float | None) -> StoredQuote | None:
+    async def _find(self, wanted: tuple[UUID, str], deadline: float | None) -> StoredQuote | None:
+        uuid, caller = wanted
         (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
-        rows = await self._database.fetch(SELECT, uuid, time["at"], deadline=deadline)
+        rows = await self._database.fetch(SELECT, uuid, time["at"], caller, deadline=deadline)
         return quotes_by_uuid(rows).get(uuid)
 
     async def missing(self) -> list[str]:

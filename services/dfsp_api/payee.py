@@ -25,7 +25,7 @@ from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
-from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder, Repository
+from dfsp_api.repository import MIGRATIONS, LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
@@ -144,7 +144,7 @@ class Payee:
             terms = self._price(call.operation, request)
         except (NoFeeScheduleError, AmountOutOfRangeError) as error:
             # a repeated request gets its quote, whatever today's fees are
-            exchange.wait(uuid, partial(_repeated, call.operation, wanted, error))
+            exchange.wait(LookUp(uuid, call.caller), partial(_repeated, call.operation, wanted, error))
             self._statements.find(exchange)
             return
         new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
@@ -170,7 +170,8 @@ class Payee:
 
     def _look_up(self, exchange: Exchange, call: Call) -> None:
         query = dict(call.query)
-        exchange.wait(UUID(call.uuid), lambda _, quote: _ok(look_up_reply(quote, call.caller, query)))
+        wanted = LookUp(UUID(call.uuid), call.caller)
+        exchange.wait(wanted, lambda _, quote: _ok(look_up_reply(quote, call.caller, query)))
         self._statements.find(exchange)
 
 

@@ -6,7 +6,7 @@ Each takes many items, and is one or two autocommitted READ COMMITTED statements
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -54,19 +54,29 @@ RETURNING {COLUMNS}, false AS is_expired
 """
 
 # The INSERT does not see the row of a concurrent transaction that made it do nothing; the next statement does.
+# Another caller's quote is not returned: the same work is done where there is no such quote, so that the time of a
+# response does not tell whether there is.
 SELECT: Final = f"""
-SELECT {COLUMNS}, {is_expired(CLOCK)} AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])
+SELECT {COLUMNS}, {is_expired(CLOCK)} AS is_expired FROM quote
+WHERE uuid = ANY($1::uuid[]) AND EXISTS (
+    SELECT FROM unnest($1::uuid[], $2::text[]) AS i (uuid, caller)
+    WHERE i.uuid = quote.uuid AND i.caller = quote.caller
+)
 """
 
 # The rows are locked first, in order, and the clock is read after the last lock: read before a wait for a lock, it
 # would let a quote be executed after `expires`. The join with l keeps the lock before the clock. The fingerprint
-# says which parameters must be equal; the two amounts must be equal only where the payment has them.
+# says which parameters must be equal; the two amounts must be equal only where the payment has them. Another caller's
+# row is not locked: a lock is written to disk, and the time of that would tell that there is such a quote.
 EXECUTE: Final = f"""
 WITH i AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::numeric[], $5::numeric[])
         AS i (uuid, caller, fingerprint, source_amount, destination_amount)
 ), l AS MATERIALIZED (
-    SELECT uuid FROM quote WHERE uuid = ANY($1::uuid[]) ORDER BY uuid FOR NO KEY UPDATE
+    SELECT uuid FROM quote
+    WHERE uuid = ANY($1::uuid[])
+        AND EXISTS (SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller)
+    ORDER BY uuid FOR NO KEY UPDATE
 ), t AS MATERIALIZED (
     SELECT {CLOCK} AS at, count(*) AS locked FROM l
 )
@@ -126,6 +136,22 @@ class PaymentOrder(msgspec.Struct, frozen=True):
     destination_amount: str | None
 
 
+class LookUp(msgspec.Struct, frozen=True):
+    """A quote to look up."""
+
+    uuid: UUID
+    caller: str
+
+
+class QuoteOfCaller(Protocol):
+    """Names a quote, and the caller who must have reserved it."""
+
+    @property
+    def uuid(self) -> UUID: ...
+    @property
+    def caller(self) -> str: ...
+
+
 class Repository:
     """The table ``quote``.
 
@@ -178,7 +204,7 @@ class Repository:
             found.update(quotes_by_uuid(rows))
             left = [each for each in left if each.uuid not in found]
             if left:
-                found.update(await self.find([each.uuid for each in left], deadline))
+                found.update(await self.find(left, deadline))
                 left = [each for each in left if each.uuid not in found]
             if not left:
                 break
@@ -202,11 +228,14 @@ class Repository:
             deadline=deadline,
         )
         quotes = quotes_by_uuid(rows)
-        left = [each.uuid for each in payments if each.uuid not in quotes]
+        left = [each for each in payments if each.uuid not in quotes]
         return {**quotes, **(await self.find(left, deadline) if left else {})}
 
-    async def find(self, uuids: Sequence[UUID], deadline: float | None = None) -> dict[UUID, StoredQuote]:
-        return quotes_by_uuid(await self._database.fetch(SELECT, uuids, deadline=deadline))
+    async def find(
+        self, wanted: Sequence[QuoteOfCaller], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        uuids, callers = [each.uuid for each in wanted], [each.caller for each in wanted]
+        return quotes_by_uuid(await self._database.fetch(SELECT, uuids, callers, deadline=deadline))
 
     async def missing(self) -> list[str]:
         """Return why these statements cannot work on this database; nothing when they can.

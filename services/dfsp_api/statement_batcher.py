@@ -14,7 +14,7 @@ import asyncpg
 from chassis.batching import Batcher, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
-from dfsp_api.repository import NewQuote, PaymentOrder, Repository
+from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.stored_quote import StoredQuote
 
 MAX_IN_FLIGHT: Final = 8
@@ -35,7 +35,9 @@ class StatementBatcher:
         self._connections = asyncio.Semaphore(connections)
         self._reserve = self._batcher(quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher(quotes.execute, lambda payment: payment.uuid)
-        self._find = self._batcher(quotes.find, lambda uuid: uuid)
+        self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
+            quotes.find, lambda wanted: wanted.uuid
+        )
 
     def reserve(self, item: Item[NewQuote, StoredQuote | None]) -> None:
         """Settle the item with the quote under its uuid, new or old and committed."""
@@ -45,8 +47,8 @@ class StatementBatcher:
         """Settle the item with the quote under its uuid, executed if it may be."""
         self._execute.add(item)
 
-    def find(self, item: Item[UUID, StoredQuote | None]) -> None:
-        """Settle the item with the quote under the uuid."""
+    def find(self, item: Item[LookUp, StoredQuote | None]) -> None:
+        """Settle the item with the quote under the uuid, if its caller reserved it."""
         self._find.add(item)
 
     async def close(self) -> None:

@@ -33,7 +33,7 @@ async def test_a_dead_connection_is_closed_at_its_callers_deadline_and_another_o
         statements = (
             lambda: repository.reserve([item], soon()),
             lambda: repository.execute([payment(item)], soon()),
-            lambda: repository.find([item.uuid], soon()),
+            lambda: repository.find([item], soon()),
         )
         await asyncio.gather(*(opened.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
         assert 4 == proxy.swallow()

@@ -173,7 +173,7 @@ async def test_batches_with_the_same_keys_in_opposite_order_get_through(reposito
 
     made = await asyncio.gather(*(repository.reserve(batch[:: 1 - 2 * (n % 2)]) for n in range(6)))
     await asyncio.gather(*(repository.execute(payments[:: 1 - 2 * (n % 2)]) for n in range(6)))
-    found = await repository.find([each.uuid for each in batch])
+    found = await repository.find(batch)
 
     assert [30] * 6 == [len(each) for each in made]
     assert all(quote.executed for quote in found.values())
@@ -200,7 +200,7 @@ async def test_retention_leaves_executed_quotes_as_they_are(repository, sql):
         pass
 
     assert 1 == await stubs(sql)
-    assert paid.request == (await repository.find([paid.uuid]))[paid.uuid].request
+    assert paid.request == (await repository.find([paid]))[paid.uuid].request
 
 
 async def test_retention_sweeps_more_than_one_batch(repository, sql):
@@ -268,7 +268,7 @@ async def test_the_repository_sends_no_other_statement(database_url):
     for _ in range(2):
         await repository.reserve([quote, new("never paid")])
     await repository.execute([payment(quote)])
-    await repository.find([quote.uuid])
+    await repository.find([quote])
     await asyncio.sleep(0.02)
     await repository.execute([payment(new("a")), payment(new("b"))])
     await repository.sweep(timedelta(seconds=-1))

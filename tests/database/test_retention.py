@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from dfsp_api.repository import SWEEP_ROWS, SWEEP_SLICE, Repository
+from dfsp_api.repository import SWEEP_ROWS, SWEEP_SLICE, LookUp, Repository
 from support.messages import OTHER, QUOTE, RESERVE_DESTINATION
 from support.payee import FIVE_PER_CENT, NO_FEES, database, new, payment, rows, stubs, until, waiting_for_lock
 
@@ -177,7 +177,7 @@ async def test_a_quote_executed_during_a_sweep_keeps_its_terms_and_the_sweep_goe
     await sweeping
 
     assert count - 1 == await stubs(sql)
-    assert (await repository.find([paid]))[paid].request == QUOTE
+    assert (await repository.find([LookUp(paid, "test")]))[paid].request == QUOTE
 
 
 async def test_retention_goes_on_after_a_fault(start, clock, sql):

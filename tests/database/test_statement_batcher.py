@@ -90,7 +90,7 @@ async def test_payments_and_look_ups_at_once_each_get_their_own_quote(batcher, s
         ends_of(
             *(result_of(batcher.execute, payment(item), soon()) for item in [*items[:2], items[0], items[-1]])
         ),
-        ends_of(*(result_of(batcher.find, item.uuid, soon()) for item in items[2:])),
+        ends_of(*(result_of(batcher.find, item, soon()) for item in items[2:])),
     )
 
     assert [items[0].uuid, items[1].uuid, items[0].uuid] == [quote.uuid for quote in paid[:3]]
@@ -115,7 +115,7 @@ async def test_a_caller_that_gives_up_neither_stops_nor_undoes_the_payments_of_o
     assert isinstance(paid[0], asyncio.CancelledError)
     assert all(quote.executed for quote in paid[1:])
     # its statement had begun
-    assert (await result_of(batcher.find, items[0].uuid, soon())).executed
+    assert (await result_of(batcher.find, items[0], soon())).executed
 
 
 @dataclass
