@@ -12,6 +12,7 @@ from central_directory.registry import Registry
 from chassis.app import SERVICE
 from chassis.app import create_app as create_service
 from chassis.exchange import CoroutineRoute, Routes
+from chassis.run import StartError
 from chassis.settings import optional_path, whole
 from quoting.service import add_routes_and_batches
 from quoting.settings import ChainSettings
@@ -35,8 +36,19 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
     """Raises StartError when the directory file or its seed is refused."""
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=openapi(NAME))
-    registry.on_fault = app[SERVICE].logs.error
+    logs = app[SERVICE].logs
+    registry.on_fault = on_fault = logs.error
+
+    async def reload() -> None:
+        try:
+            identifiers = await registry.reload()
+        except StartError as error:
+            on_fault("the directory file is refused; the previous content stays in force", cause=str(error))
+        else:
+            logs.info("the directory file was reloaded", identifiers=identifiers)
+
     app[SERVICE].checks.append(registry.missing)
+    app[SERVICE].reloads.append(reload)
     handlers = DirectoryHandlers(registry, settings.directory_administrator)
     routes = Routes()
     for method, path, work in (

@@ -15,8 +15,9 @@ class Registry:
     on_fault: Callable[..., object] | None = None
     """Called with a message and ``cause=`` when the file stops being writable."""
 
-    def __init__(self, path: Path, content: DirectoryContent) -> None:
+    def __init__(self, path: Path, content: DirectoryContent, seed: Path | None = None) -> None:
         self._path = path
+        self._seed = seed
         self._set_content(content)
         self._is_writable = True
         self._writing = asyncio.Lock()
@@ -26,7 +27,17 @@ class Registry:
     def load(cls, path: Path, seed: Path | None = None) -> "Registry":
         """Read the file; if there is none, the seed; if there is no seed either, start empty. Raises StartError."""
         source = path if path.exists() else seed
-        return cls(path, DirectoryContent() if source is None else directory_file.read(source))
+        return cls(path, DirectoryContent() if source is None else directory_file.read(source), seed)
+
+    async def reload(self) -> int:
+        """Read the file again, which a person may have changed. Return the number of its identifiers.
+
+        Raises StartError, and then nothing has changed.
+        """
+        async with self._writing:
+            source = self._path if self._path.exists() or self._seed is None else self._seed
+            self._set_content(await asyncio.to_thread(directory_file.read, source))
+        return len(self._content.resources)
 
     @property
     def types(self) -> dict[str, str]:

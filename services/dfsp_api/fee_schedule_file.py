@@ -44,6 +44,17 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
     return FeeSchedule(rules)
 
 
+def changes(before: FeeSchedule, after: FeeSchedule) -> dict[str, int]:
+    """Return for a log line how many rules there are, and how many of them are new, changed and gone."""
+    both = before.rules.keys() & after.rules.keys()
+    return {
+        "rules": len(after.rules),
+        "new": len(after.rules) - len(both),
+        "changed": sum(before.rules[key] != after.rules[key] for key in both),
+        "gone": len(before.rules) - len(both),
+    }
+
+
 def _are_tables(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 

@@ -1,5 +1,6 @@
 """The payee role: prices, reserves, executes and looks up quotes (Quote API §II, §III)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
@@ -17,11 +18,13 @@ from chassis.database import Database
 from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
 from chassis.exchange import Exchange
 from chassis.http.response import Response
+from chassis.logs import Logs
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
+from chassis.text_file import TextFileError, read_text
 from dfsp_api.distributed_repository import DistributedRepository
-from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
+from dfsp_api.fee_schedule_file import FeeScheduleError, changes, parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
@@ -90,15 +93,33 @@ def create_app(settings: PayeeSettings) -> web.Application:
 
     app.cleanup_ctx.append(database)
     app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
+    app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE].logs))
     return app
 
 
 def load_fees(path: Path) -> FeeSchedule:
     """Read the fee schedule. Raises StartError that names rule and amount."""
     try:
-        return parse_fee_schedule(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, FeeScheduleError) as error:
+        text = read_text(path)
+    except TextFileError as error:
+        raise StartError(f"The fee schedule {error}") from error
+    try:
+        return parse_fee_schedule(text)
+    except FeeScheduleError as error:
         raise StartError(f"{path}: {error}") from error
+
+
+async def reload_fees(payee: "Payee", path: Path, logs: Logs) -> None:
+    """Read the fee schedule again. One that is refused changes nothing, and that is logged."""
+    on_fault = logs.error
+    try:
+        # a large file takes a while to check
+        fees = await asyncio.to_thread(load_fees, path)
+    except StartError as error:
+        on_fault("the fee schedule is refused; the previous one stays in force", cause=str(error))
+        return
+    before, payee.fees = payee.fees, fees
+    logs.info("the fee schedule was reloaded", file=str(path), **changes(before, fees))
 
 
 class Payee:
@@ -115,7 +136,8 @@ class Payee:
         self.database = database
         self.quotes = repository(database, ttl)
         self._statements = StatementBatcher(self.quotes, database, connections)
-        self._fees = fees
+        self.fees = fees
+        """Each request is priced from one schedule, whenever another one takes its place."""
 
     def handle(self, exchange: Exchange, call: Call) -> None:
         namespace = self.quotes.known_namespace
@@ -153,8 +175,8 @@ class Payee:
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
         if operation is Operation.QUOTE_SOURCE_AMOUNT:
-            return self._fees.price_source(request)
-        return self._fees.price_destination(request)
+            return self.fees.price_source(request)
+        return self.fees.price_destination(request)
 
     def _execute(self, exchange: Exchange, call: Call) -> None:
         parameters = validation.payment(call.body or b"")

@@ -5,6 +5,7 @@ signals to the partners' webhooks.
 """
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -65,7 +66,22 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     tokens = FormTokens(settings.encryption_keys)
     app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], tokens))
     app.cleanup_ctx.append(_running(settings, database))
+    if settings.webhook_ca is not None:
+        service.reloads.append(partial(_reload_ca, app[WEBHOOK_CLIENT], service))
     return app
+
+
+async def _reload_ca(client: WebhookClient, service: Service) -> None:
+    on_fault = service.logs.error
+    try:
+        client.reload_ca()
+    except OSError as error:  # also ssl.SSLError
+        on_fault(
+            "the CAs of webhooks cannot be read; the previous ones stay in force",
+            cause=f"{client.ca}: {error}",
+        )
+    else:
+        service.logs.info("the CAs of webhooks were reloaded", file=str(client.ca))
 
 
 def _dispatcher(

@@ -7,6 +7,7 @@ and errors are the service's own. It is for machines where several replicas of a
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -55,6 +56,8 @@ async def serve(settings: LoadBalancerSettings) -> None:
     logs = Logs(NAME)
     logging.getLogger().addHandler(StandardLogging(logs))
     stop = stop_signalled()
+    # by default SIGHUP would end the process
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, logs.info, "nothing to reload")
     async with listening(settings, logs):
         logs.info("started", host=settings.host, port=settings.port)
         await stop.wait()

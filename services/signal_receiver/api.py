@@ -19,7 +19,7 @@ from chassis.schemas import parse
 from chassis.users import key_of
 from signal_receiver.account_repository import AccountRepository, account_not_found
 from signal_receiver.accounts_file import ACCOUNT_ID
-from signal_receiver.instruments import Catalogue
+from signal_receiver.instruments import InstrumentsFile
 from signal_receiver.schemas import NEW_PRICE, NEW_SECRET
 
 MAX_TRADES: Final = 500
@@ -29,9 +29,11 @@ _WHOLE = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
 class AccountApi:
-    def __init__(self, repository: AccountRepository, catalogue: Catalogue, price_feeder: str) -> None:
+    def __init__(
+        self, repository: AccountRepository, instruments: InstrumentsFile, price_feeder: str
+    ) -> None:
         self._repository = repository
-        self._catalogue = catalogue
+        self._instruments = instruments
         self._price_feeder = price_feeder
 
     async def positions(self, request: web.Request) -> web.Response:
@@ -61,7 +63,7 @@ class AccountApi:
         if key_of(request[CALLER]) != key_of(self._price_feeder):
             raise ForbiddenError("Only the price feeder may set prices.")
         ticker = request.match_info["ticker"]
-        if ticker not in self._catalogue:
+        if ticker not in self._instruments.catalogue:
             raise NotFoundError("There is no instrument with this ticker in the catalogue.")
         body = parse(NEW_PRICE, await read_json(request))
         row = await self._repository.set_price(ticker, Decimal(body["price"]))

@@ -1,10 +1,12 @@
 """signal-receiver: settings, and the application with its routes."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import environ
 from aiohttp import web
 
@@ -13,16 +15,18 @@ from chassis.app import SERVICE, add_routes
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
+from chassis.errors import QuotingError, cause_of
 from chassis.exchange import Routes
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
-from signal_receiver import instruments
 from signal_receiver.account_repository import AccountRepository
 from signal_receiver.accounts_file import AccountsFile
 from signal_receiver.api import AccountApi
 from signal_receiver.event_repository import MIGRATIONS, SETTINGS
 from signal_receiver.executor import EventExecutor
+from signal_receiver.instruments import InstrumentsFile
+from signal_receiver.instruments import read as read_instruments
 from signal_receiver.openapi import openapi
 from signal_receiver.webhook import WebhookRoute
 
@@ -57,7 +61,7 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     )
     sample_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
     try:
-        catalogue = instruments.read(settings.instruments)
+        instruments = InstrumentsFile(settings.instruments)
         accounts = (
             AccountsFile(settings.accounts_file, sample_allowed=sample_allowed)
             if settings.accounts_file
@@ -69,7 +73,7 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     async def seed(connection: Connection) -> None:
         if accounts is not None:
             await repository.store_accounts(connection, accounts.accounts)
-        await repository.store_first_prices(connection, catalogue)
+        await repository.store_first_prices(connection, instruments.catalogue)
 
     database = Database(
         settings.database_url,
@@ -79,13 +83,30 @@ def create_app(settings: ReceiverSettings) -> web.Application:
         settings=SETTINGS,
     )
     repository = AccountRepository(database)
-    executor = EventExecutor(database, catalogue)
+    executor = EventExecutor(database, instruments)
     app.cleanup_ctx.append(_running(database, repository, executor, settings.inbox_sweep_seconds))
     if accounts is not None:
         app.cleanup_ctx.append(_reloading(accounts, database, repository))
     app[SERVICE].checks.append(database.missing)
-    _add_routes(app, executor, AccountApi(repository, catalogue, settings.price_feeder))
+    _add_routes(app, executor, AccountApi(repository, instruments, settings.price_feeder))
+    app[SERVICE].reloads.append(partial(_reload_instruments, instruments, database, repository, app))
     return app
+
+
+async def _reload_instruments(
+    instruments: InstrumentsFile, database: Database, repository: AccountRepository, app: web.Application
+) -> None:
+    """Read the instruments again. If they are refused, or their first prices cannot be stored, nothing changes."""
+    logs = app[SERVICE].logs
+    on_fault = logs.error
+    try:
+        catalogue = read_instruments(instruments.path)
+        await database.transaction(lambda connection: repository.store_first_prices(connection, catalogue))
+    except (ValueError, QuotingError, asyncpg.PostgresError) as error:
+        on_fault("the instruments are refused; the previous ones stay in force", cause=cause_of(error))
+        return
+    instruments.catalogue = catalogue
+    logs.info("the instruments were reloaded", file=str(instruments.path), instruments=len(catalogue))
 
 
 def _add_routes(app: web.Application, executor: EventExecutor, api: AccountApi) -> None:

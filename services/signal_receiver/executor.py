@@ -23,7 +23,7 @@ from signal_receiver.credentials import ID_HEADER, sender_fault
 from signal_receiver.event_errors import EventError
 from signal_receiver.event_repository import Account, EventQuery, Fetch, InboxEntry, Snapshot
 from signal_receiver.events import TradeSignal
-from signal_receiver.instruments import Catalogue
+from signal_receiver.instruments import InstrumentsFile
 from signal_receiver.trading import Market
 
 RETENTION: Final = timedelta(minutes=10)
@@ -66,9 +66,9 @@ class AcceptedSignal:
 
 
 class EventExecutor:
-    def __init__(self, database: Database, catalogue: Catalogue) -> None:
+    def __init__(self, database: Database, instruments: InstrumentsFile) -> None:
         self._database = database
-        self._catalogue = catalogue
+        self._instruments = instruments
         # one batch in flight per account: two would find that the other has changed the account
         self._batcher = Batcher[ReceivedEvent, EventResult](
             self._send, window=WINDOW, max_in_flight=MAX_BATCHES, key=lambda event: event.token_digest
@@ -147,7 +147,7 @@ class EventExecutor:
     async def _trade(
         self, fetch: Fetch, accepted: Sequence[AcceptedSignal], snapshot: Snapshot
     ) -> Sequence[EventResult | None]:
-        market = Market(self._catalogue, snapshot.prices, snapshot.at)
+        market = Market(self._instruments.catalogue, snapshot.prices, snapshot.at)
         outcomes = dict(snapshot.outcomes)
         entries: dict[tuple[str, bytes], InboxEntry] = {}
         changed: dict[str, Account] = {}

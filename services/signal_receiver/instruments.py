@@ -94,6 +94,15 @@ class InstrumentEntry(msgspec.Struct, forbid_unknown_fields=True):
     open: list[str]
 
 
+class InstrumentsFile:
+    """The catalogue in force."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ValueError that names the file and the line at fault."""
+        self.path = path
+        self.catalogue = read(path)
+
+
 def read(path: Path) -> Catalogue:
     """Return the catalogue in a TOML file. Raises ValueError that names the file and the line at fault."""
     text = read_text(path)

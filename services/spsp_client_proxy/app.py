@@ -1,7 +1,5 @@
 """spsp-client-proxy: looks up the recipient's DFSP and adds the submissionUrl for spsp-client (Quote API §I.2)."""
 
-import asyncio
-import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
@@ -58,20 +56,17 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
             settings.directory_memory_seconds,
             settings.directory_memory_entries,
         )
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: _forget(app))
         yield
-        loop.remove_signal_handler(signal.SIGHUP)
+
+    async def forget() -> None:
+        app[DIRECTORY].forget()
+        app[SERVICE].logs.info("directory answers forgotten")
 
     app = create_chain_app(NAME, settings, handle)
     next_hop = NextHop(app[PEERS], NAME, "spsp-client")
     app.cleanup_ctx.append(directory)
+    app[SERVICE].reloads.append(forget)
     return app
 
 
 DIRECTORY: Final = web.AppKey("directory", DirectoryClient)
-
-
-def _forget(app: web.Application) -> None:
-    app[DIRECTORY].forget()
-    app[SERVICE].logs.info("directory answers forgotten")

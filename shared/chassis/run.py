@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -98,8 +98,7 @@ async def serve(app: web.Application, settings: Settings) -> None:
     service = app[SERVICE]
     logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()
-    # by default SIGHUP would end the process; a service that has something to reload replaces this handler
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.logs.info, "nothing to reload")
+    reload_at_sighup(service.reload)
     runner = Runner(app, service, uses_protocol=settings.http == "protocol")
     async with listening(runner, service, settings):
         service.logs.info("started", host=settings.host, port=settings.port, pid=os.getpid())
@@ -132,6 +131,23 @@ def stop_signalled() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def reload_at_sighup(reload: Callable[[], Awaitable[None]]) -> None:
+    """Call `reload` at each SIGHUP from now on, one after the other. By default SIGHUP would end the process."""
+    running: set[asyncio.Task[None]] = set()
+    one_by_one = asyncio.Lock()
+
+    async def run() -> None:
+        async with one_by_one:
+            await reload()
+
+    def start() -> None:
+        task = asyncio.create_task(run())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, start)
 
 
 @contextlib.asynccontextmanager

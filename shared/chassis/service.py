@@ -26,6 +26,8 @@ OK: Final = 200
 
 Check = Callable[[], Awaitable[Sequence[str]]]
 """Returns what a resource of the service lacks; empty when it is ready."""
+Reload = Callable[[], Awaitable[None]]
+"""Reads a file again. Logs that it did, or why the previous content stays in force."""
 ShownPath = Callable[[str, str | None], str]
 """The path as a log line shows it, from the path of the request and the pattern of its route, if it has one."""
 
@@ -69,6 +71,8 @@ class Service:
     bodies: BodyBudget
     shown_path: ShownPath = whole_path
     checks: list[Check] = field(default_factory=list)
+    reloads: list[Reload] = field(default_factory=list)
+    """SIGHUP calls them, in this order."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
     """Answers a request, or returns False where no route of the service has its path."""
@@ -84,6 +88,12 @@ class Service:
 
     def __post_init__(self) -> None:
         self.announce(hdrs.SERVER, self.name)
+
+    async def reload(self) -> None:
+        if not self.reloads:
+            self.logs.info("nothing to reload")
+        for reload in self.reloads:
+            await reload()
 
     def announce(self, header: str, value: str) -> None:
         """Send a header with every response."""

@@ -17,7 +17,7 @@ from central_directory.registry import Registry
 from chassis.run import StartError
 from support.client import ClientResponse, is_error_object
 from support.forwarders import FORWARDERS, SOURCE, authorization
-from support.internals import CollectedLines, collect_lines
+from support.internals import CollectedLines, collect_lines, reload
 from support.messages import TEST, headers, keys_of
 from support.serving import served
 from support.settings import load
@@ -430,3 +430,26 @@ async def test_the_proxy_understands_both_forms(directory, start_hop, form):
     assert f"http://spsp-server{SOURCE.path}" == hop.next_hop.seen[0].json["submissionUrl"]
     unknown = replace(SOURCE, body=SOURCE.body.replace(b"30754016", b"30754019"))
     assert 404 == (await hop.send(unknown)).status
+
+
+async def test_sighup_reads_the_changed_file_again(users_file, client, directory_file):
+    directory_file.write_text(json.dumps({"types": {"eur": "eur"}, "resources": [RESOURCE]}))
+    environment = {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DIRECTORY_FILE": str(directory_file)}
+    app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
+    log = collect_lines(app)
+    async with served(app) as url:
+        directory = Directory(url, client, log)
+        changed = {**RESOURCE, "spspReceiver": "http://other"}
+        directory_file.write_text(json.dumps({"types": {"eur": "eur"}, "resources": [changed]}))
+        await reload(app)
+        found = await directory.get("/resources?identifier=eur:30754016")
+        directory_file.write_text('{"types": {}, "resou')
+        await reload(app)
+        still_found = await directory.get("/resources?identifier=eur:30754016")
+
+    assert ["http://other"] == [each["providerUrl"] for each in found.json]
+    assert found.body == still_found.body
+    reloaded, refused = [event for event in log.events if event["event"] != "request"]
+    assert ("the directory file was reloaded", 1) == (reloaded["event"], reloaded["identifiers"])
+    assert "the directory file is refused; the previous content stays in force" == refused["event"]
+    assert f"{directory_file} is not a directory file" in refused["cause"]

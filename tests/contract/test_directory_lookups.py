@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -14,7 +12,7 @@ from spsp_client_proxy.app import SpspClientProxySettings
 from support.batch_senders import until_in_flight
 from support.client import is_error_object
 from support.forwarders import FORWARDERS, LOOK_UP, OPERATIONS, QUOTE_REPLY, SOURCE, Hop, authorization
-from support.internals import cached_keys
+from support.internals import cached_keys, reload
 from support.messages import OTHER, QUOTE, TEST
 from support.scripted_server import Reset, http, scripted_server, unused_url
 from support.serving import reply
@@ -321,15 +319,10 @@ async def test_the_cache_holds_no_credentials(proxy):
     assert TEST.partition(" ")[2] not in repr(keys)
 
 
-async def hang_up() -> None:
-    os.kill(os.getpid(), signal.SIGHUP)
-    await asyncio.sleep(0.05)
-
-
 async def test_sighup_empties_the_cache(proxy):
     await proxy.send()
     proxy.directory.answer = found("http://two")
-    await hang_up()
+    await reload(proxy.app)
 
     await proxy.send()
 
@@ -353,7 +346,7 @@ async def test_sighup_drops_the_response_to_a_look_up_in_flight(proxy):
     gate = proxy.directory.answer = Gate(found("http://old"))
     first = asyncio.create_task(proxy.send())
     await gate.received.wait()
-    await hang_up()
+    await reload(proxy.app)
     proxy.directory.answer = found("http://new")
 
     await proxy.send()

@@ -6,6 +6,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from support.internals import reload
 from support.provider import until
 
 
@@ -57,3 +58,21 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(start, secure_ho
 
     assert "no connection could be made" == attempts[0]["cause"]
     assert [] == seen
+
+
+async def test_sighup_reads_changed_certificates_of_authorities_again(
+    start, secure_hook, authority, tmp_path, monkeypatch
+):
+    """A file that cannot be read changes nothing."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    url, seen = secure_hook
+    provider = await start(webhook_ca=file, allow_http="false")
+    authority.cert_pem.write_to_path(file)
+    await reload(provider.app)
+    file.write_text("no certificate")
+    await reload(provider.app)
+    log = await provider.done(await provider.approved(url))
+
+    assert ["DELIVERED"] == [each["state"] for each in log]
+    assert 1 == len(seen)

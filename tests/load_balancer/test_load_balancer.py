@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -358,3 +359,20 @@ async def test_shutdown_waits_for_pending_responses_and_closes_idle_connections(
 def test_the_next_hop_is_required():
     with pytest.raises(SettingsError, match="QUOTES_NEXT_HOP is not set"):
         load(app.LoadBalancerSettings, {})
+
+
+async def test_sighup_is_logged_and_ends_nothing(next_hop, monkeypatch):
+    logged = []
+    monkeypatch.setattr(Logs, "info", lambda _self, event, **_fields: logged.append(event))
+    settings = load(app.LoadBalancerSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
+    serving = asyncio.create_task(app.serve(settings))
+    try:
+        await until(lambda: "started" in logged)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: "nothing to reload" in logged)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+
+    of_process = ["started", "nothing to reload", "stopping", "stopped"]
+    assert of_process == [event for event in logged if event in of_process]

@@ -58,6 +58,11 @@ def collect_lines(app: web.Application) -> CollectedLines:
     return lines
 
 
+async def reload(app: web.Application) -> None:
+    """Do what SIGHUP does."""
+    await app[SERVICE].reload()
+
+
 def requests_in_flight(app: web.Application) -> int:
     return app[SERVICE].monitor.in_flight
 

@@ -200,10 +200,10 @@ def test_a_percentage_is_at_most_1000():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (steps("0.01 10.00 5.00 0", "10.01 20.00 0 1").encode(), "rule p2p USD: 10.01 would cost"),
-        (GOOD.replace("p2p", "p2p ").encode(), "each rule: transferType 'p2p ' must be"),
-        (b"\xff\xfe", "utf-8"),
-        (None, "No such file"),
+        (steps("0.01 10.00 5.00 0", "10.01 20.00 0 1").encode(), "{}: rule p2p USD: 10.01 would cost"),
+        (GOOD.replace("p2p", "p2p ").encode(), "{}: each rule: transferType 'p2p ' must be"),
+        (b"\xff\xfe", "The fee schedule {}, line 1: is not UTF-8"),
+        (None, "The fee schedule {} cannot be read: No such file"),
     ],
     ids=["not increasing", "impossible", "not UTF-8", "no file"],
 )
@@ -212,9 +212,15 @@ def test_a_refused_schedule_is_a_start_error_that_names_the_file(tmp_path, conte
     if content is not None:
         fees.write_bytes(content)
 
-    with pytest.raises(StartError, match=reason) as raised:
+    with pytest.raises(StartError) as raised:
         load_fees(fees)
-    assert str(raised.value).startswith(f"{fees}: ")
+    assert str(raised.value).startswith(reason.format(fees))
+
+
+def test_a_schedule_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "fees.toml").write_text(GOOD, encoding="utf-8-sig")
+
+    assert parse_fee_schedule(GOOD) == load_fees(tmp_path / "fees.toml")
 
 
 def test_the_payee_does_not_start_with_a_refused_schedule(users_file, tmp_path):

@@ -28,6 +28,8 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 1_000
 USER_AGENT: Final = "proquant-integrations"
 
+TlsContext = ssl.SSLContext | bool
+
 _NO_HEADERS: Final[CIMultiDictProxy[str]] = CIMultiDictProxy(CIMultiDict())
 
 
@@ -69,9 +71,16 @@ def open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
 
 
 async def post(
-    session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], body: bytes, seconds: float
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: CIMultiDict[str],
+    body: bytes,
+    seconds: float,
+    tls: TlsContext = True,
 ) -> HttpResponse:
     """Send one request within `seconds`. Returns a response whatever the other side does.
+
+    `tls` is used in place of the session's own, unless it is True.
 
     A kept connection may close just as the request is sent; a request whose response has not begun is then repeated
     once, with the same webhook-id.
@@ -79,7 +88,7 @@ async def post(
     until = time.monotonic() + seconds
     start = ResponseStart()
     try:
-        return await _post_once(session, url, headers, body, seconds, start)
+        return await _post_once(session, url, headers, body, seconds, start, tls)
     except aiohttp.ClientConnectionError as error:
         is_repeatable = not start.has_begun and not isinstance(
             error, (aiohttp.ClientConnectorError, TimeoutError)
@@ -90,7 +99,8 @@ async def post(
         return _incomplete(start, error, seconds)
     start = ResponseStart()
     try:
-        return await _post_once(session, url, headers, body, max(until - time.monotonic(), 0.001), start)
+        left = max(until - time.monotonic(), 0.001)
+        return await _post_once(session, url, headers, body, left, start, tls)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return _incomplete(start, error, seconds)
 
@@ -102,11 +112,12 @@ async def _post_once(
     body: bytes,
     seconds: float,
     start: ResponseStart,
+    tls: TlsContext,
 ) -> HttpResponse:
     RESPONSE_START.set(start)
     timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS, ceil_threshold=math.inf)
     async with session.post(
-        url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+        url, data=body, headers=headers, allow_redirects=False, timeout=timeout, ssl=tls
     ) as response:
         content = await _body(response)
         cause = None if content is not None else f"the response body is longer than {MAX_BODY_BYTES:,} bytes"
@@ -166,16 +177,21 @@ class WebhookClient:
     now: Callable[[], datetime] = _utc_now
     timeout_seconds: float = TIMEOUT_SECONDS
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
+    _tls: TlsContext = field(default=True, init=False)
 
     def open(self) -> None:
+        self.reload_ca()
         self._session = open_session(
             WebhookConnector(
                 limit=0,  # the number of lanes in progress limits the connections
                 keepalive_timeout=30,
-                ssl=ssl.create_default_context(cafile=self.ca),
                 socket_factory=self.guard.socket,
             )
         )
+
+    def reload_ca(self) -> None:
+        """Read the CA file; later requests trust it. Raises OSError, and then nothing has changed."""
+        self._tls = ssl.create_default_context(cafile=self.ca)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -189,5 +205,5 @@ class WebhookClient:
         headers = CIMultiDict(to.integration.webhook.headers)
         headers.update(signature_headers(to.signers(), event.id, at, body))
         headers[hdrs.CONTENT_TYPE] = "application/json"
-        response = await post(self._session, to.url, headers, body, self.timeout_seconds)
+        response = await post(self._session, to.url, headers, body, self.timeout_seconds, self._tls)
         return classify(response, self.now())
