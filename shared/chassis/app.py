@@ -23,6 +23,7 @@ from chassis.errors import UnauthorizedError, UnavailableError
 from chassis.exchange import Exchange, Route, Routes, accept
 from chassis.http.adapter import aiohttp_handler, from_aiohttp, request_of
 from chassis.http.body_budget import BodyBudget
+from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.pool import ConnectionPool
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
@@ -77,6 +78,7 @@ def create_app(
         monitor,
         AdmissionQueue(monitor),
         BodyBudget(settings.max_unread_bytes),
+        ConnectionLimit(settings.max_connections, request_metrics.registry),
         shown_path,
     )
     app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +36,8 @@ from chassis.users_file import SampleCredentialsError
 GONE_AFTER_SECONDS: Final = 7.5
 READY_WITHIN_SECONDS: Final = 2.0
 BACKLOG: Final = 4_096
+OTHER_DESCRIPTORS: Final = 256
+"""For files, the database and the event loop."""
 YOUNG_OBJECTS: Final = 20_000
 COLLECTIONS: Final = 10
 """Rare enough to cost nothing, frequent enough to free what closed connections leave behind (9 MiB of 75, measured)."""
@@ -99,6 +102,7 @@ async def serve(app: web.Application, settings: Settings) -> None:
     logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()
     reload_at_sighup(service.reload)
+    _allow_descriptors(settings.max_connections + settings.max_in_flight + OTHER_DESCRIPTORS)
     runner = Runner(app, service, uses_protocol=settings.http == "protocol")
     async with listening(runner, service, settings):
         service.logs.info("started", host=settings.host, port=settings.port, pid=os.getpid())
@@ -122,6 +126,15 @@ async def serve(app: web.Application, settings: Settings) -> None:
     service.flush_log()
     service.logs.info("stopped", in_flight=service.monitor.in_flight)
     service.logs.writer.flush()
+
+
+def _allow_descriptors(number: int) -> None:
+    """Raise this process' limit of file descriptors to this number, if it may. Many systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # such as a lower limit of the system
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_signalled() -> asyncio.Event:
@@ -164,7 +177,7 @@ async def listening(runner: Runner, service: Service, settings: Settings) -> Asy
     with listener:
         server = runner.server
         assert server is not None  # noqa: S101 - set up above
-        acceptor = Acceptor(server, listener, service.tls, service.logs, server.shed_idle)
+        acceptor = Acceptor(server, listener, service.tls, service.logs, service.connections)
         acceptor.open()
         watching = asyncio.create_task(acceptor.reload_tls())
         yield

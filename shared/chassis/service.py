@@ -14,6 +14,7 @@ from chassis.auth import Credentials
 from chassis.deadlines import Deadlines
 from chassis.errors import QuotingError, UnauthorizedError, UnavailableError, error_object
 from chassis.http.body_budget import BodyBudget
+from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.logs import URGENT_STATUS, Logs, iso_time
@@ -69,6 +70,7 @@ class Service:
     monitor: LoadMonitor
     queue: AdmissionQueue
     bodies: BodyBudget
+    connections: ConnectionLimit
     shown_path: ShownPath = whole_path
     checks: list[Check] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)

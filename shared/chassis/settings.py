@@ -159,6 +159,11 @@ class Settings(Listening):
         converter=whole(1, 1_000_000),
         help="maximum number of requests in flight; further ones get 503",
     )
+    max_connections: int = environ.var(
+        4_096,
+        converter=whole(4, 1_000_000),
+        help="maximum number of connections; three quarters of them from one network of callers",
+    )
     max_unread_bytes: int = environ.var(
         33_554_432,
         converter=whole(4_194_304, 1 << 40),

@@ -4,13 +4,16 @@ Each test runs with every implementation of HTTP (`QUOTES_HTTP`).
 """
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
 
 from chassis.http import adapter
+from chassis.http.unfinished_head import UnfinishedHead
 from support.client import responses_in
-from support.forwarders import LOOK_UP, SOURCE, ClientRequest
+from support.forwarders import LOOK_UP, SOURCE, ClientRequest, response_from
+from support.payee import until
 from support.serving import connection
 from support.settings import HTTP
 
@@ -29,7 +32,6 @@ def kept_open(hop, request=LOOK_UP, **headers):
     return hop.request_bytes(request, Connection="keep-alive", **headers)
 
 
-@pytest.mark.parametrize("http", ["protocol"])  # aiohttp drops the requests before the malformed bytes
 async def test_valid_requests_before_malformed_bytes_are_answered_in_their_order(hop):
     responses = await hop.send_bytes(kept_open(hop) * 2 + b"nonsense\r\n\r\n")
 
@@ -100,6 +102,74 @@ async def test_the_head_of_a_request_must_arrive_in_time(start_hop, http, monkey
     [response] = await hop.send_bytes(kept_open(hop)[:30])
 
     assert (408, "RequestTimeoutError") == (response.status, response.id)
+
+
+FIRST_REQUESTS = {
+    "without a body": b"OPTIONS /nope HTTP/1.1\r\nHost: a\r\nL1p-Trace-Id: first\r\n\r\n",
+    "with a body": b"POST /nope HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n{} \n",
+    "with chunks": b"POST /nope HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "with a trailer": b"POST /nope HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n",
+}
+SECOND_HEAD = b"GET /health/live HTTP/1.1\r\nX-Long: "
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one segment", "later"])
+@pytest.mark.parametrize("kind", FIRST_REQUESTS)
+async def test_a_later_head_of_a_connection_must_arrive_in_time(start_hop, http, monkeypatch, kind, together):
+    """It was kept for 75 s, in however many bytes."""
+    monkeypatch.setattr(adapter, "HEAD_SECONDS", 0.05)
+    hop = await start_hop("spsp-server", http=http)
+    first = FIRST_REQUESTS[kind]
+    parts = [first + SECOND_HEAD] if together else [first, SECOND_HEAD]
+    responses = await hop.send_bytes(*parts)
+
+    assert [404, 408] == [response.status for response in responses]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+async def test_a_head_whose_end_comes_in_parts_is_answered(start_hop, http, monkeypatch, cut):
+    """After it the connection may be idle for as long as any other: no time limit runs."""
+    heads: list[UnfinishedHead] = []
+
+    class Recorded(UnfinishedHead):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            heads.append(self)
+
+    monkeypatch.setattr(adapter, "UnfinishedHead", Recorded)
+    hop = await start_hop("spsp-server", http=http)
+    for first in FIRST_REQUESTS.values():
+        async with connection(hop.url) as (reader, writer):
+            for _ in range(2):
+                writer.write(first[:-cut])
+                await asyncio.sleep(0.02)
+                writer.write(first[-cut:])
+                assert 404 == (await response_from(reader)).status
+            assert not heads.pop().is_begun
+
+
+async def test_unfinished_heads_have_the_budget_of_bodies(start_hop, http):
+    hop = await start_hop("spsp-server", http=http, max_unread_bytes="4194304")
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 7_000) for number in range(120))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            _, writer = await stack.enter_async_context(connection(hop.url))
+            writer.write(b"GET / HTTP/1.1\r\n" + fields)
+            await writer.drain()
+
+        async def is_refused() -> bool:
+            refused = await hop.send_bytes(b"GET / HTTP/1.1\r\n" + fields)
+            return (503, "UnavailableError") == (refused[0].status, refused[0].id)
+
+        assert await asyncio.wait_for(is_refused(), 60)
+
+    async def has_room() -> bool:
+        whole = await hop.send_bytes(
+            b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + fields + b"\r\n"
+        )
+        return 200 == whole[0].status
+
+    await until(has_room)
 
 
 async def test_incomplete_bodies_have_a_budget(start_hop, http):

@@ -99,10 +99,6 @@ def comparable(responses: list[ClientResponse]) -> list[Any]:
     ]
 
 
-def is_malformed(response: tuple[int, dict[str, str], list[bool], bytes]) -> bool:
-    return 400 == response[0] and b"not well-formed HTTP" in response[3]
-
-
 @st.composite
 def requests(draw):
     """A request, well-formed or not, in up to three parts."""
@@ -110,14 +106,13 @@ def requests(draw):
     head = [f"{method} {draw(st.sampled_from(TARGETS))} HTTP/1.1"]
     head += ["Host: a", "L1p-Trace-Id: first"]
     head += draw(st.lists(st.sampled_from(FIELDS), max_size=5))
-    body = draw(st.sampled_from(BODIES))
+    # the response to HEAD has a length and no body: a response after it would be read as its body
+    body = b"" if method == "HEAD" else draw(st.sampled_from(BODIES))
     if draw(st.booleans()):
         head.append(f"Content-Length: {len(body)}")
     data = "\r\n".join(head).encode() + b"\r\n\r\n" + body
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=2)))
-    if (
-        method != "HEAD"
-    ):  # its response has a length and no body, so that the next response would be read as its body
+    if method != "HEAD":
         data += draw(st.sampled_from([b"", NEXT]))
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
@@ -140,8 +135,6 @@ async def test_every_implementation_of_http_sends_the_same_response(name, users_
         @given(parts=requests())
         def check(parts):
             first, second = asyncio.run_coroutine_threadsafe(both(parts), loop).result()
-            if first and second and is_malformed(first[-1]) and is_malformed(second[-1]):
-                return  # aiohttp rejects all that came together with the malformed part
             # aiohttp does not serve a second request after the client has closed its side
             both_sent = min(len(first), len(second))
             assert first[:both_sent] == second[:both_sent]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.http.acceptor import MAX_AT_ONCE, Acceptor
+from chassis.http.connection_limit import ConnectionLimit
 from chassis.logs import Logs, LogWriter
 from chassis.settings import Settings, load
 from chassis.tls import Tls
@@ -50,8 +51,22 @@ async def listener():
         await asyncio.sleep(0)
 
 
-def acceptor_for(listener, tls, close_idle=lambda: 0):
-    return Acceptor(Counted, listener, tls, Logs("test", LogWriter(-1), human=False), close_idle)
+class Idle(ConnectionLimit):
+    """Has this number of idle connections to close at each call."""
+
+    def __init__(self, number=0):
+        super().__init__(4_096)
+        self.number = number
+        self.calls = 0
+
+    def close_idle(self):
+        self.calls += 1
+        return self.number
+
+
+def acceptor_for(listener, tls, limit=None):
+    logs = Logs("test", LogWriter(-1), human=False)
+    return Acceptor(Counted, listener, tls, logs, limit or ConnectionLimit(4_096))
 
 
 def callers(listener, number):
@@ -128,25 +143,25 @@ class Exhausted:
 
 async def test_idle_connections_are_closed_when_no_file_descriptor_is_free(listener, tls):
     exhausted = Exhausted(listener, refusals=1)
-    closed = []
-    acceptor = acceptor_for(exhausted, tls, lambda: closed.append(1) or 1)
+    limit = Idle(1)
+    acceptor = acceptor_for(exhausted, tls, limit)
     acceptor.open()
     waiting = callers(listener, 3)
     await settled(3)
 
-    assert [1] == closed
+    assert 1 == limit.calls
     acceptor.close()
     for each in waiting:
         each.close()
 
 
 async def test_nothing_is_closed_when_no_file_descriptor_is_free_and_no_caller_waits(listener, tls):
-    closed = []
-    acceptor = acceptor_for(Exhausted(listener, refusals=1), tls, lambda: closed.append(1) or 1)
+    limit = Idle(1)
+    acceptor = acceptor_for(Exhausted(listener, refusals=1), tls, limit)
     acceptor._accept()
     acceptor.close()
 
-    assert [] == closed
+    assert 0 == limit.calls
 
 
 async def test_callers_are_refused_when_no_file_descriptor_is_free(listener, tls, monkeypatch):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from chassis.http.connection_limit import ConnectionLimit
 from chassis.logs import Logs
 from chassis.tls import Tls
 
@@ -30,7 +31,8 @@ class Acceptor:
     """Accepts connections and makes a protocol for each.
 
     When no file descriptor is free, idle connections are closed. If there are none, waiting callers are refused: a
-    descriptor that is kept in reserve is enough to accept a connection and close it at once.
+    descriptor that is kept in reserve is enough to accept a connection and close it at once. `limit` counts connections,
+    makes room for new ones, and says which to refuse.
     """
 
     def __init__(
@@ -39,14 +41,13 @@ class Acceptor:
         listener: socket.socket,
         tls: Tls,
         logs: Logs,
-        close_idle: Callable[[], int] = lambda: 0,
+        limit: ConnectionLimit,
     ) -> None:
-        """``close_idle`` closes idle connections and returns their number."""
         self._protocol_for = protocol_for
         self._listener = listener
         self._tls = tls
         self._logs = logs
-        self._close_idle = close_idle
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -79,7 +80,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(MAX_AT_ONCE):
             try:
-                connection, _address = self._listener.accept()
+                connection, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:  # the caller has left
@@ -89,23 +90,32 @@ class Acceptor:
                 if self._waiting.poll(0):
                     self._out_of_descriptors(error)
                 return
+            refusal = self._limit.take(connection, address[0])
+            if refusal is not None:
+                connection.close()
+                self._refused += 1
+                self._log_refused(refusal)
+                continue
             task = self._loop.create_task(self._serve(connection))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
     def _out_of_descriptors(self, error: OSError) -> None:
         # connections that were accepted in this iteration are known to the server only in the next one
-        is_soon_free = self._close_idle() or (self._handshakes and self._tls.server is None)
+        is_soon_free = self._limit.close_idle() or (self._handshakes and self._tls.server is None)
         if not is_soon_free:
             self._refuse_waiting()
-        if time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
-            self._logged = time.monotonic()
-            self._logs.error("connections cannot be accepted", cause=str(error), refused=self._refused)
-            self._refused = 0
+        self._log_refused(str(error))
         if self._pause is None:
             self._loop.remove_reader(self._listener.fileno())
             seconds = SHORT_PAUSE_SECONDS if is_soon_free else PAUSE_SECONDS
             self._pause = self._loop.call_later(seconds, self.open)
+
+    def _log_refused(self, cause: str) -> None:
+        if time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            self._logs.error("connections cannot be accepted", cause=cause, refused=self._refused)
+            self._refused = 0
 
     def _refuse_waiting(self) -> None:
         """Close the connections of waiting callers, so that they can try another replica."""
@@ -114,6 +124,7 @@ class Acceptor:
                 self._release_reserve()
                 self._listener.accept()[0].close()
                 self._refused += 1
+                self._limit.count_refused("descriptors")
                 self._reserve.append(os.open(os.devnull, os.O_RDONLY))
         if not self._reserve:
             with contextlib.suppress(OSError):
@@ -137,4 +148,5 @@ class Acceptor:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
             )
         except (TimeoutError, OSError):  # the handshake failed, or the caller has left
+            self._limit.release(connection)
             connection.close()

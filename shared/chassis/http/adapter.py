@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
@@ -25,17 +26,19 @@ from chassis.errors import (
     RequestTimeoutError,
     UnavailableError,
 )
-from chassis.http.body import read
+from chassis.http.body import no_room, read
 from chassis.http.body_budget import BodyBudget
+from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.request import Request, is_host, joined
 from chassis.http.response import Respond, Response, response_bytes
+from chassis.http.unfinished_head import HEAD_END, UnfinishedHead
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Limit for a header's name and value. The two limits differ, so that an error's limit shows whether the URL is at fault."""
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
-"""For the head of the first request that aiohttp reads on a connection."""
+"""For the head of a request; for the first one that aiohttp reads on a connection from its beginning."""
 
 
 class Application(Protocol):
@@ -44,6 +47,7 @@ class Application(Protocol):
     monitor: LoadMonitor
     queue: AdmissionQueue
     bodies: BodyBudget
+    connections: ConnectionLimit
     headers: dict[str, str]
     header_lines: str
     is_leaving: bool
@@ -136,7 +140,10 @@ def _add_headers(made: web.StreamResponse, response: Response, headers: Mapping[
 class AiohttpConnection(RequestHandler):
     """A connection that aiohttp serves. Whatever arrives, the answer is an error object."""
 
-    __slots__ = ("_has_eof", "_head_timer", "_newest_body", "service", "socket")
+    __slots__ = (
+        *("_body_left", "_has_eof", "_head", "_is_malformed", "_newest_body", "_tail"),
+        *("service", "socket"),
+    )
 
     def __init__(
         self,
@@ -149,6 +156,12 @@ class AiohttpConnection(RequestHandler):
         self.service = service
         self.socket = connection
         self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._body_left: int | None = None
+        """Bytes of the newest body that are still to come; None for a body in chunks."""
+        self._tail = b""
+        """The last bytes that arrived: the end of a head may come in two parts."""
+        self._is_malformed = False
+        self._head: UnfinishedHead | None = None
         self._has_eof = False
 
     @property
@@ -163,24 +176,42 @@ class AiohttpConnection(RequestHandler):
         is_closing = self.transport is None or self._close or self._force_close  # no public names
         return is_closing or (self._has_eof and not self._messages)
 
+    def close(self) -> None:
+        """Close the connection: at once if it is idle, else after the response."""
+        if self.is_idle:
+            self.force_close()  # aiohttp's own close would leave an idle connection open
+        else:
+            super().close()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        loop = asyncio.get_running_loop()
-        self._head_timer = loop.call_later(HEAD_SECONDS, self._refuse_slow_head)
+        self.service.connections.attach(self.socket, self)
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, (list, tuple)) else ""
+        self._head = UnfinishedHead(self.service.bodies, address, HEAD_SECONDS, self._refuse_slow_head)
+        self._head.begin()
 
     def _refuse_slow_head(self) -> None:
+        if self.is_idle:
+            self._refuse(RequestTimeoutError())
+
+    def _refuse(self, error: QuotingError) -> None:
+        """Answer a head that has not arrived completely, and close the connection."""
         transport = self.transport
-        if transport is None or self._request_count:
+        if transport is None:
             return
 
         def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
             transport.write(response_bytes(response, reply_headers, self.service.header_lines, is_last=True))
 
-        self.service.refuse(RequestTimeoutError(), respond)
+        self.service.refuse(error, respond)
         self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._head_timer.cancel()
+        self.service.connections.release(self.socket)
+        if self._head is not None:
+            self._head.finish()
+            self._head = None
         super().connection_lost(exc)
         self._message_tail = b""  # no public name: this object may be part of a cycle
 
@@ -190,12 +221,57 @@ class AiohttpConnection(RequestHandler):
             super().log_exception(*args, **kw)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:  # no public name: the body that is still arriving is the newest message's
-            message, self._newest_body = self._messages[-1]
-            error = getattr(message, "exc", None)
-            if error is not None:
-                error.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
+        """Give aiohttp each head and each body by itself: it does not say what it has read of an unfinished head."""
+        while True:
+            part = data[: self._length_of_part(data)]
+            data = data[len(part) :]
+            self._read_part(part)
+            if not data or self._is_malformed:
+                return
+
+    def _length_of_part(self, data: bytes) -> int:
+        if not self._newest_body.is_eof():
+            return self._body_left or len(data)
+        end = (self._tail + data).find(HEAD_END)
+        return end + len(HEAD_END) - len(self._tail) if end >= 0 else len(data)
+
+    def _read_part(self, part: bytes) -> None:
+        is_body, count = not self._newest_body.is_eof(), self._request_count
+        super().data_received(part)
+        before, self._tail = self._tail, (self._tail + part[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]
+        if self._request_count > count:
+            self._begin_message()
+        elif not is_body:
+            self._hold_head(len(part.strip(b"\r\n")))
+        elif self._body_left is not None:
+            self._body_left -= len(part)
+        elif self._newest_body.is_eof():  # what follows the last chunk is a head
+            self._hold_head(len((before + part).rpartition(HEAD_END)[2]))
+
+    def _begin_message(self) -> None:
+        # no public name: the body that is still arriving is the newest message's
+        before = self._newest_body
+        message, self._newest_body = self._messages[-1]
+        if self._head is not None:
+            self._head.finish()
+        if not isinstance(message, RawRequestMessage):
+            self._is_malformed = True
+            if not before.is_eof():
+                before.set_exception(RequestPayloadError("the body is malformed"))
+            if message.exc is not None:
+                message.exc.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
+        elif message.chunked:
+            self._body_left = None
+        else:
+            self._body_left = int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
+
+    def _hold_head(self, length: int) -> None:
+        if not length or self._head is None or self._head.grow(length):
+            return
+        if self.is_idle:
+            self._refuse(no_room())
+        else:
+            self.close()  # after the response
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed its side; the rest of an incomplete body will never come."""

@@ -32,11 +32,10 @@ class Connections(Protocol):
 
     def opened(self, connection: "HttpProtocol") -> None: ...
 
-    def closed(self, connection: "HttpProtocol") -> None:
-        """The connection is closed, or aiohttp's from here on."""
+    def closed(self, connection: "HttpProtocol") -> None: ...
 
-    def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
-        """A protocol that lets aiohttp serve the connection."""
+    def hand_over(self, connection: "HttpProtocol") -> AiohttpConnection:
+        """A protocol that lets aiohttp serve the connection from here on."""
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -45,7 +44,7 @@ class HttpProtocol(asyncio.Protocol):
     def __init__(self, server: Connections, connection: socket.socket | None) -> None:
         """`connection` is the accepted socket: asking uvloop's stand-in for it costs eight times as much."""
         self._server = server
-        self._socket = connection
+        self.socket = connection
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._scheme = "http"
@@ -114,7 +113,7 @@ class HttpProtocol(asyncio.Protocol):
         is_excess = must_queue and not monitor.has_room
         if not self._unread:
             # a request that is rejected at once is not asked how long it has waited
-            self._received = now if is_excess else now - monitor.waited(self._socket, now)
+            self._received = now if is_excess else now - monitor.waited(self.socket, now)
         if is_busy:
             self._hold(data)
         elif must_queue and not is_excess:
@@ -235,8 +234,7 @@ class HttpProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         self._transport = None
-        self._server.closed(self)
-        handler = self._server.aiohttp_connection(self._socket)
+        handler = self._server.hand_over(self)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         if self._is_paused:

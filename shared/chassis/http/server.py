@@ -23,7 +23,6 @@ from chassis.http.protocol import HttpProtocol
 from chassis.http.request import RequestReader
 from chassis.tracing import TRACE_HEADER
 
-MAX_SHED: Final = 16
 LOOKS: Final = 15
 """Looks at each connection while it is kept open without a request."""
 SHUTDOWN_SECONDS: Final = 0.5
@@ -54,17 +53,24 @@ class Server:
         self._look()
 
     def __call__(self, connection: socket.socket | None = None) -> asyncio.Protocol:
-        return HttpProtocol(self, connection) if self._uses_protocol else self.aiohttp_connection(connection)
+        return HttpProtocol(self, connection) if self._uses_protocol else self._aiohttp_connection(connection)
 
-    def aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
+    def _aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
         loop = asyncio.get_running_loop()
         return AiohttpConnection(self._aiohttp, self.service, connection, loop=loop, **_OPTIONS)
 
     def opened(self, connection: HttpProtocol) -> None:
         self._open[connection] = None
+        self.service.connections.attach(connection.socket, connection)
 
     def closed(self, connection: HttpProtocol) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self.service.connections.release(connection.socket)
+
+    def hand_over(self, connection: HttpProtocol) -> AiohttpConnection:
         self._open.pop(connection, None)
+        return self._aiohttp_connection(connection.socket)
 
     def _look(self) -> None:
         """Close connections that have been kept open too long without a request, from now on."""
@@ -84,13 +90,6 @@ class Server:
             connection.close()
         for handler in self._aiohttp.connections:
             handler.close()
-
-    def shed_idle(self) -> int:
-        """Close up to 16 idle connections, those that opened first; return their number."""
-        idle = [connection for connection in self._open if connection.is_idle][:MAX_SHED]
-        for connection in idle:
-            connection.close()
-        return len(idle)
 
     async def shutdown(self) -> None:
         """Close all connections; requests being answered have half a second."""
