@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -19,6 +20,8 @@ __all__ = ["Connection", "Database"]
 CONNECT_SECONDS: Final = 5.0
 MAX_TRIES: Final = 3
 RETRY_SECONDS: Final = 0.5
+MAX_TURNS: Final = 8
+"""Turns of the event loop in which asyncpg may read what has come on an idle connection."""
 STATEMENT_SECONDS: Final = 60.0
 """The longest time that a caller can give; the limit of statements that have no caller."""
 READY_SECONDS: Final = 2.0
@@ -261,6 +264,10 @@ class Database:
     async def _connection(self) -> AsyncIterator[Connection]:
         assert self._pool is not None  # noqa: S101 - opened with the app
         connection = await self._pool.acquire()
+        while not await _is_in_step(connection):
+            connection.terminate()
+            await self._pool.release(connection)
+            connection = await self._pool.acquire()
         try:
             yield connection
         except (asyncio.CancelledError, *_AWAY):
@@ -293,6 +300,24 @@ class Database:
             missing.append(self._problem)
             self._prepare_again()
         return missing
+
+
+async def _is_in_step(connection: Connection) -> bool:
+    """Let asyncpg read what has come on an idle connection. False where that was not for it, or is the end.
+
+    asyncpg would take what it has not read yet for the response to the next statement. It may read notices and changed
+    settings at any time, and closes the connection at anything else.
+    """
+    transport = connection._transport  # type: ignore[union-attr]  # noqa: SLF001 - no public name
+    waiting = select.poll()
+    waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    for _ in range(MAX_TURNS):
+        if transport.is_closing():
+            return False
+        if not waiting.poll(0):
+            return True
+        await asyncio.sleep(0)
+    return False
 
 
 def _lacks(missing: Sequence[str]) -> str:

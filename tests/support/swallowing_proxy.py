@@ -21,6 +21,10 @@ class SwallowingProxy:
         self._swallowing |= self._open
         return len(self._open) // 2
 
+    def pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if writer not in self._swallowing:
+            writer.write(data)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await self._connect()
         self._open |= {writer, server_writer}
@@ -43,9 +47,8 @@ class SwallowingProxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65_536):
-                if writer not in self._swallowing:
-                    writer.write(data)
-                    await writer.drain()
+                self.pass_on(data, writer)
+                await writer.drain()
         except ConnectionError:
             pass
         writer.close()

@@ -3,15 +3,21 @@
 The status line decides whether an event was delivered, even if aiohttp cannot parse the bytes after it. The connections
 also record whether a response has begun, because a request may only be repeated before that. aiohttp does not always
 report it when a connection ends.
+
+A connection on which bytes come unasked is closed: aiohttp would take them for the response to the next request.
 """
 
 import functools
 import re
+import select
 from contextvars import ContextVar
 from typing import Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 MAX_START_BYTES: Final = 64 * 1024
 """Bytes in which the final status line must begin and end, interim responses included."""
@@ -54,19 +60,37 @@ RESPONSE_START: Final[ContextVar[ResponseStart]] = ContextVar("response_start")
 
 
 class WebhookConnection(ResponseHandler):
-    """Feeds the sender's ResponseStart."""
+    """Feeds the sender's ResponseStart. Closes when bytes come that no request has asked for."""
 
     _start: ResponseStart | None = None
+
+    @property
+    def has_unread_bytes(self) -> bool:
+        """Whether bytes, or the end of the connection, wait in the socket."""
+        if self.transport is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def set_response_params(self, **params: object) -> None:
         # aiohttp calls this in the task that sends the request, before the request
         self._start = RESPONSE_START.get(None)
+        self._payload = None  # that of the response before
         super().set_response_params(**params)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
+        if data and self._is_answered():  # aiohttp calls this without data, too
+            self.close()
+            return
         if self._start is not None:
             self._start.feed(data)
         super().data_received(data)
+
+    def _is_answered(self) -> bool:
+        """Whether the response to the latest request has arrived completely."""
+        has_status = self._start is not None and self._start.status is not None
+        return has_status and self._payload is not None and self._payload.is_eof()
 
 
 class WebhookConnector(aiohttp.TCPConnector):
@@ -75,3 +99,11 @@ class WebhookConnector(aiohttp.TCPConnector):
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self._factory = functools.partial(WebhookConnection, loop=self._loop)  # type: ignore[assignment]
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """Return a kept connection, but none on which something has come since its last response."""
+        while (kept := await super()._get(key, traces)) is not None:
+            if not (isinstance(kept.protocol, WebhookConnection) and kept.protocol.has_unread_bytes):
+                return kept
+            kept.close()
+        return None

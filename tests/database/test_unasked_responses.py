@@ -1,0 +1,78 @@
+"""A response of Postgres that comes unasked is never taken for the response to the next statement.
+
+asyncpg alone gives it to the next statement where it has not read it yet: one caller's rows to another one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from chassis.database import Database
+from support.payee import database
+from support.swallowing_proxy import SwallowingProxy
+
+ECHO = "SELECT $1::text AS text"
+
+
+class RepeatingProxy(SwallowingProxy):
+    """Keeps what the server sent, to send it to the client once more."""
+
+    def __init__(self, server_url: str) -> None:
+        super().__init__(server_url)
+        self.clients: list[asyncio.StreamWriter] = []
+        self.recorded = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients.append(writer)
+        await super().serve(reader, writer)
+
+    def pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if writer in self.clients:
+            self.recorded += data
+        super().pass_on(data, writer)
+
+
+@asynccontextmanager
+async def repeating(server_url: str) -> AsyncIterator[tuple[RepeatingProxy, str]]:
+    proxy = RepeatingProxy(server_url)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    parts = urlsplit(server_url)
+    user, port = parts.netloc.rpartition("@")[0], server.sockets[0].getsockname()[1]
+    try:
+        yield proxy, f"postgresql://{user}@127.0.0.1:{port}{parts.path}"
+    finally:
+        server.close()
+        await proxy.close()
+
+
+async def text(opened: Database, value: str) -> str:
+    [row] = await opened.fetch(ECHO, value)
+    found: str = row["text"]
+    return found
+
+
+@pytest.mark.parametrize("has_turns", [False, True], ids=["unread", "read"])
+async def test_a_response_on_an_idle_connection_ends_it(database_url, has_turns):
+    async with repeating(database_url) as (proxy, url), database(url, 1) as opened:
+        await text(opened, "zero")  # prepares the statement
+        proxy.recorded = b""
+        await text(opened, "first")
+        proxy.clients[-1].write(proxy.recorded)
+        for _ in range(20 if has_turns else 0):
+            await asyncio.sleep(0)
+
+        assert ["second", "third"] == [await text(opened, "second"), await text(opened, "third")]
+        assert 2 == len(proxy.clients)
+
+
+async def test_a_notice_on_an_idle_connection_does_not_end_it(database_url):
+    notice = b"SNOTICE\0C00000\0Mhello\0\0"
+    async with repeating(database_url) as (proxy, url), database(url, 1) as opened:
+        await text(opened, "first")
+        proxy.clients[-1].write(b"N" + (len(notice) + 4).to_bytes(4, "big") + notice)
+
+        assert "second" == await text(opened, "second")
+        assert 1 == len(proxy.clients)
