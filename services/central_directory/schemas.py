@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from chassis.patterns import BASE_URL
 from chassis.schemas import Text
 from chassis.settings import base_url
 from quoting.schemas import Receiver
@@ -24,7 +25,7 @@ def _is_base_url(value: str) -> None:
         raise ValidationError(str(error)) from None
 
 
-class _Flag(fields.Boolean):
+class Flag(fields.Boolean):
     """A JSON boolean. marshmallow's own field also accepts ``"yes"`` and 1."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:  # noqa: ANN401
@@ -45,5 +46,9 @@ class NewResource(Receiver):
     spspReceiver = Text(  # noqa: N815 - the source's name
         required=True,
         validate=[validate.Length(1, 2_048, error="must be 1 to 2,048 characters"), _is_base_url],
+        metadata={
+            "pattern": BASE_URL,
+            "description": "Base URL of the DFSP's spsp-server: http or https, without user, query and fragment.",
+        },
     )
-    primary = _Flag(load_default=True)
+    primary = Flag(load_default=True)

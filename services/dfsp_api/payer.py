@@ -5,10 +5,11 @@ from typing import Final
 import environ
 from aiohttp import web
 
+from chassis.errors import ReceiverNotFoundError, SubmissionUrlNotAllowedError
 from chassis.schemas import check_query
 from chassis.settings import base_url, whole
 from quoting import schemas, validation
-from quoting.call import Call, Operation
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call, Operation
 from quoting.service import ForwarderSettings, forwarder
 
 NAME: Final = "dfsp-api"
@@ -28,7 +29,15 @@ def create_app(settings: PayerSettings) -> web.Application:
         check(call)
         return call, settings.next_hop
 
-    return forwarder(NAME, settings, aim, next_service="spsp-client-proxy", log_name=LOG_NAME)
+    return forwarder(
+        NAME,
+        settings,
+        aim,
+        next_service="spsp-client-proxy",
+        log_name=LOG_NAME,
+        required=(IDENTIFIER_TYPE, IDENTIFIER),
+        errors=(ReceiverNotFoundError, SubmissionUrlNotAllowedError),
+    )
 
 
 def check(call: Call) -> None:

@@ -7,6 +7,8 @@ from typing import Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from chassis.openapi import Reply
+from chassis.patterns import above_zero
 from chassis.schemas import Text
 from signal_receiver.event_errors import EventError
 
@@ -36,7 +38,15 @@ def is_secret(value: str) -> None:
 class NewPrice(Schema):
     """The body of PUT /v1/prices/{ticker}."""
 
-    price = Text(required=True, validate=is_price)
+    price = Text(
+        required=True,
+        validate=is_price,
+        metadata={
+            "pattern": rf"^([1-9][0-9]{{0,11}}(\.[0-9]{{1,8}})?|0\.({above_zero(8)}))$",
+            "description": "A plain decimal number above zero, with at most 12 digits and 8 fraction digits.",
+            "examples": ["2000.00"],
+        },
+    )
 
     error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
 
@@ -44,7 +54,16 @@ class NewPrice(Schema):
 class NewSecret(Schema):
     """The body of PUT /v1/accounts/{id}/webhook-secret. With null, signatures are no longer required."""
 
-    secret = Text(required=True, allow_none=True, validate=is_secret)
+    secret = Text(
+        required=True,
+        allow_none=True,
+        validate=is_secret,
+        metadata={
+            "pattern": "^whsec_(([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==)?"
+            "|([A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}=)$",
+            "description": "`whsec_` and 24 to 64 bytes in base64; null: signatures are no longer required.",
+        },
+    )
 
     error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
 
@@ -53,13 +72,15 @@ NEW_PRICE: Final = NewPrice()
 NEW_SECRET: Final = NewSecret()
 
 
-class StoredPrice(Schema):
+class StoredPrice(Reply):
+    """An instrument's price."""
+
     ticker = fields.String(required=True)
     price = fields.String(required=True)
-    at = fields.String(required=True)
+    at = fields.AwareDateTime(required=True)
 
 
-class OpenPosition(Schema):
+class OpenPosition(Reply):
     """One strategy's open position."""
 
     strategyId = fields.String(required=True)  # noqa: N815
@@ -69,10 +90,10 @@ class OpenPosition(Schema):
     quantity = fields.String(required=True)
     price = fields.String(required=True)
     margin = fields.String(required=True)
-    opened = fields.String(required=True)
+    opened = fields.AwareDateTime(required=True)
 
 
-class AccountPositions(Schema):
+class AccountPositions(Reply):
     """An account's funds, its free funds and its open positions."""
 
     funds = fields.String(required=True)
@@ -80,7 +101,7 @@ class AccountPositions(Schema):
     positions = fields.List(fields.Nested(OpenPosition), required=True)
 
 
-class ExecutedTrade(Schema):
+class ExecutedTrade(Reply):
     """One execution. The profit of an opening is null."""
 
     id = fields.Integer(required=True)
@@ -92,17 +113,39 @@ class ExecutedTrade(Schema):
     quantity = fields.String(required=True)
     price = fields.String(required=True)
     profit = fields.String(required=True, allow_none=True)
-    at = fields.String(required=True)
+    at = fields.AwareDateTime(required=True)
 
 
-class TradePage(Schema):
+class TradePage(Reply):
     """Trades, newest first."""
 
     trades = fields.List(fields.Nested(ExecutedTrade), required=True)
 
 
-class EventErrorBody(Schema):
+class EventErrorBody(Reply):
     """The guide's typed error."""
 
     type = fields.String(required=True, validate=validate.OneOf([error.type for error in EventError]))
     message = fields.String(required=True)
+
+
+class _Event(Reply):
+    """An event; the guide's "Integration Events" describes `data` of each type."""
+
+    type = fields.String(required=True, metadata={"examples": ["SIGNAL_OPEN"]})
+    timestamp = fields.Integer(metadata={"description": "Milliseconds since 1970."})
+    integration = fields.Raw(metadata={"type": "object"})
+    data = fields.Raw(metadata={"type": ["object", "null"]})
+
+
+class _Version(Reply):
+    event = fields.Nested(_Event, required=True)
+    deprecation = fields.String(
+        allow_none=True, metadata={"description": "When this version ends; null while no date is known."}
+    )
+
+
+class Envelope(Reply):
+    """The event in each version that the platform knows; this service reads `v1`."""
+
+    v1 = fields.Nested(_Version, required=True)

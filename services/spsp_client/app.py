@@ -3,6 +3,7 @@
 import environ
 from aiohttp import web
 
+from chassis.errors import SubmissionUrlNotAllowedError
 from chassis.settings import base_urls, whole
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, SUBMISSION_URL, Call
 from quoting.service import forwarder
@@ -31,4 +32,6 @@ def create_app(settings: SpspClientSettings) -> web.Application:
         aim,
         next_service="spsp-server",
         query=(IDENTIFIER_TYPE, IDENTIFIER, SUBMISSION_URL),
+        required=(SUBMISSION_URL,),
+        errors=(SubmissionUrlNotAllowedError,),
     )

@@ -8,9 +8,10 @@ import environ
 from aiohttp import web
 
 from chassis.app import SERVICE
+from chassis.errors import ReceiverNotFoundError, SubmissionUrlNotAllowedError, UpstreamError
 from chassis.exchange import Exchange
 from chassis.settings import base_url, number, one_of, whole
-from quoting.call import Call
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
 from quoting.next_hop import NextHop
 from quoting.service import PEERS, ForwarderSettings, create_chain_app
 from spsp_client_proxy.directory import DirectoryClient, Form
@@ -62,7 +63,13 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         app[DIRECTORY].forget()
         app[SERVICE].logs.info("directory answers forgotten")
 
-    app = create_chain_app(NAME, settings, handle)
+    app = create_chain_app(
+        NAME,
+        settings,
+        handle,
+        required=(IDENTIFIER_TYPE, IDENTIFIER),
+        errors=(ReceiverNotFoundError, SubmissionUrlNotAllowedError, UpstreamError),
+    )
     next_hop = NextHop(app[PEERS], NAME, "spsp-client")
     app.cleanup_ctx.append(directory)
     app[SERVICE].reloads.append(forget)

@@ -1,80 +1,373 @@
-"""The part of ``/openapi.json`` that all services share: errors, credentials, operators' paths."""
+"""``/openapi.json``: operations, schemas and errors as OpenAPI 3.1, from the code that checks and answers requests.
 
+Schemas come from the marshmallow schemas of the messages, errors from the classes in :mod:`chassis.errors`. Patterns
+are in the syntax of ECMAScript, as JSON Schema wants them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
 
+import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import Schema, fields
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import EXCLUDE, Schema, fields
 
-_ERRORS: Final = {
-    "400": "The body, the query, a header, the uuid or the URL is not valid",
-    "401": "No valid credentials",
-    "403": "Not allowed with these credentials",
-    "404": "Not found",
-    "408": "The body did not arrive completely within ten seconds",
-    "413": "The body is longer than 64 KiB",
-    "415": "The body is not application/json in UTF-8",
-    "417": "The header Expect has a value other than 100-continue",
-    "422": "The request is valid but was refused",
-    "429": "Too many attempts",
-    "503": "The service is overloaded, is shutting down, or has no database",
-}
+from chassis.content import JSON
+from chassis.errors import (
+    ExpectationFailedError,
+    Fault,
+    InvalidBodyError,
+    InvalidHeaderError,
+    InvalidQueryParameterError,
+    InvalidUriParameterError,
+    PayloadTooLargeError,
+    QuotingError,
+    RequestTimeoutError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    error_object,
+)
+from chassis.patterns import PRINTABLE, pattern_of
+from chassis.schemas import Text
+from chassis.tracing import TRACE_HEADER
+
+ErrorClasses = Sequence[type[QuotingError]]
+
+SAMPLE_TRACE_ID: Final = "8a1c6c1e-5a3f-4a53-9d1b-0d6f0b1f6f5e"
+
+_ANY_REQUEST: Final[ErrorClasses] = (InvalidHeaderError, InvalidUriParameterError)
+"""Malformed HTTP, and a header or URL that is too long."""
+_WITH_CREDENTIALS: Final[ErrorClasses] = (UnauthorizedError, TooManyRequestsError)
+_WITH_BODY: Final[ErrorClasses] = (
+    InvalidBodyError,
+    RequestTimeoutError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    ExpectationFailedError,
+)
+_FAULTY: Final = {InvalidBodyError: "amount", InvalidQueryParameterError: "identifier"}
+"""Errors that name fields, with the field of the example."""
+_OPERATORS: Final = "Operators"
 
 
-_GENERAL: Final = ("400", "401", "408", "413", "415", "417", "429", "503")
+class Reply(Schema):
+    """The body of a response. Clients ignore fields that they do not know: later versions may add some."""
+
+    class Meta:
+        unknown = EXCLUDE
 
 
-class Params(Schema):
-    """The name of a field and its value."""
+class FaultParameters(Reply):
+    """The field at fault and its value, cut to 64 characters."""
 
-    key = fields.String(required=True)
-    value = fields.Raw(allow_none=True)
+    key = fields.String(required=True, metadata={"description": "Name of the field."})
+    value = fields.Raw(
+        required=True,
+        allow_none=True,
+        metadata={"type": ["string", "boolean"], "description": "Its value."},
+    )
 
 
-class ValidationFault(Schema):
+class ValidationFault(Reply):
     """One fault of one field."""
 
-    message = fields.String(required=True)
-    params = fields.Nested(Params, required=True)
+    message = fields.String(required=True, metadata={"description": "What is wrong, for people."})
+    params = fields.Nested(FaultParameters, required=True)
 
 
-class Error(Schema):
-    """The Level One error object."""
+class Error(Reply):
+    """The Level One error object. Decide by `id` and the status; `message` is for people and may change."""
 
     id = fields.String(required=True)
     message = fields.String(required=True)
-    service = fields.String(required=True)
-    traceId = fields.String(required=True)  # noqa: N815
-    validationErrors = fields.List(fields.Nested(ValidationFault))  # noqa: N815
+    service = fields.String(required=True, metadata={"description": "The service that found the error."})
+    traceId = fields.String(required=True, metadata={"description": f"As the header {TRACE_HEADER}."})  # noqa: N815
+    validationErrors = fields.List(  # noqa: N815
+        fields.Nested(ValidationFault),
+        metadata={
+            "description": "Only where a body, a query or a payment is at fault: one entry for each fault."
+        },
+    )
 
 
-def document(title: str) -> APISpec:
-    """Return a document with the error object, the credentials and the operators' paths."""
-    spec = APISpec(title, version("dfsp-quoting"), "3.1.0", plugins=[MarshmallowPlugin()])
-    spec.components.schema("Error", schema=Error)
-    spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
-    for path, description in {
-        "/health/live": "200 while the process runs",
-        "/health/ready": "200 when this service's own resources are available",
-        "/metrics": "Metrics in the text format of Prometheus",
-        "/openapi.json": "This document",
-    }.items():
-        responses: dict[str, Any] = {"200": {"description": description}}
-        if path == "/health/ready":
-            responses["503"] = {"description": "The resources that are missing"}
-        spec.path(path, operations={"get": {"summary": description, "responses": responses}})
-    return spec
+class _Live(Reply):
+    status = fields.Constant("live", required=True)
 
 
-def errors(*statuses: str, **described: str) -> dict[str, Any]:
-    """Return the OpenAPI responses for these statuses; each has the error object as its body.
+class _Ready(Reply):
+    status = fields.Constant("ready", required=True)
 
-    Without ``statuses`` these are the statuses that every operation can return. ``described`` maps a further status,
-    or one of these, to a description.
-    """
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    descriptions = {status: _ERRORS[status] for status in statuses or _GENERAL} | described
+
+class _NotReady(Reply):
+    """The resources that are missing."""
+
+    status = fields.Constant("not ready", required=True)
+    missing = fields.List(fields.String(), required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A response other than the error object. `content` maps media types to a schema; None is a response without a body."""
+
+    description: str
+    content: Mapping[str, Any] | None = None
+    example: object = None
+    headers: Sequence[str] = ()
+    links: Mapping[str, Any] = field(default_factory=dict)
+
+
+def json_reply(description: str, schema: object, example: object = None) -> Answer:
+    return Answer(description=description, content={JSON: schema}, example=example)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedOperation:
+    """One method of one path, and what it may answer."""
+
+    id: str
+    summary: str
+    tag: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()
+    body: object | None = None
+    """Schema of the JSON body; None where there is none."""
+    body_examples: Mapping[str, object] = field(default_factory=dict)
+    errors: ErrorClasses = ()
+    """Beside those of every operation, of operations with a body, and of operations with credentials."""
+    is_open: bool = False
+    """Whether it needs no credentials."""
+    reply_headers: Sequence[str] = ()
+    """Components that each response of the operation has as headers, beside the trace id."""
+
+
+class Document:
+    """The document of one service."""
+
+    def __init__(self, title: str, description: str, tags: Mapping[str, str]) -> None:
+        """`tags` are the groups of operations, with a description each."""
+        self._service = title
+        self._spec = APISpec(
+            title,
+            version("dfsp-quoting"),
+            "3.1.0",
+            plugins=[_Plugin()],
+            info={"description": description, "license": {"name": "MIT", "identifier": "MIT"}},
+            servers=[{"url": "/", "description": "The service that serves this document"}],
+            tags=[
+                *({"name": name, "description": text} for name, text in tags.items()),
+                {"name": _OPERATORS, "description": "Health, metrics and documents, without credentials."},
+            ],
+        )
+        self._spec.components.schema("Error", schema=Error)
+        self._spec.components.security_scheme(
+            "basic", {"type": "http", "scheme": "basic", "description": "Name and password, in UTF-8."}
+        )
+        self.header(
+            TRACE_HEADER, "Id of the request in the logs of each service that it reached.", {"type": "string"}
+        )
+        self.header(
+            "Retry-After",
+            "Seconds to wait before the request is repeated.",
+            {"type": "integer", "minimum": 0},
+        )
+        self.header(
+            "WWW-Authenticate", "`Basic`, with the service that refused the credentials.", {"type": "string"}
+        )
+        self._add_operators_paths()
+
+    def header(self, name: str, description: str, schema: Mapping[str, Any]) -> None:
+        """Add a header that responses may have."""
+        self._spec.components.header(name, {"description": description, "schema": dict(schema)})
+
+    def add(self, method: str, path: str, operation: DescribedOperation) -> None:
+        described: dict[str, Any] = {
+            "operationId": operation.id,
+            "summary": operation.summary,
+            "tags": [operation.tag],
+            "security": [] if operation.is_open else [{"basic": []}],
+            "parameters": [*map(dict, operation.parameters), _TRACE_PARAMETER],
+            "responses": {
+                **{str(status): self._success(each, operation) for status, each in operation.answers.items()},
+                **self._errors(operation),
+            },
+        }
+        if operation.description:
+            described["description"] = operation.description
+        if operation.body is not None:
+            examples = {name: {"value": value} for name, value in operation.body_examples.items()}
+            content = {"schema": operation.body, **({"examples": examples} if examples else {})}
+            described["requestBody"] = {"required": True, "content": {JSON: content}}
+        self._spec.path(path, operations={method.lower(): described})
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._spec.to_dict()
+
+    def _success(self, success: Answer, operation: DescribedOperation) -> dict[str, Any]:
+        described: dict[str, Any] = {
+            "description": success.description,
+            "headers": _headers(TRACE_HEADER, *operation.reply_headers, *success.headers),
+        }
+        if success.content is not None:
+            example = {} if success.example is None else {"example": success.example}
+            described["content"] = {
+                kind: {"schema": schema, **example} for kind, schema in success.content.items()
+            }
+        if success.links:
+            described["links"] = dict(success.links)
+        return described
+
+    def _errors(self, operation: DescribedOperation) -> dict[str, Any]:
+        classes = [*_ANY_REQUEST]
+        if not operation.is_open:
+            classes += _WITH_CREDENTIALS
+        if operation.body is not None:
+            classes += _WITH_BODY
+        by_status: dict[int, list[type[QuotingError]]] = {}
+        for each in sorted({*classes, *operation.errors}, key=lambda each: (each.status, each.__name__)):
+            by_status.setdefault(each.status, []).append(each)
+        return {str(status): self._error(found, operation) for status, found in by_status.items()}
+
+    def _error(self, classes: ErrorClasses, operation: DescribedOperation) -> dict[str, Any]:
+        ids = [each.__name__ for each in classes]
+        headers = {name for each in classes for name in _headers_of(each)}
+        return {
+            "description": "\n".join(f"- `{each.__name__}`: {each.__doc__}" for each in classes),
+            "headers": _headers(TRACE_HEADER, *operation.reply_headers, *sorted(headers)),
+            "content": {
+                JSON: {
+                    "schema": {
+                        "allOf": [
+                            {"$ref": "#/components/schemas/Error"},
+                            {"type": "object", "properties": {"id": {"type": "string", "enum": ids}}},
+                        ]
+                    },
+                    "examples": {each.__name__: {"value": self._error_example(each)} for each in classes},
+                }
+            },
+        }
+
+    def _error_example(self, error_class: type[QuotingError]) -> Any:  # noqa: ANN401 - JSON
+        key = _FAULTY.get(error_class)
+        error = error_class(faults=[Fault(key, "is missing")] if key else ())
+        return orjson.loads(error_object(error, self._service, SAMPLE_TRACE_ID))
+
+    def _add_operators_paths(self) -> None:
+        for path, id_, summary, success in (
+            ("/health/live", "getLiveness", "Whether the process runs", {200: json_reply("It does", _Live)}),
+            (
+                "/health/ready",
+                "getReadiness",
+                "Whether this service's own resources are available",
+                {
+                    200: json_reply("They are", _Ready),
+                    503: Answer(
+                        description="Some are missing, or the service is shutting down",
+                        content={JSON: _NotReady},
+                        headers=["Retry-After"],
+                    ),
+                },
+            ),
+            (
+                "/metrics",
+                "getMetrics",
+                "Metrics in the text format of Prometheus",
+                {200: Answer(description="The metrics", content={"text/plain": {"type": "string"}})},
+            ),
+            (
+                "/openapi.json",
+                "getOpenapi",
+                "This document",
+                {200: json_reply("OpenAPI 3.1", {"type": "object"})},
+            ),
+        ):
+            operation = DescribedOperation(
+                id=id_, summary=summary, tag=_OPERATORS, answers=success, is_open=True
+            )
+            self.add("GET", path, operation)
+
+
+def path_parameter(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return _parameter(name, "path", description, schema, required=True)
+
+
+def query_parameter(
+    name: str, description: str, schema: Mapping[str, Any] | None = None, *, required: bool = False
+) -> dict[str, Any]:
+    return _parameter(
+        name, "query", description, schema or {"type": "string", "pattern": PRINTABLE}, required=required
+    )
+
+
+def header_parameter(name: str, description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return _parameter(name, "header", description, schema, required=False)
+
+
+def _parameter(
+    name: str, place: str, description: str, schema: Mapping[str, Any] | None, *, required: bool
+) -> dict[str, Any]:
     return {
-        status: {"description": descriptions[status], "content": content} for status in sorted(descriptions)
+        "name": name,
+        "in": place,
+        "required": required,
+        "description": description,
+        "schema": dict(schema or {"type": "string"}),
     }
+
+
+_TRACE_PARAMETER: Final = header_parameter(
+    TRACE_HEADER,
+    "One id for all requests of a unit of work: 1 to 64 of `A-Z a-z 0-9 - _ .`. Any other value is replaced by a new"
+    " id. It is on every response and in every log line.",
+    {"type": "string", "examples": [SAMPLE_TRACE_ID]},
+)
+
+
+def schema_of(of: fields.Field[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a field, for a parameter that is checked by it."""
+    converter = _Plugin.Converter("3.1.0", lambda _schema: None, APISpec("", "", "3.1.0"))
+    found: dict[str, Any] = converter.field2property(of)
+    return found
+
+
+class _Converter(OpenAPIConverter):
+    """Converts patterns to ECMAScript; adds docstrings.
+
+    A schema says more in its attribute `further_json_schema`, a field in its metadata `json_schema`.
+    """
+
+    def field2pattern(self, field: fields.Field[Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        del kwargs
+        expressions = [each.regex for each in field.validators if hasattr(each, "regex")]
+        if expressions:
+            return {"pattern": pattern_of(expressions[0])}
+        return {"pattern": PRINTABLE} if isinstance(field, Text) else {}
+
+    def field2property(self, field: fields.Field[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = super().field2property(field)
+        return {**found, **field.metadata.get("json_schema", {})}
+
+    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:  # noqa: ANN401 - class or instance
+        found: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        cls = schema if isinstance(schema, type) else type(schema)
+        if cls.__doc__:
+            found["description"] = cls.__doc__
+        return {**found, **getattr(cls, "further_json_schema", {})}
+
+
+class _Plugin(MarshmallowPlugin):
+    Converter = _Converter
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _headers_of(error_class: type[QuotingError]) -> list[str]:
+    if error_class is UnauthorizedError:
+        return ["WWW-Authenticate"]
+    return ["Retry-After"] if error_class.retry_after is not None else []

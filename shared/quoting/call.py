@@ -17,7 +17,8 @@ SUBMISSION_URL: Final = "submissionUrl"
 IDENTIFIER: Final = "identifier"
 IDENTIFIER_TYPE: Final = "identifierType"
 
-is_key: Final = re.compile(r"[!-~]{1,128}\Z").match
+KEY: Final = re.compile(r"[!-~]{1,128}\Z")
+is_key: Final = KEY.match
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 60_000

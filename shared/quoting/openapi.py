@@ -4,78 +4,254 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from marshmallow import Schema, fields
+from marshmallow import Schema
 
-from chassis.openapi import document, errors
-from quoting import schemas
-from quoting.call import SUBMISSION_URL, Operation
+from chassis.content import JSON
+from chassis.errors import (
+    AmountOutOfRangeError,
+    IdempotencyKeyReusedError,
+    InvalidQueryParameterError,
+    NoFeeScheduleError,
+    QuoteExpiredError,
+    QuoteMismatchError,
+    QuoteNotFoundError,
+    QuotingError,
+    UnavailableError,
+    UpstreamTimeoutError,
+)
+from chassis.openapi import (
+    Answer,
+    DescribedOperation,
+    Document,
+    header_parameter,
+    json_reply,
+    path_parameter,
+    query_parameter,
+    schema_of,
+)
+from chassis.patterns import pattern_of
+from chassis.schemas import Text
+from quoting import json_schema, schemas
+from quoting.call import (
+    DEFAULT_TIMEOUT_MS,
+    IDEMPOTENCY_HEADER,
+    KEY,
+    MAX_TIMEOUT_MS,
+    SUBMISSION_URL,
+    TIMEOUT_HEADER,
+    TRACEPARENT_HEADER,
+    Operation,
+)
 
-_ERRORS: Final = {
-    "403": "A submissionUrl that is not allowed (spsp-client)",
-    "404": "There is no such receiver or quote",
-    "409": "Execute: a field differs from the reserved one",
-    "410": "Execute: at or after expires",
-    "422": "The Idempotency-Key was used for another request, or no fee schedule fits",
-    "502": "The next service gave no valid response; repeating is safe",
-    "504": "The time limit has passed; repeating is safe",
+_RESERVE, _PAY, _LOOK_UP = "Reserve", "Pay", "Look up"
+_TAGS: Final = {
+    _RESERVE: "Agree on the terms of a transfer.",
+    _PAY: "Carry out a transfer on the terms that were reserved.",
+    _LOOK_UP: "Read a quote.",
 }
-_SUMMARIES: Final = {
-    Operation.QUOTE_SOURCE_AMOUNT: "Reserve: the amount to send so that `amount` arrives",
-    Operation.QUOTE_DESTINATION_AMOUNT: "Reserve: the amount that arrives if `amount`, which includes the fee, is sent",
-    Operation.EXECUTE: "Execute a reserved quote",
-    Operation.LOOK_UP: "Look up a quote",
+_IDEMPOTENCY: Final = (
+    f"A key in `{IDEMPOTENCY_HEADER}` stands for one attempt to agree on terms. The same request with the same key gives"
+    " the same quote, however often it is sent, also after the quote has expired or was paid. So repeat a request whose"
+    " outcome is unknown (no response, 502, 503, 504) with the same key: at most one quote comes of it. To get new terms,"
+    " for example after `expires`, send a new key. A request without a key gets one: it is on the response."
+)
+_ABOUT: Final = (
+    "One of the services that carry a quote from the payer's DFSP to the payee's. Reserve a quote, pay it before it"
+    f" expires, or look it up.\n\n**Idempotency.** {_IDEMPOTENCY} Paying and looking up need no key: they can be repeated"
+    " as they are."
+)
+_TIMEOUT: Final = header_parameter(
+    TIMEOUT_HEADER,
+    f"The time that the caller waits, in milliseconds. More than {MAX_TIMEOUT_MS:,} counts as {MAX_TIMEOUT_MS:,}. After it"
+    " comes a 504, and nothing is begun any more.",
+    {"type": "integer", "minimum": 1, "default": DEFAULT_TIMEOUT_MS},
+)
+_TRACEPARENT: Final = header_parameter(
+    TRACEPARENT_HEADER,
+    "W3C trace context, passed on to the next service. One that is malformed is left out.",
+    {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
+)
+_KEY_SCHEMA: Final = {"type": "string", "pattern": pattern_of(KEY), "examples": ["invoice-2026-0815"]}
+_KEY: Final = header_parameter(IDEMPOTENCY_HEADER, _IDEMPOTENCY, _KEY_SCHEMA)
+_UUID: Final = path_parameter("uuid", "The quote's id.", {"type": "string", "format": "uuid"})
+
+_REQUEST: Final = {
+    "currencyCode": "USD",
+    "currencySymbol": "$",
+    "amount": "12.50",
+    "account": json_schema.ACCOUNT["examples"][0],
+    "identifier": "30754016",
+    "identifierType": "eur",
+    "transferType": "p2p",
+}
+_SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"
+_EXPIRES: Final = "2026-11-21T02:23:51.099Z"
+_CREATED: Final = "2026-11-21T02:18:51.099Z"
+_AMOUNTS: Final = {"sourceAmount": "13.75", "destinationAmount": "12.50", "fee": "1.25"}
+_EXECUTION: Final = {
+    "uuid": _SAMPLE_UUID,
+    "state": "EXECUTED",
+    **_AMOUNTS,
+    "executed": "2026-11-21T02:18:51.322Z",
+}
+_STATE: Final = {
+    "uuid": _SAMPLE_UUID,
+    "state": "RESERVED",
+    "operation": "quoteSourceAmount",
+    "amount": "13.75",
+    **_AMOUNTS,
+    "expires": _EXPIRES,
+    "created": _CREATED,
+    "executed": None,
+    "request": _REQUEST,
 }
 
+_SUBMISSION_URL: Final = "Where spsp-client sends the request: a URL that its operator has allowed, with the path of this operation."
+_RECEIVER_FROM_RESERVATION: Final = {
+    "identifierType": "$request.body#/identifierType",
+    "identifier": "$request.body#/identifier",
+}
+_LINKS: Final = {
+    "pay": {
+        "operationId": "pay",
+        "parameters": {"uuid": "$response.body#/uuid"},
+        "requestBody": "$request.body",
+        "description": "Pay with the same body.",
+    },
+    "lookUp": {
+        "operationId": "lookUpQuote",
+        "parameters": {"uuid": "$response.body#/uuid", **_RECEIVER_FROM_RESERVATION},
+        "description": "Look the quote up with the receiver of the reservation.",
+    },
+}
 
-def openapi(title: str, query: Sequence[str]) -> dict[str, Any]:
-    """Return the document of a service whose look-up has the parameters in ``query``."""
-    spec = document(title)
-    needs_url = SUBMISSION_URL in query
-    bodies: dict[Operation, type[Schema]] = {
-        Operation.QUOTE_SOURCE_AMOUNT: schemas.Reservation,
-        Operation.QUOTE_DESTINATION_AMOUNT: schemas.Reservation,
-        Operation.EXECUTE: schemas.Payment,
-    }
-    if needs_url:
-        bodies = {operation: _with_submission_url(body) for operation, body in bodies.items()}
-    replies: dict[Operation, type[Schema]] = {
-        Operation.QUOTE_SOURCE_AMOUNT: schemas.Quote,
-        Operation.QUOTE_DESTINATION_AMOUNT: schemas.Quote,
-        Operation.EXECUTE: schemas.Execution,
-        Operation.LOOK_UP: schemas.QuoteState,
-    }
-    for operation in Operation:
-        parameters = []
-        if "{uuid}" in operation.path:
-            parameters.append(_parameter("uuid", "path", {"type": "string", "format": "uuid"}))
-        if operation is Operation.LOOK_UP:
-            parameters += [_parameter(name, "query", {"type": "string"}) for name in query]
-        described: dict[str, Any] = {
-            "operationId": operation.name.lower(),
-            "summary": _SUMMARIES[operation],
-            "security": [{"basic": []}],
-            "parameters": parameters,
-            "responses": {
-                "200": {
-                    "description": "Success",
-                    "content": {"application/json": {"schema": replies[operation]}},
-                },
-                **errors(**_ERRORS),
+_RESERVE_ERRORS: Final = (
+    InvalidQueryParameterError,
+    QuoteExpiredError,
+    IdempotencyKeyReusedError,
+    NoFeeScheduleError,
+    AmountOutOfRangeError,
+)
+_PAY_ERRORS: Final = (
+    InvalidQueryParameterError,
+    QuoteNotFoundError,
+    QuoteMismatchError,
+    QuoteExpiredError,
+)
+_LOOK_UP_ERRORS: Final = (InvalidQueryParameterError, QuoteNotFoundError)
+_EVERY_ERRORS: Final = (UnavailableError, UpstreamTimeoutError)
+
+
+def openapi(
+    title: str,
+    query: Sequence[str],
+    required: Sequence[str] = (),
+    errors: Sequence[type[QuotingError]] = (),
+) -> dict[str, Any]:
+    """Return the document of a service whose look-up has the parameters in `query`, and must have those in `required`.
+
+    `errors` are those of this service and the ones behind it that the payee does not give.
+    """
+    document = Document(title, _ABOUT, _TAGS)
+    document.header(IDEMPOTENCY_HEADER, "The key of the request: repeat it with this key.", _KEY_SCHEMA)
+    of_hop = _Hop(query, required, (*_EVERY_ERRORS, *errors))
+    for operation, described in {
+        Operation.QUOTE_SOURCE_AMOUNT: of_hop.reservation(
+            operation_id="quoteSourceAmount",
+            summary="Reserve by the amount that arrives",
+            description="`amount` is what shall arrive. The answer is what the payer must send, fee included.",
+            answered="13.75",
+        ),
+        Operation.QUOTE_DESTINATION_AMOUNT: of_hop.reservation(
+            operation_id="quoteDestinationAmount",
+            summary="Reserve by the amount that is sent",
+            description="`amount` is what the payer sends, fee included. The answer is what arrives.",
+            answered="11.25",
+        ),
+        Operation.EXECUTE: of_hop.payment(),
+        Operation.LOOK_UP: of_hop.look_up(),
+    }.items():
+        document.add(operation.method, operation.path, described)
+    return document.to_dict()
+
+
+class _Hop:
+    """The operations as one service of the chain takes them."""
+
+    def __init__(
+        self, query: Sequence[str], required: Sequence[str], errors: Sequence[type[QuotingError]]
+    ) -> None:
+        self._query = query
+        self._required = required
+        self._errors = errors
+        self._needs_url = SUBMISSION_URL in query
+
+    def reservation(
+        self, *, operation_id: str, summary: str, description: str, answered: str
+    ) -> DescribedOperation:
+        quote = {"amount": answered, "expires": _EXPIRES, "uuid": _SAMPLE_UUID}
+        return DescribedOperation(
+            id=operation_id,
+            summary=summary,
+            tag=_RESERVE,
+            description=f"{description} The difference is the fee.\n\n{_IDEMPOTENCY}",
+            parameters=[_KEY, _TIMEOUT, _TRACEPARENT],
+            body=self._body(schemas.Reservation),
+            body_examples={"sample": self._example(f"/v1/{operation_id}")},
+            answers={
+                200: Answer(
+                    description="The terms are reserved until `expires`, under the uuid.",
+                    content={JSON: schemas.Quote},
+                    example=quote,
+                    links={} if self._needs_url else _LINKS,
+                )
             },
-        }
-        if operation in bodies:
-            described["requestBody"] = {
-                "required": True,
-                "content": {"application/json": {"schema": bodies[operation]}},
-            }
-        spec.path(operation.path, operations={operation.method.lower(): described})
-    return spec.to_dict()
+            errors=(*_RESERVE_ERRORS, *self._errors),
+            reply_headers=[IDEMPOTENCY_HEADER],
+        )
+
+    def payment(self) -> DescribedOperation:
+        return DescribedOperation(
+            id="pay",
+            summary="Pay a reserved quote",
+            tag=_PAY,
+            description="The body has the fields as they were reserved; one that differs is a 409. The quote is paid at"
+            " most once, and not at or after `expires`. The same request again gives the same response, so repeat it if"
+            " the outcome is unknown.",
+            parameters=[_UUID, _TIMEOUT, _TRACEPARENT],
+            body=self._body(schemas.Payment),
+            body_examples={"sample": self._example(f"/v1/payments/{_SAMPLE_UUID}")},
+            answers={200: json_reply("The quote is paid.", schemas.Execution, _EXECUTION)},
+            errors=(*_PAY_ERRORS, *self._errors),
+        )
+
+    def look_up(self) -> DescribedOperation:
+        return DescribedOperation(
+            id="lookUpQuote",
+            summary="Look up a quote",
+            tag=_LOOK_UP,
+            description="A caller sees its own quotes only.",
+            parameters=[_UUID, *map(self._query_parameter, self._query), _TIMEOUT, _TRACEPARENT],
+            answers={200: json_reply("The quote as it is now.", schemas.QuoteState, _STATE)},
+            errors=(*_LOOK_UP_ERRORS, *self._errors),
+        )
+
+    def _query_parameter(self, name: str) -> dict[str, Any]:
+        is_required = name in self._required
+        if name == SUBMISSION_URL:
+            return query_parameter(name, _SUBMISSION_URL, required=is_required)
+        field = schemas.RECEIVER.fields[name]
+        schema = schema_of(field) if is_required else None
+        return query_parameter(name, field.metadata["description"], schema, required=is_required)
+
+    def _body(self, schema: type[Schema]) -> type[Schema]:
+        return _with_submission_url(schema) if self._needs_url else schema
+
+    def _example(self, path: str) -> dict[str, str]:
+        return {**_REQUEST, SUBMISSION_URL: f"http://127.0.0.1:8013{path}"} if self._needs_url else _REQUEST
 
 
 @cache
 def _with_submission_url(schema: type[Schema]) -> type[Schema]:
-    return type(f"{schema.__name__}To", (schema,), {SUBMISSION_URL: fields.String(required=True)})
-
-
-def _parameter(name: str, location: str, schema: dict[str, str]) -> dict[str, Any]:
-    return {"name": name, "in": location, "required": location == "path", "schema": schema}
+    url = Text(required=True, metadata={"description": _SUBMISSION_URL})
+    return type(f"{schema.__name__}To", (schema,), {"__doc__": schema.__doc__, SUBMISSION_URL: url})

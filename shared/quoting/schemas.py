@@ -4,15 +4,17 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from iso4217 import raw_table
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
+from chassis.openapi import Reply
 from chassis.schemas import Text
+from quoting import json_schema
 
-MAX_AMOUNT_DIGITS: Final = 18
+MAX_AMOUNT_DIGITS: Final = json_schema.MAX_AMOUNT_DIGITS
 
 AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _IS_IDENTIFIER: Final = validate.Length(1, 128, error="must be 1 to 128 characters")
@@ -70,17 +72,24 @@ def is_account(value: str) -> None:
 class Parameters(Schema):
     """The seven fields, without the check of the amount against the currency."""
 
-    currencyCode = Text(required=True, validate=is_currency)  # noqa: N815 - names of the Quote API
-    currencySymbol = Text(required=True, validate=validate.Length(1, 8, error="must be 1 to 8 characters"))  # noqa: N815
-    amount = Text(required=True, validate=is_amount)
-    account = Text(
-        required=True, validate=[validate.Length(1, 2_048, error="must be 1 to 2,048 characters"), is_account]
+    currencyCode = Text(required=True, validate=is_currency, metadata=json_schema.currency_code(exponents()))  # noqa: N815 - names of the Quote API
+    currencySymbol = Text(  # noqa: N815
+        required=True,
+        validate=validate.Length(1, 8, error="must be 1 to 8 characters"),
+        metadata=json_schema.CURRENCY_SYMBOL,
     )
-    identifier = Text(required=True, validate=_IS_IDENTIFIER)
-    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE)  # noqa: N815
+    amount = Text(required=True, validate=is_amount, metadata=json_schema.AMOUNT)
+    account = Text(
+        required=True,
+        validate=[validate.Length(1, 2_048, error="must be 1 to 2,048 characters"), is_account],
+        metadata=json_schema.ACCOUNT,
+    )
+    identifier = Text(required=True, validate=_IS_IDENTIFIER, metadata=json_schema.IDENTIFIER)
+    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE, metadata=json_schema.IDENTIFIER_TYPE)  # noqa: N815
     transferType = Text(  # noqa: N815
         required=True,
         validate=validate.Regexp(r"[A-Za-z0-9_-]{1,32}\Z", error="must be 1 to 32 of A-Z, a-z, 0-9, _ and -"),
+        metadata=json_schema.TRANSFER_TYPE,
     )
 
     error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
@@ -88,6 +97,8 @@ class Parameters(Schema):
 
 class Reservation(Parameters):
     """The body of quoteSourceAmount and quoteDestinationAmount."""
+
+    further_json_schema: ClassVar = json_schema.amount_by_currency(exponents())
 
     @validates_schema(skip_on_field_errors=False)
     def fits_currency(self, data: Mapping[str, str], **_kwargs: Any) -> None:  # noqa: ANN401
@@ -104,8 +115,8 @@ class Reservation(Parameters):
 class Payment(Parameters):
     """The body of execute."""
 
-    sourceAmount = Text(validate=is_amount)  # noqa: N815
-    destinationAmount = Text(validate=is_amount)  # noqa: N815
+    sourceAmount = Text(validate=is_amount, metadata=json_schema.SOURCE_AMOUNT)  # noqa: N815
+    destinationAmount = Text(validate=is_amount, metadata=json_schema.DESTINATION_AMOUNT)  # noqa: N815
 
 
 class Receiver(Schema):
@@ -114,44 +125,44 @@ class Receiver(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    identifier = Text(required=True, validate=_IS_IDENTIFIER)
-    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE)  # noqa: N815
+    identifier = Text(required=True, validate=_IS_IDENTIFIER, metadata=json_schema.IDENTIFIER)
+    identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE, metadata=json_schema.IDENTIFIER_TYPE)  # noqa: N815
 
 
-class Quote(Schema):
+class Quote(Reply):
     """The response to a reservation."""
 
-    amount = fields.String(required=True)
-    expires = fields.String(required=True)
-    uuid = fields.String(required=True)
+    amount = fields.String(required=True, metadata=json_schema.REPLY_AMOUNT)
+    expires = fields.AwareDateTime(required=True, metadata=json_schema.EXPIRES)
+    uuid = fields.UUID(required=True, metadata=json_schema.UUID)
 
 
-class Execution(Schema):
+class Execution(Reply):
     """The response to an execution."""
 
-    uuid = fields.String(required=True)
+    uuid = fields.UUID(required=True, metadata=json_schema.UUID)
     state = fields.String(required=True, validate=validate.Equal("EXECUTED"))
-    sourceAmount = fields.String(required=True)  # noqa: N815
-    destinationAmount = fields.String(required=True)  # noqa: N815
-    fee = fields.String(required=True)
-    executed = fields.String(required=True)
+    sourceAmount = fields.String(required=True, metadata=json_schema.REPLY_SOURCE_AMOUNT)  # noqa: N815
+    destinationAmount = fields.String(required=True, metadata=json_schema.REPLY_DESTINATION_AMOUNT)  # noqa: N815
+    fee = fields.String(required=True, metadata=json_schema.FEE)
+    executed = fields.AwareDateTime(required=True, metadata=json_schema.EXECUTED)
 
 
-class QuoteState(Schema):
+class QuoteState(Reply):
     """The response to a look-up."""
 
-    uuid = fields.String(required=True)
+    uuid = fields.UUID(required=True, metadata=json_schema.UUID)
     state = fields.String(required=True, validate=validate.OneOf(["RESERVED", "EXECUTED", "EXPIRED"]))
     operation = fields.String(
         required=True, validate=validate.OneOf(["quoteSourceAmount", "quoteDestinationAmount"])
     )
-    amount = fields.String(required=True)
-    sourceAmount = fields.String(required=True)  # noqa: N815
-    destinationAmount = fields.String(required=True)  # noqa: N815
-    fee = fields.String(required=True)
-    expires = fields.String(required=True)
-    created = fields.String(required=True)
-    executed = fields.String(required=True, allow_none=True)
+    amount = fields.String(required=True, metadata=json_schema.REPLY_AMOUNT)
+    sourceAmount = fields.String(required=True, metadata=json_schema.REPLY_SOURCE_AMOUNT)  # noqa: N815
+    destinationAmount = fields.String(required=True, metadata=json_schema.REPLY_DESTINATION_AMOUNT)  # noqa: N815
+    fee = fields.String(required=True, metadata=json_schema.FEE)
+    expires = fields.AwareDateTime(required=True, metadata=json_schema.EXPIRES)
+    created = fields.AwareDateTime(required=True, metadata={"description": "When it was reserved."})
+    executed = fields.AwareDateTime(required=True, allow_none=True, metadata=json_schema.EXECUTED)
     request = fields.Nested(Parameters, required=True)
 
 

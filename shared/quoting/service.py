@@ -16,7 +16,13 @@ import environ
 from aiohttp import web
 
 from chassis.app import CONNECTION_POOL, SERVICE, add_routes, create_app
-from chassis.errors import InvalidHeaderError, InvalidUriParameterError, UpstreamTimeoutError
+from chassis.errors import (
+    InvalidHeaderError,
+    InvalidUriParameterError,
+    QuotingError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from chassis.exchange import Exchange, Routes
 from chassis.queries import query_parameters
 from chassis.settings import base_url
@@ -72,9 +78,16 @@ def create_chain_app(
     *,
     log_name: str | None = None,
     query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
+    required: Sequence[str] = (),
+    errors: Sequence[type[QuotingError]] = (),
 ) -> web.Application:
-    """Create a service of the chain. `query` names the parameters that look up may bring to this service."""
-    app = create_app(name, settings, log_name=log_name, openapi=openapi(name, query))
+    """Create a service of the chain.
+
+    `query` names the parameters that look up may bring to this service, `required` those that it must bring. `errors` are
+    those of this service and the ones behind it that the payee does not give; the service's document lists them.
+    """
+    document = openapi(name, tuple(query), tuple(required), tuple(errors))
+    app = create_app(name, settings, log_name=log_name, openapi=document)
     add_peers(app, settings.batch_lines)
     routes = Routes()
     for operation in Operation:
@@ -111,13 +124,26 @@ def forwarder(
     next_service: str,
     log_name: str | None = None,
     query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
+    required: Sequence[str] = (),
+    errors: Sequence[type[QuotingError]] = (),
 ) -> web.Application:
-    """Create a service that sends every call where `aim` says. `next_service` is its name in messages."""
+    """Create a service that sends every call where `aim` says. `next_service` is its name in messages.
+
+    `query`, `required` and `errors` are those of `create_chain_app`.
+    """
 
     def handle(exchange: Exchange, call: Call) -> None:
         next_hop.send(exchange, *aim(call))
 
-    app = create_chain_app(name, settings, handle, log_name=log_name, query=query)
+    app = create_chain_app(
+        name,
+        settings,
+        handle,
+        log_name=log_name,
+        query=query,
+        required=required,
+        errors=(*errors, UpstreamError),
+    )
     next_hop = NextHop(app[PEERS], name, next_service)
     return app
 

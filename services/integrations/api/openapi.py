@@ -2,90 +2,235 @@
 
 from typing import Any, Final
 
-from chassis.openapi import document, errors
-from integrations.api import schemas
+from marshmallow import Schema
 
-_SECURED: Final[dict[str, Any]] = {"security": [{"basic": []}]}
-_FORBIDDEN: Final = "These credentials, or the page that sends the request, do not allow this operation"
-_CONFLICT: Final = "The present state does not allow this operation"
+from chassis.content import JSON
+from chassis.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidQueryParameterError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from chassis.openapi import (
+    Answer,
+    DescribedOperation,
+    Document,
+    header_parameter,
+    json_reply,
+    path_parameter,
+    query_parameter,
+)
+from chassis.patterns import pattern_of
+from integrations.api import replies, schemas
+from integrations.api.parameters import DEFAULT_LIMIT, MAX_LIMIT
+from integrations.events import EventType
+
+_PARTNERS, _USERS, _ENGINE = "Partners", "Users", "Strategy engine"
+_ABOUT: Final = (
+    "The platform of the integration guide. Partners request integrations, users approve them and enable them for"
+    " strategies, and the signals of the strategies are sent to the partners' webhooks."
+)
+_TAGS: Final = {
+    _PARTNERS: "The guide's one call, without credentials.",
+    _USERS: "For users; a user's name is an e-mail address.",
+    _ENGINE: "For the strategy engine's user.",
+}
+_UUID: Final = {"type": "string", "format": "uuid"}
+_ID: Final = path_parameter("id", "The integration's id.", _UUID)
+_EVENT_ID: Final = path_parameter("eventId", "The event's id.", _UUID)
+_STRATEGY_ID: Final = path_parameter(
+    "strategyId", "The strategy's id.", {"type": "string", "pattern": pattern_of(schemas.STRATEGY_ID)}
+)
+_WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_LIMIT: Final = query_parameter(
+    "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+)
+_CHANGE_ERRORS: Final = (ForbiddenError, NotFoundError, ConflictError, UnavailableError)
+_SAMPLE_REQUEST: Final = {
+    "name": "user@example.com",
+    "description": "Foo Bar FX",
+    "imageUrl": "https://foo.bar/logo.png",
+    "userEmail": "user@example.com",
+    "webhook": {"url": "https://foo.bar/api/proquant", "headers": {"x-foo-bar-api-token": "baz"}},
+}
+_SAMPLE_SIGNAL: Final = {
+    "signalId": "1",
+    "type": "OPEN",
+    "direction": "BUY",
+    "ticker": "XAUUSD",
+    "quantity": 10,
+    "proquantPositionId": "960fe1a63d264d0f4e19a0ebf385497e",
+}
 
 
 def openapi(name: str) -> dict[str, Any]:
-    spec = document(name)
-    body = {
-        kind: {"requestBody": {"required": True, "content": {"application/json": {"schema": kind}}}}
-        for kind in (schemas.NewIntegration, schemas.NewStrategy, schemas.NewSignal)
-    }
-    spec.path(
-        "/api/integrations/v1/integrations",
-        operations={
-            "post": {
-                "summary": "Create an integration request (guide, Creating an Integration)",
-                **body[schemas.NewIntegration],
-                "responses": _responses("201", "403"),
-            }
-        },
-    )
-    strategy, signals = "/v1/strategies/{strategyId}", "/v1/strategies/{strategyId}/signals"
-    put = {"summary": "Create or rename a strategy", **body[schemas.NewStrategy]}
-    _add(spec, strategy, "put", put, "200", "403", "404", "409")
-    post = {"summary": "Send a signal of a strategy", **body[schemas.NewSignal]}
-    _add(spec, signals, "post", post, "202", "403", "404", "409")
+    document = Document(name, _ABOUT, _TAGS)
     mine, one = "/v1/me", "/v1/me/integrations/{id}"
-    _add(spec, f"{mine}/integrations", "get", {"summary": "List the user's integrations"}, "200")
-    _add(spec, f"{mine}/strategies", "get", {"summary": "List the user's strategies"}, "200")
-    feed = {"summary": "List or stream (text/event-stream) notifications", **_query("before", "limit")}
-    _add(spec, f"{mine}/notifications", "get", feed, "200")
-    _add(spec, one, "delete", {"summary": "Delete an integration"}, "200", "403", "404", "409")
-    for word in ("approve", "reject", "resume"):
-        _add(
-            spec,
-            f"{one}/{word}",
-            "post",
-            {"summary": f"{word.title()} an integration"},
-            "200",
-            "403",
-            "404",
-            "409",
-        )
-    _add(spec, f"{one}/secret", "post", {"summary": "Make a new signing secret"}, "200", "403", "404", "409")
-    log = {
-        "summary": "List events and the attempts to deliver them",
-        **_query("state", "type", "strategyId", "before", "limit"),
-    }
-    _add(spec, f"{one}/deliveries", "get", log, "200", "404")
-    again = {"summary": "Send an event again"}
-    _add(spec, f"{one}/deliveries/{{eventId}}/replay", "post", again, "202", "403", "404", "409")
     switch = f"{mine}/strategies/{{strategyId}}/integrations/{{id}}"
-    for method, word in (("put", "Enable"), ("delete", "Disable")):
-        summary = {"summary": f"{word} an integration for a strategy"}
-        _add(spec, switch, method, summary, "200", "403", "404", "409")
-    return spec.to_dict()
+    for method, path, operation in (
+        ("POST", "/api/integrations/v1/integrations", _request()),
+        ("PUT", "/v1/strategies/{strategyId}", _put_strategy()),
+        ("POST", "/v1/strategies/{strategyId}/signals", _send_signal()),
+        ("GET", f"{mine}/integrations", _list("Integrations", replies.IntegrationList)),
+        ("GET", f"{mine}/strategies", _list("Strategies", replies.StrategyList)),
+        ("GET", f"{mine}/notifications", _notifications()),
+        ("DELETE", one, _change("delete", "Delete an integration; waiting events are cancelled")),
+        ("POST", f"{one}/approve", _change("approve", "Approve a pending integration")),
+        ("POST", f"{one}/reject", _change("reject", "Reject a pending integration")),
+        ("POST", f"{one}/resume", _change("resume", "Resume a paused integration")),
+        ("POST", f"{one}/secret", _rotate_secret()),
+        ("GET", f"{one}/deliveries", _deliveries()),
+        ("POST", f"{one}/deliveries/{{eventId}}/replay", _replay()),
+        ("PUT", switch, _switch("enable", "Send a strategy's signals to an integration")),
+        ("DELETE", switch, _switch("disable", "Stop a strategy's signals to an integration")),
+    ):
+        document.add(method, path, operation)
+    return document.to_dict()
 
 
-def _add(spec: Any, path: str, method: str, operation: dict[str, Any], status: str, *refused: str) -> None:  # noqa: ANN401
-    names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-    ]
-    full = {
-        **operation,
-        **_SECURED,
-        "parameters": [*parameters, *operation.get("parameters", [])],
-        "responses": _responses(status, *refused),
-    }
-    spec.path(path, operations={method: full})
+def _request() -> DescribedOperation:
+    return DescribedOperation(
+        id="requestIntegration",
+        summary="Request an integration (guide, Creating an Integration)",
+        tag=_PARTNERS,
+        is_open=True,
+        body=schemas.NewIntegration,
+        body_examples={"guide": _SAMPLE_REQUEST},
+        answers={201: json_reply("The user may approve it now.", replies.CreatedIntegrationReply)},
+        errors=[ForbiddenError, TooManyRequestsError, UnavailableError],
+    )
 
 
-def _responses(status: str, *refused: str) -> dict[str, Any]:
-    descriptions = {"403": _FORBIDDEN, "404": "Not found, or another user's", "409": _CONFLICT}
-    return {
-        status: {"description": "Done"},
-        **errors(**{each: descriptions[each] for each in refused}),
-    }
+def _put_strategy() -> DescribedOperation:
+    return DescribedOperation(
+        id="putStrategy",
+        summary="Create or rename a strategy",
+        tag=_ENGINE,
+        parameters=[_STRATEGY_ID],
+        body=schemas.NewStrategy,
+        body_examples={"sample": {"name": "Gold High-Risk", "userEmail": "user@example.com"}},
+        answers={200: json_reply("It is stored.", replies.StrategyReply)},
+        errors=_CHANGE_ERRORS,
+    )
 
 
-def _query(*names: str) -> dict[str, Any]:
-    return {
-        "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names],
-    }
+def _send_signal() -> DescribedOperation:
+    return DescribedOperation(
+        id="sendSignal",
+        summary="Send a signal of a strategy",
+        tag=_ENGINE,
+        description="The same signalId again changes nothing; with another body it is a 409.",
+        parameters=[_STRATEGY_ID],
+        body=schemas.NewSignal,
+        body_examples={"open": _SAMPLE_SIGNAL},
+        answers={202: json_reply("It is stored and will be delivered.", replies.SignalReply)},
+        errors=_CHANGE_ERRORS,
+    )
+
+
+def _list(what: str, reply: type[Schema]) -> DescribedOperation:
+    return DescribedOperation(
+        id=f"list{what}",
+        summary=f"The user's {what.lower()}",
+        tag=_USERS,
+        answers={200: json_reply("The list.", reply)},
+        errors=[InvalidQueryParameterError, UnavailableError],
+    )
+
+
+def _notifications() -> DescribedOperation:
+    return DescribedOperation(
+        id="listNotifications",
+        summary="The user's notifications, newest first, or a stream of new ones",
+        tag=_USERS,
+        description="With `Accept: text/event-stream` the response is a stream of server-sent events and takes no query.",
+        parameters=[
+            query_parameter("before", "Only notifications with a lower id.", _WHOLE),
+            _LIMIT,
+            header_parameter(
+                "Last-Event-ID",
+                "Of a stream: the id of the last event that the client got.",
+                {"type": "string"},
+            ),
+        ],
+        answers={
+            200: Answer(
+                description="The list or the stream.",
+                content={JSON: replies.NotificationList, "text/event-stream": {"type": "string"}},
+            )
+        },
+        errors=[InvalidQueryParameterError, UnavailableError],
+    )
+
+
+def _change(word: str, summary: str) -> DescribedOperation:
+    return DescribedOperation(
+        id=f"{word}Integration",
+        summary=summary,
+        tag=_USERS,
+        parameters=[_ID],
+        answers={200: json_reply("The integration as it is now.", replies.IntegrationReply)},
+        errors=_CHANGE_ERRORS,
+    )
+
+
+def _rotate_secret() -> DescribedOperation:
+    return DescribedOperation(
+        id="rotateSigningSecret",
+        summary="Make a new signing secret",
+        tag=_USERS,
+        description="For a day requests are signed with both secrets.",
+        parameters=[_ID],
+        answers={200: json_reply("The new secret.", replies.SigningSecretReply)},
+        errors=_CHANGE_ERRORS,
+    )
+
+
+def _deliveries() -> DescribedOperation:
+    return DescribedOperation(
+        id="listDeliveries",
+        summary="An integration's events and the attempts to deliver them, newest first",
+        tag=_USERS,
+        parameters=[
+            _ID,
+            query_parameter(
+                "state", "Only events in this state.", {"type": "string", "enum": [*replies.EVENT_STATES]}
+            ),
+            query_parameter(
+                "type",
+                "Only events of this type.",
+                {"type": "string", "enum": [str(each) for each in EventType]},
+            ),
+            query_parameter("strategyId", "Only events of this strategy."),
+            query_parameter(
+                "before", "Only older events: the eventId of the last one of the page before.", _UUID
+            ),
+            _LIMIT,
+        ],
+        answers={200: json_reply("A page of events.", replies.DeliveryList)},
+        errors=[InvalidQueryParameterError, NotFoundError, UnavailableError],
+    )
+
+
+def _replay() -> DescribedOperation:
+    return DescribedOperation(
+        id="replayEvent",
+        summary="Send an event again, with the same webhook-id",
+        tag=_USERS,
+        parameters=[_ID, _EVENT_ID],
+        answers={202: json_reply("It waits to be sent.", replies.ReplayReply)},
+        errors=_CHANGE_ERRORS,
+    )
+
+
+def _switch(word: str, summary: str) -> DescribedOperation:
+    return DescribedOperation(
+        id=f"{word}Strategy",
+        summary=summary,
+        tag=_USERS,
+        parameters=[_STRATEGY_ID, _ID],
+        answers={200: json_reply("It is so now.", replies.SwitchReply)},
+        errors=_CHANGE_ERRORS,
+    )

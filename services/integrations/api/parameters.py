@@ -8,13 +8,13 @@ from aiohttp import web
 
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
 from chassis.queries import query_parameters
+from integrations.api.replies import EVENT_STATES
 from integrations.api.schemas import STRATEGY_ID
 from integrations.events import EventType
 from integrations.operations import DeliveryQuery
 
 MAX_LIMIT: Final = 100
 DEFAULT_LIMIT: Final = 50
-EVENT_STATES: Final = ("WAITING", "DELIVERED", "REFUSED", "FAILED", "EXPIRED", "CANCELLED")
 WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)

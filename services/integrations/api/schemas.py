@@ -12,9 +12,10 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from chassis.json_object import Literal
 from chassis.schemas import UNPRINTABLE, Text, parse
+from integrations.api import json_schema
 from integrations.webhook.headers import header_fault
 
-MAX_HEADERS: Final = 32
+MAX_HEADERS: Final = json_schema.MAX_HEADERS
 MAX_HEADER_CHARACTERS: Final = 16 * 1024
 MAX_QUANTITY_DIGITS: Final = 18
 
@@ -91,18 +92,22 @@ class NewWebhook(Schema):
     """Where events are sent."""
 
     error_messages = _MESSAGES
-    url = Text(required=True)
-    headers = HeadersField(load_default=dict)
+    url = Text(required=True, metadata=json_schema.WEBHOOK_URL)
+    headers = HeadersField(load_default=dict, metadata=json_schema.HEADERS)
 
 
 class NewIntegration(Schema):
     """The body of the guide's POST /api/integrations/v1/integrations."""
 
     error_messages = _MESSAGES
-    name = Text(required=True, validate=[_length(1, 200), _is_visible])
-    description = Text(required=True, validate=[_length(1, 500), _is_visible])
-    imageUrl = Text(required=True, validate=[_length(1, 2_048), _is_image_url])  # noqa: N815 - the guide's names
-    userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
+    name = Text(required=True, validate=[_length(1, 200), _is_visible], metadata=json_schema.NAME)
+    description = Text(
+        required=True, validate=[_length(1, 500), _is_visible], metadata=json_schema.DESCRIPTION
+    )
+    imageUrl = Text(  # noqa: N815 - the guide's names
+        required=True, validate=[_length(1, 2_048), _is_image_url], metadata=json_schema.IMAGE_URL
+    )
+    userEmail = Text(required=True, validate=[_length(3, 254), _is_email], metadata=json_schema.EMAIL)  # noqa: N815
     webhook = fields.Nested(
         NewWebhook,
         required=True,
@@ -114,8 +119,8 @@ class NewStrategy(Schema):
     """The body of PUT /v1/strategies/{id}."""
 
     error_messages = _MESSAGES
-    name = Text(required=True, validate=[_length(1, 200), _is_visible])
-    userEmail = Text(required=True, validate=[_length(3, 254), _is_email])  # noqa: N815
+    name = Text(required=True, validate=[_length(1, 200), _is_visible], metadata=json_schema.STRATEGY_NAME)
+    userEmail = Text(required=True, validate=[_length(3, 254), _is_email], metadata=json_schema.EMAIL)  # noqa: N815
 
 
 class QuantityField(fields.Field[str]):
@@ -151,7 +156,7 @@ class NewSignal(Schema):
     type = Text(required=True, validate=_one_of("OPEN", "CLOSE", "REOPEN"))
     direction = Text(required=True, validate=_one_of("BUY", "SELL"))
     ticker = Text(required=True, validate=_length(1, 64))
-    quantity = QuantityField(required=True)
+    quantity = QuantityField(required=True, metadata=json_schema.QUANTITY)
     proquantPositionId = Text(required=True, validate=_length(1, 128))  # noqa: N815
 
 

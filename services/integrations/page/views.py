@@ -30,13 +30,13 @@ from chassis.http.request import joined
 from chassis.service import challenge
 from integrations.api.parameters import (
     DEFAULT_LIMIT,
-    EVENT_STATES,
     delivery_query,
     event_id,
     integration_id,
     query_of,
     strategy_id,
 )
+from integrations.api.replies import EVENT_STATES
 from integrations.notifications import NotificationFeed
 from integrations.operations import LIVE_STATES, NOT_ENDED_STATES, Operations
 from integrations.page.form_tokens import FormTokens

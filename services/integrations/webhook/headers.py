@@ -3,11 +3,11 @@
 import re
 from typing import Final
 
-_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
-_VALUE: Final = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]{0,4094}[\x21-\x7e])?)?\Z")
+NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
+VALUE: Final = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]{0,4094}[\x21-\x7e])?)?\Z")
 
 # a partner must not choose headers that decide how the request is framed, routed or verified
-_RESERVED: Final = frozenset(
+RESERVED: Final = frozenset(
     {
         "host",
         "expect",
@@ -22,15 +22,15 @@ _RESERVED: Final = frozenset(
         "upgrade",
     }
 )
-_RESERVED_PREFIXES: Final = ("content-", "webhook-")
+RESERVED_PREFIXES: Final = ("content-", "webhook-")
 
 
 def header_fault(name: str, value: object) -> str | None:
     """Return what is wrong with a partner's header, or None."""
-    if not _NAME.match(name):
+    if not NAME.match(name):
         return "is not a valid header name"
-    if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
+    if name.lower() in RESERVED or name.lower().startswith(RESERVED_PREFIXES):
         return "is a reserved header and cannot be set"
-    if not isinstance(value, str) or not _VALUE.match(value):
+    if not isinstance(value, str) or not VALUE.match(value):
         return "must be at most 4,096 printable ASCII characters, without white space at either end"
     return None
