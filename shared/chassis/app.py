@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp_basicauth import BasicAuthMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis import docs_page
 from chassis.addresses import is_loopback
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import CALLER, Credentials, HashOf, without_credentials
@@ -36,6 +37,7 @@ from chassis.users_file import UsersFile
 
 SERVICE: Final = web.AppKey("service", Service)
 CONNECTION_POOL: Final = web.AppKey("connection_pool", ConnectionPool)
+OPENAPI: Final = web.AppKey("openapi", dict[str, Any])
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 
 _IS_FOR_OPERATORS: Final = "__is_for_operators__"
@@ -83,16 +85,25 @@ def create_app(
     )
     app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app.cleanup_ctx.append(_resources)
+    app[OPENAPI] = openapi
     document = orjson.dumps(openapi)
 
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
+
+    async def docs(_request: web.Request) -> web.Response:
+        return await docs_page.page(log_name or name)
+
+    async def docs_file(request: web.Request) -> web.FileResponse:
+        return await docs_page.file(request.match_info["file"])
 
     for path, handler in {
         "/health/live": live,
         "/health/ready": ready,
         "/metrics": metrics,
         "/openapi.json": openapi_json,
+        docs_page.PATH: docs,
+        f"{docs_page.PATH}/{{file}}": docs_file,
     }.items():
         app.router.add_get(path, _for_operators(handler))
     return app

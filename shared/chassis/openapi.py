@@ -279,6 +279,12 @@ class Document:
                 {200: Answer(description="The metrics", content={"text/plain": {"type": "string"}})},
             ),
             (
+                "/docs",
+                "getDocs",
+                "This document as a page",
+                {200: Answer(description="The page", content={"text/html": {"type": "string"}})},
+            ),
+            (
                 "/openapi.json",
                 "getOpenapi",
                 "This document",

@@ -81,7 +81,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 # every other path counts as the page's, so that its errors have the headers, too
-API_PREFIXES: Final = ("/v1/", "/api/", "/health/", "/metrics", "/openapi.json")
+API_PREFIXES: Final = ("/v1/", "/api/", "/health/", "/metrics", "/openapi.json", "/docs")
 STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 SIGN_IN: Final = (
     "Sign in with your e-mail address and password. Load the page again, and your browser asks for both."
