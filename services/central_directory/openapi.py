@@ -33,8 +33,8 @@ _ABOUT: Final = (
 _TAGS: Final = {_FIND: "Find a person's DFSP.", _CHANGE: "For the directory's administrator."}
 
 _RESOURCE: Final = {
-    "identifierType": "eur",
-    "identifier": "30754016",
+    "identifierType": "tel",
+    "identifier": "+35988123456",
     "spspReceiver": "http://127.0.0.1:8013",
     "primary": True,
 }

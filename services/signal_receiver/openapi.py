@@ -43,7 +43,9 @@ _TAGS: Final = {
     _ACCOUNTS: "For the accounts' owners.",
     _PRICES: "For the price feeder.",
 }
-_ID: Final = path_parameter("id", "The account's id.", {"type": "string", "pattern": pattern_of(ACCOUNT_ID)})
+_ID: Final = path_parameter(
+    "id", "The account's id.", {"type": "string", "pattern": pattern_of(ACCOUNT_ID)}, example="sample"
+)
 _READ_ERRORS: Final = (NotFoundError, UnavailableError)
 _MAX_WHOLE: Final = 10**18 - 1
 _SAMPLE_EVENT: Final = {
@@ -95,7 +97,7 @@ def _webhook() -> DescribedOperation:
         description="An event that is sent again is executed once, and gets the same response.",
         is_open=True,
         parameters=[
-            path_parameter("accountToken", "The account's token."),
+            path_parameter("accountToken", "The account's token.", example="sample"),
             header_parameter(ID_HEADER, "The event's id; the same on each attempt.", {"type": "string"}),
             header_parameter(TIMESTAMP_HEADER, "Seconds since 1970.", {"type": "string"}),
             header_parameter(SIGNATURE_HEADER, "Signature of Standard Webhooks.", {"type": "string"}),
@@ -179,7 +181,7 @@ def _price() -> DescribedOperation:
         id="setPrice",
         summary="Set an instrument's price",
         tag=_PRICES,
-        parameters=[path_parameter("ticker", "An instrument of the catalogue.")],
+        parameters=[path_parameter("ticker", "An instrument of the catalogue.", example="XAUUSD")],
         body=NewPrice,
         body_examples={"sample": {"price": "2000.00"}},
         answers={200: json_reply("It is set.", StoredPrice)},

@@ -59,8 +59,8 @@ class NewSecret(Schema):
         allow_none=True,
         validate=is_secret,
         metadata={
-            "pattern": "^whsec_(([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==)?"
-            "|([A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}=)$",
+            "pattern": "^whsec_(([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|={0,2})"
+            "|([A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}={1,2})$",
             "description": "`whsec_` and 24 to 64 bytes in base64; null: signatures are no longer required.",
         },
     )

@@ -297,8 +297,10 @@ class Document:
             self.add("GET", path, operation)
 
 
-def path_parameter(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return _parameter(name, "path", description, schema, required=True)
+def path_parameter(
+    name: str, description: str, schema: Mapping[str, Any] | None = None, *, example: str
+) -> dict[str, Any]:
+    return {**_parameter(name, "path", description, schema, required=True), "example": example}
 
 
 def query_parameter(

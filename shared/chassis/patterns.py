@@ -16,6 +16,7 @@ _SCHEME: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
 
 _H: Final = "[0-9A-Fa-f]{1,4}"
 _BYTE: Final = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_BEFORE_IPV4: Final = "|".join(f"({_H}:){{{before}}}:({_H}:){{0,{5 - before}}}" for before in range(1, 6))
 _IPV6: Final = "|".join(
     [
         f"({_H}:){{7}}{_H}",
@@ -23,7 +24,7 @@ _IPV6: Final = "|".join(
         *(f"({_H}:){{1,{7 - after}}}(:{_H}){{{after}}}" for after in range(1, 7)),
         f":(:{_H}){{1,7}}",
         "::",
-        rf"::(ffff:)?{_BYTE}(\.{_BYTE}){{3}}",
+        f"(({_H}:){{6}}|::({_H}:){{0,5}}|{_BEFORE_IPV4})" + rf"{_BYTE}(\.{_BYTE}){{3}}",
     ]
 )
 _HOST: Final = rf"({_NAME}|\[({_IPV6})\])"

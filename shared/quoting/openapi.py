@@ -73,7 +73,10 @@ _TRACEPARENT: Final = header_parameter(
 )
 _KEY_SCHEMA: Final = {"type": "string", "pattern": pattern_of(KEY), "examples": ["invoice-2026-0815"]}
 _KEY: Final = header_parameter(IDEMPOTENCY_HEADER, _IDEMPOTENCY, _KEY_SCHEMA)
-_UUID: Final = path_parameter("uuid", "The quote's id.", {"type": "string", "format": "uuid"})
+_SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"
+_UUID: Final = path_parameter(
+    "uuid", "The quote's id.", {"type": "string", "format": "uuid"}, example=_SAMPLE_UUID
+)
 
 _REQUEST: Final = {
     "currencyCode": "USD",
@@ -84,7 +87,6 @@ _REQUEST: Final = {
     "identifierType": "eur",
     "transferType": "p2p",
 }
-_SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"
 _EXPIRES: Final = "2026-11-21T02:23:51.099Z"
 _CREATED: Final = "2026-11-21T02:18:51.099Z"
 _AMOUNTS: Final = {"sourceAmount": "13.75", "destinationAmount": "12.50", "fee": "1.25"}

@@ -38,10 +38,17 @@ _TAGS: Final = {
     _ENGINE: "For the strategy engine's user.",
 }
 _UUID: Final = {"type": "string", "format": "uuid"}
-_ID: Final = path_parameter("id", "The integration's id.", _UUID)
-_EVENT_ID: Final = path_parameter("eventId", "The event's id.", _UUID)
+_ID: Final = path_parameter(
+    "id", "The integration's id.", _UUID, example="0c2d1a44-37d4-46e5-8f4e-2a5f8e0f1b35"
+)
+_EVENT_ID: Final = path_parameter(
+    "eventId", "The event's id.", _UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
+)
 _STRATEGY_ID: Final = path_parameter(
-    "strategyId", "The strategy's id.", {"type": "string", "pattern": pattern_of(schemas.STRATEGY_ID)}
+    "strategyId",
+    "The strategy's id.",
+    {"type": "string", "pattern": pattern_of(schemas.STRATEGY_ID)},
+    example="gold",
 )
 _WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _LIMIT: Final = query_parameter(

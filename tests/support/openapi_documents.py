@@ -1,0 +1,60 @@
+"""The OpenAPI document of each service, from its application; no service is started."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from central_directory import app as central_directory
+from chassis.app import OPENAPI
+from dfsp_api import payee
+from integrations import app as integrations
+from integrations.settings import IntegrationsSettings
+from signal_receiver import app as signal_receiver
+from support.forwarders import FORWARDERS
+from support.provider import KEY
+from support.settings import load
+
+METHODS: Final = frozenset({"get", "put", "post", "delete"})
+NO_DATABASE: Final = "postgresql://postgres@127.0.0.1:1/none"
+SERVICES: Final = (*FORWARDERS, "payee", "central-directory", "integrations", "signal-receiver")
+
+
+def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
+    """The document of one of `SERVICES`. `folder` is an empty one for the service's files."""
+    environment = {
+        "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_NEXT_HOP": "http://127.0.0.1:1",
+        "QUOTES_DIRECTORY_FILE": str(folder / "directory.json"),
+        "QUOTES_DATABASE_URL": NO_DATABASE,
+        "QUOTES_ENCRYPTION_KEYS": KEY,
+    }
+    if service in FORWARDERS:
+        forwarder = FORWARDERS[service]
+        app = forwarder.create_app(load(forwarder.settings, environment))
+    elif service == "payee":
+        app = payee.create_app(load(payee.PayeeSettings, environment))
+    elif service == "central-directory":
+        app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
+    elif service == "integrations":
+        app = integrations.create_app(load(IntegrationsSettings, environment))
+    else:
+        app = signal_receiver.create_app(load(signal_receiver.ReceiverSettings, environment))
+    return app[OPENAPI]
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operations with their names, such as ``GET /metrics``."""
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            yield f"{method.upper()} {path}", item[method]
+
+
+def patterns(content: Any) -> Iterator[str]:
+    """All patterns in a document."""
+    if isinstance(content, dict):
+        if isinstance(content.get("pattern"), str):
+            yield content["pattern"]
+        content = list(content.values())
+    if isinstance(content, list):
+        for each in content:
+            yield from patterns(each)
