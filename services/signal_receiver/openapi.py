@@ -23,9 +23,9 @@ from signal_receiver.accounts_file import ACCOUNT_ID
 from signal_receiver.api import DEFAULT_TRADES, MAX_TRADES
 from signal_receiver.credentials import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from signal_receiver.event_errors import ERROR_HEADER, EventError
+from signal_receiver.event_schema import ENVELOPE
 from signal_receiver.schemas import (
     AccountPositions,
-    Envelope,
     EventErrorBody,
     NewPrice,
     NewSecret,
@@ -102,7 +102,7 @@ def _webhook() -> DescribedOperation:
             header_parameter(TIMESTAMP_HEADER, "Seconds since 1970.", {"type": "string"}),
             header_parameter(SIGNATURE_HEADER, "Signature of Standard Webhooks.", {"type": "string"}),
         ],
-        body=Envelope,
+        body=ENVELOPE,
         body_examples={"SIGNAL_OPEN": _SAMPLE_EVENT},
         answers={
             200: Answer(description="Executed, or not relevant; the body is empty."),

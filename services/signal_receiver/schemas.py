@@ -127,25 +127,3 @@ class EventErrorBody(Reply):
 
     type = fields.String(required=True, validate=validate.OneOf([error.type for error in EventError]))
     message = fields.String(required=True)
-
-
-class _Event(Reply):
-    """An event; the guide's "Integration Events" describes `data` of each type."""
-
-    type = fields.String(required=True, metadata={"examples": ["SIGNAL_OPEN"]})
-    timestamp = fields.Integer(metadata={"description": "Milliseconds since 1970."})
-    integration = fields.Raw(metadata={"type": "object"})
-    data = fields.Raw(metadata={"type": ["object", "null"]})
-
-
-class _Version(Reply):
-    event = fields.Nested(_Event, required=True)
-    deprecation = fields.String(
-        allow_none=True, metadata={"description": "When this version ends; null while no date is known."}
-    )
-
-
-class Envelope(Reply):
-    """The event in each version that the platform knows; this service reads `v1`."""
-
-    v1 = fields.Nested(_Version, required=True)
