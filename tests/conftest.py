@@ -11,6 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis.users_file import SAMPLE_USERS
+from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
 from support.serving import client_session
@@ -35,6 +36,12 @@ def pytest_addoption(parser) -> None:
 def pytest_configure(config) -> None:
     if config.getoption("batches") == "off":
         DEFAULTS[BATCH_LINES] = "0"
+
+
+@pytest.fixture
+def browser(request, tmp_path) -> Iterator[Browser]:
+    with chromium(tmp_path / "profile", request.config.getoption("screenshots")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

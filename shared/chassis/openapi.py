@@ -126,7 +126,7 @@ def json_reply(description: str, schema: object, example: object = None) -> Answ
 
 @dataclass(frozen=True, kw_only=True)
 class DescribedOperation:
-    """One method of one path, and what it may answer."""
+    """One method of one path, and its possible responses."""
 
     id: str
     summary: str

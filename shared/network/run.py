@@ -176,6 +176,9 @@ class NetworkRun:
         print_line("  stop   Ctrl-C")
         print_line(f"  try    {demo.curl(self._network.origin(topology.FIRST_SERVICE))}")
         print_line(
+            f"  docs   {self._network.origin(topology.FIRST_SERVICE)}/docs describes the API; each service has such a page"
+        )
+        print_line(
             f"  page   {self._network.origin(topology.INTEGRATIONS)}/ shows the integrations of the strategy"
             f" {sample_strategy.ID!r} (user {sample_strategy.USER}, password {sample_strategy.PASSWORD})"
         )

@@ -1,4 +1,4 @@
-"""What JSON Schema says of the messages' fields: descriptions, examples, and patterns of the checks in `schemas`.
+"""Descriptions, examples and patterns of the fields of messages, for the API description of the checks in `schemas`.
 
 A property test holds each pattern to the check: both accept the same values.
 """

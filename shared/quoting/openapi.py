@@ -72,7 +72,12 @@ _TRACEPARENT: Final = header_parameter(
     {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
 )
 _KEY_SCHEMA: Final = {"type": "string", "pattern": pattern_of(KEY), "examples": ["invoice-2026-0815"]}
-_KEY: Final = header_parameter(IDEMPOTENCY_HEADER, _IDEMPOTENCY, _KEY_SCHEMA)
+_KEY: Final = header_parameter(
+    IDEMPOTENCY_HEADER,
+    "Names this attempt to agree on terms: 1 to 128 visible ASCII characters. Repeat the request with the same key; send a"
+    " new key for new terms.",
+    _KEY_SCHEMA,
+)
 _SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"
 _UUID: Final = path_parameter(
     "uuid", "The quote's id.", {"type": "string", "format": "uuid"}, example=_SAMPLE_UUID

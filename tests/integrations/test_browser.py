@@ -1,95 +1,15 @@
 """The user's page in a real Chromium, with its script (design, Provider)."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from integrations.app import NOTIFICATIONS
-from support.provider import PASSWORDS, USER, Script, typed, until
+from support.browser import DESKTOP, PHONE
+from support.provider import USER, Script, typed, until
 from support.serving import reply, stub
 
 pytestmark = pytest.mark.browser
-
-PATIENCE_SECONDS = 20
-PHONE, DESKTOP = (390, 844), (1280, 800)
-
-
-class Browser:
-    """A browser, driven from threads so that the event loop goes on."""
-
-    def __init__(self, driver: Chrome, folder: Path | None) -> None:
-        self.driver = driver
-        self._folder = folder
-
-    async def open(self, url: str) -> None:
-        """Open a page with credentials, as if the user had typed them."""
-        host = url.removeprefix("http://")
-        await asyncio.to_thread(self.driver.get, f"http://{quote(USER, safe='')}:{PASSWORDS[USER]}@{host}")
-        await asyncio.to_thread(self.driver.get, url)
-
-    async def press(self, name: str) -> None:
-        """Press the button or link of this name with the keyboard, as soon as it is shown."""
-        path = f"//*[self::button or self::a or self::summary][@aria-label={name!r} or normalize-space()={name!r}]"
-        await self._until(lambda driver: driver.find_element(By.XPATH, path).is_displayed())
-        await asyncio.to_thread(lambda: self.driver.find_element(By.XPATH, path).send_keys("\n"))
-
-    async def press_first(self, name: str) -> None:
-        """Press the first button with this text."""
-        button = await asyncio.to_thread(
-            self.driver.find_element, By.XPATH, f"//button[normalize-space()={name!r}]"
-        )
-        await asyncio.to_thread(button.send_keys, "\n")
-
-    async def shows(self, text: str) -> None:
-        await self._until(lambda driver: text in driver.find_element(By.TAG_NAME, "main").text)
-
-    async def run(self, script: str) -> object:
-        return await asyncio.to_thread(self.driver.execute_script, script)
-
-    async def picture(self, name: str, size: tuple[int, int]) -> None:
-        """Save a picture if the caller of the tests wants pictures."""
-        await self.resize(size)
-        if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(self.driver.save_screenshot, str(self._folder / f"{name}.png"))
-
-    async def resize(self, size: tuple[int, int]) -> None:
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size is PHONE}
-        await asyncio.to_thread(self.driver.execute_cdp_cmd, "Emulation.setDeviceMetricsOverride", metrics)
-
-    async def _until(self, is_so) -> None:
-        wait = WebDriverWait(self.driver, PATIENCE_SECONDS, 0.1, ignored_exceptions=[Exception])
-        await asyncio.to_thread(wait.until, is_so)
-
-
-@pytest.fixture
-def browser(request, tmp_path) -> Iterator[Browser]:
-    options = ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-background-networking",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
-    folder = request.config.getoption("screenshots")
-    try:
-        yield Browser(driver, Path(folder) if folder else None)
-    finally:
-        with suppress(OSError):
-            driver.quit()
-
 
 LOGO = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 60"><rect width="300" height="60" fill="#0a5"/></svg>'
 SPOKEN = "Foo Bar FX, user@example.com"

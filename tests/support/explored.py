@@ -16,7 +16,7 @@ LONG_EXAMPLES: Final = 200
 def explore(
     document: str, name: str, password: str, *, examples: int = EXAMPLES, url: str | None = None
 ) -> str:
-    """Return the output of a run that found nothing. Raises AssertionError with what it found.
+    """Return the output of a run that found nothing. Raises AssertionError with its findings.
 
     `document` is a URL or a file; a file needs the `url` of the service.
     """

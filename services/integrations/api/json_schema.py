@@ -1,4 +1,4 @@
-"""What JSON Schema says of the fields of requests: descriptions, and patterns of the checks in `schemas`."""
+"""Descriptions, examples and patterns of the fields of requests, for the API description of the checks in `schemas`."""
 
 from typing import Any, Final
 
