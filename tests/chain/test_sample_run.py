@@ -27,11 +27,15 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
     with sample_run(free_ports(), passable / "data", **shell) as run:
         run.wait_until_up()
         answer = await send(client, "POST", run.url + RESERVE, QUOTE)
+        async with client.get(f"{run.url}/docs") as docs:
+            page = await docs.text()
         running = run.processes()
         code = run.end(signal.SIGINT)
         left = run.processes()
 
     assert (200, "13.75") == (answer.status, answer.json["amount"])
+    assert f"{run.url}/docs describes the API" in run.output
+    assert "<title>dfsp-api-payer: API</title>" in page
     assert '"amount":"13.75"' in run.output
     assert "fee: 13.75 - 12.50 = 1.25 USD" in run.output
     assert '"state":"EXECUTED"' in run.output

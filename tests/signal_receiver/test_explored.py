@@ -5,18 +5,23 @@ import asyncio
 import pytest
 
 from support.explored import LONG_EXAMPLES, explore, number_of_cases
-from support.receiver import SAMPLE
+from support.receiver import SAMPLE, Sender
 
 
-async def test_the_receiver_answers_as_its_document_says(receiver):
-    output = await asyncio.to_thread(explore, f"{receiver.url}/openapi.json", "receiver", SAMPLE)
+@pytest.fixture
+async def patient(start) -> Sender:
+    """A receiver on a machine that may be busy, which must not look like an overloaded service."""
+    return await start(max_wait_seconds=60)
+
+
+async def test_the_receiver_answers_as_its_document_says(patient):
+    output = await asyncio.to_thread(explore, patient.url, "receiver", SAMPLE)
 
     assert number_of_cases(output) > 100
 
 
 @pytest.mark.fault
-async def test_the_receiver_answers_many_requests_as_its_document_says(receiver):
-    document = f"{receiver.url}/openapi.json"
-    output = await asyncio.to_thread(explore, document, "receiver", SAMPLE, examples=LONG_EXAMPLES)
+async def test_the_receiver_answers_many_requests_as_its_document_says(patient):
+    output = await asyncio.to_thread(explore, patient.url, "receiver", SAMPLE, examples=LONG_EXAMPLES)
 
     assert number_of_cases(output) > 500
