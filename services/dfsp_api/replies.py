@@ -52,7 +52,9 @@ def execution_reply(
     if faults:
         raise QuoteMismatchError(faults=faults)
     if quote.executed is None:
-        raise QuoteExpiredError(f"The quote expired at {format_time(quote.expires)}.")
+        raise QuoteExpiredError(
+            f"The quote expired at {format_time(quote.expires)}. Reserve again with a new Idempotency-Key."
+        )
     return {
         "uuid": str(quote.uuid),
         "state": "EXECUTED",

@@ -169,7 +169,7 @@ class ConflictError(QuotingError):
 
 
 class QuoteExpiredError(QuotingError):
-    """The quote has expired. Reserve a new one."""
+    """The quote has expired. Reserve again with a new Idempotency-Key."""
 
     status = 410
 

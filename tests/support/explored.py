@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[2]
 SECONDS: Final = 600
 """Ends a run that hangs; a run takes a few seconds."""
 EXAMPLES: Final = 5
-LONG_EXAMPLES: Final = 200
+LONG_EXAMPLES: Final = 100
 
 
 def document_of(url: str) -> dict[str, Any]:
