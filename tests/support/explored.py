@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.request import urlopen
 
-ROOT: Final = Path(__file__).parents[2]
+CONFIGURATION: Final = Path(__file__).parents[2] / "schemathesis.toml"
 SECONDS: Final = 600
 """Ends a run that hangs; a run takes a few seconds."""
 EXAMPLES: Final = 5
@@ -42,12 +42,13 @@ def explore(
         file.write_text(json.dumps(document or document_of(url)))
         done = subprocess.run(
             [
-                *(str(Path(sys.executable).with_name("schemathesis")), "run", str(file)),
+                *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION)),
+                *("run", str(file)),
                 *("--url", url, "--auth", f"{name}:{password}"),
                 *("--checks", "all", "--seed", "1", "--max-examples", str(examples)),
                 *("--warnings", "off", "--no-color"),
             ],
-            cwd=ROOT,
+            cwd=folder,  # where it keeps findings; the next run would begin with those
             capture_output=True,
             text=True,
             timeout=SECONDS,
