@@ -5,12 +5,14 @@ For each field the pattern accepts what the service accepts; where the rule fits
 
 import json
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
+from hypothesis import given, strategies
 from marshmallow import Schema, ValidationError
 
 from central_directory.schemas import NewResource
@@ -143,6 +145,19 @@ def test_a_pattern_accepts_exactly_what_the_service_accepts(schema, name, sample
         if wanted != found
     ]
     assert [] == differing
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"), [(schema, name) for schema, name, _ in EXACT if name != "currencyCode"]
+)
+@given(data=strategies.data())
+def test_the_service_accepts_what_a_pattern_makes(schema, name, data):
+    described = schema_of(schema().fields[name])
+    expression = re.compile(described["pattern"].removesuffix("$") + r"\Z")
+    value = data.draw(strategies.from_regex(expression))
+    [is_allowed] = by_json_schema(described, [value], [True])
+
+    assert not is_allowed or is_accepted(schema, name)(value), value
 
 
 @pytest.mark.parametrize(
