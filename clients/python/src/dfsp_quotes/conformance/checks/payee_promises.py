@@ -1,0 +1,466 @@
+"""The stronger promises of the payee and of a whole network (wire.md §2, §3, §4, §7)."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+from decimal import Decimal
+from typing import Final, TypeVar
+from uuid import uuid4
+
+from aiohttp import hdrs
+
+from dfsp_quotes.conformance.check import Checks
+from dfsp_quotes.conformance.checks.expectations import (
+    AT_ONCE,
+    changed,
+    ensure_error_objects,
+    ensure_same_reply,
+    expect,
+    minor_unit,
+    shown,
+)
+from dfsp_quotes.conformance.checks.expiry import expired_quotes
+from dfsp_quotes.conformance.checks.payee import ACCEPTED, RESERVED
+from dfsp_quotes.conformance.implementation import (
+    DESTINATION,
+    SOURCE,
+    Implementation,
+    Quote,
+    decimal,
+    time,
+)
+from dfsp_quotes.conformance.options import ENDS, Part
+from dfsp_quotes.conformance.result import Fault, Skip, cut
+from dfsp_quotes.conformance.wire import KEY, TIMEOUT_MS, TRACE, Response, basic, encode
+
+CHECKS: Final = Checks(Part.PROMISES, ENDS)
+
+STEPS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 49)
+"""The amounts that the inverse is checked with: that of the request and these numbers of minor units more."""
+OK: Final = 200
+
+T = TypeVar("T")
+
+
+def new_key() -> str:
+    return f"kit-{uuid4()}"
+
+
+def amounts(implementation: Implementation) -> list[str]:
+    first = Decimal(implementation.options.request["amount"])
+    return [format(first + minor_unit(first) * step, "f") for step in STEPS]
+
+
+def ensure_same(first: Quote, again: Quote, when: str) -> None:
+    """Raise Fault unless both responses have the same uuid, amount and expires."""
+    if first.response.object != again.response.object:
+        one, other = (cut(each.response.body.decode("utf-8", "replace"), 300) for each in (first, again))
+        raise Fault(f"{when} the same key gave another quote: first {one}, then {other}.")
+
+
+# idempotency
+
+IDEMPOTENCY: Final = "wire.md §3 Idempotency-Key, §7 promise 2"
+
+
+@CHECKS.add("idempotency.same-key", IDEMPOTENCY, needs=RESERVED)
+async def idempotency_same_key(implementation: Implementation) -> None:
+    """The same key with the same request gives the same quote, also with other white space and 12.5 for 12.50."""
+    request, headers = implementation.request(), {KEY: new_key()}
+    first = await implementation.reserve(request, headers=headers)
+    ensure_same(first, await implementation.reserve(request, headers=headers), "Sent again,")
+    other_text = dict(reversed(request.items())) | {"amount": _other_text(request["amount"])}
+    ensure_same(first, await implementation.reserve(other_text, headers=headers), "Written in another way,")
+
+
+def _other_text(amount: str) -> str:
+    """Return the same number in another form, if it has one: 12.5 for 12.50."""
+    return amount[:-1] if "." in amount and amount.endswith("0") and not amount.endswith(".0") else amount
+
+
+@CHECKS.add("idempotency.other-request", IDEMPOTENCY, needs=["idempotency.same-key"])
+async def idempotency_other_request(implementation: Implementation) -> None:
+    """The same key with another body or operation gets 422 IdempotencyKeyReusedError."""
+    request, headers = implementation.request(), {KEY: new_key()}
+    await implementation.reserve(request, headers=headers)
+    for body, path in ((changed(request, "amount"), SOURCE), (request, DESTINATION)):
+        expect(await implementation.post(body, path, headers), 422, "IdempotencyKeyReusedError")
+
+
+@CHECKS.add("idempotency.key-returned", IDEMPOTENCY, needs=["idempotency.same-key"])
+async def idempotency_key_returned(implementation: Implementation) -> None:
+    """A reply to a request without a key has one, and this key gives the same quote again."""
+    first = await implementation.reserve()
+    key = first.response.headers.get(KEY)
+    if not key or not key.isascii():
+        raise Fault(f"{KEY} of the reply is {cut(ascii(key), 80)}.")
+    ensure_same(first, await implementation.reserve(first.request, headers={KEY: key}), "Sent again,")
+
+
+@CHECKS.add("idempotency.after-execution", IDEMPOTENCY, needs=["idempotency.same-key", *ACCEPTED])
+async def idempotency_after_execution(implementation: Implementation) -> None:
+    """After the quote was paid, its key still gives the same quote."""
+    headers = {KEY: new_key()}
+    quote = await implementation.reserve(headers=headers)
+    await implementation.execute(quote.uuid, quote.request)
+    ensure_same(quote, await implementation.reserve(quote.request, headers=headers), "After its execution")
+
+
+@CHECKS.add("idempotency.after-expiry", IDEMPOTENCY, needs=["idempotency.same-key", "transfer.expired"])
+async def idempotency_after_expiry(implementation: Implementation) -> None:
+    """After the quote expired, its key still gives the same, expired quote."""
+    quotes = await expired_quotes(implementation)
+    again = await implementation.reserve_short({KEY: quotes.key}, quotes.keyed.request)
+    ensure_same(quotes.keyed, again, "After it expired")
+
+
+@CHECKS.add("idempotency.bad-key", "wire.md §3 Idempotency-Key", needs=RESERVED)
+async def idempotency_bad_key(implementation: Implementation) -> None:
+    """A key that is longer than 128 characters or has a space gets 400 InvalidHeaderError."""
+    for key in ("k" * 129, "two words"):
+        reply = await implementation.post(implementation.request(), headers={KEY: key})
+        expect(reply, 400, "InvalidHeaderError")
+
+
+# execution
+
+
+@CHECKS.add("transfer.reply", "wire.md §2 Execute", needs=[*ACCEPTED, "reserve.amount"])
+async def transfer_reply(implementation: Implementation) -> None:
+    """The reply is 200 with uuid, state EXECUTED, both amounts, their difference as fee, and executed."""
+    for path, theirs, ours in (
+        (SOURCE, "sourceAmount", "destinationAmount"),
+        (DESTINATION, "destinationAmount", "sourceAmount"),
+    ):
+        quote = await implementation.reserve(path=path)
+        response = await implementation.execute(quote.uuid, quote.request)
+        found = response.object
+        if (response.status, found.get("state")) != (OK, "EXECUTED"):
+            raise Fault(f"The reply is {shown(response)}.")
+        if str(found.get("uuid")).lower() != quote.uuid.lower():
+            raise Fault(f'"uuid" is {cut(repr(found.get("uuid")), 80)}.')
+        if decimal(found.get(theirs), theirs) != quote.amount:
+            raise Fault(f'"{theirs}" is {found[theirs]}; {quote.amount} was reserved.')
+        if decimal(found.get(ours), ours) != Decimal(quote.request["amount"]):
+            raise Fault(f'"{ours}" is {found[ours]}; {quote.request["amount"]} was reserved.')
+        fee = decimal(found["sourceAmount"], ours) - decimal(found["destinationAmount"], ours)
+        if decimal(found.get("fee"), "fee") != fee:
+            raise Fault(f'"fee" is {found["fee"]}, not {fee}.')
+        _ = time(found.get("executed"), "executed")
+
+
+@CHECKS.add("transfer.repeat", "wire.md §2 Execute", needs=ACCEPTED)
+async def transfer_repeat(implementation: Implementation) -> None:
+    """The same transfer again gets the same reply, byte for byte."""
+    quote = await implementation.reserve()
+    first, again = [await implementation.execute(quote.uuid, quote.request) for _ in range(2)]
+    ensure_same_reply(first, again)
+
+
+@CHECKS.add("transfer.unknown-error", "wire.md §4 QuoteNotFoundError", needs=["transfer.unknown"])
+async def transfer_unknown_error(implementation: Implementation) -> None:
+    """A transfer whose uuid belongs to no quote gets 404 QuoteNotFoundError."""
+    reply = await implementation.execute(str(uuid4()), implementation.request())
+    expect(reply, 404, "QuoteNotFoundError")
+
+
+MISMATCH: Final = ("amount", "currencySymbol", "account", "transferType")
+
+
+@CHECKS.add(
+    "transfer.mismatch-error",
+    "wire.md §4 QuoteMismatchError",
+    needs=["transfer.other-amount", "transfer.other-receiver-account", "transfer.other-transfer-type"],
+)
+async def transfer_mismatch_error(implementation: Implementation) -> None:
+    """A transfer that differs gets 409 QuoteMismatchError, which names each field that differs; the quote stays payable."""
+    quote = await implementation.reserve()
+    request = dict(quote.request)
+    for name in MISMATCH:
+        request = changed(request, name)
+    reply = await implementation.execute(quote.uuid, request)
+    expect(reply, 409, "QuoteMismatchError")
+    if reply.faulty_fields != set(MISMATCH):
+        named = cut(", ".join(sorted(reply.faulty_fields)), 200) or "no field"
+        raise Fault(f"{', '.join(MISMATCH)} differ; validationErrors names {named}.")
+    paid = await implementation.execute(quote.uuid, quote.request)
+    if paid.status != OK:
+        raise Fault(f"After it the right transfer was answered with {paid.outcome}.")
+
+
+# expiry
+
+
+@CHECKS.add("expiry.at-the-instant", "wire.md §7 promise 3", needs=["transfer.expired"])
+async def expiry_at_the_instant(implementation: Implementation) -> None:
+    """No quote is executed at or after its "expires": each executed transfer has an earlier "executed"."""
+    quotes = await expired_quotes(implementation)
+    for exchange in quotes.exchanges:
+        implementation.record.add(exchange)
+    for timed in quotes.timed:
+        ensure_in_time(
+            timed.quote, timed.response, timed.seconds_late, implementation.options.clock_tolerance
+        )
+    ensure_in_time(quotes.paid, quotes.payment, 0, implementation.options.clock_tolerance)
+
+
+def ensure_in_time(quote: Quote, response: Response, seconds_late: float, tolerance: float) -> None:
+    """Raise Fault if a transfer was executed at `expires` or later."""
+    expires = quote.text("expires")
+    if response.status != OK:
+        return
+    executed = time(response.object.get("executed"), "executed")
+    if executed >= quote.expires:
+        raise Fault(f"A quote that expires at {expires} was executed at {response.object['executed']}.")
+    if seconds_late >= tolerance:
+        raise Fault(f"A quote that expires at {expires} was executed {seconds_late:.3f} s later.")
+
+
+@CHECKS.add("expiry.error", "wire.md §4 QuoteExpiredError", needs=["transfer.expired"])
+async def expiry_error(implementation: Implementation) -> None:
+    """A transfer after "expires" gets 410 QuoteExpiredError."""
+    quotes = await expired_quotes(implementation)
+    expect(await implementation.execute(quotes.late.uuid, quotes.late.request), 410, "QuoteExpiredError")
+
+
+@CHECKS.add("expiry.executed-stays", "wire.md §2 Execute", needs=["transfer.expired", "transfer.repeat"])
+async def expiry_executed_stays(implementation: Implementation) -> None:
+    """The transfer of a quote that was executed in time gets the same reply again after "expires", byte for byte."""
+    quotes = await expired_quotes(implementation)
+    again = await implementation.execute(quotes.paid.uuid, quotes.paid.request)
+    ensure_same_reply(quotes.payment, again)
+
+
+# the exact inverse
+
+INVERSE: Final = "wire.md §2, §7 promise 5"
+
+
+@CHECKS.add("inverse.exact", INVERSE, needs=["destination.inverse"])
+async def inverse_exact(implementation: Implementation) -> None:
+    """Reserving the source amount of an amount as a destination amount gives this amount back, exactly."""
+    for amount in amounts(implementation):
+        source = await implementation.reserve(implementation.request(amount=amount))
+        request = implementation.request(amount=source.text("amount"))
+        back = await implementation.reserve(request, DESTINATION)
+        if source.amount < Decimal(amount):
+            raise Fault(f"The fee of {amount} is negative: it costs {source.amount}.")
+        if back.amount != Decimal(amount):
+            raise Fault(
+                f"{amount} costs {source.amount}, but {source.amount} with the fee gives {back.amount}."
+            )
+
+
+@CHECKS.add("inverse.largest", INVERSE, needs=["destination.inverse"])
+async def inverse_largest(implementation: Implementation) -> None:
+    """The returned destination amount is the largest whose own source amount does not exceed that of the request."""
+    for amount in amounts(implementation):
+        got = await implementation.reserve(implementation.request(amount=amount), DESTINATION)
+        costs = (await implementation.reserve(implementation.request(amount=got.text("amount")))).amount
+        more = got.amount + minor_unit(got.amount)
+        more_costs = (await implementation.reserve(implementation.request(amount=format(more, "f")))).amount
+        if costs > Decimal(amount):
+            raise Fault(f"{amount} with the fee gives {got.amount}, which costs {costs}, more than {amount}.")
+        if more_costs <= Decimal(amount):
+            raise Fault(f"{amount} with the fee gives {got.amount}, but {more} would cost {more_costs}.")
+
+
+# look-up
+
+
+@CHECKS.add("look-up.reply", "wire.md §2 Look up", needs=["look-up.same-quote", *ACCEPTED, "transfer.reply"])
+async def look_up_reply(implementation: Implementation) -> None:
+    """A look-up shows the state, the operation, all amounts, created, executed and the request as it was written."""
+    quote = await implementation.reserve()
+    before = (await implementation.look_up(quote.uuid, quote.request)).object
+    await implementation.execute(quote.uuid, quote.request)
+    after = (await implementation.look_up(quote.uuid, quote.request)).object
+    expected = {
+        "state": "RESERVED",
+        "operation": "quoteSourceAmount",
+        "sourceAmount": quote.text("amount"),
+        "destinationAmount": quote.request["amount"],
+        "executed": None,
+        "request": dict(quote.request),
+    }
+    for name, value in expected.items():
+        if name not in before or before[name] != value:
+            raise Fault(f'"{name}" is {cut(repr(before.get(name)), 100)}, not {cut(repr(value), 100)}.')
+    if decimal(before.get("fee"), "fee") != quote.amount - Decimal(quote.request["amount"]):
+        raise Fault(f'"fee" is {before["fee"]}.')
+    _ = time(before.get("created"), "created")
+    if after.get("state") != "EXECUTED":
+        raise Fault(f'After the transfer "state" is {cut(repr(after.get("state")), 80)}, not EXECUTED.')
+    _ = time(after.get("executed"), "executed")
+
+
+@CHECKS.add("look-up.expired", "wire.md §2 Look up", needs=["look-up.reply", "transfer.expired"])
+async def look_up_expired(implementation: Implementation) -> None:
+    """After "expires" a look-up shows EXPIRED, or EXECUTED for a quote that was executed in time."""
+    quotes = await expired_quotes(implementation)
+    for quote, state in ((quotes.late, "EXPIRED"), (quotes.paid, "EXECUTED")):
+        found = (await implementation.look_up(quote.uuid, quote.request)).object.get("state")
+        if found != state:
+            raise Fault(f'"state" is {cut(repr(found), 80)}, not {state}.')
+
+
+@CHECKS.add("look-up.unknown-error", "wire.md §4 QuoteNotFoundError", needs=["look-up.unknown"])
+async def look_up_unknown_error(implementation: Implementation) -> None:
+    """A look-up of an unknown uuid gets 404 QuoteNotFoundError."""
+    reply = await implementation.look_up(str(uuid4()), implementation.request())
+    expect(reply, 404, "QuoteNotFoundError")
+
+
+# messages, headers, credentials
+
+
+@CHECKS.add("message.reply-fields", "wire.md §2 Reserve", needs=["reserve.reply"])
+async def message_reply_fields(implementation: Implementation) -> None:
+    """The reply has "amount", "expires" and "uuid" and no other field; "expires" has milliseconds."""
+    quote = await implementation.reserve()
+    if set(quote.response.object) != {"amount", "expires", "uuid"}:
+        raise Fault(f"The reply has the fields {cut(', '.join(quote.response.object), 200)}.")
+    if len(quote.text("expires").partition(".")[2]) != len("561Z"):
+        raise Fault(f'"expires" is {cut(quote.text("expires"), 80)}, which is not in milliseconds.')
+
+
+@CHECKS.add("message.bad-amount", "wire.md §2 Reserve", needs=RESERVED)
+async def message_bad_amount(implementation: Implementation) -> None:
+    """An amount that is no plain positive decimal string gets 400 InvalidBodyError that names "amount"."""
+    for amount in (12.5, "12,50", "1e3", "1_000", " 12", "0.00", "-1", "+1", "٣", "12.50\n", "", "1" * 19):
+        body: Mapping[str, object] = {**implementation.request(), "amount": amount}
+        reply = await implementation.send("POST", SOURCE, body)
+        ensure_names(reply, {"amount"})
+
+
+@CHECKS.add("message.faults-at-once", "wire.md §2 Reserve, §4", needs=RESERVED)
+async def message_faults_at_once(implementation: Implementation) -> None:
+    """Missing, wrong and unknown fields get one 400 InvalidBodyError that names all of them."""
+    body: dict[str, object] = {
+        **implementation.request(),
+        "currencyCode": "usd",
+        "account": "bob",
+        "extra": "1",
+    }
+    del body["currencySymbol"]
+    reply = await implementation.send("POST", SOURCE, body)
+    ensure_names(reply, {"currencyCode", "account", "extra", "currencySymbol"})
+
+
+def ensure_names(reply: Response, fields: set[str]) -> None:
+    expect(reply, 400, "InvalidBodyError")
+    if reply.faulty_fields != fields:
+        named = cut(", ".join(sorted(reply.faulty_fields)), 200) or "no field"
+        raise Fault(f"validationErrors names {named}, not {', '.join(sorted(fields))}.")
+
+
+@CHECKS.add("message.not-json", "wire.md §4", needs=RESERVED)
+async def message_not_json(implementation: Implementation) -> None:
+    """A body that is no JSON object, is not UTF-8 or has a key twice gets 400 InvalidBodyError."""
+    text = encode(implementation.request())
+    for body in (
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        text[:-1] + b', "amount": "1.00"}',
+        text[:-2] + b'\xff"}',
+        b"",
+    ):
+        expect(await implementation.send("POST", SOURCE, body), 400, "InvalidBodyError")
+
+
+@CHECKS.add("headers.bad-timeout", "wire.md §3 X-Request-Timeout-Ms", needs=RESERVED)
+async def headers_bad_timeout(implementation: Implementation) -> None:
+    """A time that is not digits, or is 0, gets 400 InvalidHeaderError."""
+    for value in ("abc", "0", "-5", "1.5"):
+        reply = await implementation.post(implementation.request(), headers={TIMEOUT_MS: value})
+        expect(reply, 400, "InvalidHeaderError")
+
+
+@CHECKS.add("trace.returned", "wire.md §3 L1p-Trace-Id", needs=RESERVED)
+async def trace_returned(implementation: Implementation) -> None:
+    """A trace id is on the reply and in the error object; a request without one gets one."""
+    trace = str(uuid4())
+    replies = [
+        await implementation.post(implementation.request(), headers={TRACE: trace}),
+        await implementation.execute(str(uuid4()), implementation.request(), headers={TRACE: trace}),
+    ]
+    if any(each.headers.get(TRACE) != trace for each in replies):
+        raise Fault("The trace id of the request is not on the reply.")
+    if replies[1].object.get("traceId") != trace:
+        raise Fault(
+            f'"traceId" of the error is {cut(repr(replies[1].object.get("traceId")), 80)}, not {trace}.'
+        )
+    if not (await implementation.post(implementation.request())).headers.get(TRACE):
+        raise Fault("The reply to a request without a trace id has none.")
+
+
+@CHECKS.add("credentials.required", "wire.md §3 Authorization, §7 promise 6")
+async def credentials_required(implementation: Implementation) -> None:
+    """A request without credentials, or with wrong ones, gets 401 UnauthorizedError with WWW-Authenticate."""
+    for wrong in (None, "Basic bm9ib2R5Om5vdGhpbmc=", "Bearer abc"):
+        reply = await implementation.post(implementation.request(), headers={hdrs.AUTHORIZATION: wrong})
+        expect(reply, 401, "UnauthorizedError")
+        if hdrs.WWW_AUTHENTICATE not in reply.headers:
+            raise Fault("The reply lacks WWW-Authenticate.")
+
+
+@CHECKS.add("credentials.other-caller", "wire.md §4 QuoteNotFoundError", needs=ACCEPTED)
+async def credentials_other_caller(implementation: Implementation) -> None:
+    """Another caller can neither pay nor look up a quote: 404 QuoteNotFoundError."""
+    other = implementation.options.second_caller
+    if other is None:
+        raise Skip("The kit has no second caller. Use --second-user.")
+    quote = await implementation.reserve()
+    headers = {"Authorization": basic(other)}
+    for send in (implementation.execute, implementation.look_up):
+        expect(await send(quote.uuid, quote.request, headers), 404, "QuoteNotFoundError")
+
+
+@CHECKS.add("errors.object", "wire.md §4")
+async def errors_object(implementation: Implementation) -> None:
+    """A wrong path gets 404 and a wrong method 405, each with the error object: id, message, service and traceId."""
+    await ensure_error_objects(implementation)
+
+
+# concurrency
+
+
+@CHECKS.add("concurrency.one-quote-for-a-key", "wire.md §7 promise 2", needs=["idempotency.same-key"])
+async def concurrency_one_quote_for_a_key(implementation: Implementation) -> None:
+    """Requests with the same key that arrive at the same time get the same quote."""
+    request, headers = implementation.request(), {KEY: new_key()}
+    quotes = await _at_once([implementation.reserve(request, headers=headers) for _ in range(AT_ONCE)])
+    found = {quote.uuid for quote in quotes}
+    if len(found) != 1:
+        raise Fault(f"{AT_ONCE} requests with the same key at once gave {len(found)} quotes.")
+
+
+@CHECKS.add("concurrency.executed-once", "wire.md §7 promise 3", needs=["transfer.repeat"])
+async def concurrency_executed_once(implementation: Implementation) -> None:
+    """Transfers of the same quote that arrive at the same time all get the same reply: it is executed once."""
+    quote = await implementation.reserve()
+    replies = await _at_once([implementation.execute(quote.uuid, quote.request) for _ in range(AT_ONCE)])
+    for reply in replies:
+        ensure_same_reply(replies[0], reply)
+
+
+@CHECKS.add("concurrency.own-terms", "wire.md §7 promise 1", needs=["reserve.uuid-unique", *ACCEPTED])
+async def concurrency_own_terms(implementation: Implementation) -> None:
+    """Reservations of different amounts that arrive at the same time each get a uuid, and each is paid with its terms."""
+    first = Decimal(implementation.options.request["amount"])
+    requests = [
+        implementation.request(amount=format(first + minor_unit(first) * step, "f"))
+        for step in range(AT_ONCE)
+    ]
+    quotes = await _at_once([implementation.reserve(request) for request in requests])
+    if len({quote.uuid for quote in quotes}) != AT_ONCE:
+        raise Fault(f"{AT_ONCE} reservations at once got fewer uuids.")
+    replies = await _at_once([implementation.execute(quote.uuid, quote.request) for quote in quotes])
+    for quote, reply in zip(quotes, replies, strict=True):
+        if reply.status != OK:
+            raise Fault(f"The quote of {quote.request['amount']} was not paid: {reply.outcome}.")
+
+
+async def _at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
+    return list(await asyncio.gather(*calls))
