@@ -8,10 +8,8 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis import password_queue, users, users_file
-from dfsp_quotes.conformance import Clock, Credentials
+from dfsp_quotes.conformance import Clock
 from support.payee import FakeClock
-
-TEST = Credentials("test", "123")
 
 
 @pytest.fixture(scope="session", autouse=True)

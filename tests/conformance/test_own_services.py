@@ -2,16 +2,14 @@
 
 import pytest
 
-from conformance.conftest import TEST
-from dfsp_quotes.conformance import Credentials, Options, Outcome, Role, neighbours, run, text
+from dfsp_quotes.conformance import Options, Outcome, Role, neighbours, run, text
 from support.chain_in_process import chain_in_process
 from support.forwarders import FORWARDERS
+from support.model import OTHER, TEST
+from support.model_payee import LONG
 from support.payee import payee
 from support.serving import served
 from support.settings import load
-
-LONG = 600
-"""More seconds than quotes live, since the clock only moves when the kit waits."""
 
 
 def assert_passed(report, *, skipped=()):
@@ -22,7 +20,7 @@ def assert_passed(report, *, skipped=()):
 
 async def test_the_whole_network_passes(users_file, client, clock, database_url, tmp_path):
     async with chain_in_process(users_file, client, database_url, tmp_path, batch_lines=256) as chain:
-        options = Options(chain.url, TEST, second_caller=Credentials("other", "456"), max_wait=LONG)
+        options = Options(chain.url, TEST, second_caller=OTHER, max_wait=LONG)
         report = await run(options, clock=clock)
 
     assert_passed(report, skipped=["persistence.restart"])
@@ -30,9 +28,7 @@ async def test_the_whole_network_passes(users_file, client, clock, database_url,
 
 async def test_the_payee_passes(users_file, client, clock, database_url):
     async with payee(database_url, users_file, client) as caller:
-        options = Options(
-            caller.url, TEST, Role.PAYEE, second_caller=Credentials("other", "456"), max_wait=LONG
-        )
+        options = Options(caller.url, TEST, Role.PAYEE, second_caller=OTHER, max_wait=LONG)
         report = await run(options, clock=clock)
 
     assert_passed(report, skipped=["persistence.restart"])

@@ -9,7 +9,7 @@ from typing import Final
 
 from dfsp_quotes.conformance.options import Part
 from dfsp_quotes.conformance.result import Exchange, Outcome, Report, Result
-from dfsp_quotes.conformance.text import TITLES, by_section, counts
+from dfsp_quotes.conformance.text import TITLES, by_section, counts, printable
 
 STYLE: Final = files("dfsp_quotes.conformance").joinpath("page.css").read_text(encoding="utf-8")
 _DIGEST: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -33,16 +33,16 @@ def html(report: Report) -> str:
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">',
-            f"<title>{escape(title)}</title>",
+            f'<meta http-equiv="Content-Security-Policy" content="{_escape(POLICY)}">',
+            f"<title>{_escape(title)}</title>",
             f"<style>{STYLE}</style>",
             "</head>",
             "<body>",
             "<header>",
             "<h1>Quote API conformance</h1>",
-            f"<p>{escape(report.url)} as <strong>{escape(report.role)}</strong></p>",
+            f"<p>{_escape(report.url)} as <strong>{_escape(report.role)}</strong></p>",
             f'<p class="soft">{report.began:%Y-%m-%d %H:%M:%S} UTC</p>',
-            f'<p class="verdict {verdict}">{VERDICTS[verdict]} {escape(counts(report))}.</p>',
+            f'<p class="verdict {verdict}">{VERDICTS[verdict]} {_escape(counts(report))}.</p>',
             "</header>",
             "<main>",
             *_sections(report),
@@ -58,10 +58,10 @@ def _sections(report: Report) -> Iterator[str]:
     shown: Part | None = None
     for (part, section), results in by_section(report).items():
         if part is not shown:
-            yield f"<h2>{escape(TITLES[part])}</h2>"
-            yield f'<p class="soft">{escape(counts(report, part))}</p>'
+            yield f"<h2>{_escape(TITLES[part])}</h2>"
+            yield f'<p class="soft">{_escape(counts(report, part))}</p>'
             shown = part
-        yield f"<h3>{escape(section)}</h3>"
+        yield f"<h3>{_escape(section)}</h3>"
         for each in results:
             yield from _check(each)
 
@@ -69,11 +69,11 @@ def _sections(report: Report) -> Iterator[str]:
 def _check(result: Result) -> Iterator[str]:
     is_open = " open" if result.outcome is Outcome.FAILED else ""
     yield f'<details class="{result.outcome}"{is_open}>'
-    yield (f'<summary><span class="badge">{result.outcome}</span> <code>{escape(result.id)}</code></summary>')
+    yield f'<summary><span class="badge">{result.outcome}</span> <code>{_escape(result.id)}</code></summary>'
     yield '<div class="body">'
     if result.message:
-        yield f'<p class="message">{escape(result.message)}</p>'
-    yield f"<dl><dt>Right</dt><dd>{escape(result.right)}</dd></dl>"
+        yield f'<p class="message">{_escape(result.message)}</p>'
+    yield f"<dl><dt>Right</dt><dd>{_escape(result.right)}</dd></dl>"
     for each in result.exchanges:
         yield from _exchange(each)
     if result.more_exchanges:
@@ -83,7 +83,11 @@ def _check(result: Result) -> Iterator[str]:
 
 def _exchange(exchange: Exchange) -> Iterator[str]:
     yield '<div class="exchange">'
-    yield f'<p class="soft">{escape(exchange.way)}</p>'
-    yield f"<pre>{escape(exchange.request)}</pre>"
-    yield f"<pre>{escape(exchange.response)}</pre>"
+    yield f'<p class="soft">{_escape(exchange.way)}</p>'
+    yield f"<pre>{_escape(exchange.request)}</pre>"
+    yield f"<pre>{_escape(exchange.response)}</pre>"
     yield "</div>"
+
+
+def _escape(text: str) -> str:
+    return escape(printable(text))

@@ -273,15 +273,17 @@ async def _read(stream: aiohttp.StreamReader) -> bytes:
     return b"".join(parts)
 
 
-def tls(options: Options) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(options.ca) if options.ca else None)
+def _tls(options: Options) -> ssl.SSLContext | bool:
+    if options.ca is None:
+        return True
+    return ssl.create_default_context(cafile=str(options.ca))
 
 
 def open_session(options: Options) -> aiohttp.ClientSession:
     """Return a session that follows the options and repeats nothing."""
     return aiohttp.ClientSession(
         # a connection for each request, since aiohttp repeats some requests on connections that it uses again
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls(options), force_close=True),
+        connector=aiohttp.TCPConnector(limit=0, ssl=_tls(options), force_close=True),
         timeout=aiohttp.ClientTimeout(total=options.timeout),
         skip_auto_headers=(hdrs.ACCEPT_ENCODING,),
         trust_env=False,

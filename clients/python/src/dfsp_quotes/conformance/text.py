@@ -56,9 +56,13 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 def _clean(content: str) -> list[str]:
-    """Return the lines of a text from a peer without the control characters that a terminal acts on."""
-    return [_one_line(line) for line in content.split("\n")]
+    return printable(content).split("\n")
 
 
 def _one_line(content: str) -> str:
-    return "".join(each if each.isprintable() else "�" for each in content)
+    return printable(content).replace("\n", " ")
+
+
+def printable(content: str) -> str:
+    """Replace all characters that a terminal or a browser acts on, or that no encoding has, but not line ends."""
+    return "".join(each if each.isprintable() or each == "\n" else "�" for each in content)

@@ -26,7 +26,8 @@ def ensure_error(response: Response, what: str) -> None:
 def expect(reply: Response, status: int, id_: str) -> None:
     """Raise Fault unless the reply is this error."""
     if (reply.status, reply.error_id) != (status, id_):
-        raise Fault(f"The reply was {reply.outcome}, not {status} {id_}.")
+        found = reply.outcome if reply.error_id else f"{reply.status} without the id of an error"
+        raise Fault(f"The reply was {found}, not {status} {id_}.")
 
 
 def ensure_same_reply(first: Response, again: Response) -> None:

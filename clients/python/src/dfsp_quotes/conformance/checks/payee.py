@@ -84,7 +84,7 @@ async def transfer_accepted(implementation: Implementation) -> None:
     ensure_success(await implementation.execute(quote.uuid, quote.request), "The transfer")
 
 
-@CHECKS.add("persistence.every-quote", "§II Additional Information", needs=ACCEPTED)
+@CHECKS.add("persistence.every-quote", "§II Additional Information", needs=[*ACCEPTED, "reserve.uuid-unique"])
 async def persistence_every_quote(implementation: Implementation) -> None:
     """Each quote is kept with its own parameters: after three reservations all three can be paid."""
     amount = Decimal(implementation.options.request["amount"])
@@ -121,7 +121,11 @@ async def transfer_unknown(implementation: Implementation) -> None:
     ensure_error(response, "A transfer with an unknown uuid")
 
 
-@CHECKS.add("transfer.expired", "§III Error cases, second", needs=[*ACCEPTED, "reserve.expires"])
+@CHECKS.add(
+    "transfer.expired",
+    "§III Error cases, second",
+    needs=["reserve.uuid-unique", "reserve.expires", "persistence.every-quote"],
+)
 async def transfer_expired(implementation: Implementation) -> None:
     """A transfer with the uuid of an expired quote is an error."""
     quotes = await expired_quotes(implementation)

@@ -124,7 +124,11 @@ async def idempotency_bad_key(implementation: Implementation) -> None:
 # execution
 
 
-@CHECKS.add("transfer.reply", "wire.md §2 Execute", needs=[*ACCEPTED, "reserve.amount"])
+@CHECKS.add(
+    "transfer.reply",
+    "wire.md §2 Execute",
+    needs=[*ACCEPTED, "destination.includes-fee", "destination.transfer"],
+)
 async def transfer_reply(implementation: Implementation) -> None:
     """The reply is 200 with uuid, state EXECUTED, both amounts, their difference as fee, and executed."""
     for path, theirs, ours in (
@@ -377,7 +381,7 @@ async def headers_bad_timeout(implementation: Implementation) -> None:
         expect(reply, 400, "InvalidHeaderError")
 
 
-@CHECKS.add("trace.returned", "wire.md §3 L1p-Trace-Id", needs=RESERVED)
+@CHECKS.add("trace.returned", "wire.md §3 L1p-Trace-Id", needs=[*RESERVED, "transfer.unknown"])
 async def trace_returned(implementation: Implementation) -> None:
     """A trace id is on the reply and in the error object; a request without one gets one."""
     trace = str(uuid4())
@@ -445,7 +449,9 @@ async def concurrency_executed_once(implementation: Implementation) -> None:
         ensure_same_reply(replies[0], reply)
 
 
-@CHECKS.add("concurrency.own-terms", "wire.md §7 promise 1", needs=["reserve.uuid-unique", *ACCEPTED])
+@CHECKS.add(
+    "concurrency.own-terms", "wire.md §7 promise 1", needs=["reserve.uuid-unique", "persistence.every-quote"]
+)
 async def concurrency_own_terms(implementation: Implementation) -> None:
     """Reservations of different amounts that arrive at the same time each get a uuid, and each is paid with its terms."""
     first = Decimal(implementation.options.request["amount"])
