@@ -97,7 +97,8 @@ def test_the_page_loads_nothing_and_runs_nothing():
 
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in tags.found}
-    assert not [attrs for _, attrs in tags.found if {"src", "href", "style", "onclick"} & attrs.keys()]
+    assert not [attrs for _, attrs in tags.found if {"src", "style", "onclick"} & attrs.keys()]
+    assert ["#a"] == [attrs["href"] for _, attrs in tags.found if "href" in attrs]
     assert [True, False] == ["open" in attrs for tag, attrs in tags.found if tag == "details"]
     page.encode()
 

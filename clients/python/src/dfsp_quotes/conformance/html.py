@@ -9,17 +9,12 @@ from typing import Final
 
 from dfsp_quotes.conformance.options import Part
 from dfsp_quotes.conformance.result import Exchange, Outcome, Report, Result
-from dfsp_quotes.conformance.text import TITLES, by_section, counts, printable
+from dfsp_quotes.conformance.text import TITLES, VERDICTS, by_section, counts, printable
 
 STYLE: Final = files("dfsp_quotes.conformance").joinpath("page.css").read_text(encoding="utf-8")
 _DIGEST: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
 """The page's Content-Security-Policy: nothing but its own style sheet."""
-
-VERDICTS: Final = {
-    Outcome.FAILED: "Checks failed.",
-    Outcome.PASSED: "No check failed.",
-}
 
 
 def html(report: Report) -> str:
@@ -42,7 +37,8 @@ def html(report: Report) -> str:
             "<h1>Quote API conformance</h1>",
             f"<p>{_escape(report.url)} as <strong>{_escape(report.role)}</strong></p>",
             f'<p class="soft">{report.began:%Y-%m-%d %H:%M:%S} UTC</p>',
-            f'<p class="verdict {verdict}">{VERDICTS[verdict]} {_escape(counts(report))}.</p>',
+            f'<p class="verdict {verdict}">{_escape(VERDICTS[report.exit_code])} {_escape(counts(report))}.</p>',
+            *_failed(report),
             "</header>",
             "<main>",
             *_sections(report),
@@ -52,6 +48,13 @@ def html(report: Report) -> str:
             "",
         ]
     )
+
+
+def _failed(report: Report) -> Iterator[str]:
+    """Return links to the checks that failed."""
+    if report.failed:
+        links = " ".join(f'<a href="#{_escape(each)}">{_escape(each)}</a>' for each in sorted(report.failed))
+        yield f'<nav aria-label="Checks that failed">{links}</nav>'
 
 
 def _sections(report: Report) -> Iterator[str]:
@@ -68,7 +71,7 @@ def _sections(report: Report) -> Iterator[str]:
 
 def _check(result: Result) -> Iterator[str]:
     is_open = " open" if result.outcome is Outcome.FAILED else ""
-    yield f'<details class="{result.outcome}"{is_open}>'
+    yield f'<details id="{_escape(result.id)}" class="{result.outcome}"{is_open}>'
     yield f'<summary><span class="badge">{result.outcome}</span> <code>{_escape(result.id)}</code></summary>'
     yield '<div class="body">'
     if result.message:

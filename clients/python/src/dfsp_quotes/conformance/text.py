@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from dfsp_quotes.conformance.options import Part
-from dfsp_quotes.conformance.result import Outcome, Report, Result
+from dfsp_quotes.conformance.result import EXIT_OK, EXIT_PROMISES, EXIT_SOURCE, Outcome, Report, Result
 
 WORDS: Final = {Outcome.PASSED: "ok", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
 TITLES: Final = {Part.SOURCE: "The Quote API", Part.PROMISES: "The stronger promises of wire.md"}
+VERDICTS: Final = {
+    EXIT_OK: "No check failed.",
+    EXIT_SOURCE: "Checks of the Quote API failed.",
+    EXIT_PROMISES: "The checks of the Quote API passed. Stronger promises are not kept.",
+}
 MAX_SHOWN: Final = 4
 """The number of exchanges of a failed check that the text shows; the other reports show all that are kept."""
 
@@ -38,7 +43,7 @@ def text(report: Report) -> str:
         lines += ["", f"  {section}"]
         for each in results:
             lines += _lines(each)
-    return "\n".join([*lines, "", counts(report), ""])
+    return "\n".join([*lines, "", VERDICTS[report.exit_code], counts(report), ""])
 
 
 def _lines(result: Result) -> Iterator[str]:
