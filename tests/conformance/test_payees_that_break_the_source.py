@@ -22,6 +22,52 @@ async def test_the_right_payee_passes_every_check(role):
     assert 0 == report.exit_code
 
 
+class StartsSlowly(ModelPayee):
+    refusals = 0
+
+    async def restart(self):
+        self.refusals = 3
+
+    async def paid(self, quote):
+        if self.refusals:
+            self.refusals -= 1
+            raise Refused(503, "UnavailableError")
+        return await super().paid(quote)
+
+
+async def test_a_payee_may_need_time_to_start():
+    payee = StartsSlowly(StillClock())
+    report = await check_payee(payee, restart=payee.restart)
+
+    assert frozenset() == report.failed
+    assert 0 == payee.refusals
+
+
+class StartsTooLate(ModelPayee):
+    async def restart(self):
+        await self.clock.sleep_until(self.clock.now() + timedelta(minutes=5))
+
+
+async def test_whether_a_quote_that_expires_during_a_restart_is_kept_cannot_be_checked():
+    payee = StartsTooLate(StillClock())
+    report = await check_payee(payee, restart=payee.restart)
+
+    assert {"persistence.restart"} == {each.id for each in report.results if each.outcome is Outcome.SKIPPED}
+    assert frozenset() == report.failed
+
+
+class NeverStarts(StartsSlowly):
+    async def restart(self):
+        self.refusals = 1_000_000
+
+
+async def test_a_payee_that_does_not_start_is_not_waited_for_for_ever():
+    payee = NeverStarts(StillClock())
+    report = await check_payee(payee, restart=payee.restart)
+
+    assert "persistence.restart" in report.failed
+
+
 class AmountIsANumber(ModelPayee):
     def reservation_reply(self, quote):
         return {**quote.reply, "amount": float(quote.reply["amount"])}

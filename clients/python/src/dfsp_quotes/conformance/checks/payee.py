@@ -8,7 +8,7 @@ from uuid import uuid4
 from dfsp_quotes.conformance.check import Checks
 from dfsp_quotes.conformance.checks.expectations import changed, ensure_error, ensure_success, minor_unit
 from dfsp_quotes.conformance.checks.expiry import expired_quotes
-from dfsp_quotes.conformance.implementation import DESTINATION, SOURCE, UUID, Implementation, decimal
+from dfsp_quotes.conformance.implementation import DESTINATION, SOURCE, UUID, Implementation, Quote, decimal
 from dfsp_quotes.conformance.options import ENDS, Part
 from dfsp_quotes.conformance.result import Fault, Skip, cut
 from dfsp_quotes.conformance.wire import Response
@@ -17,6 +17,11 @@ CHECKS: Final = Checks(Part.SOURCE, ENDS)
 
 RESERVED: Final = ("reserve.reply", "reserve.uuid")
 ACCEPTED: Final = (*RESERVED, "transfer.accepted")
+
+UNAVAILABLE: Final = frozenset({502, 503, 504})
+"""Statuses of a service that starts, or whose next hop starts."""
+PAUSE_SECONDS: Final = 1.0
+"""The time between two transfers while an implementation starts."""
 
 
 @CHECKS.add("reserve.reply", "§I.{receives} Success Response")
@@ -98,7 +103,7 @@ async def persistence_every_quote(implementation: Implementation) -> None:
         ensure_success(response, f"The transfer of {quote.request['amount']}")
 
 
-@CHECKS.add("persistence.restart", "§II Additional Information", needs=ACCEPTED)
+@CHECKS.add("persistence.restart", "§II Additional Information", needs=[*ACCEPTED, "reserve.expires"])
 async def persistence_restart(implementation: Implementation) -> None:
     """A quote that was reserved before a restart can be paid after it."""
     restart = implementation.options.restart
@@ -106,12 +111,28 @@ async def persistence_restart(implementation: Implementation) -> None:
         raise Skip("The kit was not told how to restart the implementation. Use --restart COMMAND.")
     quote = await implementation.reserve()
     await restart()
-    end = implementation.clock.now() + timedelta(seconds=implementation.options.max_wait)
-    while (cause := await implementation.is_reachable()) and implementation.clock.now() < end:
-        await implementation.clock.sleep_until(implementation.clock.now() + timedelta(seconds=0.2))
-    if cause:
-        raise Fault(f"After the restart the implementation could not be reached: {cause}.")
-    ensure_success(await implementation.execute(quote.uuid, quote.request), "After the restart the transfer")
+    response = await _execute_when_ready(implementation, quote)
+    if 400 <= response.status < 500 and implementation.clock.now() >= quote.expires:  # noqa: PLR2004
+        raise Skip("The quote expired before the implementation was there again. Let quotes live longer.")
+    ensure_success(response, "After the restart the transfer")
+
+
+async def _execute_when_ready(implementation: Implementation, quote: Quote) -> Response:
+    """Send a transfer until the implementation is there again. Raises Fault if there is no response for too long."""
+    clock, end = (
+        implementation.clock,
+        implementation.clock.now() + timedelta(seconds=implementation.options.max_wait),
+    )
+    while True:
+        try:
+            response = await implementation.execute(quote.uuid, quote.request)
+        except Fault:
+            if clock.now() >= end:
+                raise
+        else:
+            if response.status not in UNAVAILABLE or clock.now() >= end:
+                return response
+        await clock.sleep_until(clock.now() + timedelta(seconds=PAUSE_SECONDS))
 
 
 @CHECKS.add("transfer.unknown", "§III Error cases, first", needs=ACCEPTED)
