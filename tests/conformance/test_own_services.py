@@ -1,5 +1,7 @@
 """Our own services keep every check of the kit: the whole network, the payee, and each hop."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 
 from dfsp_quotes.conformance import Options, Outcome, Role, neighbours, run, text
@@ -8,7 +10,7 @@ from support.forwarders import FORWARDERS
 from support.model import OTHER, TEST
 from support.model_payee import LONG
 from support.payee import payee
-from support.serving import served
+from support.serving import reply, served, stub
 from support.settings import load
 
 
@@ -34,21 +36,41 @@ async def test_the_payee_passes(users_file, client, clock, database_url):
     assert_passed(report, skipped=["persistence.restart"])
 
 
+NOWHERE = "http://127.0.0.1:9"
 ROLES = {Role(name if name != "dfsp-api" else "payer"): forwarder for name, forwarder in FORWARDERS.items()}
+
+
+def environment_of(users_file, next_hop: str, directory: str) -> dict[str, str]:
+    return {
+        "QUOTES_USERS_FILE": str(users_file),
+        "QUOTES_NEXT_HOP": next_hop,
+        "QUOTES_SUBMISSION_URLS": f"{next_hop},{next_hop}/second-dfsp",
+        "QUOTES_DIRECTORY_URL": directory,
+        "QUOTES_MAX_WAIT_SECONDS": "60",
+    }
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_each_hop_passes(role, users_file):
     async with neighbours(Options("", TEST, role)) as played:
-        environment = {
-            "QUOTES_USERS_FILE": str(users_file),
-            "QUOTES_NEXT_HOP": played.next_hop.url,
-            "QUOTES_SUBMISSION_URLS": f"{played.next_hop.url},{played.next_hop.url}/second-dfsp",
-            "QUOTES_DIRECTORY_URL": played.directory.url if played.directory else "http://127.0.0.1:9",
-            "QUOTES_MAX_WAIT_SECONDS": "60",
-        }
+        directory = played.directory.url if played.directory else NOWHERE
+        environment = environment_of(users_file, played.next_hop.url, directory)
         forwarder = ROLES[role]
         async with served(forwarder.create_app(load(forwarder.settings, environment))) as url:
             report = await run(Options(url, TEST, role), played=played)
+
+    assert_passed(report)
+
+
+async def test_the_forwarders_pass_between_the_kit_as_payer_and_as_payee(users_file):
+    async with AsyncExitStack() as stack:
+        played = await stack.enter_async_context(neighbours(Options("", TEST, Role.CHAIN)))
+        url, directory = played.next_hop.url, NOWHERE
+        for name, forwarder in reversed(FORWARDERS.items()):
+            app = forwarder.create_app(load(forwarder.settings, environment_of(users_file, url, directory)))
+            url = await stack.enter_async_context(served(app))
+            if name == "spsp-server":
+                directory = (await stack.enter_async_context(stub(reply(200, {"spspReceiver": url})))).url
+        report = await run(Options(url, TEST, Role.CHAIN), played=played)
 
     assert_passed(report)

@@ -46,10 +46,9 @@ def plain(app: web.Application):
 
 
 @asynccontextmanager
-async def plain_chain(clock: StillClock) -> AsyncIterator[str]:
-    """The URL of the first of six services."""
+async def plain_chain(url: str) -> AsyncIterator[str]:
+    """The URL of the first of five services, of which the last calls the payee at ``url``."""
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(plain(plain_payee(clock.now)))
         for _ in ("spsp-server-backend", "spsp-server"):
             url = await stack.enter_async_context(plain(plain_hop(url)))
         directory = await stack.enter_async_context(stub(reply(200, {"spspReceiver": url})))
@@ -60,7 +59,7 @@ async def plain_chain(clock: StillClock) -> AsyncIterator[str]:
 
 async def test_a_plain_chain_keeps_the_source_and_fails_the_promises_by_name():
     clock = StillClock()
-    async with plain_chain(clock) as url:
+    async with plain(plain_payee(clock.now)) as payee, plain_chain(payee) as url:
         report = await run(Options(url, TEST, max_wait=LONG), clock=clock)
     outcomes = {each.id: each.outcome for each in report.results if each.part is Part.SOURCE}
     passed = {each.id for each in report.results if each.outcome is Outcome.PASSED}
@@ -72,7 +71,17 @@ async def test_a_plain_chain_keeps_the_source_and_fails_the_promises_by_name():
     assert 3 == report.exit_code
 
 
-@pytest.mark.parametrize("role", sorted(HOPS))
+async def test_a_plain_chain_between_the_kit_as_payer_and_as_payee_keeps_the_source():
+    async with (
+        neighbours(Options("", TEST, Role.CHAIN)) as played,
+        plain_chain(played.next_hop.url) as url,
+    ):
+        report = await run(Options(url, TEST, Role.CHAIN, frozenset({Part.SOURCE})), played=played)
+
+    assert frozenset() == report.failed, text(report)
+
+
+@pytest.mark.parametrize("role", sorted(HOPS - {Role.CHAIN}))
 async def test_each_plain_hop_keeps_the_source(role):
     async with neighbours(Options("", TEST, role)) as played:
         to = "" if role is Role.SPSP_CLIENT else played.next_hop.url

@@ -28,8 +28,10 @@ DESCRIPTION: Final = """\
 Check an implementation of the Quote API.
 
   network, payee     The implementation answers requests itself. The kit plays the service before it.
-  payer, spsp-...    The implementation passes requests on. The kit plays the service before it and the one after
-                     it: configure the implementation so that its next hop is --listen, and its directory --directory.
+  chain              All services between the payer and the payee. The kit plays these two: configure the last service
+                     so that its next hop is --listen.
+  payer, spsp-...    One service, which passes requests on. The kit plays the services before and after it: configure it
+                     so that its next hop is --listen, and its central directory --directory.
 """
 EXIT_CODES: Final = """\
 exit codes:

@@ -1,4 +1,4 @@
-"""What is tested, and how: `Options`, and the `Role` of the implementation under test."""
+"""The options of a run, and the `Role` of the implementation under test."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,10 +26,16 @@ class Part(StrEnum):
 
 
 class Role(StrEnum):
-    """The service or services behind the URL."""
+    """The service or services behind the URL.
+
+    NETWORK is all of them, and PAYEE the dfsp-api that reserves quotes, or all services from spsp-server on. CHAIN is
+    all services but the payee's dfsp-api, so that the kit is both the payer and the payee. PAYER is the dfsp-api that
+    sends quotes into the chain. The others are one service each.
+    """
 
     NETWORK = "network"
     PAYEE = "payee"
+    CHAIN = "chain"
     PAYER = "payer"
     SPSP_CLIENT_PROXY = "spsp-client-proxy"
     SPSP_CLIENT = "spsp-client"
@@ -44,6 +50,7 @@ HOPS: Final = frozenset(Role) - ENDS
 RECEIVES: Final[Mapping[Role, int]] = {
     Role.NETWORK: 1,
     Role.PAYEE: 5,
+    Role.CHAIN: 1,
     Role.PAYER: 1,
     Role.SPSP_CLIENT_PROXY: 1,
     Role.SPSP_CLIENT: 2,
@@ -53,6 +60,7 @@ RECEIVES: Final[Mapping[Role, int]] = {
 """The number of the hop in Quote API §I whose message the kit sends to this role."""
 
 SENDS: Final[Mapping[Role, int]] = {
+    Role.CHAIN: 5,
     Role.PAYER: 1,
     Role.SPSP_CLIENT_PROXY: 2,
     Role.SPSP_CLIENT: 3,

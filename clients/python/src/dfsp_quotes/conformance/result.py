@@ -58,10 +58,10 @@ class Result:
     section: str
     """The place in the source, or in wire.md, that the check is made from."""
     right: str
-    """What would be right, in one or two sentences."""
+    """The right behaviour, in one or two sentences."""
     outcome: Outcome
     message: str
-    """What was wrong, or why the check was skipped; empty for a check that passed."""
+    """The fault, or the reason why the check was skipped; empty for a check that passed."""
     exchanges: tuple[Exchange, ...]
     """The requests of the check, in their order, at most `MAX_EXCHANGES`."""
     more_exchanges: int

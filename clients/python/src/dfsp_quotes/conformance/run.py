@@ -16,6 +16,7 @@ from dfsp_quotes.conformance.result import Fault, NotRunError, Outcome, Report, 
 from dfsp_quotes.conformance.wire import Request, Response
 
 NEXT_SERVICE: Final = {
+    Role.CHAIN: "dfsp-api",
     Role.PAYER: "spsp-client-proxy",
     Role.SPSP_CLIENT_PROXY: "spsp-client",
     Role.SPSP_CLIENT: "spsp-server",

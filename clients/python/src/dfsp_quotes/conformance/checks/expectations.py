@@ -1,4 +1,4 @@
-"""What several checks expect of a response, and values that they send."""
+"""Expectations that several checks have of a response, and values that they send."""
 
 from decimal import Decimal
 from typing import Final

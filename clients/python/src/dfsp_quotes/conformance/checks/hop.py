@@ -224,7 +224,7 @@ SUBMIT: Final = "§I.3 Notes"
 
 @CHECKS.add("submission-url.followed", SUBMIT, needs=["hop.request"], roles=CLIENT)
 async def submission_url_followed(implementation: Implementation) -> None:
-    """The request goes to the submissionUrl that it has, whichever it is."""
+    """The request goes to the submissionUrl that it has, also if it names another DFSP."""
     base = implementation.next_hop.url
     for prefix in ("", SECOND_PREFIX):
         implementation.next_hop.received.clear()

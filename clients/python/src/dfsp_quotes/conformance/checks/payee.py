@@ -18,6 +18,8 @@ CHECKS: Final = Checks(Part.SOURCE, ENDS)
 RESERVED: Final = ("reserve.reply", "reserve.uuid")
 ACCEPTED: Final = (*RESERVED, "transfer.accepted")
 
+ABSENT: Final = frozenset({404, 405, 501})
+"""Statuses of an implementation that does not have a method or path."""
 UNAVAILABLE: Final = frozenset({502, 503, 504})
 """Statuses of a service that starts, or whose next hop starts."""
 PAUSE_SECONDS: Final = 1.0
@@ -65,7 +67,7 @@ async def reserve_uuid(implementation: Implementation) -> None:
 
 @CHECKS.add("reserve.uuid-unique", "§II Additional Information", needs=RESERVED)
 async def reserve_uuid_unique(implementation: Implementation) -> None:
-    """Each reservation gets a uuid of its own, also for the same request."""
+    """Each reservation gets another uuid, also for the same request."""
     request = implementation.request()
     first, second = [await implementation.reserve(request) for _ in range(2)]
     if first.uuid.lower() == second.uuid.lower():
@@ -86,7 +88,14 @@ async def reserve_fee(implementation: Implementation) -> None:
 async def transfer_accepted(implementation: Implementation) -> None:
     """A transfer with the uuid of a quote and the same parameters succeeds before the quote expires."""
     quote = await implementation.reserve()
-    ensure_success(await implementation.execute(quote.uuid, quote.request), "The transfer")
+    response = await implementation.execute(quote.uuid, quote.request)
+    if response.status in ABSENT:
+        method, path = implementation.options.execute_method, implementation.options.execute_path
+        raise Fault(
+            f"{method} {path} was answered with {response.outcome}. If transfers have another method or path, name"
+            " them with --execute."
+        )
+    ensure_success(response, "The transfer")
 
 
 @CHECKS.add("persistence.every-quote", "§II Additional Information", needs=[*ACCEPTED, "reserve.uuid-unique"])
@@ -232,7 +241,7 @@ async def look_up_same_quote(implementation: Implementation) -> None:
     The source leaves it open whether this method exists.
     """
     reserved, response = await looked_up(implementation)
-    if response.status in {404, 405, 501}:
+    if response.status in ABSENT:
         raise Skip(f"The implementation has no look-up ({response.status}). The source leaves it open.")
     ensure_success(response, "The look-up")
     for name in ("uuid", "amount", "expires"):

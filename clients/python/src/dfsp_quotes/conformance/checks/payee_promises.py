@@ -64,7 +64,7 @@ IDEMPOTENCY: Final = "wire.md §3 Idempotency-Key, §7 promise 2"
 
 @CHECKS.add("idempotency.same-key", IDEMPOTENCY, needs=RESERVED)
 async def idempotency_same_key(implementation: Implementation) -> None:
-    """The same key with the same request gives the same quote, also with other white space and 12.5 for 12.50."""
+    """Requests with one key and the same content get the same quote, also with their fields in another order and 12.5 for 12.50."""
     request, headers = implementation.request(), {KEY: new_key()}
     first = await implementation.reserve(request, headers=headers)
     ensure_same(first, await implementation.reserve(request, headers=headers), "Sent again,")
@@ -79,7 +79,7 @@ def _other_text(amount: str) -> str:
 
 @CHECKS.add("idempotency.other-request", IDEMPOTENCY, needs=["idempotency.same-key"])
 async def idempotency_other_request(implementation: Implementation) -> None:
-    """The same key with another body or operation gets 422 IdempotencyKeyReusedError."""
+    """A known key with another body or operation gets 422 IdempotencyKeyReusedError."""
     request, headers = implementation.request(), {KEY: new_key()}
     await implementation.reserve(request, headers=headers)
     for body, path in ((changed(request, "amount"), SOURCE), (request, DESTINATION)):
@@ -88,7 +88,7 @@ async def idempotency_other_request(implementation: Implementation) -> None:
 
 @CHECKS.add("idempotency.key-returned", IDEMPOTENCY, needs=["idempotency.same-key"])
 async def idempotency_key_returned(implementation: Implementation) -> None:
-    """A reply to a request without a key has one, and this key gives the same quote again."""
+    """The reply to a request without a key has a key, and this key gives the same quote again."""
     first = await implementation.reserve()
     key = first.response.headers.get(KEY)
     if not key or not key.isascii():
@@ -154,7 +154,7 @@ async def transfer_reply(implementation: Implementation) -> None:
 
 @CHECKS.add("transfer.repeat", "wire.md §2 Execute", needs=ACCEPTED)
 async def transfer_repeat(implementation: Implementation) -> None:
-    """The same transfer again gets the same reply, byte for byte."""
+    """A repeated transfer gets the same reply, byte for byte."""
     quote = await implementation.reserve()
     first, again = [await implementation.execute(quote.uuid, quote.request) for _ in range(2)]
     ensure_same_reply(first, again)
