@@ -1,11 +1,13 @@
 """The command: python -m dfsp_quotes.conformance."""
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
 import pytest
+import trustme
 from aiohttp import web
 
 from dfsp_quotes.conformance import Clock, Options, Role, neighbours
@@ -97,7 +99,8 @@ async def test_a_restart_that_fails_ends_the_run(payee, capsys):
         (["http://host", "--field", "amount=-1"], "must be a decimal number"),
         (["http://host", "--execute", "PUT"], "--execute"),
         (["http://host", "--execute", "PUT /v1/payments"], "--execute"),
-        (["http://host", "--ca", "/nowhere"], "there is no file"),
+        (["http://host", "--ca", "/nowhere"], "No such file"),
+        (["http://host", "--ca", __file__], "is no PEM file"),
         (["http://host", "--password-file", "/nowhere"], "cannot be read"),
         (["http://host", "--restart", "'"], "--restart"),
     ],
@@ -118,6 +121,8 @@ def test_a_wrong_option_gets_one_sentence_and_exit_code_2(arguments, message, ca
         ["http://host", "--role", "bank"],
         ["http://host", "--timeout", "0"],
         ["http://host", "--max-wait", "x"],
+        ["http://host", "--lifetime-ms", "0"],
+        ["http://host", "--lifetime-ms", "1.5"],
         ["http://host", "--listen", "8900"],
         ["http://host", "--listen", "host:70000"],
         ["http://host", "--password", "123"],
@@ -154,3 +159,22 @@ async def test_an_address_that_is_taken_ends_the_run():
         with pytest.raises(NotRunError, match="The kit cannot listen"):
             async with neighbours(Options("", TEST, Role.SPSP_SERVER, frozenset(Part), listen=address)):
                 pass
+
+
+async def test_an_implementation_with_tls_is_checked_with_its_ca(tmp_path, capsys):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    runner = web.AppRunner(ModelPayee(Clock()).app(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        untrusted = await run_command(url, "--role", "payee", "--part", "source")
+        trusted = await run_command(url, "--role", "payee", "--part", "source", "--ca", str(ca))
+    finally:
+        await runner.cleanup()
+
+    assert (4, 0) == (untrusted, trusted)
+    assert "certificate" in capsys.readouterr().err

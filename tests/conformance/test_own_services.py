@@ -7,6 +7,7 @@ import pytest
 from dfsp_quotes.conformance import Options, Outcome, Role, neighbours, run, text
 from support.chain_in_process import chain_in_process
 from support.forwarders import FORWARDERS
+from support.messages import QUOTE
 from support.model import OTHER, TEST
 from support.model_payee import LONG
 from support.payee import payee
@@ -28,9 +29,11 @@ async def test_the_whole_network_passes(users_file, client, clock, database_url,
     assert_passed(report, skipped=["persistence.restart"])
 
 
-async def test_the_payee_passes(users_file, client, clock, database_url):
+@pytest.mark.parametrize(("currency", "amount"), [("USD", "12.50"), ("JPY", "1250"), ("KWD", "12.501")])
+async def test_the_payee_passes_in_every_currency(users_file, client, clock, database_url, currency, amount):
+    request = {**QUOTE, "currencyCode": currency, "amount": amount, "identifier": "alice"}
     async with payee(database_url, users_file, client) as caller:
-        options = Options(caller.url, TEST, Role.PAYEE, second_caller=OTHER, max_wait=LONG)
+        options = Options(caller.url, TEST, Role.PAYEE, request=request, second_caller=OTHER, max_wait=LONG)
         report = await run(options, clock=clock)
 
     assert_passed(report, skipped=["persistence.restart"])

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import shlex
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from getpass import getpass
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--lifetime-ms",
-        type=int,
+        type=_milliseconds,
         metavar="MS",
         help="send X-Quote-Lifetime-Ms where a quote shall expire soon, for implementations that know it",
     )
@@ -143,6 +144,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     except NotRunError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_NOT_RUN
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return EXIT_NOT_RUN
     sys.stdout.write(text(report))
     try:
         if parsed.junit:
@@ -160,8 +164,13 @@ def _options(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Opti
     method, _, path = parsed.execute.partition(" ")
     if not method.isalpha() or not path.startswith("/") or "{uuid}" not in path:
         raise UsageError(f"--execute is {parsed.execute!r}; it must be like 'PUT /v1/payments/{{uuid}}'.")
-    if parsed.ca and not parsed.ca.is_file():
-        raise UsageError(f"--ca: there is no file {parsed.ca}.")
+    if parsed.ca:
+        try:
+            ssl.create_default_context(cafile=str(parsed.ca))
+        except OSError as error:
+            raise UsageError(
+                f"--ca: {parsed.ca} is no PEM file with certificates: {error.strerror}."
+            ) from error
     first = Credentials(parsed.user, _password(parsed.user, parsed.password_file, PASSWORD, environment))
     second = parsed.second_user and Credentials(
         parsed.second_user,
@@ -255,6 +264,13 @@ def _seconds(value: str) -> float:
     if not 0 < seconds <= MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAX_SECONDS}")
     return seconds
+
+
+def _milliseconds(value: str) -> int:
+    milliseconds = int(value)
+    if not 0 < milliseconds <= MAX_SECONDS * 1_000:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAX_SECONDS * 1_000}")
+    return milliseconds
 
 
 def _address(value: str) -> Address:

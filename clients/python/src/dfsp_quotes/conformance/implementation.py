@@ -21,7 +21,7 @@ from dfsp_quotes.conformance.clock import Clock
 from dfsp_quotes.conformance.neighbour import Neighbour
 from dfsp_quotes.conformance.options import Options, Role
 from dfsp_quotes.conformance.result import MAX_EXCHANGES, Exchange, Fault, cut
-from dfsp_quotes.conformance.wire import LIFETIME_MS, MAX_BODY, Request, Response, basic, encode
+from dfsp_quotes.conformance.wire import LIFETIME_MS, Request, Response, basic, encode, read_body
 
 SOURCE: Final = "/v1/quoteSourceAmount"
 DESTINATION: Final = "/v1/quoteDestinationAmount"
@@ -192,7 +192,7 @@ class Implementation:
                 skip_auto_headers=(hdrs.CONTENT_TYPE,),
                 allow_redirects=False,
             ) as reply:
-                received = await _read(reply.content)
+                received = await read_body(reply.content)
                 response = Response(CIMultiDict(reply.headers), received, reply.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             cause = (
@@ -262,15 +262,6 @@ class Implementation:
                 return ""
         except (aiohttp.ClientConnectionError, OSError, TimeoutError) as error:
             return cut(str(error) or repr(error), 200)
-
-
-async def _read(stream: aiohttp.StreamReader) -> bytes:
-    """Return a body, at most MAX_BODY bytes of it."""
-    parts, size = [], 0
-    while size < MAX_BODY and (part := await stream.read(MAX_BODY - size)):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
 
 
 def _tls(options: Options) -> ssl.SSLContext | bool:

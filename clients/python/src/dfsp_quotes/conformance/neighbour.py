@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from dfsp_quotes.conformance.options import Address
 from dfsp_quotes.conformance.result import NotRunError
-from dfsp_quotes.conformance.wire import MAX_BODY, Request, Response, encode
+from dfsp_quotes.conformance.wire import MAX_BODY, Request, Response, encode, read_body
 
 MAX_KEPT: Final = 1_000
 """Limit for the requests that a neighbour keeps for one check."""
@@ -62,7 +62,7 @@ class Neighbour:
         self.received.clear()
 
     async def handle(self, request: web.Request) -> web.Response:
-        body = await request.content.read(MAX_BODY)
+        body = await read_body(request.content)
         kept = Request(CIMultiDict(request.headers), body, request.method, request.raw_path)
         if len(self.received) < MAX_KEPT:
             self.received.append(kept)

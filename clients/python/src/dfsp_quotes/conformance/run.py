@@ -1,7 +1,7 @@
 """Runs the checks, in their order, against one implementation."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -60,26 +60,20 @@ async def neighbours(options: Options) -> AsyncIterator[Neighbours]:
         yield Neighbours(next_hop, directory)
 
 
-async def run(
-    options: Options,
-    *,
-    clock: Clock | None = None,
-    played: Neighbours | None = None,
-    on_result: Callable[[Result], None] = lambda _: None,
-) -> Report:
+async def run(options: Options, *, clock: Clock | None = None, played: Neighbours | None = None) -> Report:
     """Check an implementation. Raises NotRunError if it cannot be reached or the kit cannot listen.
 
-    `played` are neighbours that listen already; None starts them. `on_result` is called with each result as it comes.
+    `played` are neighbours that listen already; None starts them.
     """
     async with AsyncExitStack() as stack:
         if played is None:
             played = await stack.enter_async_context(neighbours(options))
         session = await stack.enter_async_context(open_session(options))
         implementation = Implementation(options, session, clock or Clock(), played.next_hop, played.directory)
-        return await _run(implementation, on_result)
+        return await _run(implementation)
 
 
-async def _run(implementation: Implementation, on_result: Callable[[Result], None]) -> Report:
+async def _run(implementation: Implementation) -> Report:
     options = implementation.options
     began = implementation.clock.now()
     cause = await implementation.is_reachable()
@@ -94,7 +88,6 @@ async def _run(implementation: Implementation, on_result: Callable[[Result], Non
         if result.outcome is Outcome.PASSED:
             passed.add(check.id)
         results.append(result)
-        on_result(result)
     return Report(options.url, options.role, began, tuple(results))
 
 

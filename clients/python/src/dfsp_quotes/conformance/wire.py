@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiohttp import hdrs
+from aiohttp import StreamReader, hdrs
 from multidict import CIMultiDict
 
 from dfsp_quotes.conformance.options import Credentials
@@ -117,3 +117,12 @@ def encode(content: Mapping[str, object] | bytes | None) -> bytes:
     if content is None:
         return b""
     return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
+async def read_body(stream: StreamReader) -> bytes:
+    """Return a body, at most MAX_BODY bytes of it."""
+    parts, size = [], 0
+    while size < MAX_BODY and (part := await stream.read(MAX_BODY - size)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
