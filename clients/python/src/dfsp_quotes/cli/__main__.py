@@ -1,0 +1,3 @@
+from dfsp_quotes.cli import main
+
+main()

@@ -1,0 +1,389 @@
+"""`quotes quote`, `pay`, `show` and `requote`."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, TypedDict, TypeVar
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from dfsp_quotes import Payment, Quote, QuoteClient, QuoteRequest, Requote, State, StoredQuote, Terms
+from dfsp_quotes.cli import configuration
+from dfsp_quotes.cli.configuration import Access
+from dfsp_quotes.cli.failures import BadInputError
+from dfsp_quotes.cli.options import (
+    AsJson,
+    ConfigFile,
+    PasswordFile,
+    Receiver,
+    Timeout,
+    Url,
+    User,
+    Uuid,
+)
+from dfsp_quotes.cli.output import facts, show
+
+DEFAULT_TIMEOUT_SECONDS: Final = 10.0
+DEFAULT_TRANSFER_TYPE: Final = "p2p"
+_AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "EXPIRED": "red"}
+
+T = TypeVar("T")
+
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Amount such as 12.50.", show_default=False)]
+Currency = Annotated[
+    str, typer.Argument(metavar="CURRENCY", help="Code of ISO 4217 such as USD.", show_default=False)
+]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        "--account", metavar="URL", help="URL of the sender's account; `account` of the configuration."
+    ),
+]
+TransferType = Annotated[
+    str | None,
+    typer.Option(
+        "--transfer-type",
+        metavar="TYPE",
+        help="Type of the transfer; by default `transfer_type` of the configuration, or p2p.",
+    ),
+]
+Symbol = Annotated[
+    str | None,
+    typer.Option("--symbol", metavar="TEXT", help="Symbol of the currency; by default its code."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="Idempotency key; the same key gives the same quote again."),
+]
+
+_group = typer.Typer(no_args_is_help=True, help="Reserve a quote.")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(_group, name="quote")
+    app.command("pay", epilog=_example("pay UUID --to eur:30754016"))(pay)
+    app.command("show", epilog=_example("show UUID --to eur:30754016"))(show_quote)
+    app.command("requote", epilog=_example("requote UUID --to eur:30754016"))(requote)
+
+
+def _example(text: str) -> str:
+    return f"Example: quotes {text.replace('UUID', '729bce92-21a4-4a0f-9d6d-ee5a8d1eb1a5')}"
+
+
+@_group.command("source", epilog=_example("quote source 12.50 USD --to eur:30754016"))
+def quote_source(
+    amount: Amount,
+    currency: Currency,
+    to: Receiver,
+    account: Account = None,
+    transfer_type: TransferType = None,
+    symbol: Symbol = None,
+    key: Key = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve the amount to send so that AMOUNT arrives."""
+    settings = configuration.load(config)
+    fields = _fields(settings, amount, currency, to, account, transfer_type, symbol)
+    used = configuration.access(settings, url=url, user=user, password_file=password_file)
+
+    async def reserve(client: QuoteClient) -> Quote:
+        return await client.quote_source_amount(**fields, idempotency_key=key, timeout=timeout)
+
+    _show_quote(_call(used, reserve), as_json=as_json)
+
+
+@_group.command("destination", epilog=_example("quote destination 13.75 USD --to eur:30754016"))
+def quote_destination(
+    amount: Amount,
+    currency: Currency,
+    to: Receiver,
+    account: Account = None,
+    transfer_type: TransferType = None,
+    symbol: Symbol = None,
+    key: Key = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve the amount that arrives if AMOUNT is sent, fee included."""
+    settings = configuration.load(config)
+    fields = _fields(settings, amount, currency, to, account, transfer_type, symbol)
+    used = configuration.access(settings, url=url, user=user, password_file=password_file)
+
+    async def reserve(client: QuoteClient) -> Quote:
+        return await client.quote_destination_amount(**fields, idempotency_key=key, timeout=timeout)
+
+    _show_quote(_call(used, reserve), as_json=as_json)
+
+
+def pay(
+    uuid: Uuid,
+    to: Receiver,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pay against exactly the terms of a quote. Paying again changes nothing."""
+    used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
+
+    async def look_up_and_pay(client: QuoteClient) -> tuple[StoredQuote, Payment]:
+        quote = await look_up(client)
+        return quote, await client.pay(quote, timeout=timeout)
+
+    quote, payment = _call(used, look_up_and_pay)
+    content = {
+        "uuid": str(payment.uuid),
+        "state": payment.state.value,
+        "currencyCode": quote.request.currency_code,
+        "sourceAmount": _plain(payment.source_amount),
+        "destinationAmount": _plain(payment.destination_amount),
+        "fee": _plain(payment.fee),
+        "executed": _time(payment.executed),
+        "traceId": payment.trace_id,
+    }
+    currency = quote.request.currency_code
+    view = facts(
+        [
+            ("paid", str(payment.uuid)),
+            ("state", _state(payment.state)),
+            ("sent", Text(f"{_plain(payment.source_amount)} {currency}", "bold")),
+            ("arrives", f"{_plain(payment.destination_amount)} {currency}"),
+            ("fee", f"{_plain(payment.fee)} {currency}"),
+            ("executed", _time(payment.executed)),
+            ("trace id", payment.trace_id),
+        ]
+    )
+    show(content, view, as_json=as_json)
+
+
+def show_quote(
+    uuid: Uuid,
+    to: Receiver,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a quote as the receiver's DFSP has it stored."""
+    used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
+    quote = _call(used, look_up)
+    executed = None if quote.executed is None else _time(quote.executed)
+    content = {
+        **_terms(quote),
+        "state": quote.state.value,
+        "created": _time(quote.created),
+        "executed": executed,
+        "request": _request(quote.request),
+    }
+    rows: list[tuple[str, str | Text]] = [("created", _time(quote.created))]
+    if executed is not None:
+        rows.append(("executed", executed))
+    view = facts([("quote", str(quote.uuid)), ("state", _state(quote.state)), *_amount_rows(quote), *rows])
+    show(content, view, as_json=as_json)
+
+
+def requote(
+    uuid: Uuid,
+    to: Receiver,
+    key: Key = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve new terms for the request of a quote, and show the difference."""
+    used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
+
+    async def look_up_and_requote(client: QuoteClient) -> Requote:
+        return await client.requote(await look_up(client), idempotency_key=key, timeout=timeout)
+
+    found = _call(used, look_up_and_requote)
+    content = {
+        **_quote(found.quote),
+        "previousUuid": str(found.previous.uuid),
+        "difference": _plain(found.difference),
+        "feeDifference": _plain(found.fee_difference),
+    }
+    currency = found.quote.request.currency_code
+    view = facts(
+        [
+            *_quote_rows(found.quote),
+            ("instead of", str(found.previous.uuid)),
+            ("difference", _difference(found.difference, currency)),
+            ("of the fee", _difference(found.fee_difference, currency)),
+        ]
+    )
+    show(content, view, as_json=as_json)
+
+
+class _Fields(TypedDict):
+    """The seven fields of the Quote API, as the client takes them."""
+
+    currency_code: str
+    currency_symbol: str
+    amount: Decimal
+    account: str
+    identifier: str
+    identifier_type: str
+    transfer_type: str
+
+
+def _fields(
+    settings: configuration.Configuration,
+    amount: str,
+    currency: str,
+    to: str,
+    account: str | None,
+    transfer_type: str | None,
+    symbol: str | None,
+) -> _Fields:
+    if not _AMOUNT.match(amount):
+        raise BadInputError("AMOUNT must be a plain decimal number such as 12.50.")
+    identifier_type, identifier = receiver(to)
+    return {
+        "currency_code": currency,
+        "currency_symbol": symbol or currency,
+        "amount": Decimal(amount),
+        "account": settings.text("--account", account, "account"),
+        "identifier": identifier,
+        "identifier_type": identifier_type,
+        "transfer_type": transfer_type or settings.texts.get("transfer_type", DEFAULT_TRANSFER_TYPE),
+    }
+
+
+def receiver(to: str) -> tuple[str, str]:
+    """Return identifierType and identifier. Raises BadInputError."""
+    identifier_type, colon, identifier = to.partition(":")
+    if not (identifier_type and colon and identifier):
+        raise BadInputError("The receiver must be TYPE:IDENTIFIER, such as eur:30754016.")
+    return identifier_type, identifier
+
+
+def _call(used: Access, action: Callable[[QuoteClient], Awaitable[T]]) -> T:
+    """Run an action with a client. Raises BadInputError for an argument that cannot be right, QuoteError."""
+
+    async def run() -> T:
+        async with QuoteClient(used.url, used.user, used.password) as client:
+            return await action(client)
+
+    try:
+        return asyncio.run(run())
+    except ValueError as error:
+        raise BadInputError(f"{error}.".replace("base_url", "--url", 1)) from None
+
+
+def _look_up_of(
+    uuid: str,
+    to: str,
+    timeout: float,
+    url: str | None,
+    user: str | None,
+    password_file: Path | None,
+    config: Path | None,
+) -> tuple[Access, Callable[[QuoteClient], Awaitable[StoredQuote]]]:
+    """Return the access, and the look-up of a quote. Raises BadInputError."""
+    settings = configuration.load(config)
+    identifier_type, identifier = receiver(to)
+    used = configuration.access(settings, url=url, user=user, password_file=password_file)
+
+    async def look_up(client: QuoteClient) -> StoredQuote:
+        return await client.look_up(
+            uuid, identifier=identifier, identifier_type=identifier_type, timeout=timeout
+        )
+
+    return used, look_up
+
+
+def _show_quote(quote: Quote, *, as_json: bool) -> None:
+    receiver_text = f"{quote.request.identifier_type}:{quote.request.identifier}"
+    hint = Text(f"Pay with: quotes pay {quote.uuid} --to {receiver_text}", "dim")
+    show(_quote(quote), Group(facts(_quote_rows(quote)), hint), as_json=as_json)
+
+
+def _quote(quote: Quote) -> dict[str, object]:
+    return {**_terms(quote), "idempotencyKey": quote.idempotency_key, "request": _request(quote.request)}
+
+
+def _terms(quote: Terms) -> dict[str, object]:
+    return {
+        "uuid": str(quote.uuid),
+        "operation": quote.request.operation.value,
+        "amount": _plain(quote.amount),
+        "sourceAmount": _plain(quote.source_amount),
+        "destinationAmount": _plain(quote.destination_amount),
+        "fee": _plain(quote.fee),
+        "expires": _time(quote.expires),
+        "traceId": quote.trace_id,
+    }
+
+
+def _request(request: QuoteRequest) -> dict[str, str]:
+    return {
+        "currencyCode": request.currency_code,
+        "currencySymbol": request.currency_symbol,
+        "amount": _plain(request.amount),
+        "account": request.account,
+        "identifier": request.identifier,
+        "identifierType": request.identifier_type,
+        "transferType": request.transfer_type,
+    }
+
+
+def _quote_rows(quote: Quote) -> list[tuple[str, str | Text]]:
+    return [("quote", str(quote.uuid)), *_amount_rows(quote), ("key", quote.idempotency_key)]
+
+
+def _amount_rows(quote: Terms) -> list[tuple[str, str | Text]]:
+    currency = quote.request.currency_code
+    left = "expired" if quote.is_expired else f"in {_duration(quote.time_left)}"
+    return [
+        ("send", Text(f"{_plain(quote.source_amount)} {currency}", "bold")),
+        ("arrives", f"{_plain(quote.destination_amount)} {currency}"),
+        ("fee", f"{_plain(quote.fee)} {currency}"),
+        ("expires", f"{_time(quote.expires)} ({left})"),
+        ("trace id", quote.trace_id),
+    ]
+
+
+def _duration(duration: timedelta) -> str:
+    return str(timedelta(seconds=int(duration.total_seconds())))
+
+
+def _state(state: State) -> Text:
+    return Text(state.value, _STATE_STYLES.get(state.value, ""))
+
+
+def _difference(amount: Decimal, currency: str) -> Text:
+    if not amount:
+        return Text("none")
+    return Text(f"{amount:+f} {currency}", "red" if amount > 0 else "green")
+
+
+def _plain(amount: Decimal) -> str:
+    return format(amount, "f")
+
+
+def _time(time: datetime) -> str:
+    """Return a time as the services write it: UTC with milliseconds and Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
