@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -114,6 +115,18 @@ def add(path: Path, name: str, password: str) -> None:
         raise UsersFileError(fault)
     users = read(path) if path.exists() else {}
     users[key_of(name)] = User(name, HASHER.hash(password))
+    _write(path, users)
+
+
+def remove(path: Path, name: str) -> None:
+    """Remove a user. Raises UsersFileError if there is none with this name."""
+    users = read(path)
+    if users.pop(key_of(name), None) is None:
+        raise UsersFileError(f"{path} has no user {name!a:.80}")
+    _write(path, users)
+
+
+def _write(path: Path, users: Mapping[str, User]) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.writelines(f"{user.name}:{user.hashed}\n" for user in users.values())
