@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
-from dfsp_quotes.cli import fees, quote, trace, users
+from dfsp_quotes.cli import directory, doctor, fees, quote, trace, users
 from dfsp_quotes.cli.failures import BadInputError, CommandError, ExitCode, failure_of
 from dfsp_quotes.cli.output import show_failure
 
@@ -24,6 +24,8 @@ quote.add_to(app)
 trace.add_to(app)
 fees.add_to(app)
 users.add_to(app)
+doctor.add_to(app)
+directory.add_to(app)
 
 
 def _print_version(is_wanted: bool) -> None:

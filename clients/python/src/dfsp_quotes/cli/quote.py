@@ -27,6 +27,7 @@ from dfsp_quotes.cli.options import (
     Uuid,
 )
 from dfsp_quotes.cli.output import facts, show
+from dfsp_quotes.cli.receivers import receiver
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_TRANSFER_TYPE: Final = "p2p"
@@ -270,14 +271,6 @@ def _fields(
         "identifier_type": identifier_type,
         "transfer_type": transfer_type or settings.texts.get("transfer_type", DEFAULT_TRANSFER_TYPE),
     }
-
-
-def receiver(to: str) -> tuple[str, str]:
-    """Return identifierType and identifier. Raises BadInputError."""
-    identifier_type, colon, identifier = to.partition(":")
-    if not (identifier_type and colon and identifier):
-        raise BadInputError("The receiver must be TYPE:IDENTIFIER, such as eur:30754016.")
-    return identifier_type, identifier
 
 
 def _call(used: Access, action: Callable[[QuoteClient], Awaitable[T]]) -> T:
