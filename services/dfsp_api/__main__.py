@@ -2,8 +2,14 @@
 
 import os
 import sys
+from typing import Final
 
+from chassis import usage
 from chassis.run import run
+
+COMMANDS: Final = {
+    "distribute": "spreads the payee's database over a Citus cluster; it has a --help of its own",
+}
 
 
 def main() -> int:
@@ -12,6 +18,14 @@ def main() -> int:
         from dfsp_api import distribute
 
         return distribute.main(sys.argv[2:])
+    if sys.argv[1:]:
+        from dfsp_api import payee, payer
+
+        settings = {
+            "Settings with QUOTES_ROLE=payer": payer.PayerSettings,
+            "Settings with QUOTES_ROLE=payee": payee.PayeeSettings,
+        }
+        return usage.respond(sys.argv[1:], settings, commands=COMMANDS)
     match os.environ.get("QUOTES_ROLE"):
         case "payer":
             from dfsp_api import payer
@@ -21,7 +35,9 @@ def main() -> int:
             from dfsp_api import payee
 
             return run(payee.PayeeSettings, payee.create_app)
-    print("error: QUOTES_ROLE must be payer or payee", file=sys.stderr)  # noqa: T201
+    sys.stderr.write(
+        "error: QUOTES_ROLE must be payer or payee; python -m dfsp_api --help lists all settings\n"
+    )
     return 2
 
 

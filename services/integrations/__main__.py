@@ -1,8 +1,14 @@
 """Run the service, or with ``check <webhook-url>`` the conformance check for people who build webhooks."""
 
 import sys
+from typing import Final
 
+from chassis import usage
 from chassis.run import run
+
+COMMANDS: Final = {
+    "check": "checks a webhook against the integration guide; it has a --help of its own",
+}
 
 
 def main() -> int:
@@ -14,6 +20,8 @@ def main() -> int:
     from integrations.app import create_app
     from integrations.settings import IntegrationsSettings
 
+    if sys.argv[1:]:
+        return usage.respond(sys.argv[1:], {"Settings": IntegrationsSettings}, commands=COMMANDS)
     return run(IntegrationsSettings, create_app)
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
+from chassis import usage
 from chassis.app import SERVICE
 from chassis.http.acceptor import Acceptor
 from chassis.http.server import Runner
@@ -65,7 +66,12 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
 
 
 def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, Any, None]]) -> int:
-    """Load the settings and run the coroutine that `start` makes of them; return the exit status."""
+    """Load the settings and run the coroutine that `start` makes of them; return the exit status.
+
+    With arguments on the command line it runs nothing: it prints the help, or an error.
+    """
+    if arguments := sys.argv[1:]:
+        return usage.respond(arguments, {"Settings": settings_class})
     try:
         running = start(load(settings_class))
         with _runner() as runner:

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
-from dfsp_quotes.cli import directory, doctor, fees, quote, trace, users
+from dfsp_quotes.cli import directory, doctor, events, fees, quote, trace, users
 from dfsp_quotes.cli.failures import BadInputError, CommandError, ExitCode, failure_of
 from dfsp_quotes.cli.output import show_failure
 
@@ -26,6 +26,7 @@ fees.add_to(app)
 users.add_to(app)
 doctor.add_to(app)
 directory.add_to(app)
+events.add_to(app)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -51,7 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except TyperException as error:
         # without arguments the help was printed, and there is nothing to add
-        failure: CommandError = BadInputError(error.format_message())
+        failure: CommandError = BadInputError(error.format_message().replace("Value error, ", ""))
         if not failure.message:
             return ExitCode.BAD_INPUT
     except QuoteError as error:

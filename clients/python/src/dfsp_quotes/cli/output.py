@@ -19,8 +19,16 @@ def show(content: Mapping[str, object], view: RenderableType, *, as_json: bool) 
         Console(soft_wrap=True).print(view)
 
 
+def print_line(line: Text) -> None:
+    """Print a line at once, so that a reader of a pipe sees it."""
+    Console(soft_wrap=True).print(line)
+    sys.stdout.flush()
+
+
 def print_json(content: Mapping[str, object], *, indent: int | None = 2) -> None:
-    sys.stdout.write(json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+    """Print an object at once."""
+    sys.stdout.write(json.dumps(content, indent=indent) + "\n")
+    sys.stdout.flush()
 
 
 def show_failure(error: CommandError, *, as_json: bool) -> None:
