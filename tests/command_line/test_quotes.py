@@ -4,17 +4,10 @@ import re
 
 import pytest
 
-from support.command_line import CommandLine
+from support.command_line import RESERVE, TO, CommandLine, without_colour
 from support.messages import QUOTE
 
-TO = ("--to", f"{QUOTE['identifierType']}:{QUOTE['identifier']}")
-RESERVE = ("quote", "source", "12.50", "USD", *TO, "--timeout", "60")
 UNKNOWN = "110ec58a-a0f2-4ac4-8393-c866d813b8d1"
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def without_colour(text: str) -> str:
-    return COLOUR.sub("", text).replace("\r\n", "\n")
 
 
 async def test_a_quote_is_reserved_shown_and_paid_once(quotes):

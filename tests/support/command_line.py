@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -15,6 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from support.messages import QUOTE
+
+TO: Final = ("--to", f"{QUOTE['identifierType']}:{QUOTE['identifier']}")
+RESERVE: Final = ("quote", "source", "12.50", "USD", *TO, "--timeout", "60")
+"""The arguments of the sample request."""
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 PATIENCE_SECONDS: Final = 120.0
 COLUMNS: Final = 120
 _COMMAND: Final = (sys.executable, "-m", "dfsp_quotes.cli")
@@ -113,3 +120,8 @@ class CommandLine:
             "COLUMNS": str(COLUMNS),
             **self.environment,
         }
+
+
+def without_colour(text: str) -> str:
+    """Return the output of a terminal as lines without colours."""
+    return _COLOUR.sub("", text).replace("\r\n", "\n")
