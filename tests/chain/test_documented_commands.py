@@ -16,7 +16,7 @@ from support.shell import ROOT, Shell, assert_shown, blocks
 
 FIRST_PORT = 8010
 NOTIFIED_SECONDS = 60
-QUOTING = ("README.md", "docs/curl.md", "docs/configuration.md")
+QUOTING = ("README.md", "docs/curl.md", "docs/command-line.md", "docs/configuration.md")
 INTEGRATIONS = "docs/integrations.md"
 ERROR = re.compile(r'"id": ?"\w+Error"')
 NOT_RUN = {

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -76,6 +77,14 @@ def test_the_help_of_a_command_has_an_example_of_it(names, capsys, monkeypatch):
 def test_a_group_without_a_command_shows_its_help(names, capsys):
     assert 2 == run([*names])
     assert "Commands" in capsys.readouterr().out
+
+
+def test_the_document_has_each_command_and_no_other():
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    rows = re.findall(r"^\| `quotes ([a-z]+)(?: ([a-z]+))?[` ]", text, re.MULTILINE)
+    documented = {" ".join(filter(None, row)) for row in rows} | {"users rotate", "users remove"}
+
+    assert {" ".join(names) for names in commands()} == documented
 
 
 def test_the_version_is_shown(capsys):

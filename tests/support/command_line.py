@@ -47,7 +47,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """`quotes` with an environment and a home folder of its own."""
+    """`quotes` with these environment variables and this home folder only."""
 
     home: Path
     environment: Mapping[str, str]

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$(?:\n\n^```json\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 _END = "-- the command has ended with"
+_QUOTES = str(Path(sys.executable).with_name("quotes"))
 _VOLATILE = {
     "<uuid>": re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
     "<time>": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
@@ -46,7 +47,7 @@ class Shell:
     def __init__(self, replaced: Mapping[str, str]) -> None:
         if missing := [name for name in ("sh", "curl", "sed") if shutil.which(name) is None]:
             pytest.skip(f"{' and '.join(missing)} not installed")
-        self._replaced = {**replaced, ".venv/bin/python": sys.executable}
+        self._replaced = {**replaced, ".venv/bin/python": sys.executable, ".venv/bin/quotes": _QUOTES}
         self._process = subprocess.Popen(
             ["sh"],
             cwd=ROOT,

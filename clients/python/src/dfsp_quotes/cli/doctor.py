@@ -46,7 +46,7 @@ Services = Annotated[
 
 @dataclass
 class Diagnosis:
-    """What is known of one service. It is well if it has no problems."""
+    """The findings about one service. It is well if it has no problems."""
 
     name: str
     url: str

@@ -47,7 +47,7 @@ def signature_problem(webhook: Webhook, headers: Mapping[str, str], body: bytes)
 
 
 def read(body: bytes) -> tuple[dict[str, object] | None, list[str]]:
-    """Return the event of version v1, and what the guide's "Handling Events" finds wrong with the body."""
+    """Return the event of version v1, and the faults of the body by the guide's "Handling Events"."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
