@@ -84,8 +84,8 @@ async def test_no_option_takes_the_password(bare):
         ('ulr = "x"', "'ulr' is not a setting; the settings are account, directory_url, integrations_url, "),
         ("url = 1", "url must be a string."),
         ("services = 1", "services must be a table of base URLs by name."),
-        ("", "--url is missing; url in "),
-        ('url = "http://127.0.0.1:1"', "--user is missing; user in "),
+        ("", "--url is missing; set it, or QUOTES_URL, or url in "),
+        ('url = "http://127.0.0.1:1"', "--user is missing; set it, or QUOTES_USER, or user in "),
         (
             'url = "http://127.0.0.1:1"\nuser = "alice"',
             "The password is missing: set --password-file, QUOTES_PASSWORD, or password_file in ",
@@ -108,6 +108,15 @@ def test_a_password_file_has_one_line(tmp_path, refusal, content):
     more = ("--url", "http://127.0.0.1:1", "--user", "a", "--password-file", "secret")
 
     assert "secret must hold the password in its one line." == refusal(*SHOW, *more)
+
+
+def test_an_argument_or_password_that_is_not_utf_8_is_bad_input(refusal, monkeypatch):
+    monkeypatch.setenv("QUOTES_PASSWORD", "\udcff")
+    more = ("--url", "http://127.0.0.1:1", "--user", "a")
+
+    assert "An argument is not UTF-8." == refusal(*SHOW, "--user", "\udcff")
+    assert "The password is not UTF-8." == refusal(*SHOW, *more)
+    assert "The name of a user has no colon." == refusal(*SHOW, *more, "--user", "a:b")
 
 
 async def test_a_server_that_shows_control_characters_does_not_reach_the_terminal(bare):

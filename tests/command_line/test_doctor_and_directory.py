@@ -151,12 +151,16 @@ async def test_the_expiry_of_a_certificate_is_shown_and_a_problem_if_near(bare, 
             ("doctor", "a=http://x", "--to", "eur"),
             "The receiver must be TYPE:IDENTIFIER, such as eur:30754016.",
         ),
+        (
+            ("doctor", "a=http://x", "--to", "eur:1"),
+            "--directory-url is missing; set it, or QUOTES_DIRECTORY_URL",
+        ),
         (("directory", "list", "eur"), "The receiver must be TYPE:IDENTIFIER, such as eur:30754016."),
         (
             ("directory", "add", "eur:1", "x"),
             "A base URL must be absolute, http or https, without user, query",
         ),
-        (("directory", "list"), "--url is missing; directory_url in "),
+        (("directory", "list"), "--url is missing; set it, or QUOTES_DIRECTORY_URL, or directory_url in "),
         (("directory", "register", "a"), "Missing option '--secret-file'."),
     ],
 )

@@ -267,7 +267,10 @@ def test_an_event_without_headers_is_shown_as_it_is(event):
         (("trigger", "a/b", "OPEN", "BUY", "X", "1"), "STRATEGY must be 1 to 128 of "),
         (("trigger", "a", "OPEN", "BUY", "X", "1e3"), "QUANTITY must be a plain decimal number such as 10"),
         (("trigger", "a", "OPN", "BUY", "X", "1"), "Invalid value for 'TYPE': 'OPN' is not one of "),
-        (("trigger", "a", "OPEN", "BUY", "X", "1"), "--url is missing; integrations_url in "),
+        (
+            ("trigger", "a", "OPEN", "BUY", "X", "1"),
+            "--url is missing; set it, or QUOTES_INTEGRATIONS_URL, or integrations_url in ",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(refusal, tmp_path, arguments, message):

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
 from dfsp_quotes.cli import directory, doctor, events, fees, quote, trace, users
+from dfsp_quotes.cli.configuration import is_utf8
 from dfsp_quotes.cli.failures import BadInputError, CommandError, ExitCode, failure_of
 from dfsp_quotes.cli.output import show_failure
 
@@ -48,6 +49,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; return its exit code."""
     used = sys.argv[1:] if arguments is None else arguments
     try:
+        if not all(map(is_utf8, used)):
+            raise BadInputError("An argument is not UTF-8.")
         code = app(args=used, prog_name="quotes", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:

@@ -29,11 +29,15 @@ class Configuration:
     services: Mapping[str, str] = field(default_factory=dict)
     """Base URLs by the names of the services."""
 
-    def text(self, option: str, value: str | None, key: str) -> str:
-        """Return the option's value, or that of the file. Raises BadInputError if there is none."""
+    def text(self, option: str, value: str | None, key: str, variable: str | None = None) -> str:
+        """Return the option's value, or that of the file. Raises BadInputError if there is none.
+
+        `variable` is the environment variable that sets the option, too.
+        """
         found = value or self.texts.get(key)
         if not found:
-            raise BadInputError(f"{option} is missing; {key} in {self.path} can set it, too.")
+            others = f"{variable}, or {key}" if variable else key
+            raise BadInputError(f"{option} is missing; set it, or {others} in {self.path}.")
         return found
 
 
@@ -74,11 +78,26 @@ def access(
     user: str | None,
     password_file: Path | None,
     url_key: str = "url",
+    url_option: str = "--url",
 ) -> Access:
     """Return the service and the credentials. Asks for the password on a terminal. Raises BadInputError."""
-    address = configuration.text("--url", url, url_key)
-    name = configuration.text("--user", user, "user")
-    return Access(address, name, _password(configuration, name, password_file))
+    address = configuration.text(url_option, url, url_key, f"QUOTES_{url_key.upper()}")
+    name = configuration.text("--user", user, "user", "QUOTES_USER")
+    if ":" in name:
+        raise BadInputError("The name of a user has no colon.")
+    password = _password(configuration, name, password_file)
+    if not is_utf8(password):
+        raise BadInputError("The password is not UTF-8.")
+    return Access(address, name, password)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can represent a text: one that came from the system as other bytes has lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _password(configuration: Configuration, name: str, password_file: Path | None) -> str:

@@ -100,7 +100,12 @@ def doctor(
         receiver(to)
         address = directory_url or chosen.get("central-directory")
         access = configuration.access(
-            settings, url=address, user=user, password_file=password_file, url_key="directory_url"
+            settings,
+            url=address,
+            user=user,
+            password_file=password_file,
+            url_key="directory_url",
+            url_option="--directory-url",
         )
         base_url(access.url)
     found, directory = asyncio.run(_diagnose(chosen, seconds, access, to or ""))

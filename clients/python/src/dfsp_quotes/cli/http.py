@@ -79,7 +79,7 @@ async def fetch(
                 method, url, params=query, data=body, headers=headers, allow_redirects=False
             ) as response,
         ):
-            content = await response.content.read(MAX_BODY_BYTES)
+            content = await _read(response)
             return Answer(
                 response.status, _json(content), response.headers, sent_at, time.monotonic() - began
             )
@@ -89,6 +89,14 @@ async def fetch(
         raise NoAnswerError(f"The TLS certificate of {url} is not trusted.") from None
     except (aiohttp.ClientError, OSError) as error:
         raise NoAnswerError(f"No response from {url}: {type(error).__name__}.") from None
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body; nothing of one that is too long."""
+    body = bytearray()
+    while len(body) <= MAX_BODY_BYTES and (part := await response.content.read(MAX_BODY_BYTES)):
+        body += part
+    return bytes(body) if len(body) <= MAX_BODY_BYTES else b""
 
 
 def call(
