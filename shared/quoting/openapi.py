@@ -261,4 +261,6 @@ class _Hop:
 @cache
 def _with_submission_url(schema: type[Schema]) -> type[Schema]:
     url = Text(required=True, metadata={"description": _SUBMISSION_URL})
-    return type(f"{schema.__name__}WithSubmissionUrl", (schema,), {"__doc__": schema.__doc__, SUBMISSION_URL: url})
+    return type(
+        f"{schema.__name__}WithSubmissionUrl", (schema,), {"__doc__": schema.__doc__, SUBMISSION_URL: url}
+    )
