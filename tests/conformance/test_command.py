@@ -1,13 +1,11 @@
 """The command: python -m dfsp_quotes.conformance."""
 
 import asyncio
-import ssl
 import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
 import pytest
-import trustme
 from aiohttp import web
 
 from dfsp_quotes.conformance import Clock, Options, Role, neighbours
@@ -146,8 +144,8 @@ def test_without_a_password_and_a_terminal_the_command_says_where_to_put_it():
     assert "There is no password for test: set QUOTES_PASSWORD, or use a password file.\n" == done.stderr
 
 
-def test_an_implementation_that_cannot_be_reached_has_exit_code_4(capsys):
-    code = main([unused_url()], PASSWORD)
+async def test_an_implementation_that_cannot_be_reached_has_exit_code_4(capsys):
+    code = await run_command(unused_url())
 
     assert 4 == code
     assert "cannot be reached" in capsys.readouterr().err
@@ -159,22 +157,3 @@ async def test_an_address_that_is_taken_ends_the_run():
         with pytest.raises(NotRunError, match="The kit cannot listen"):
             async with neighbours(Options("", TEST, Role.SPSP_SERVER, frozenset(Part), listen=address)):
                 pass
-
-
-async def test_an_implementation_with_tls_is_checked_with_its_ca(tmp_path, capsys):
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    ca = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca))
-    runner = web.AppRunner(ModelPayee(Clock()).app(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-        untrusted = await run_command(url, "--role", "payee", "--part", "source")
-        trusted = await run_command(url, "--role", "payee", "--part", "source", "--ca", str(ca))
-    finally:
-        await runner.cleanup()
-
-    assert (4, 0) == (untrusted, trusted)
-    assert "certificate" in capsys.readouterr().err

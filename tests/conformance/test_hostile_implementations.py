@@ -86,6 +86,7 @@ async def test_any_body_for_every_request_is_a_failed_check(role, body, status):
 async def test_connections_that_close_without_a_response_are_failed_checks():
     async def close(_reader, writer):
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(close, "127.0.0.1", 0)
     async with server:

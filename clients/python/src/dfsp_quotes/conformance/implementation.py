@@ -4,11 +4,12 @@ import itertools
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from functools import partial
+from typing import Final, TypeVar, cast
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from yarl import URL
 from dfsp_quotes.conformance.clock import Clock
 from dfsp_quotes.conformance.neighbour import Neighbour
 from dfsp_quotes.conformance.options import Options, Role
-from dfsp_quotes.conformance.result import MAX_EXCHANGES, Exchange, Fault, cut
+from dfsp_quotes.conformance.result import MAX_EXCHANGES, Exchange, Fault, Skip, cut
 from dfsp_quotes.conformance.wire import LIFETIME_MS, Request, Response, basic, encode, read_body
 
 SOURCE: Final = "/v1/quoteSourceAmount"
@@ -31,6 +32,7 @@ TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCI
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 Headers = Mapping[str, str | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,15 +115,11 @@ class Implementation:
         self.options = options
         self.clock = clock
         self.record = Record()
-        self.shared: dict[str, Any] = {}
-        """Results that several checks use, such as the quotes that the kit lets expire."""
+        self._made: dict[object, object] = {}
         self._next_hop = next_hop
         self._directory = directory
         self._session = session
         self._identifiers = itertools.count(int.from_bytes(uuid4().bytes[:4]) + 10_000_000_000)
-        for neighbour in (next_hop, directory):
-            if neighbour is not None:
-                neighbour.on_exchange = self._received
 
     @property
     def next_hop(self) -> Neighbour:
@@ -141,11 +139,26 @@ class Implementation:
         for neighbour in (self._next_hop, self._directory):
             if neighbour is not None:
                 neighbour.reset()
+                neighbour.on_exchange = partial(self._received, self.record)
 
-    def _received(self, neighbour: Neighbour, request: Request, answer: Response | None) -> None:
+    def _received(
+        self, record: Record, neighbour: Neighbour, request: Request, answer: Response | None
+    ) -> None:
         text = answer.text if answer else "(no response: the implementation closed the connection)"
         way = f"{self.options.role} → kit as {neighbour.name}"
-        self.record.add(Exchange(way, request.text, text))
+        record.add(Exchange(way, request.text, text))
+
+    async def once(self, make: Callable[["Implementation"], Awaitable[T]]) -> T:
+        """Return the result of a function that runs once for all checks. Its Fault or Skip is raised each time."""
+        if make not in self._made:
+            try:
+                self._made[make] = await make(self)
+            except (Fault, Skip) as error:
+                self._made[make] = error
+        found = self._made[make]
+        if isinstance(found, (Fault, Skip)):
+            raise found
+        return cast("T", found)
 
     def request(self, **changes: str) -> dict[str, str]:
         """Return the seven fields of the request, with changes.

@@ -62,6 +62,8 @@ class Neighbour:
         self.received.clear()
 
     async def handle(self, request: web.Request) -> web.Response:
+        # the check that the request belongs to may have ended when the response is given
+        on_exchange = self.on_exchange
         body = await read_body(request.content)
         kept = Request(CIMultiDict(request.headers), body, request.method, request.raw_path)
         if len(self.received) < MAX_KEPT:
@@ -69,9 +71,9 @@ class Neighbour:
         try:
             answer = await self.answer(kept)
         except asyncio.CancelledError:
-            self.on_exchange(self, kept, None)
+            on_exchange(self, kept, None)
             raise
-        self.on_exchange(self, kept, answer)
+        on_exchange(self, kept, answer)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 

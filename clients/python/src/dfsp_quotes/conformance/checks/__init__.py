@@ -3,13 +3,7 @@
 from typing import Final
 
 from dfsp_quotes.conformance.check import Check
-from dfsp_quotes.conformance.checks import (
-    hop,
-    hop_promises,
-    payee,
-    payee_promises,
-    receiver,
-)
+from dfsp_quotes.conformance.checks import hop, hop_promises, payee, payee_messages, payee_promises, receiver
 
 CATALOGUE: Final[tuple[Check, ...]] = (
     *hop.CHECKS,
@@ -17,5 +11,6 @@ CATALOGUE: Final[tuple[Check, ...]] = (
     *payee.CHECKS,
     *hop_promises.CHECKS,
     *payee_promises.CHECKS,
+    *payee_messages.CHECKS,
 )
 """Every check of the kit. The checks of the source come first."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from dfsp_quotes.conformance.implementation import Implementation, Quote
-from dfsp_quotes.conformance.result import Exchange, Fault, Skip
+from dfsp_quotes.conformance.result import Exchange, Skip
 from dfsp_quotes.conformance.wire import KEY, Response
 
 OFFSETS_SECONDS: Final = (-0.05, 0.0, 0.05)
@@ -38,17 +38,7 @@ class ExpiredQuotes:
 
 async def expired_quotes(implementation: Implementation) -> ExpiredQuotes:
     """Return the quotes, after waiting for them once. Raises Skip if they live too long."""
-    found = implementation.shared.get("expired")
-    if found is None:
-        try:
-            found = await _let_expire(implementation)
-        except (Fault, Skip) as error:
-            found = error
-        implementation.shared["expired"] = found
-    if isinstance(found, (Fault, Skip)):
-        raise found
-    assert isinstance(found, ExpiredQuotes)  # noqa: S101 - for mypy
-    return found
+    return await implementation.once(_let_expire)
 
 
 async def _let_expire(implementation: Implementation) -> ExpiredQuotes:

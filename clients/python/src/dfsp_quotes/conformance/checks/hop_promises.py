@@ -13,21 +13,14 @@ from dfsp_quotes.conformance.check import Checks
 from dfsp_quotes.conformance.checks.expectations import AT_ONCE, ensure_error_objects, expect, minor_unit
 from dfsp_quotes.conformance.checks.hop import CLIENT, PASSES, PROXY, error, forwarded, only_request
 from dfsp_quotes.conformance.implementation import SOURCE, Implementation
-from dfsp_quotes.conformance.neighbour import (
-    QUOTE_UUID,
-    Neighbour,
-    always,
-    listening,
-    quote_reply,
-    response,
-)
+from dfsp_quotes.conformance.neighbour import QUOTE_UUID, Neighbour, always, listening, quote_reply, response
 from dfsp_quotes.conformance.options import HOPS, Address, Part, Role
 from dfsp_quotes.conformance.result import Fault, cut
 from dfsp_quotes.conformance.wire import KEY, TIMEOUT_MS, TRACE, Request, Response, encode
 
 CHECKS: Final = Checks(Part.PROMISES, HOPS)
 
-SHORT_MS: Final = 300
+SHORT_MS: Final = 100
 """The time of a request that the next hop does not answer."""
 GATHER_SECONDS: Final = 0.5
 """How long the next hop holds a request while it waits for the others."""
@@ -65,10 +58,15 @@ async def credentials_required(implementation: Implementation) -> None:
 @CHECKS.add("trace.passed-on", "wire.md §3 L1p-Trace-Id", needs=PASSES)
 async def trace_passed_on(implementation: Implementation) -> None:
     """The trace id of a request is passed on and is on the reply; a request without one gets one."""
+    await _ensure_passed_on(implementation, TRACE)
+
+
+async def _ensure_passed_on(implementation: Implementation, name: str) -> None:
+    """Raise Fault unless a header of a request is at the next hop and on the reply, and is made where it is missing."""
     for given in (str(uuid4()), None):
         implementation.next_hop.received.clear()
-        reply = await implementation.post(implementation.request(), headers={TRACE: given})
-        returned, passed = reply.headers.get(TRACE), only_request(implementation).headers.get(TRACE)
+        reply = await implementation.post(implementation.request(), headers={name: given})
+        returned, passed = reply.headers.get(name), only_request(implementation).headers.get(name)
         if not returned or returned != passed or given not in {None, returned}:
             raise Fault(
                 f"The request had {given or 'none'}, the next hop received {cut(passed or 'none', 80)}, and the reply has"
@@ -79,15 +77,7 @@ async def trace_passed_on(implementation: Implementation) -> None:
 @CHECKS.add("idempotency.key-passed-on", "wire.md §3 Idempotency-Key", needs=PASSES)
 async def idempotency_key_passed_on(implementation: Implementation) -> None:
     """The idempotency key of a request is passed on and is on the reply; a request without one gets one."""
-    for given in (str(uuid4()), None):
-        implementation.next_hop.received.clear()
-        reply = await implementation.post(implementation.request(), headers={KEY: given})
-        returned, passed = reply.headers.get(KEY), only_request(implementation).headers.get(KEY)
-        if not returned or returned != passed or given not in {None, returned}:
-            raise Fault(
-                f"The request had {given or 'none'}, the next hop received {cut(passed or 'none', 80)}, and the reply has"
-                f" {cut(returned or 'none', 80)}."
-            )
+    await _ensure_passed_on(implementation, KEY)
 
 
 @CHECKS.add("deadline.passed-on", "wire.md §3 X-Request-Timeout-Ms", needs=PASSES)
