@@ -13,7 +13,7 @@ from dfsp_quotes.conformance.options import HOPS
 from support.messages import KEY, TRACE, basic
 from support.model import TEST, TIMEOUT_MS, Refused, caller_of
 from support.model_hop import ModelHop, Reply
-from support.serving import listening
+from support.serving import SECONDS, listening
 
 SERVER, PROXY, CLIENT, PAYER = Role.SPSP_SERVER, Role.SPSP_CLIENT_PROXY, Role.SPSP_CLIENT, Role.PAYER
 
@@ -22,7 +22,7 @@ async def checked(hop: type[ModelHop], role: Role):
     async with neighbours(Options("", TEST, role)) as played:
         app = hop(role, played.next_hop.url, played.directory.url if played.directory else "").app()
         async with listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1)) as url:
-            return await run(Options(url, TEST, role), played=played)
+            return await run(Options(url, TEST, role, timeout=SECONDS), played=played)
 
 
 @pytest.mark.parametrize("role", sorted(HOPS))

@@ -1,4 +1,4 @@
-"""Whatever an implementation sends, the kit ends with a report."""
+"""The kit ends with a report, whatever an implementation sends."""
 
 import asyncio
 import contextlib

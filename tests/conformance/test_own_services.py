@@ -11,7 +11,7 @@ from support.messages import QUOTE
 from support.model import OTHER, TEST
 from support.model_payee import LONG
 from support.payee import payee
-from support.serving import reply, served, stub
+from support.serving import SECONDS, reply, served, stub
 from support.settings import load
 
 
@@ -23,7 +23,7 @@ def assert_passed(report, *, skipped=()):
 
 async def test_the_whole_network_passes(users_file, client, clock, database_url, tmp_path):
     async with chain_in_process(users_file, client, database_url, tmp_path, batch_lines=256) as chain:
-        options = Options(chain.url, TEST, second_caller=OTHER, max_wait=LONG)
+        options = Options(chain.url, TEST, second_caller=OTHER, max_wait=LONG, timeout=SECONDS)
         report = await run(options, clock=clock)
 
     assert_passed(report, skipped=["persistence.restart"])
@@ -33,7 +33,9 @@ async def test_the_whole_network_passes(users_file, client, clock, database_url,
 async def test_the_payee_passes_in_every_currency(users_file, client, clock, database_url, currency, amount):
     request = {**QUOTE, "currencyCode": currency, "amount": amount, "identifier": "alice"}
     async with payee(database_url, users_file, client) as caller:
-        options = Options(caller.url, TEST, Role.PAYEE, request=request, second_caller=OTHER, max_wait=LONG)
+        options = Options(
+            caller.url, TEST, Role.PAYEE, request=request, second_caller=OTHER, max_wait=LONG, timeout=SECONDS
+        )
         report = await run(options, clock=clock)
 
     assert_passed(report, skipped=["persistence.restart"])
@@ -60,7 +62,7 @@ async def test_each_hop_passes(role, users_file):
         environment = environment_of(users_file, played.next_hop.url, directory)
         forwarder = ROLES[role]
         async with served(forwarder.create_app(load(forwarder.settings, environment))) as url:
-            report = await run(Options(url, TEST, role), played=played)
+            report = await run(Options(url, TEST, role, timeout=SECONDS), played=played)
 
     assert_passed(report)
 
@@ -74,6 +76,6 @@ async def test_the_forwarders_pass_between_the_kit_as_payer_and_as_payee(users_f
             url = await stack.enter_async_context(served(app))
             if name == "spsp-server":
                 directory = (await stack.enter_async_context(stub(reply(200, {"spspReceiver": url})))).url
-        report = await run(Options(url, TEST, Role.CHAIN), played=played)
+        report = await run(Options(url, TEST, Role.CHAIN, timeout=SECONDS), played=played)
 
     assert_passed(report)

@@ -11,7 +11,7 @@ from dfsp_quotes.conformance.options import HOPS
 from support.model import TEST, StillClock
 from support.model_payee import LONG
 from support.plain_chain import plain_hop, plain_payee
-from support.serving import listening, reply, stub
+from support.serving import SECONDS, listening, reply, stub
 
 BROKEN = {
     "credentials.required",
@@ -60,7 +60,7 @@ async def plain_chain(url: str) -> AsyncIterator[str]:
 async def test_a_plain_chain_keeps_the_source_and_fails_the_promises_by_name():
     clock = StillClock()
     async with plain(plain_payee(clock.now)) as payee, plain_chain(payee) as url:
-        report = await run(Options(url, TEST, max_wait=LONG), clock=clock)
+        report = await run(Options(url, TEST, max_wait=LONG, timeout=SECONDS), clock=clock)
     outcomes = {each.id: each.outcome for each in report.results if each.part is Part.SOURCE}
     passed = {each.id for each in report.results if each.outcome is Outcome.PASSED}
 
@@ -76,7 +76,9 @@ async def test_a_plain_chain_between_the_kit_as_payer_and_as_payee_keeps_the_sou
         neighbours(Options("", TEST, Role.CHAIN)) as played,
         plain_chain(played.next_hop.url) as url,
     ):
-        report = await run(Options(url, TEST, Role.CHAIN, frozenset({Part.SOURCE})), played=played)
+        report = await run(
+            Options(url, TEST, Role.CHAIN, frozenset({Part.SOURCE}), timeout=SECONDS), played=played
+        )
 
     assert frozenset() == report.failed, text(report)
 
@@ -86,7 +88,9 @@ async def test_each_plain_hop_keeps_the_source(role):
     async with neighbours(Options("", TEST, role)) as played:
         to = "" if role is Role.SPSP_CLIENT else played.next_hop.url
         async with plain(plain_hop(to, played.directory.url if played.directory else "")) as url:
-            report = await run(Options(url, TEST, role, frozenset({Part.SOURCE})), played=played)
+            report = await run(
+                Options(url, TEST, role, frozenset({Part.SOURCE}), timeout=SECONDS), played=played
+            )
 
     assert frozenset() == report.failed, text(report)
     assert 0 == report.exit_code

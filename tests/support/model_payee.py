@@ -14,7 +14,7 @@ from aiohttp import web
 from dfsp_quotes.conformance import Clock, Options, Report, Role, run
 from support.messages import KEY, QUOTE
 from support.model import OTHER, TEST, Refused, caller_of, envelope, key_of, object_of, timeout_of
-from support.serving import listening
+from support.serving import SECONDS, listening
 
 CENT: Final = Decimal("0.01")
 RULES: Final = {
@@ -215,5 +215,7 @@ async def check_payee(
 ) -> Report:
     """Run all checks of the conformance kit against a payee."""
     async with listening(web.AppRunner(payee.app(), access_log=None, shutdown_timeout=0.1)) as url:
-        options = Options(url, TEST, role, second_caller=OTHER, max_wait=LONG, restart=restart)
+        options = Options(
+            url, TEST, role, second_caller=OTHER, timeout=SECONDS, max_wait=LONG, restart=restart
+        )
         return await run(options, clock=payee.clock)

@@ -22,7 +22,7 @@ CHECKS: Final = Checks(Part.PROMISES, HOPS)
 
 SHORT_MS: Final = 100
 """The time of a request that the next hop does not answer."""
-GATHER_SECONDS: Final = 0.5
+GATHER_SECONDS: Final = 2.0
 """How long the next hop holds a request while it waits for the others."""
 STEP_SECONDS: Final = 0.002
 """The time between two answers of the next hop to requests that are in flight together."""
