@@ -24,7 +24,6 @@ RESERVE: Final = ("quote", "source", "12.50", "USD", *TO, "--timeout", "60")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 PATIENCE_SECONDS: Final = 120.0
 COLUMNS: Final = 120
-_COMMAND: Final = (sys.executable, "-m", "dfsp_quotes.cli")
 # the first terminal that a new session opens is its own, which a prompt for a password needs
 _ON_TERMINAL: Final = (
     "import os, runpy; os.close(os.open(os.ttyname(0), os.O_RDWR));"
@@ -51,10 +50,11 @@ class CommandLine:
 
     home: Path
     environment: Mapping[str, str]
+    command: tuple[str, ...] = (sys.executable, "-m", "dfsp_quotes.cli")
 
     async def start(self, *arguments: object) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *_COMMAND,
+            *self.command,
             *map(str, arguments),
             cwd=self.home,
             env=self._environment(),
