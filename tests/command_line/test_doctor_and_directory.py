@@ -99,6 +99,28 @@ async def test_what_is_wrong_with_a_service_is_said(bare):
     assert "versions differ: 0.1, 9.9" == found[0]["problems"][2] == found[1]["problems"][0]
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "not ready: status 503"),
+        (b"<html>", "not ready: status 503"),
+        ([], "not ready: status 503"),
+        ({"missing": 1}, "not ready: status 503"),
+        ({"missing": [{"a": "\x1b[31m"}]}, "not ready: {'a': '\\x1b[31m'}"),
+        (b"[" * 100_000, "not ready: status 503"),
+        ({"missing": ["x" * 1_000]}, f"not ready: {'x' * 300}"),
+        (b" " * 2_000_000, "not ready: status 503"),
+    ],
+)
+async def test_a_strange_answer_is_a_problem_and_nothing_more(bare, content, problem):
+    async with stub(reply(503, content)) as server:
+        done = await bare.run("doctor", f"a={server.url}", "--json")
+    [service] = done.json["services"]
+
+    assert (1, None) == (done.code, service["version"])
+    assert [problem] == service["problems"]
+
+
 @pytest.mark.parametrize(("days", "is_well"), [(100, True), (5, False)])
 async def test_the_expiry_of_a_certificate_is_shown_and_a_problem_if_near(bare, tmp_path, days, is_well):
     authority = trustme.CA()

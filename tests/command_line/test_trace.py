@@ -126,3 +126,15 @@ def test_a_folder_without_logs_is_bad_input(refusal):
 @pytest.mark.parametrize("wanted", ["", "a b", "a" * 65, "a/b"])
 def test_an_id_that_cannot_be_one_is_bad_input(refusal, wanted):
     assert refusal("trace", wanted).startswith("ID must be a trace id or a uuid")
+
+
+async def test_the_traces_and_the_lines_of_a_trace_have_a_limit(bare, logs):
+    path = f"/v1/quote/{UUID}"
+    logs(
+        dfsp_api=[entry("dfsp-api", trace="long", path=path)] * 1_100,
+        spsp_server=[entry("spsp-server", at=2.0, trace=f"t{number}", path=path) for number in range(30)],
+    )
+    traces = (await bare.json("trace", UUID, "--data", "data"))["traces"]
+
+    assert 20 == len(traces)
+    assert ("long", 1_000) == (traces[0]["traceId"], len(traces[0]["hops"]))

@@ -19,6 +19,7 @@ from dfsp_quotes.cli.output import printable
 
 MAX_BODY_BYTES: Final = 1_048_576
 MAX_TEXT_CHARACTERS: Final = 500
+MAX_FIELDS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _failure(url: str, answer: Answer) -> CommandError:
     elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = NoAnswerError
     faults = answer.member("validationErrors")
-    fields = dict(map(_fault, faults)) if isinstance(faults, list) else {}
+    fields = dict(map(_fault, faults[:MAX_FIELDS])) if isinstance(faults, list) else {}
     message = "; ".join(f"{name}: {text}" for name, text in fields.items()) or _text(answer, "message")
     details = {
         "id": _text(answer, "id") or None,

@@ -11,6 +11,9 @@ from network.log_files import LogChunk, LogFolder
 from network.log_records import LoggedHop, LogRecord, order_hops
 
 MAX_TRACES: Final = 20
+MAX_HOPS: Final = 1_000
+"""Limit for the lines of one trace."""
+_NO_ROOM: Final = range(MAX_HOPS)
 _MS_PER_SECOND: Final = 1_000
 _EVENT_FIELDS: Final = frozenset({"time", "level", "service", "event", "traceId", "id", "cause"})
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
@@ -52,12 +55,11 @@ def find_traces(folder: Path, wanted: str) -> list[Trace]:
     uuid = wanted.lower() if _UUID.match(wanted) else None
     for record in _read(folder, {wanted, uuid or wanted}):
         is_path = uuid is not None and uuid in record.text_of("path")
-        if record.trace_id and (record.trace_id == wanted or is_path):
+        if len(ids) < MAX_TRACES and record.trace_id and (record.trace_id == wanted or is_path):
             ids[record.trace_id] = None
-    chosen = list(ids)[:MAX_TRACES]
-    records: dict[str, list[LogRecord]] = {each: [] for each in chosen}
-    for record in _read(folder, chosen) if chosen else ():
-        if record.trace_id in records:
+    records: dict[str, list[LogRecord]] = {each: [] for each in ids}
+    for record in _read(folder, ids) if ids else ():
+        if len(records.get(record.trace_id, _NO_ROOM)) < MAX_HOPS:
             records[record.trace_id].append(record)
     traces = [_trace(trace_id, order_hops(found)) for trace_id, found in records.items()]
     return sorted(traces, key=lambda trace: trace.hops[0].started)
