@@ -1,11 +1,16 @@
 """Reserve, show, pay and requote, against the chain."""
 
+import asyncio
 import re
+import signal
+from collections.abc import Iterator
 
 import pytest
 
-from support.command_line import RESERVE, TO, CommandLine, without_colour
+from support.command_line import PATIENCE_SECONDS, RESERVE, TO, CommandLine, without_colour
 from support.messages import QUOTE
+from support.provider import HeldAnswer, until
+from support.serving import stub
 
 UNKNOWN = "110ec58a-a0f2-4ac4-8393-c866d813b8d1"
 
@@ -159,6 +164,32 @@ async def test_no_answer_has_exit_code_3_and_names_the_key(quotes):
 
     assert "No connection to http://127.0.0.1:1 was possible." in message
     assert "The same request with --key k1 repeats it." in message
+
+
+@pytest.fixture
+def _with_sigint() -> Iterator[None]:
+    """A shell starts tests in the background with SIGINT ignored, and each child would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_with_sigint")
+async def test_ctrl_c_during_a_reservation_names_the_key_that_was_sent(quotes):
+    async with stub(HeldAnswer()) as server:
+        process = await quotes.start(*RESERVE, "--url", server.url)
+        await until(lambda: server.seen)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            _, error = await process.communicate()
+        key = server.seen[0].headers["Idempotency-Key"]
+        server.answer.let_go.set()
+
+    assert 130 == process.returncode
+    assert (
+        f"error: Interrupted. The quote may be reserved all the same: the same command with --key {key} shows it.\n"
+        == error.decode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ class NoAnswerError(CommandError):
     exit_code = ExitCode.NO_ANSWER
 
 
+class InterruptedCommandError(CommandError):
+    """Ctrl-C ended a request whose outcome is unknown."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 def failure_of(error: QuoteError) -> CommandError:
     """Return the failure that an error of the client is."""
     message = "; ".join(f"{name}: {text}" for name, text in error.fields.items()) or error.message

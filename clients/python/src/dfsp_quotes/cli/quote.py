@@ -2,20 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, TypedDict, TypeVar
+from uuid import uuid4
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
-from dfsp_quotes import Payment, Quote, QuoteClient, QuoteRequest, Requote, State, StoredQuote, Terms
+from dfsp_quotes import Payment, Quote, QuoteClient, Requote, StoredQuote
 from dfsp_quotes.cli import configuration
 from dfsp_quotes.cli.configuration import Access
-from dfsp_quotes.cli.failures import BadInputError
+from dfsp_quotes.cli.failures import BadInputError, InterruptedCommandError
 from dfsp_quotes.cli.options import (
     AsJson,
     ConfigFile,
@@ -27,12 +28,22 @@ from dfsp_quotes.cli.options import (
     Uuid,
 )
 from dfsp_quotes.cli.output import facts, show
+from dfsp_quotes.cli.quote_views import (
+    amount_rows,
+    difference_text,
+    plain,
+    quote_content,
+    quote_rows,
+    request_content,
+    state_text,
+    terms_content,
+    time_text,
+)
 from dfsp_quotes.cli.receivers import receiver
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_TRANSFER_TYPE: Final = "p2p"
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
-_STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "EXPIRED": "red"}
 
 T = TypeVar("T")
 
@@ -98,10 +109,14 @@ def quote_source(
     fields = _fields(settings, amount, currency, to, account, transfer_type, symbol)
     used = configuration.access(settings, url=url, user=user, password_file=password_file)
 
-    async def reserve(client: QuoteClient) -> Quote:
-        return await client.quote_source_amount(**fields, idempotency_key=key, timeout=timeout)
+    used_key = key or str(uuid4())
 
-    _show_quote(_call(used, reserve), as_json=as_json)
+    async def reserve(client: QuoteClient) -> Quote:
+        return await client.quote_source_amount(**fields, idempotency_key=used_key, timeout=timeout)
+
+    with _naming(used_key):
+        quote = _call(used, reserve)
+    _show_quote(quote, as_json=as_json)
 
 
 @_group.command("destination", epilog=_example("quote destination 13.75 USD --to eur:30754016"))
@@ -125,10 +140,14 @@ def quote_destination(
     fields = _fields(settings, amount, currency, to, account, transfer_type, symbol)
     used = configuration.access(settings, url=url, user=user, password_file=password_file)
 
-    async def reserve(client: QuoteClient) -> Quote:
-        return await client.quote_destination_amount(**fields, idempotency_key=key, timeout=timeout)
+    used_key = key or str(uuid4())
 
-    _show_quote(_call(used, reserve), as_json=as_json)
+    async def reserve(client: QuoteClient) -> Quote:
+        return await client.quote_destination_amount(**fields, idempotency_key=used_key, timeout=timeout)
+
+    with _naming(used_key):
+        quote = _call(used, reserve)
+    _show_quote(quote, as_json=as_json)
 
 
 def pay(
@@ -153,21 +172,21 @@ def pay(
         "uuid": str(payment.uuid),
         "state": payment.state.value,
         "currencyCode": quote.request.currency_code,
-        "sourceAmount": _plain(payment.source_amount),
-        "destinationAmount": _plain(payment.destination_amount),
-        "fee": _plain(payment.fee),
-        "executed": _time(payment.executed),
+        "sourceAmount": plain(payment.source_amount),
+        "destinationAmount": plain(payment.destination_amount),
+        "fee": plain(payment.fee),
+        "executed": time_text(payment.executed),
         "traceId": payment.trace_id,
     }
     currency = quote.request.currency_code
     view = facts(
         [
             ("paid", str(payment.uuid)),
-            ("state", _state(payment.state)),
-            ("sent", Text(f"{_plain(payment.source_amount)} {currency}", "bold")),
-            ("arrives", f"{_plain(payment.destination_amount)} {currency}"),
-            ("fee", f"{_plain(payment.fee)} {currency}"),
-            ("executed", _time(payment.executed)),
+            ("state", state_text(payment.state)),
+            ("sent", Text(f"{plain(payment.source_amount)} {currency}", "bold")),
+            ("arrives", f"{plain(payment.destination_amount)} {currency}"),
+            ("fee", f"{plain(payment.fee)} {currency}"),
+            ("executed", time_text(payment.executed)),
             ("trace id", payment.trace_id),
         ]
     )
@@ -187,18 +206,18 @@ def show_quote(
     """Show a quote as the receiver's DFSP has it stored."""
     used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
     quote = _call(used, look_up)
-    executed = None if quote.executed is None else _time(quote.executed)
+    executed = None if quote.executed is None else time_text(quote.executed)
     content = {
-        **_terms(quote),
+        **terms_content(quote),
         "state": quote.state.value,
-        "created": _time(quote.created),
+        "created": time_text(quote.created),
         "executed": executed,
-        "request": _request(quote.request),
+        "request": request_content(quote.request),
     }
-    rows: list[tuple[str, str | Text]] = [("created", _time(quote.created))]
+    rows: list[tuple[str, str | Text]] = [("created", time_text(quote.created))]
     if executed is not None:
         rows.append(("executed", executed))
-    view = facts([("quote", str(quote.uuid)), ("state", _state(quote.state)), *_amount_rows(quote), *rows])
+    view = facts([("quote", str(quote.uuid)), ("state", state_text(quote.state)), *amount_rows(quote), *rows])
     show(content, view, as_json=as_json)
 
 
@@ -216,23 +235,26 @@ def requote(
     """Reserve new terms for the request of a quote, and show the difference."""
     used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
 
-    async def look_up_and_requote(client: QuoteClient) -> Requote:
-        return await client.requote(await look_up(client), idempotency_key=key, timeout=timeout)
+    used_key = key or str(uuid4())
 
-    found = _call(used, look_up_and_requote)
+    async def look_up_and_requote(client: QuoteClient) -> Requote:
+        return await client.requote(await look_up(client), idempotency_key=used_key, timeout=timeout)
+
+    with _naming(used_key):
+        found = _call(used, look_up_and_requote)
     content = {
-        **_quote(found.quote),
+        **quote_content(found.quote),
         "previousUuid": str(found.previous.uuid),
-        "difference": _plain(found.difference),
-        "feeDifference": _plain(found.fee_difference),
+        "difference": plain(found.difference),
+        "feeDifference": plain(found.fee_difference),
     }
     currency = found.quote.request.currency_code
     view = facts(
         [
-            *_quote_rows(found.quote),
+            *quote_rows(found.quote),
             ("instead of", str(found.previous.uuid)),
-            ("difference", _difference(found.difference, currency)),
-            ("of the fee", _difference(found.fee_difference, currency)),
+            ("difference", difference_text(found.difference, currency)),
+            ("of the fee", difference_text(found.fee_difference, currency)),
         ]
     )
     show(content, view, as_json=as_json)
@@ -286,6 +308,18 @@ def _call(used: Access, action: Callable[[QuoteClient], Awaitable[T]]) -> T:
         raise BadInputError(f"{error}.".replace("base_url", "--url", 1)) from None
 
 
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Let Ctrl-C during a reservation name the key: without it the caller could not repeat the request."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedCommandError(
+            f"Interrupted. The quote may be reserved all the same: the same command with --key {key} shows it.",
+            {"idempotencyKey": key},
+        ) from None
+
+
 def _look_up_of(
     uuid: str,
     to: str,
@@ -311,72 +345,4 @@ def _look_up_of(
 def _show_quote(quote: Quote, *, as_json: bool) -> None:
     receiver_text = f"{quote.request.identifier_type}:{quote.request.identifier}"
     hint = Text(f"Pay with: quotes pay {quote.uuid} --to {receiver_text}", "dim")
-    show(_quote(quote), Group(facts(_quote_rows(quote)), hint), as_json=as_json)
-
-
-def _quote(quote: Quote) -> dict[str, object]:
-    return {**_terms(quote), "idempotencyKey": quote.idempotency_key, "request": _request(quote.request)}
-
-
-def _terms(quote: Terms) -> dict[str, object]:
-    return {
-        "uuid": str(quote.uuid),
-        "operation": quote.request.operation.value,
-        "amount": _plain(quote.amount),
-        "sourceAmount": _plain(quote.source_amount),
-        "destinationAmount": _plain(quote.destination_amount),
-        "fee": _plain(quote.fee),
-        "expires": _time(quote.expires),
-        "traceId": quote.trace_id,
-    }
-
-
-def _request(request: QuoteRequest) -> dict[str, str]:
-    return {
-        "currencyCode": request.currency_code,
-        "currencySymbol": request.currency_symbol,
-        "amount": _plain(request.amount),
-        "account": request.account,
-        "identifier": request.identifier,
-        "identifierType": request.identifier_type,
-        "transferType": request.transfer_type,
-    }
-
-
-def _quote_rows(quote: Quote) -> list[tuple[str, str | Text]]:
-    return [("quote", str(quote.uuid)), *_amount_rows(quote), ("key", quote.idempotency_key)]
-
-
-def _amount_rows(quote: Terms) -> list[tuple[str, str | Text]]:
-    currency = quote.request.currency_code
-    left = "expired" if quote.is_expired else f"in {_duration(quote.time_left)}"
-    return [
-        ("send", Text(f"{_plain(quote.source_amount)} {currency}", "bold")),
-        ("arrives", f"{_plain(quote.destination_amount)} {currency}"),
-        ("fee", f"{_plain(quote.fee)} {currency}"),
-        ("expires", f"{_time(quote.expires)} ({left})"),
-        ("trace id", quote.trace_id),
-    ]
-
-
-def _duration(duration: timedelta) -> str:
-    return str(timedelta(seconds=int(duration.total_seconds())))
-
-
-def _state(state: State) -> Text:
-    return Text(state.value, _STATE_STYLES.get(state.value, ""))
-
-
-def _difference(amount: Decimal, currency: str) -> Text:
-    if not amount:
-        return Text("none")
-    return Text(f"{amount:+f} {currency}", "red" if amount > 0 else "green")
-
-
-def _plain(amount: Decimal) -> str:
-    return format(amount, "f")
-
-
-def _time(time: datetime) -> str:
-    """Return a time as the services write it: UTC with milliseconds and Z."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    show(quote_content(quote), Group(facts(quote_rows(quote)), hint), as_json=as_json)
