@@ -1,4 +1,4 @@
-"""Whatever the arguments are, a command ends with a documented exit code and one line: no traceback."""
+"""Commands with any arguments end with a documented exit code and one line, not with a traceback."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
