@@ -39,6 +39,7 @@ def commands(command=None, names: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 def test_there_are_these_commands():
     assert {
+        "conformance",
         "directory add",
         "directory list",
         "directory register",

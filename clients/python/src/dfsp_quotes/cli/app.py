@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
-from dfsp_quotes.cli import directory, doctor, events, fees, quote, trace, users
+from dfsp_quotes.cli import conformance, directory, doctor, events, fees, quote, trace, users
 from dfsp_quotes.cli.configuration import is_utf8
 from dfsp_quotes.cli.failures import BadInputError, CommandError, ExitCode, failure_of
 from dfsp_quotes.cli.output import show_failure
@@ -28,6 +28,7 @@ users.add_to(app)
 doctor.add_to(app)
 directory.add_to(app)
 events.add_to(app)
+conformance.add_to(app)
 
 
 def _print_version(is_wanted: bool) -> None:
