@@ -28,4 +28,4 @@ async def test_the_platform_answers_as_its_document_says(url, user):
 async def test_the_platform_answers_many_requests_as_its_document_says(url, user):
     output = await asyncio.to_thread(explore, url, user, PASSWORDS[user], examples=LONG_EXAMPLES)
 
-    assert number_of_cases(output) > 1_000
+    assert number_of_cases(output) > 700

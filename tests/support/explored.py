@@ -13,7 +13,7 @@ CONFIGURATION: Final = Path(__file__).parents[2] / "schemathesis.toml"
 SECONDS: Final = 600
 """Ends a run that hangs; a run takes a few seconds."""
 EXAMPLES: Final = 5
-LONG_EXAMPLES: Final = 100
+LONG_EXAMPLES: Final = 50
 
 
 def document_of(url: str) -> dict[str, Any]:
