@@ -46,7 +46,7 @@ def explore(
                 *("run", str(file)),
                 *("--url", url, "--auth", f"{name}:{password}"),
                 *("--checks", "all", "--seed", "1", "--max-examples", str(examples)),
-                *("--warnings", "off", "--no-color"),
+                *("--generation-deterministic", "--warnings", "off", "--no-color"),
             ],
             cwd=folder,  # where it keeps findings; the next run would begin with those
             capture_output=True,
