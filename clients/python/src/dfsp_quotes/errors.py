@@ -172,7 +172,7 @@ class ConflictError(QuoteError):
 
 
 class QuoteExpiredError(QuoteError):
-    """The quote has expired. Reserve a new one."""
+    """The quote has expired. Reserve again with a new Idempotency-Key."""
 
     status = 410
 

@@ -100,7 +100,9 @@ class FakePayee:
         if differences:
             raise QuoteMismatchError(fields=dict.fromkeys(differences, "differs from the reserved one"))
         if quote.state is State.EXPIRED:
-            raise QuoteExpiredError(f"The quote expired at {_format(quote.expires)}.")
+            raise QuoteExpiredError(
+                f"The quote expired at {_format(quote.expires)}. Reserve again with a new Idempotency-Key."
+            )
         if quote.executed is None:
             quote.executed = _now()
         return {
