@@ -1,1 +1,1 @@
-"""Benchmarks: the chain compared with the simplest one possible, in one run on one machine."""
+"""Benchmarks: compare the speed of this project's chain ("mesh") with that of the simplest possible chain ("bare")."""

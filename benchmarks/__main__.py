@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks run` is `make bench`."""
+"""Command line of the benchmarks. For example, `make bench` runs `python -m benchmarks run`."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The machine, the versions and the settings of a run: results are published with them."""
+"""Describe a benchmark run: machine, versions and settings. The description is published with the results."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from network.topology import DATABASE_URL, PREFIX
 
 
 def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
-    """Return the description of this run; `load` names the load generator and its version."""
+    """Return the description of this run. `load` is the load generator's name and version."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(Path.cwd()),
@@ -32,13 +32,13 @@ def about(machine: Machine, options: Options, load: str) -> dict[str, Any]:
 
 
 def _settings() -> dict[str, str]:
-    """Return the caller's variables that reach the services."""
+    """Return this process's QUOTES_… variables except the database URL. The services get them, too."""
     own = (name for name in sorted(os.environ) if name.startswith(PREFIX) and name != DATABASE_URL)
     return {name: os.environ[name] for name in own}
 
 
 def commit(checkout: Path) -> str:
-    """Return the abbreviated commit of a folder, with "-dirty" if it has changes."""
+    """Return the abbreviated id of the commit in a folder, with "-dirty" if the folder has uncommitted changes."""
     done = subprocess.run(
         ["git", "-C", str(checkout), "describe", "--always", "--dirty"],
         capture_output=True,

@@ -1,9 +1,10 @@
-"""The simplest honest chain to compare with: five forwarders that pass the body on, and a service that inserts it.
+"""The bare chain, to compare this project's chain with: five services that forward bodies, and one that stores them.
 
     python -m benchmarks.bare forward PORT ORIGIN
     python -m benchmarks.bare insert PORT DSN
 
-It has no credentials, validation, directory, deadlines, logs or metrics, and aiohttp is set up for speed.
+It is the simplest chain that can be compared fairly. It has no credentials, validation, directory, deadlines, logs or
+metrics, and aiohttp is set up for speed.
 """
 
 import sys
@@ -30,7 +31,7 @@ JSON: Final = {"Content-Type": "application/json"}
 
 
 def forwarder(origin: str) -> web.Application:
-    """Return an application that passes each body on to ``origin``, and each response back."""
+    """Return an application that forwards each request body to ``origin`` and each response body to the client."""
 
     async def session(app: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as app[SESSION]:
@@ -45,7 +46,7 @@ def forwarder(origin: str) -> web.Application:
 
 
 def inserter(dsn: str) -> web.Application:
-    """Return an application that inserts each body and answers when the row is committed."""
+    """Return an application that inserts each request body into a table and answers when the row is committed."""
 
     async def pool(app: web.Application) -> AsyncIterator[None]:
         # without reset, as in the payee of the mesh: this saves a round trip

@@ -1,4 +1,4 @@
-"""`make bench`: measure bare and mesh under each workload; write tables, JSON and a chart."""
+"""`make bench`: measure the bare chain and this project's chain ("mesh"); write tables, JSON and a chart."""
 
 from dataclasses import asdict
 from typing import Final
@@ -15,7 +15,7 @@ CONNECTIONS: Final = (1, 8, 32, 128, 512)
 
 
 def run(options: Options) -> None:
-    """Measure, print and write. Raises BenchmarkError if a round does not count."""
+    """Measure all sides, print the results and write them to files. Raises BenchmarkError if a round does not count."""
     wrk.require()
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())

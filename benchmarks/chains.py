@@ -1,4 +1,4 @@
-"""Start one Postgres, the bare chain, and the mesh as `make run` starts it."""
+"""Start what the benchmarks measure: one Postgres, the bare chain, and the network of `make run` ("mesh")."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ FORWARDERS: Final = 5
 READY_SECONDS: Final = 90
 STOP_SECONDS: Final = 30
 UP: Final = "The network is up."
-"""Line that `make run` prints after its demonstration."""
+"""`make run` prints this line when its demonstration has ended."""
 FIRST_IDENTIFIER: Final = 30_000_000
 # a commit waits for the disk in every chain; without that they cannot be compared
 REQUIRED: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -35,7 +35,7 @@ REQUIRED: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes"
 
 @dataclass(frozen=True)
 class MeasuredChain:
-    """A chain that is up: load goes to `origin`, and `table` gets one row for each quote."""
+    """A running chain. Its load is sent to `origin`, and it stores one row in `table` for each quote."""
 
     name: str
     origin: str
@@ -44,13 +44,13 @@ class MeasuredChain:
     database: BenchmarkDatabase
 
     def rows(self) -> int:
-        """Return how many quotes the chain has stored."""
+        """Return the number of quotes that the chain has stored."""
         return int(self.database.value(f"SELECT count(*) FROM {self.table}"))
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with this project at any commit, the Python of its environment, and settings for its services."""
+    """A folder with some commit of this project, the path of its Python, and environment variables for its services."""
 
     folder: Path
     python: str
@@ -58,7 +58,7 @@ class Checkout:
 
     @classmethod
     def at(cls, folder: Path, settings: Mapping[str, str]) -> "Checkout":
-        """Raise BenchmarkError unless `make` has built an environment in the folder."""
+        """Return the checkout in a folder. Raises BenchmarkError if `make` has not built an environment there."""
         python = folder.absolute() / ".venv" / "bin" / "python"
         if not (python.exists() and (folder / "shared" / "network").is_dir()):
             raise BenchmarkError(
@@ -72,7 +72,10 @@ THIS_CHECKOUT: Final = Checkout(Path.cwd(), sys.executable)
 
 
 class Machine:
-    """One Postgres and the chains on it. `with Machine(data) as machine: chain = machine.bare()`."""
+    """One Postgres and the chains that use it. All of them run until the `with` block ends.
+
+    `with Machine(data) as machine: chain = machine.bare()`
+    """
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -101,7 +104,7 @@ class Machine:
             print(f"the logs are in {self._data} until the next run")
 
     def bare(self) -> MeasuredChain:
-        """Start five forwarders and the service that inserts."""
+        """Start the bare chain: five forwarders, and the service that inserts rows."""
         self.database.execute(bare.CREATE)
         first = ports.find_first_port()
         targets = [f"http://{HOST}:{first + hop + 1}" for hop in range(FORWARDERS)]
@@ -124,11 +127,11 @@ class Machine:
         checkout: Checkout = THIS_CHECKOUT,
         database: BenchmarkDatabase | None = None,
     ) -> MeasuredChain:
-        """Start the network of a checkout as its `make run` does, and wait until its demonstration has ended.
+        """Start the network of a checkout with `make run`'s command, and wait until its demonstration has ended.
 
-        The directory holds `people` more than the sample's. QUOTES_… variables of the caller reach the services,
-        as with `make run`. If `takes_batches` is False the network uses a directory that does not announce
-        batches, as directories of other projects do not. `database` is by default the machine's own.
+        The directory has the sample's people and `people` more. The services get the QUOTES_… variables of this
+        process. If `takes_batches` is False, the network uses a directory that takes no batches. `database` is the
+        machine's own database unless another is given.
         """
         database = database or self.database
         data = self._data / name
@@ -159,7 +162,7 @@ class Machine:
         return MeasuredChain(name, first.origin, "quote", pids, database)
 
     def create_database(self, name: str) -> BenchmarkDatabase:
-        """Create an empty database beside the machine's own."""
+        """Create an empty database on the machine's Postgres and return a connection to it."""
         self.database.execute(f"CREATE DATABASE {name}")
         dsn = urlsplit(self.postgres.dsn)._replace(path=f"/{name}").geturl()
         return self._stack.enter_context(BenchmarkDatabase(dsn))
@@ -175,7 +178,7 @@ class Machine:
         return _StartedDirectory(f"http://{HOST}:{port}", _pid(child))
 
     def _start(self, child: ChildProcess, is_up: Callable[[], bool]) -> None:
-        """Start a process and wait until it is up; it is stopped when the machine is left."""
+        """Start a process and wait until it is up. It is stopped when the machine's `with` block ends."""
         self._stack.callback(_stop, child)
         child.start()
         timer = PollTimer(READY_SECONDS, 0.05)
@@ -187,14 +190,17 @@ class Machine:
         )
 
     def empty_logs(self) -> None:
-        """Truncate all logs, which grow by 1 kB for each quote."""
+        """Truncate all log files, because they grow by 1 kB for each quote."""
         for folder in (self._logs, *self._data.glob("*/logs")):
             for log in folder.glob("*.log"):
                 os.truncate(log, 0)
 
 
 def write_directory(file: Path, receiver: str, people: int) -> None:
-    """Write a directory file: the sample's people and `people` more from FIRST_IDENTIFIER on, all at one DFSP."""
+    """Write a directory file: the sample's people, and `people` more with identifiers from FIRST_IDENTIFIER on.
+
+    All of them have their account at one DFSP, whose URL is `receiver`.
+    """
     identifiers = [*samples.PAYEES, *(("eur", str(FIRST_IDENTIFIER + number)) for number in range(people))]
     resources = [
         {
@@ -216,7 +222,7 @@ class _StartedDirectory:
 
 
 def _services_of(run: ChildProcess, specs: Iterable[ServiceSpec]) -> dict[str, int]:
-    """Return the process ids of the services that `make run` has started, found by their ports."""
+    """Return the process ids of the services of a `make run`, by service name. Finds each by its port."""
     names = {f"QUOTES_PORT={spec.port}": spec.name for spec in specs}
     found = {
         names[setting]: pid
@@ -243,7 +249,7 @@ def _without_settings() -> dict[str, str]:
 
 
 def _answers(port: int) -> bool:
-    """Whether a service answers on this port, whatever the response is."""
+    """Whether a service on this port answers a request, with any status."""
     try:
         http_client.send("GET", f"http://{HOST}:{port}/", timeout_seconds=1)
     except OSError:

@@ -1,4 +1,4 @@
-"""The chart of `make bench`: rates by number of connections, and processor time of each hop."""
+"""Draw the chart of `make bench`: operations per second by number of connections, and processor time by process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ def _draw_costs(axes: Axes, rows: Sequence[MedianRow]) -> None:
 
 
 def _draw_processes(axes: Axes, place: int, row: MedianRow, *, is_named: bool) -> None:
-    """Draw one bar; its parts are in the order in which a request passes the processes."""
+    """Draw one bar with a part for each process. The parts have the order in which a request passes the processes."""
     hops, left = iter(HOPS), 0.0
     for name, us in row.cpu_us.items():
         if name == GENERATOR:

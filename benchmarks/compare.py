@@ -1,4 +1,4 @@
-"""`make bench-compare BASE=folder`: this checkout and another one under the same load, alternating in one run."""
+"""`make bench-compare BASE=folder`: measure this checkout and the one in BASE under the same load, in turn."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +24,7 @@ OTHER_CONNECTIONS: Final = (128,)
 
 @dataclass(frozen=True)
 class Figure:
-    """One value of a round, and how its median is printed."""
+    """One measured value of a round, with its title and the format in which its median is printed."""
 
     title: str
     value: Callable[[Measurement], float]
@@ -42,7 +42,7 @@ FIGURES: Final = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One workload at one number of connections: the rounds of both checkouts."""
+    """The rounds of both checkouts under one workload with one number of connections."""
 
     workload: str
     connections: int
@@ -58,17 +58,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class OverloadedPair:
-    """One round of both checkouts under the same offered load; keys are "base" and "new"."""
+    """One overload round of both checkouts at the same rate of requests. The keys are "base" and "new"."""
 
     offered: float
     best: Mapping[str, float]
-    """Mean of the best rate before and after, per second."""
+    """Best rate of each checkout per second: the mean of the rates before and after the overload."""
     results: Mapping[str, Mapping[str, Any]]
     """Counts of the load generator."""
 
 
 def run(options: Options) -> None:
-    """Measure, print and write. Raises BenchmarkError if a round does not count."""
+    """Measure both checkouts; print and write the results. Raises BenchmarkError if a round does not count."""
     if options.base is None:
         raise BenchmarkError("compare needs another checkout with an environment: BASE=folder")
     wrk.require()
@@ -114,7 +114,7 @@ def _about(machine: Machine, options: Options) -> dict[str, Any]:
 def _start(
     machine: Machine, checkouts: Mapping[str, Checkout], options: Options
 ) -> dict[str, dict[str, Side]]:
-    """Start both meshes on separate databases; return their sides by checkout and workload."""
+    """Start the network of each checkout on a separate database; return the sides by checkout and workload."""
     return {
         name: {
             workload: replace(side, name=f"{name} {workload}")
@@ -148,7 +148,7 @@ def _compare(machine: Machine, checkouts: Mapping[str, Checkout], options: Optio
 
 
 def places(options: Options) -> Iterator[tuple[str, int]]:
-    """Return each workload with each number of connections that is measured."""
+    """Yield each workload with each number of connections at which it is measured."""
     for workload in options.workloads:
         defaults = WARM_CONNECTIONS if workload == WARM else OTHER_CONNECTIONS
         for connections in options.connections or defaults:
@@ -226,7 +226,7 @@ def _medians(cells: Sequence[Cell]) -> str:
 
 
 def _overloaded(pairs: Sequence[OverloadedPair]) -> str:
-    """Return one line for each value, medians and the ratio of new to base."""
+    """Return a Markdown table: one line for each value, with both medians and the ratio of new to base."""
     values: Mapping[str, Callable[[OverloadedPair, str], float]] = {
         "best rate/s": lambda pair, name: pair.best[name],
         "goodput/s": lambda pair, name: pair.results[name]["goodput"],

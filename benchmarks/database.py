@@ -1,4 +1,4 @@
-"""SQL statements to the Postgres that all measured chains use."""
+"""Connection to the Postgres of a benchmark: executes SQL statements and returns their values and rows."""
 
 import asyncio
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""Both integration services as `make run` starts them, with a thousand lanes, and the fate of their events."""
+"""Run `integrations` and `signal-receiver` with a thousand lanes, and check the delivery of each event."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ INBOX: Final = "SELECT count(*) FROM signal_receiver.inbox WHERE type IS NULL"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One delivery: when its request began and when its 200 was complete, in wall-clock seconds."""
+    """One delivery: the wall-clock times, in seconds, at which its request began and its 200 response was complete."""
 
     position: str
     began: float
@@ -71,7 +71,7 @@ class Attempt:
 
 
 class DeliveryServices:
-    """Both services and their lanes. `sent` counts the events that the receiver must carry out once."""
+    """Both services and their lanes. `sent` is the number of events that the receiver must execute exactly once."""
 
     def __init__(self, machine: Machine, network: Network, engine: StrategyEngine) -> None:
         self._machine = machine
@@ -85,7 +85,7 @@ class DeliveryServices:
         return f"{self._receiver}/webhook/{token(lane)}"
 
     def set_up(self) -> None:
-        """Request the integrations through the API; approve and enable them by SQL, without notifications."""
+        """Request an integration for each lane through the API. Approve and enable all of them with SQL."""
         urls = {strategy(lane): self.webhook(lane) for lane in range(LANES)} | {DEAD: self._engine.dead_url}
         self._engine.run(self._request(urls))
         for statement in (APPROVE, STRATEGIES, ENABLE):
@@ -111,12 +111,17 @@ class DeliveryServices:
                 group.create_task(request(name, url))
 
     def drain(self, run: str, lanes: int, each: int) -> list[Attempt]:
-        """Queue `each` events in each lane at once and wait until all are delivered."""
+        """Queue `each` events in each of `lanes` lanes at once, wait until all are delivered, and return the
+        deliveries.
+        """
         self._machine.database.execute(QUEUE, [strategy(lane) for lane in range(lanes)], each, run)
         return self._delivered(run, lanes * each)
 
     def attempts(self, run: str, signals: SentSignals, to_dead: int) -> list[Attempt]:
-        """Return the deliveries of the engine's signals, of which `to_dead` went to the dead endpoint's lane."""
+        """Wait until the engine's signals are delivered, and return the deliveries except `to_dead` ones.
+
+        The lane of the dead endpoint gets `to_dead` of the signals; they are not in the result.
+        """
         return self._delivered(run, len(signals.due) - to_dead)
 
     def _delivered(self, run: str, expected: int) -> list[Attempt]:
@@ -132,7 +137,10 @@ class DeliveryServices:
         return found
 
     def check_inbox(self) -> dict[str, int]:
-        """Return the counts of both services. Raises BenchmarkError unless each event was carried out once."""
+        """Return the counts of both services.
+
+        Raises BenchmarkError unless the receiver executed each event exactly once.
+        """
         database = self._machine.database
         found = {
             "sent": self.sent,
@@ -146,7 +154,7 @@ class DeliveryServices:
 
 
 def delivered(row: Any) -> Attempt:  # noqa: ANN401 - a record, or what a test makes of one
-    """Return the one attempt of an event that was answered with 200. Raises BenchmarkError for any other event."""
+    """Return the attempt of an event that one attempt delivered with 200. Raises BenchmarkError for any other event."""
     log = json.loads(row["log"])
     if row["state"] != "DELIVERED" or [each["status"] for each in log] != [200]:
         raise BenchmarkError(f"{row['position']} is {row['state']} after {log}")
@@ -163,7 +171,7 @@ def token(lane: int) -> str:
 
 
 def write_accounts(file: Path) -> None:
-    """Write a file with an account for each lane, so that no lane waits for the account of another."""
+    """Write an accounts file with one account for each lane. With a shared account, lanes would wait for each other."""
     lines = (
         f'[[account]]\nid = "{strategy(lane)}"\ntoken = "{token(lane)}"\nowner = "receiver"\nfunds = "10000.00"\n'
         for lane in range(LANES)

@@ -2,4 +2,4 @@
 
 
 class BenchmarkError(RuntimeError):
-    """The benchmark cannot run, or a round does not count."""
+    """The benchmark cannot run, or the result of a round is not valid."""

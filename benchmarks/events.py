@@ -1,4 +1,4 @@
-"""`make bench-events`: deliveries per second and their lag, with both integration services as `make run` starts them."""
+"""`make bench-events`: measure how many events per second `integrations` delivers, and how late (lag)."""
 
 import os
 import resource
@@ -19,23 +19,26 @@ from benchmarks.targets import Target, TargetOutcome, at_least, at_most
 
 ENDPOINTS: Final = 500
 MAX_POSTERS: Final = 512
-"""Concurrent plain POSTs, as many as the lanes on which a provider works at once."""
+"""Maximum of plain POSTs at the same time. A provider works on the same number of lanes at once."""
 QUEUED_PER_SECOND: Final = {1: 200, LANES: 1}
-"""Events queued in each lane per second of a round, by the number of lanes."""
+"""Keys are numbers of lanes. Values are the events that each lane gets for each second of a round."""
 TARGET_RATES: Final = {1: 500.0, LANES: 1_500.0}
 LAG_SHARE: Final = 2 / 3
-"""Lag is measured at this share of the target rate, or of the measured rate if it is lower."""
+"""Signals are sent at this share of the target rate, or of the measured rate if it is lower, to measure the lag."""
 DEAD_SHARE: Final = 1 / 3
-"""Share of the rate beside a dead endpoint: low enough that the machine itself causes no lag."""
+"""As LAG_SHARE, for the measurement beside a dead endpoint: so low that the machine itself causes no lag."""
 STRETCHES: Final = 4
-"""Stretches without and stretches with the dead endpoint, in turn: other load on the machine meets both alike."""
+"""A round has this number of periods with the dead endpoint and without it, in turn.
+
+So other load on the machine affects both alike.
+"""
 TOLERANCE_MS: Final = 10.0
-"""A p99 of a few milliseconds differs by a tenth from one run to the next."""
+"""Milliseconds that the 99th percentile may increase: a small one differs by a tenth from one run to the next."""
 
 
 @dataclass(frozen=True)
 class Lag:
-    """Time from when the engine's call was due to the receiver's 200. `offered` is in signals per second."""
+    """Times from when the engine's call was due until the receiver's 200. `offered` is in signals per second."""
 
     offered: float
     p50_ms: float
@@ -45,7 +48,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class EventsRound:
-    """The results of one round. Rates are per second, by the number of lanes."""
+    """The results of one round. The keys are numbers of lanes, and rates are per second."""
 
     ceiling: dict[int, float]
     drained: dict[int, float]
@@ -70,7 +73,7 @@ TARGETS: Final[Sequence[tuple[Target, Callable[[EventsRound], float]]]] = (
 
 
 def run(options: Options) -> None:
-    """Measure, print and write. Raises BenchmarkError if an event was not delivered exactly once."""
+    """Measure, print the results and write them. Raises BenchmarkError if an event was not delivered exactly once."""
     with Machine(options.data) as machine, StrategyEngine() as engine:
         on = about(machine, options, VERSION)
         with running(machine, options.data, engine) as services:
@@ -106,7 +109,7 @@ def _round(
 def _ceiling(
     services: DeliveryServices, engine: StrategyEngine, name: str, lanes: int, seconds: int
 ) -> float:
-    """Return the rate of plain POSTs to the receiver, which no provider can exceed."""
+    """Return the rate at which the receiver answers plain POSTs. A provider cannot deliver faster than this."""
     urls = [services.webhook(lane) for lane in range(min(lanes, MAX_POSTERS))]
     sent, rate_ = engine.run(engine.posts(urls, name, seconds))
     services.sent += sent
@@ -116,9 +119,9 @@ def _ceiling(
 def _beside_dead_endpoint(
     services: DeliveryServices, engine: StrategyEngine, number: int, schedule: SignalSchedule
 ) -> tuple[Lag, Lag]:
-    """Return the lag of the other lanes without and with a dead endpoint, measured in alternating stretches.
+    """Return the lag of the lanes with a living endpoint: first without the dead endpoint, then with it.
 
-    The dead endpoint answers after each stretch, until its lane is empty.
+    The two are measured in alternating periods. After each period the dead endpoint answers until its lane is empty.
     """
     found = {False: LagSamples(), True: LagSamples()}
     for stretch in range(STRETCHES):
@@ -131,7 +134,7 @@ def _beside_dead_endpoint(
 
 @dataclass
 class LagSamples:
-    """The lag of each event in milliseconds, by stretch."""
+    """The lag of each event in milliseconds, in one list for each period of measuring."""
 
     stretches: list[list[float]] = field(default_factory=list)
     max_late_ms: float = 0.0
@@ -154,9 +157,9 @@ class LagSamples:
         return self
 
     def lag(self, schedule: SignalSchedule) -> Lag:
-        """Return the medians over the stretches of each stretch's median and 99th percentile.
+        """Return the median over all periods of each period's median lag and of its 99th percentile.
 
-        A slow provider is slow in every stretch; other load on the machine meets only some of them.
+        A slow provider is slow in every period, but other load on the machine affects only some periods.
         """
         cuts = [quantiles(each, n=100) for each in self.stretches]
         p50, p99 = (median(each[place] for each in cuts) for place in (49, 98))
@@ -164,12 +167,12 @@ class LagSamples:
 
 
 def lags_ms(due: Mapping[str, float], attempts: Iterable[Attempt]) -> list[float]:
-    """Return the milliseconds from when each call was due until its response was complete."""
+    """Return for each attempt the milliseconds from when its signal was due until its response was complete."""
     return [(each.ended - due[each.position]) * 1e3 for each in attempts]
 
 
 def rate(attempts: Sequence[Attempt]) -> float:
-    """Return deliveries per second, from the first request to the last response."""
+    """Return the deliveries per second between the start of the first request and the end of the last response."""
     began, ended = min(each.began for each in attempts), max(each.ended for each in attempts)
     return round(len(attempts) / (ended - began), 1)
 
@@ -188,14 +191,14 @@ def _used(machine: Machine, services: DeliveryServices) -> tuple[CpuSnapshot, fl
 def _others_share(
     before: tuple[CpuSnapshot, float], after: tuple[CpuSnapshot, float], seconds: float
 ) -> float:
-    """Return the part of the machine's processor time that neither the services nor the load used."""
+    """Return the share, 0 to 1, of the machine's processor time that other processes than the benchmark's used."""
     processors = os.cpu_count() or 1
     spent = after[0].others_since(before[0]) - (after[1] - before[1])
     return round(max(0.0, spent) / (seconds * processors), 3)
 
 
 def outcomes(rounds: Sequence[EventsRound]) -> list[TargetOutcome]:
-    """Compare each target with the median of the rounds."""
+    """Compare each target with the median of its values in all rounds."""
     return [target.outcome(median(value(one) for one in rounds)) for target, value in TARGETS]
 
 

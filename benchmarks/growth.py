@@ -1,4 +1,4 @@
-"""`make bench-growth`: bare and mesh with millions of quotes in the tables."""
+"""`make bench-growth`: measure the bare chain and this project's chain while millions of quotes are in their tables."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -41,7 +41,7 @@ FROM (
 )""",
 }
 MIN_RATIO: Final = 0.9
-"""Ratio to bare, divided by the ratio at the smallest table."""
+"""Target: the ratio to the bare chain at any table size is at least this part of the ratio at the smallest size."""
 
 
 def run(options: Options) -> None:
@@ -71,9 +71,9 @@ def run(options: Options) -> None:
 
 
 def fill(machine: Machine, table: str, size: int, largest: int) -> None:
-    """Add rows until there are `size`, at a density of `largest` in 25 days.
+    """Add rows to a table until it has `size` rows. Their times are spread as if `largest` rows took 25 days.
 
-    The primary key is built afterwards, which is minutes faster.
+    The primary key is dropped first and built again afterwards, which saves minutes.
     """
     present = int(machine.database.value(f"SELECT count(*) FROM {table}"))
     if present >= size:
@@ -93,7 +93,7 @@ def fill(machine: Machine, table: str, size: int, largest: int) -> None:
 def described(
     on: dict[str, Any], measured: Mapping[int, list[Measurement]], by_size: Mapping[int, list[MedianRow]]
 ) -> str:
-    """Return the results as Markdown: ratios by table size, and the change from the first size."""
+    """Return the results as Markdown: ratios by table size, and how they changed since the smallest size."""
     parts = ["# Growth", report.described(on)]
     for size, found in by_size.items():
         parts += [
@@ -106,7 +106,7 @@ def described(
 
 
 def _kept(by_size: Mapping[int, list[MedianRow]]) -> Iterator[TargetOutcome]:
-    """Return for each size its ratio to bare, compared with that of the first size."""
+    """Yield the target outcome of each larger size: its ratio to bare, compared with the ratio at the smallest size."""
     (first, rows_before), *larger = by_size.items()
     before = {row.connections: row.to_bare.median for row in rows_before if row.to_bare}
     for size, found in larger:

@@ -7,7 +7,10 @@ from benchmarks.names import GENERATOR
 
 @dataclass(frozen=True)
 class Measurement:
-    """One side under load once. `cpu_us` is processor time per operation by process, in microseconds."""
+    """The result of one side in one round.
+
+    `cpu_us` is the processor time per operation of each process, in microseconds.
+    """
 
     round: int
     side: str
@@ -18,7 +21,7 @@ class Measurement:
     cpu_us: dict[str, float]
     resident_mib: dict[str, float]
     others_share: float
-    """Part of the machine's processor time that other processes used, 0 to 1."""
+    """Share of the machine's processor time that other processes used, 0 to 1."""
 
     def __str__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Summarise the rounds of each side and number of connections: medians, and ratios round by round. Pure."""
+"""Summarise the rounds of each side at each number of connections as medians and ratios. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.names import BARE, WARM
 
 @dataclass(frozen=True)
 class Ratio:
-    """A value of one side divided by that of another in the same round: median, minimum and maximum of the rounds."""
+    """Median, minimum and maximum of a ratio. Each round gives one: a value of one side divided by the other side's."""
 
     median: float
     min: float
@@ -18,15 +18,16 @@ class Ratio:
 
 
 def ratio_of(rounds: Sequence[float]) -> Ratio:
-    """Summarise the ratios of single rounds, of which there is at least one."""
+    """Return the median, minimum and maximum of the ratios of single rounds. There must be at least one."""
     return Ratio(median(rounds), min(rounds), max(rounds))
 
 
 @dataclass(frozen=True)
 class MedianRow:
-    """Medians over the rounds of one side at one number of connections.
+    """Medians of all rounds of one side at one number of connections.
 
-    `to_bare` and `to_warm` are ratios of operations per second. A ratio is None if the other side did not run.
+    `to_bare` and `to_warm` are its operations per second divided by those of the sides "bare" and "warm"
+    (benchmarks.names). A ratio is None if the other side did not run.
     """
 
     side: str
@@ -42,7 +43,7 @@ class MedianRow:
 
 
 def rows(measured: Sequence[Measurement]) -> list[MedianRow]:
-    """Return one row for each side and number of connections, in the order of their first rounds."""
+    """Return one row for each side and number of connections, in the order in which they were first measured."""
     places = dict.fromkeys((one.side, one.connections) for one in measured)
     return [_row(side, connections, measured) for side, connections in places]
 
@@ -71,7 +72,10 @@ def _row(side: str, connections: int, measured: Sequence[Measurement]) -> Median
 def by_pairs(
     ours: Sequence[Measurement], others: Sequence[Measurement], value: Callable[[Measurement], float]
 ) -> Ratio | None:
-    """Divide round by round, since a slow moment of the machine slows both sides; None without a common round."""
+    """Divide our value by the others' value in each round and summarise the ratios; None if no round has both.
+
+    Both are from the same round because a slow moment of the machine slows both sides.
+    """
     other = {one.round: value(one) for one in others}
     ratios = [value(one) / other[one.round] for one in ours if one.round in other]
     return ratio_of(ratios) if ratios else None

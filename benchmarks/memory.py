@@ -1,4 +1,4 @@
-"""`make bench-memory`: resident memory of each process, minute by minute, under full load."""
+"""`make bench-memory`: measure the resident memory of each process every minute, under full load."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def run(options: Options) -> None:
 def _under_load(
     machine: Machine, side: Side, connections: int, minutes: int, minute_seconds: int
 ) -> list[dict[str, float]]:
-    """Return resident MiB by process at the end of each minute."""
+    """Apply load and return the resident memory of each process in MiB at the end of each minute."""
     rows = side.chain.rows()
     samples = []
     with ThreadPoolExecutor(1) as pool:
@@ -68,7 +68,7 @@ def _mib(chain: MeasuredChain) -> dict[str, float]:
 
 
 def described(on: dict[str, Any], found: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
-    """Return the results as Markdown: a line for each minute, a column for each process."""
+    """Return the results as Markdown: one line for each minute, one column for each process."""
     parts = ["# Memory under full load", report.described(on)]
     for connections, samples in found.items():
         names = list(samples[0])
@@ -85,7 +85,7 @@ def described(on: dict[str, Any], found: Mapping[int, Sequence[Mapping[str, floa
 
 
 def steady(samples: Sequence[Mapping[str, float]]) -> list[TargetOutcome]:
-    """Compare each process's memory in the last minute with that in minute two."""
+    """Compare the memory of each process in the last minute with its memory in minute two."""
     then, last = samples[SETTLED_MINUTE - 1], samples[-1]
     return [
         at_most(f"{name}: last minute compared with minute two", MAX_GROWTH).outcome(last[name] / then[name])

@@ -7,7 +7,7 @@ WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE = "warm", "cold", "cold-alone", "pa
 WORKLOADS: Final = (WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE)
 
 MAKE_RUN: Final = "make-run"
-"""Process that starts the services and prints a line for each request or, under load, for each second."""
+"""The process of `make run`: starts the services, and prints a line for each request or, under load, each second."""
 DIRECTORY: Final = "central-directory"
 POSTGRES: Final = "postgres"
 GENERATOR: Final = "wrk"

@@ -1,9 +1,9 @@
-"""Open-loop load: reservations at a fixed rate, sent whether or not earlier ones were answered.
+"""Load generator that sends reservations at a fixed rate and does not wait for responses ("open loop").
 
     python -m benchmarks.openloop ORIGIN RATE SECONDS
 
-Prints its counts as JSON. Responses of the first second, in which connections are opened, are not goodput. wrk cannot
-do this: it waits for a response before it sends the next request, so an overloaded service slows it down.
+Prints its counts as JSON. Connections are opened in the first second, so its responses do not count as goodput. wrk
+cannot send such load: it waits for a response before it sends the next request, so an overloaded service slows it down.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ from benchmarks.chains import FIRST_IDENTIFIER
 from network.demo import AUTHORIZATION, SAMPLE
 
 MAX_CONNECTIONS: Final = 8_000
-"""A request that is due while all connections wait for a response is counted as not sent."""
+"""Maximum of open connections. A request that is due while all of them wait for a response is counted as not sent."""
 IDENTIFIERS: Final = 1_000
 WARM_UP_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 0.001
 DRAIN_SECONDS: Final = 20
-"""Time to wait for the last responses, longer than a service may take."""
+"""Time to wait for the last responses. It is longer than any service takes to respond."""
 OK: Final = 200
 
 
 class OpenLoopConnection(asyncio.Protocol):
-    """One connection of a caller, with one request at a time."""
+    """One connection to the service, with at most one request in flight."""
 
     def __init__(self, answered: Callable[["OpenLoopConnection", int | None], None]) -> None:
         self._answered = answered
         self._received = b""
         self._transport: asyncio.Transport | None = None
         self.due: float | None = None
-        """Monotonic time at which the request in flight was due. The event loop's clock has milliseconds only."""
+        """When the request in flight was due, by time.monotonic(); the event loop's own clock is not exact enough."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -70,7 +70,7 @@ class OpenLoopConnection(asyncio.Protocol):
 
 
 def parse_status(received: bytes) -> int | None:
-    """Return the status of a complete response, else None. Every response has a Content-Length."""
+    """Return the status if the response is complete, else None. Every response has a Content-Length."""
     head, separator, body = received.partition(b"\r\n\r\n")
     if not separator:
         return None
@@ -81,16 +81,22 @@ def parse_status(received: bytes) -> int | None:
 
 @dataclass
 class Tally:
-    """Counts by status ("lost": the connection closed). `seconds` are response times of the 200s since they were due."""
+    """Counts of responses by status; "lost" counts connections that closed before the response.
+
+    `seconds` has the time from when each request was due until its 200 arrived.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     good_in_time: int = 0
-    """Number of 200s between the end of the first second and the end of the load."""
+    """Number of 200 responses that arrived after the first second and before the load ended."""
     sent: int = 0
     not_sent: int = 0
     max_late: float = 0.0
-    """Largest time in seconds from when a request was due until it was sent: is the generator fast enough?"""
+    """Longest time in seconds from when a request was due until it was sent.
+
+    It shows whether the generator is too slow.
+    """
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         cuts = quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
@@ -106,7 +112,7 @@ class Tally:
 
 
 class OpenLoopGenerator:
-    """Sends reservations at a fixed rate over as many connections as are needed."""
+    """Sends reservations at a fixed rate and opens as many connections as that needs."""
 
     def __init__(self, origin: str, rate: float, seconds: float) -> None:
         parts = urlsplit(origin)
@@ -118,7 +124,7 @@ class OpenLoopGenerator:
         self._connections = 0
         self._busy = 0
         self._counted = 0.0, 0.0
-        """Begin and end of the time in which goodput is counted, monotonic."""
+        """Monotonic times at which the counting of goodput begins and ends."""
         self.tally = Tally()
 
     async def run(self) -> Tally:
@@ -189,7 +195,7 @@ class OpenLoopGenerator:
 
 
 class ReservationRequests:
-    """Builds reservations, each with its own idempotency key."""
+    """Builds the bytes of reservation requests, each with its own idempotency key."""
 
     def __init__(self, host: str) -> None:
         body = json.dumps({**SAMPLE, "identifier": "{identifier}"}, separators=(",", ":"))

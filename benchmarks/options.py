@@ -11,7 +11,7 @@ from network.topology import PREFIX
 
 ROUNDS, SECONDS = 3, 5
 COMMAND_ROUNDS: Final = {"overload": 5}
-"""Default rounds of commands whose rounds differ more from each other."""
+"""Default number of rounds of a command, if it is not ROUNDS: results of overload differ more from round to round."""
 COMMAND_WORKLOADS: Final = {"compare": (WARM, COLD, PAY, LOOK_UP, REFUSE)}
 QUICK_ROUNDS, QUICK_SECONDS = 1, 2
 MINUTE_SECONDS, QUICK_MINUTE_SECONDS = 60, 3
@@ -22,9 +22,9 @@ OVERLOAD: Final = ("also", "only")
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one command. Where `connections`, `rows` or `minutes` is empty or zero, the command's default holds.
+    """Options of one command. If `connections`, `rows` or `minutes` is empty or zero, the command uses its default.
 
-    `text_folder` gets the results as Markdown and as a chart, `json_folder` gets them as JSON.
+    Results are written to `text_folder` as Markdown and as a chart, and to `json_folder` as JSON.
     """
 
     command: str
@@ -44,7 +44,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str], commands: Sequence[str]) -> Options:
-    """Parse the command line. `--name=` counts as not given, so that make can pass on its empty variables.
+    """Return the options of a command line. `--name=` has no effect, because make passes its empty variables like that.
 
     Exits with a usage message if a value is wrong.
     """

@@ -1,6 +1,6 @@
-"""`make bench-overload`: three times the mesh's best rate, sent without waiting for responses.
+"""`make bench-overload`: send requests at three times the best rate of this project's chain (open-loop load).
 
-The load generator has one processor, all services and Postgres share another, so that neither slows the other.
+The load generator runs on one processor, and all services and Postgres on another, so that neither slows the other.
 """
 
 import json
@@ -27,9 +27,9 @@ TIMES: Final = 3
 CONNECTIONS: Final = (32, 128, 512)
 LATE_SECONDS: Final = 120
 EXPECTED: Final = {"200", "503", "504"}
-"""Statuses that an overloaded service may answer; anything else, a closed connection too, is a fault."""
+"""Statuses that an overloaded service may respond with. Any other status and a closed connection are faults."""
 MAX_LATE_SECONDS: Final = 0.25
-"""Seconds: a generator that is later than this sends less than the rate it was started with."""
+"""A round does not count if a request was sent later than this: the generator was too slow for its rate."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ SLOWEST: Final = at_most("p99 of responses with status 200", 1_000, " ms")
 
 
 def run(options: Options) -> None:
-    """Measure, print and write. Raises BenchmarkError if a round does not count."""
+    """Measure, print the results and write them to files. Raises BenchmarkError if a round does not count."""
     wrk.require()
     on_own_processor = pin_services()
     with Machine(options.data) as machine:
@@ -67,7 +67,10 @@ def run(options: Options) -> None:
 
 
 def pin_services() -> tuple[str, ...]:
-    """Pin this process and all that it starts to one processor; return the command prefix for the generator's."""
+    """Pin this process and its later child processes to one processor. Raises BenchmarkError if there is only one.
+
+    Return the command prefix that pins the load generator to another processor.
+    """
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:  # noqa: PLR2004
         raise BenchmarkError(
@@ -93,7 +96,7 @@ def _round(machine: Machine, mesh: MeasuredChain, options: Options, pinned: tupl
 
 
 def best_rate(mesh: MeasuredChain, options: Options, pinned: tuple[str, ...]) -> tuple[int, float]:
-    """Return the number of connections at which most reservations a second are answered, and that rate."""
+    """Return the number of connections with the highest rate of answered reservations, and that rate per second."""
     rates = {
         connections: closed_loop(mesh, connections, options, pinned)
         for connections in options.connections or CONNECTIONS
@@ -102,7 +105,7 @@ def best_rate(mesh: MeasuredChain, options: Options, pinned: tuple[str, ...]) ->
 
 
 def closed_loop(mesh: MeasuredChain, connections: int, options: Options, pinned: tuple[str, ...]) -> float:
-    """Return the rate of reservations when each connection waits for its response."""
+    """Return the reservations per second when each connection waits for a response before the next request."""
     load = WrkLoad(WARM, WARM_IDENTIFIERS)
     result = wrk.run(mesh.origin, load, connections=connections, seconds=options.seconds, prefix=pinned)
     if faults := wrk.faults(result, WARM, connections):
@@ -116,7 +119,10 @@ def closed_loop(mesh: MeasuredChain, connections: int, options: Options, pinned:
 def offer(
     machine: Machine, mesh: MeasuredChain, rate: float, options: Options, pinned: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Send reservations at a fixed rate; return what the generator counted."""
+    """Send `rate` reservations per second; return the counts of the load generator.
+
+    Raises BenchmarkError as `check` does.
+    """
     settle(machine, mesh)
     machine.empty_logs()
     rows = mesh.rows()
@@ -135,7 +141,7 @@ def offer(
 
 
 def check(result: dict[str, Any], new_rows: int) -> None:
-    """Raise BenchmarkError if a response was unexpected or the generator was too slow."""
+    """Raise BenchmarkError if a status or the number of new rows is unexpected, or the load generator was too slow."""
     statuses: dict[str, int] = result["statuses"]
     faults = [f"{count} {status}" for status, count in statuses.items() if count and status not in EXPECTED]
     good = statuses.get("200", 0)
@@ -149,7 +155,7 @@ def check(result: dict[str, Any], new_rows: int) -> None:
 
 
 def described(on: dict[str, Any], rounds: list[Overloaded]) -> str:
-    """Return the results as Markdown: one line for each round, and the targets beside the medians."""
+    """Return the results as Markdown: one line for each round, and the targets with the measured medians."""
     head = (
         "round",
         "best before/s",

@@ -1,4 +1,4 @@
-"""Processor time and memory of processes, from /proc (Linux)."""
+"""Read the processor time and memory of processes from /proc (Linux)."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ PROC: Final = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """From /proc/<pid>/stat: the parent, and the processor seconds of the process and of its ended children."""
+    """From /proc/<pid>/stat: the parent's id, and the processor seconds of the process and of its ended children."""
 
     parent: int
     cpu_seconds: float
@@ -24,20 +24,20 @@ class ProcessStat:
 
 
 def parse_stat(text: str) -> ProcessStat:
-    """Parse /proc/<pid>/stat. A process name may hold spaces and parentheses; the last parenthesis ends it."""
+    """Parse /proc/<pid>/stat. The process name may contain spaces and parentheses; the last parenthesis ends it."""
     fields = text.rpartition(")")[2].split()
     user, system, children_user, children_system = (int(field) / TICKS for field in fields[11:15])
     return ProcessStat(int(fields[1]), user + system, children_user + children_system)
 
 
 def parse_resident(status: str) -> int:
-    """Return VmRSS of /proc/<pid>/status in bytes."""
+    """Return the resident memory in bytes: VmRSS in the text of /proc/<pid>/status."""
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1_024
 
 
 def parse_busy(stat: str) -> float:
-    """Return the seconds that all processors together were busy, from /proc/stat."""
+    """Return the seconds that all processors together were busy since the boot, from the text of /proc/stat."""
     user, nice, system, _idle, _waiting, interrupts, soft = (
         int(field) for field in stat.split("\n", 1)[0].split()[1:8]
     )
@@ -61,7 +61,7 @@ def _read(pid: int, what: str) -> str:
 
 
 def children_of(parent: int) -> dict[int, ProcessStat]:
-    """Return the child processes by process id."""
+    """Return the statistics of a process's children, by process id."""
     found = {}
     for folder in PROC.glob("[0-9]*"):
         try:
@@ -74,12 +74,12 @@ def children_of(parent: int) -> dict[int, ProcessStat]:
 
 
 def environment_of(pid: int) -> list[str]:
-    """Return the NAME=value pairs with which the process was started."""
+    """Return the NAME=value pairs of the environment with which the process was started."""
     return (PROC / str(pid) / "environ").read_text().split("\0")
 
 
 def family_cpu_seconds(pid: int) -> float:
-    """Return the processor seconds of a process and all its children: Postgres has one for each connection."""
+    """Return the processor seconds of a process and all its children. Postgres has one child for each connection."""
     own, children = stat_of(pid), children_of(pid)
     return (
         own.cpu_seconds + own.ended_children_cpu_seconds + sum(stat.cpu_seconds for stat in children.values())
@@ -88,7 +88,7 @@ def family_cpu_seconds(pid: int) -> float:
 
 @dataclass(frozen=True)
 class CpuSnapshot:
-    """Processor seconds so far, by name and for the whole machine."""
+    """Processor seconds used until now: of each process by name, and of the whole machine."""
 
     by_name: Mapping[str, float]
     machine: float
@@ -105,9 +105,9 @@ class CpuSnapshot:
         return cls(by_name, parse_busy((PROC / "stat").read_text()))
 
     def since(self, before: "CpuSnapshot") -> dict[str, float]:
-        """Return the processor seconds by name since an earlier snapshot."""
+        """Return the processor seconds of each process, by name, since an earlier snapshot."""
         return {name: seconds - before.by_name[name] for name, seconds in self.by_name.items()}
 
     def others_since(self, before: "CpuSnapshot") -> float:
-        """Return the processor seconds that other processes used: the noise of the measurement."""
+        """Return the processor seconds that all other processes of the machine used since an earlier snapshot."""
         return max(0.0, self.machine - before.machine - sum(self.since(before).values()))

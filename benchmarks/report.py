@@ -33,7 +33,7 @@ def described(about: dict[str, Any]) -> str:
 
 
 def noise(measured: Sequence[Measurement]) -> str:
-    """Return a sentence about the processor time of other processes: the more it is, the less rates mean."""
+    """Return a sentence about the processor time of other processes. The more they used, the less the rates mean."""
     shares = [one.others_share for one in measured]
     return (
         f"Other processes used {median(shares):.0%} of the machine's processor time in the median round and"
@@ -47,7 +47,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def write(options: Options, name: str, content: dict[str, Any], text: str) -> None:
-    """Print `text`; write it to `<name>.md` and `content` to `<name>.json`, each into its folder."""
+    """Print `text`. Write it to `<name>.md` in the text folder, and `content` to `<name>.json` in the JSON folder."""
     files = {
         options.text_folder / f"{name}.md": text,
         options.json_folder / f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",

@@ -1,4 +1,4 @@
-"""Rounds: each chain in turn under the same load, with rates, processor time and memory."""
+"""Run rounds: apply the same load to each chain in turn, and measure rates, processor time and memory."""
 
 import os
 import time
@@ -17,10 +17,10 @@ from network.polling import PollTimer
 
 WARM_UP_SECONDS: Final = 1
 WARM_UP_CONNECTIONS: Final = 32
-"""Minimum during warm-up: with one connection the proxy would forget the first identifiers before the last."""
+"""Minimum of connections during warm-up: one would be so slow that the proxy's cache loses the first identifiers."""
 IDLE_SECONDS: Final = 0.5
 IDLE_SHARE: Final = 0.04
-"""Part of one processor that an idle chain still uses; a chain that finishes requests uses far more."""
+"""Share of one processor below which a chain counts as idle. A chain that still works on requests uses far more."""
 SETTLE_SECONDS: Final = 60
 
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the things compared: a chain under a load. `name` is "bare", or the workload for the mesh."""
+    """One of the compared things: a chain with its load. `name` is "bare", or the name of the workload."""
 
     name: str
     chain: MeasuredChain
@@ -37,7 +37,7 @@ class Side:
 
 
 def order(sides: Sequence[T], number: int) -> Sequence[T]:
-    """Return the sides forwards in even rounds and backwards in odd ones, so that neither always runs first."""
+    """Return the sides in their order in even rounds and reversed in odd ones, so that none always runs first."""
     return sides if number % 2 == 0 else sides[::-1]
 
 
@@ -58,7 +58,7 @@ class Rounds:
         seconds: int,
         show: Callable[[str], None],
     ) -> list[Measurement]:
-        """Measure all sides in alternating order and pass each result to `show` as text.
+        """Measure all sides in each round and at each number of connections. Pass each result to `show` as text.
 
         Raises BenchmarkError if a round does not count.
         """
@@ -71,7 +71,10 @@ class Rounds:
         return found
 
     def measure(self, side: Side, *, connections: int, seconds: int, number: int = 0) -> Measurement:
-        """Warm up, CHECKPOINT, load; return the result if responses and new rows are as expected."""
+        """Apply a short load as a warm-up, execute CHECKPOINT, then apply the load and return what was measured.
+
+        Raises BenchmarkError if the responses or the number of new rows are not as expected.
+        """
         chain = side.chain
         self._load(side, max(connections, WARM_UP_CONNECTIONS), WARM_UP_SECONDS)
         settle(self._machine, chain)
@@ -100,7 +103,7 @@ class Rounds:
         )
 
     def _load(self, side: Side, connections: int, seconds: int) -> WrkResult:
-        """Apply load; its identifiers begin where those of the last load ended."""
+        """Apply load. Its identifiers begin after those of the load before, so that loads use them in turn."""
         load = WrkLoad(side.load.workload, side.load.identifiers, self._offset, side.load.quotes)
         result = wrk.run(side.chain.origin, load, connections=connections, seconds=seconds)
         self._offset += result.sent

@@ -1,4 +1,4 @@
-"""All that is outside the integration services: the strategy engine, a dead webhook, and plain POSTs in a loop."""
+"""The clients and servers outside the integration services: the strategy engine, a dead webhook, and plain POSTs."""
 
 import asyncio
 import base64
@@ -23,11 +23,11 @@ AUTHORIZATION: Final = (
     "Basic " + base64.b64encode(f"{ENGINE}:{INTEGRATION_CALLERS[ENGINE]}".encode()).decode()
 )
 MAX_CALLS: Final = 256
-"""Concurrent calls of the engine. A call that waits because of this limit is late, and the wait counts as lag."""
+"""Maximum of engine calls at the same time. A call that waits because of it is late, and the wait counts as lag."""
 ANSWER_SECONDS: Final = 30
 TICK_SECONDS: Final = 0.001
 SIGNAL: Final = {"type": "REOPEN", "direction": "BUY", "ticker": "XAUUSD", "quantity": 0.01}
-"""A REOPEN closes a position and opens another, so it can be carried out in any order."""
+"""The signal that the engine sends. It is a REOPEN, because the receiver can execute REOPENs in any order."""
 OK, ACCEPTED = 200, 202
 
 T = TypeVar("T")
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SentSignals:
-    """When each signal was due, by position, in wall-clock seconds, and how late the engine was at most."""
+    """The wall-clock time in seconds at which each signal was due, by position id; and the longest delay of a call."""
 
     due: Mapping[str, float]
     max_late_ms: float
 
 
 class StrategyEngine:
-    """Runs on a separate event loop, which rests between calls.
+    """Sends signals to the provider, and serves the dead webhook. Its event loop runs only during its methods.
 
     `with StrategyEngine() as engine: engine.run(engine.signals(…))`
     """
@@ -77,11 +77,11 @@ class StrategyEngine:
         return self._runner.run(work)
 
     def wait(self, seconds: float) -> None:
-        """Run the event loop for some time, so that the dead webhook can answer."""
+        """Run the event loop for some seconds, so that the dead webhook can answer."""
         self.run(asyncio.sleep(seconds))
 
     def set_dead(self, *, is_dead: bool) -> None:
-        """Let the dead webhook answer, or let it take connections and requests without answering."""
+        """If `is_dead`, the dead webhook accepts requests and does not answer; otherwise it answers with 200."""
         if is_dead:
             self._is_alive.clear()
         else:
@@ -101,7 +101,7 @@ class StrategyEngine:
         return runner
 
     async def call(self, method: str, url: str, body: Mapping[str, Any], *, expected: int) -> bytes:
-        """Send a request and return the body of the response. Raises BenchmarkError for any other status."""
+        """Send a request and return the response body. Raises BenchmarkError if the status is not `expected`."""
         headers = {"Authorization": AUTHORIZATION}
         try:
             async with self._client.request(method, url, json=body, headers=headers) as reply:
@@ -115,9 +115,10 @@ class StrategyEngine:
     async def signals(
         self, origin: str, run: str, strategies: Sequence[str], schedule: "SignalSchedule"
     ) -> SentSignals:
-        """Send each signal when it is due, for the strategies in turn, whether or not earlier ones were answered.
+        """Send each signal when it is due, to the strategies in turn. Does not wait for the responses of earlier
+        signals.
 
-        The first call makes the service check the password: an engine that calls all the time pays this once a minute.
+        An extra call comes first, because the service checks the password at the first call and then once a minute.
         """
         await self.call("GET", f"{origin}/v1/me/integrations", {}, expected=OK)
         slots = asyncio.Semaphore(MAX_CALLS)
@@ -143,7 +144,7 @@ class StrategyEngine:
         return SentSignals(due, max_late * 1e3)
 
     async def posts(self, urls: Sequence[str], run: str, seconds: float) -> tuple[int, float]:
-        """Send events to each URL one after another; return their number and their rate per second."""
+        """Send events to all URLs at once, one after another to each. Return their number and their rate per second."""
         began = time.monotonic()
         until = began + seconds
         counts = await asyncio.gather(*(self._post_until(url, run, until) for url in urls))
@@ -164,18 +165,18 @@ class StrategyEngine:
 
 @dataclass(frozen=True)
 class SignalSchedule:
-    """When signals are due: `rate` per second for `seconds`."""
+    """The times at which signals are due: `rate` signals per second for `seconds`."""
 
     rate: float
     seconds: float
 
     def times(self) -> Iterator[tuple[int, float]]:
-        """Return each signal's number and the seconds after the start at which it is due."""
+        """Return the number of each signal and the time at which it is due, in seconds after the start."""
         return ((number, number / self.rate) for number in range(int(self.rate * self.seconds)))
 
 
 def event(strategy: str, position: str) -> bytes:
-    """Return the body of a webhook as the provider writes it."""
+    """Return the body of a webhook request, in the form in which the provider writes it."""
     data = {
         **{name: value for name, value in SIGNAL.items() if name != "type"},
         "strategy": {"id": strategy, "name": strategy},

@@ -8,7 +8,7 @@ from benchmarks.targets import TargetOutcome, python_cpu_us
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table that is also aligned as plain text: the first column left, all others right."""
+    """Return a Markdown table with padded cells: the first column aligned left, all others right."""
     cells = [list(head), *(list(line) for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -45,12 +45,12 @@ def rates(rows: Sequence[MedianRow]) -> str:
 
 
 def ratio_text(ratio: Ratio) -> str:
-    """Return the median with the least and the greatest value of all rounds."""
+    """Return a ratio as text: the median, and in parentheses the minimum and maximum of all rounds."""
     return f"{ratio.median:.2f} ({ratio.min:.2f} to {ratio.max:.2f})"
 
 
 def processor_times(rows: Sequence[MedianRow]) -> str:
-    """Return one side's processor time per operation: a line for each process, a column for each number of connections."""
+    """Return a table of one side's processor time per operation by process (line) and connections (column)."""
     columns = {_title(row): {**_but_generator(row), "Python of the six": python_cpu_us(row)} for row in rows}
     return _by_process("µs per operation", columns)
 
@@ -60,7 +60,7 @@ def _but_generator(row: MedianRow) -> dict[str, float]:
 
 
 def memory(rows: Sequence[MedianRow]) -> str:
-    """Return one side's resident memory: a line for each process, a column for each number of connections."""
+    """Return a table of one side's resident memory by process (line) and connections (column)."""
     return _by_process("MiB resident", {_title(row): row.resident_mib for row in rows})
 
 

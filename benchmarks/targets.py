@@ -1,4 +1,4 @@
-"""Targets, and whether measured values meet them. Pure."""
+"""The targets of the benchmarks, and the check whether measured values meet them. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Rows: TypeAlias = Mapping[tuple[str, int], MedianRow]
 
 @dataclass(frozen=True)
 class TargetOutcome:
-    """A target and the measured value as they are printed. `is_met` is None if nothing was measured."""
+    """A target and the measured value, as printed text. `is_met` is None if the value was not measured."""
 
     name: str
     limit: str
@@ -31,7 +31,7 @@ class Target:
     unit: str = " times"
 
     def outcome(self, value: float | None) -> TargetOutcome:
-        """Compare with a measured value, which is None if the run did not measure it."""
+        """Compare the limit with a measured value. `value` is None if the run did not measure it."""
         limit = f"{'at most' if self.is_upper else 'at least'} {self.limit:g}{self.unit}"
         if value is None:
             return TargetOutcome(self.name, limit, "not measured", None)
@@ -54,7 +54,7 @@ def outcomes(rows: Sequence[MedianRow]) -> list[TargetOutcome]:
 
 
 def six(by_process: Mapping[str, float]) -> list[float]:
-    """Return the values of the six services of the chain, without directory, Postgres, wrk and `make run`."""
+    """Return the values of the six services of the chain; leave out directory, Postgres, wrk and `make run`."""
     return [value for name, value in by_process.items() if name not in NOT_OF_THE_CHAIN]
 
 
@@ -66,7 +66,10 @@ def python_cpu_us(row: MedianRow) -> float:
 def _of(
     side: str, connections: int, value: Callable[[MedianRow], float | Ratio | None]
 ) -> Callable[[Rows], float | None]:
-    """Return a function that gets a value, or the median of a ratio, from one row; None without that row."""
+    """Return a function that gets a value from the row of a side. If the value is a ratio, it returns its median.
+
+    It returns None if the side was not measured at this number of connections.
+    """
 
     def measure(rows: Rows) -> float | None:
         row = rows.get((side, connections))

@@ -1,4 +1,4 @@
-"""Workloads: the load for each, the chain it goes to, and the quotes that must exist before."""
+"""The workloads: prepare the chain, the load and the stored quotes that each of them needs."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +19,14 @@ from network.demo import AUTHORIZATION, SAMPLE
 
 WARM_IDENTIFIERS: Final = 1_000
 COLD_IDENTIFIERS: Final = 200_000
-"""Twenty times the size of the proxy's cache: no identifier is cached when its turn comes again."""
+"""Twenty times the size of the proxy's cache, so an identifier has left the cache before it is used again."""
 QUOTES: Final = 1_000
 THREADS: Final = 8
 OK: Final = 200
 
 
 def sides(machine: Machine, workloads: Sequence[str], data: Path) -> list[Side]:
-    """Start the bare chain and the mesh; return the sides to compare: bare, and the mesh under each workload."""
+    """Start both chains; return the sides to compare: the bare chain, and this project's chain under each workload."""
     bare = Side(BARE, machine.bare(), WrkLoad(WARM, WARM_IDENTIFIERS))
     return [bare, *mesh_sides(machine, workloads, data).values()]
 
@@ -40,9 +40,9 @@ def mesh_sides(
     checkout: Checkout = THIS_CHECKOUT,
     database: BenchmarkDatabase | None = None,
 ) -> dict[str, Side]:
-    """Start the mesh of a checkout and return one side for each workload.
+    """Start the network of a checkout and return one side for each workload, by the workload's name.
 
-    `cold-alone` gets a second mesh of the same checkout, whose directory announces no batches.
+    The workload `cold-alone` gets a second network of the same checkout, whose directory takes no batches.
     """
     people = COLD_IDENTIFIERS if {COLD, COLD_ALONE} & {*workloads} else WARM_IDENTIFIERS
     mesh = machine.mesh(name, people, checkout=checkout, database=database)
@@ -63,7 +63,10 @@ def mesh_sides(
 
 
 def _reserve(mesh: MeasuredChain, file: Path) -> Path:
-    """Reserve quotes to look up; write one "uuid identifier" line for each to the file."""
+    """Reserve the quotes that the workload looks up.
+
+    Write a line "uuid identifier" for each to the file; return its path.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         file.write_text("".join(pool.map(lambda number: _reserved(mesh, number), range(QUOTES))))
     return file

@@ -1,4 +1,4 @@
-"""Load from wrk, and the check whether its counts are as expected."""
+"""Run the load generator wrk, and check whether its counts are as expected."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from network.demo import AUTHORIZATION
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 ANSWER_SECONDS: Final = 15
-"""wrk's time-out, longer than a service takes to answer with 504."""
+"""Time-out of wrk in seconds. It is longer than a service takes to answer with 504."""
 LATE_SECONDS: Final = 60
 MISSING: Final = (
     "wrk, the load generator, is not installed (Debian, Ubuntu: apt install wrk; macOS: brew install wrk)"
@@ -23,7 +23,10 @@ MISSING: Final = (
 
 @dataclass(frozen=True)
 class WrkLoad:
-    """Requests to send: identifiers are used in turn from `offset` on; `quotes` is the file of quotes to look up."""
+    """The requests that wrk sends. They use `identifiers` identifiers in turn, and begin with the one at `offset`.
+
+    `quotes` is the file with the quotes to look up; None for other workloads.
+    """
 
     workload: str
     identifiers: int
@@ -33,7 +36,10 @@ class WrkLoad:
 
 @dataclass(frozen=True)
 class WrkResult:
-    """Counts of wrk. `answers` are counts by "<status>" or "<operation> <status>", if the workload needs them."""
+    """The counts of wrk.
+
+    `answers` counts responses by "<status>" or "<operation> <status>"; some workloads leave it empty.
+    """
 
     sent: int
     answered: int
@@ -63,7 +69,7 @@ def require() -> None:
 
 
 def version() -> str:
-    """Return wrk's name and version, which `wrk -v` prints with a usage error."""
+    """Return wrk's name and version, from the usage message that `wrk -v` prints."""
     done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     return " ".join(done.stdout.split()[:2])
 
@@ -71,7 +77,7 @@ def version() -> str:
 def run(
     origin: str, load: WrkLoad, *, connections: int, seconds: int, prefix: Sequence[str] = ()
 ) -> WrkResult:
-    """Run wrk and return its counts. `prefix` is a command that runs the command after it, such as taskset.
+    """Run wrk and return its counts. `prefix` is a command that starts another command, such as taskset.
 
     Raises BenchmarkError if wrk fails.
     """
@@ -91,7 +97,7 @@ def run(
 
 
 def parse(output: str) -> WrkResult:
-    """Parse the JSON line that load.lua prints at the end."""
+    """Return the counts in wrk's output: the JSON line that load.lua prints last. Raises BenchmarkError without one."""
     last = output.strip().rpartition("\n")[2]
     try:
         return WrkResult(**json.loads(last))
@@ -100,7 +106,7 @@ def parse(output: str) -> WrkResult:
 
 
 def faults(result: WrkResult, workload: str, connections: int) -> list[str]:
-    """Describe all that was not as expected. One request for each connection may be in flight when wrk stops."""
+    """Describe every unexpected count. When wrk stops, one request of each connection may still be in flight."""
     found = [f"{count} {name} errors" for name, count in result.lost.items() if count]
     if not result.answered:
         found.append("nothing was answered")
