@@ -1,1 +1,1 @@
-"""central-directory: a reference directory, for networks that have none."""
+"""central-directory: a directory service for networks that have no directory of their own."""

@@ -1,4 +1,4 @@
-"""The directory's content: persons' accounts at DFSPs, and the DFSPs' keys. Pure."""
+"""The directory's content: the accounts of people at DFSPs, and the credentials of DFSPs. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,7 +9,7 @@ MAX_DFSPS_PER_PERSON: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One DFSP at which one person has an account."""
+    """An account of one person at one DFSP. ``url`` is the DFSP's base URL."""
 
     dfsp: str
     url: str
@@ -29,7 +29,7 @@ class DirectoryContent:
     types: dict[str, str] = field(default_factory=dict)
     """Identifier type to description."""
     resources: dict[tuple[str, str], tuple[Resource, ...]] = field(default_factory=dict)
-    """Identifier type and identifier to the person's DFSPs."""
+    """The accounts of each person, by identifier type and identifier."""
     dfsps: dict[str, Dfsp] = field(default_factory=dict)
     """By name."""
 
@@ -37,7 +37,10 @@ class DirectoryContent:
         return DirectoryContent(dict(self.types), dict(self.resources), dict(self.dfsps))
 
     def put(self, identifier_type: str, identifier: str, resource: Resource) -> None:
-        """Add a person's account at a DFSP or replace it. A new primary account makes the others secondary."""
+        """Add a person's account at a DFSP, or replace it.
+
+        If it is primary, the person's other accounts become secondary.
+        """
         others = [
             Resource(each.dfsp, each.url, each.is_primary and not resource.is_primary)
             for each in self.resources.get((identifier_type, identifier), ())
@@ -47,5 +50,5 @@ class DirectoryContent:
 
 
 def default_name(url: str) -> str:
-    """Return the name of a DFSP that has not registered one: its host."""
+    """Return the name for a DFSP that has not registered a name: the host in its URL."""
     return urlsplit(url).netloc

@@ -1,4 +1,4 @@
-"""The directory's JSON file: read at start, replaced as a whole by each change."""
+"""Read and write the directory's JSON file. The service reads it at start, and each change replaces the whole file."""
 
 import os
 import tempfile
@@ -38,7 +38,7 @@ class DirectoryDocument(msgspec.Struct):
 
 
 def read(path: Path) -> DirectoryContent:
-    """Return the content of a directory file. Raises StartError that names the file and the place of the fault."""
+    """Return the content of a directory file. Raises StartError, which names the file and the position of the fault."""
     try:
         text = read_text(path)
     except TextFileError as error:
@@ -60,7 +60,7 @@ def read(path: Path) -> DirectoryContent:
 
 
 def _check(entry: ResourceEntry, place: str) -> None:
-    """Refuse an entry that no look-up could find or use. Raises ValueError."""
+    """Raise ValueError if no look-up could find the entry, or if its URL cannot be used."""
     try:
         RECEIVER.load({"identifierType": entry.identifierType, "identifier": entry.identifier})
     except ValidationError as error:
@@ -73,7 +73,7 @@ def _check(entry: ResourceEntry, place: str) -> None:
 
 
 def write(path: Path, content: DirectoryContent) -> None:
-    """Replace the file; it is on disk when this returns. Raises OSError, and then the file is as before."""
+    """Replace the file; the new content is on disk when this returns. If it raises OSError, the file is unchanged."""
     document = DirectoryDocument(
         types=content.types,
         resources=[
@@ -94,7 +94,7 @@ def write(path: Path, content: DirectoryContent) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Write a block beside the file and remove it. Raises OSError when the next change could not be written either."""
+    """Raise OSError if the directory file cannot be written now. Tests it with a small file in the same folder."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
     _write_temporary(path, WRITE_TEST).unlink()
@@ -112,7 +112,7 @@ def _write_temporary(path: Path, content: bytes) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on disk."""
+    """Wait until a file's content is on disk. For a folder, wait until its list of files is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

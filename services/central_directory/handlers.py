@@ -1,4 +1,4 @@
-"""Handlers of the directory's requests, in both forms of the Level One central directory (wire.md §5)."""
+"""Handlers of the directory's requests, in both forms of the Level One central directory's API (wire.md §5)."""
 
 from typing import Final
 
@@ -46,7 +46,7 @@ class DirectoryHandlers:
         )
 
     async def resources(self, exchange: Exchange) -> Response:
-        """Return the default DFSP for `identifierType=eur&identifier=1`, and all DFSPs for `identifier=eur:1`."""
+        """Look up a person: `identifierType=eur&identifier=1` returns the primary DFSP, `identifier=eur:1` all DFSPs."""
         query = query_parameters(exchange.request.query, LOOK_UP_PARAMETERS)
         values = dict(query)
         if "identifierType" in values:

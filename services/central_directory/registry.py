@@ -1,4 +1,4 @@
-"""The directory in memory and on disk. A change takes effect only after it has been written to the file."""
+"""The directory's content in memory and in its file. A change takes effect only after it is written to the file."""
 
 import asyncio
 import secrets
@@ -13,7 +13,7 @@ from chassis.users import HASHER
 
 class Registry:
     on_fault: Callable[..., object] | None = None
-    """Called with a message and ``cause=`` when the file stops being writable."""
+    """Function for the log: called with a message and ``cause=`` when the directory file can no longer be written."""
 
     def __init__(self, path: Path, content: DirectoryContent, seed: Path | None = None) -> None:
         self._path = path
@@ -25,7 +25,10 @@ class Registry:
 
     @classmethod
     def load(cls, path: Path, seed: Path | None = None) -> "Registry":
-        """Read the file; if there is none, the seed; if there is no seed either, start empty. Raises StartError."""
+        """Return the directory in the file `path`. If that is missing, use the seed file; without a seed, start empty.
+
+        Raises StartError if the file that is used is not valid.
+        """
         source = path if path.exists() else seed
         return cls(path, DirectoryContent() if source is None else directory_file.read(source), seed)
 
@@ -41,19 +44,22 @@ class Registry:
 
     @property
     def types(self) -> dict[str, str]:
-        """Identifier types with their descriptions."""
+        """Description of each identifier type."""
         return self._content.types
 
     def find(self, identifier_type: str, identifier: str) -> Sequence[Resource]:
-        """Return all DFSPs of a person; none if the person is unknown."""
+        """Return a person's accounts; an empty sequence if the person is unknown."""
         return self._content.resources.get((identifier_type, identifier), ())
 
     def hash_of(self, key: str) -> str | None:
-        """Return the hash of the secret of the DFSP with this key."""
+        """Return the hash of the secret that belongs to this DFSP key; None if the key is unknown."""
         return self._hashes.get(key)
 
     async def add(self, identifier_type: str, identifier: str, url: str, *, is_primary: bool) -> Resource:
-        """Add a person's account at a DFSP, or change whether it is the primary one. Raises UnavailableError."""
+        """Store a person's account at the DFSP with this URL, in place of an earlier one there.
+
+        Raises UnavailableError.
+        """
         resource = Resource(default_name(url), url, is_primary)
 
         def change(content: DirectoryContent) -> None:
@@ -64,9 +70,9 @@ class Registry:
         return resource
 
     async def register(self, name: str) -> tuple[str, str]:
-        """Return key and secret of a new DFSP; the secret is stored only as a hash.
+        """Register a DFSP; return its new key and secret. Only a hash of the secret is stored.
 
-        Raises AlreadyExistsError and UnavailableError.
+        Raises AlreadyExistsError if the name is taken, UnavailableError if the file cannot be written.
         """
         self._require_new(name, self._content)
         key, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
@@ -84,9 +90,9 @@ class Registry:
             raise AlreadyExistsError(f"A DFSP named {name} is registered already.")
 
     async def _commit(self, change: Callable[[DirectoryContent], None]) -> None:
-        """Apply a change to a copy, write the copy, then use it.
+        """Apply a change to a copy of the content, write the copy to the file, then use it in memory.
 
-        A caller that gives up does not stop this half-way: what is on disk and in memory must not differ.
+        If the caller is cancelled, the change still runs to its end: otherwise file and memory could differ.
         """
         task = asyncio.create_task(self._write(change))
         self._changes.add(task)
@@ -117,7 +123,7 @@ class Registry:
         self._hashes = {dfsp.key: dfsp.secret_hash for dfsp in content.dfsps.values()}
 
     async def missing(self) -> list[str]:
-        """Return what the directory lacks to store changes; empty when it is ready (wire.md §6)."""
+        """Return a list of what the directory needs before it can store changes; empty if it can (wire.md §6)."""
         try:
             await asyncio.to_thread(directory_file.check_writable, self._path)
         except OSError as error:

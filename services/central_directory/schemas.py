@@ -1,4 +1,4 @@
-"""The bodies that the directory's administrator sends (wire.md §5)."""
+"""Schemas of the bodies that the directory's administrator sends (wire.md §5)."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""dfsp-api: a DFSP's own end of the chain, as payer or as payee."""
+"""dfsp-api: the first service of the chain at the payer's DFSP, or the last one at the payee's DFSP."""

@@ -1,4 +1,4 @@
-"""Starts dfsp-api in the role that ``QUOTES_ROLE`` names, or runs the command ``distribute``."""
+"""Start dfsp-api in the role that ``QUOTES_ROLE`` names, or run the command ``distribute``."""
 
 import os
 import sys
@@ -13,7 +13,10 @@ COMMANDS: Final = {
 
 
 def main() -> int:
-    """Each role imports its own modules only: the payer needs no database driver."""
+    """Run the service or the command; return its exit status.
+
+    Imports only the modules of the chosen role, because the payer role needs no database driver.
+    """
     if sys.argv[1:2] == ["distribute"]:
         from dfsp_api import distribute
 

@@ -1,6 +1,6 @@
-"""``python -m dfsp_api distribute``: spreads the payee's database over the nodes of a Citus cluster.
+"""``python -m dfsp_api distribute``: spread the payee's database over the nodes of a Citus cluster.
 
-The command can be repeated, also after an interruption: it does only the steps that are not done yet.
+The command can be run again at any time, for example after an interruption: it executes only the steps that are left.
 """
 
 import argparse
@@ -49,14 +49,17 @@ Report = Callable[[str], object]
 
 @dataclass(frozen=True)
 class DistributionStep:
-    """A statement to execute. ``result`` says what is then the case."""
+    """One SQL statement to execute. ``result`` describes the state after it, for the user."""
 
     result: str
     statement: str
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command. Return 0 for success, 1 for a database error, 2 if settings or cluster cannot be used."""
+    """Run the command.
+
+    Return 0 for success, 1 for a database error, 2 if the settings or the cluster cannot be used.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m dfsp_api distribute",
         description="Spread the database at QUOTES_DATABASE_URL over the nodes of its Citus cluster.",
@@ -83,7 +86,11 @@ def _print(line: str) -> None:
 
 
 async def distribute(url: str, report: Report, *, shards: int | None = None, dry_run: bool = False) -> None:
-    """Distribute the database, and report each step. Raises StartError where it cannot be distributed."""
+    """Distribute the database, and pass a line of text to ``report`` for each step. With ``dry_run``, only report the
+    SQL.
+
+    Raises StartError if the database cannot be distributed.
+    """
     await require_usable_url(url)
     connection = await asyncpg.connect(
         url, timeout=CONNECT_SECONDS, server_settings={"application_name": "dfsp_api distribute"}
@@ -140,7 +147,7 @@ async def _require_durable_workers(connection: Connection) -> None:
 
 
 async def _steps(connection: Connection, report: Report, shards: int | None) -> list[DistributionStep]:
-    """Return the steps that are not done yet. Raises StartError where a table is distributed in another way."""
+    """Return the steps that are left. Raises StartError if the table ``quote`` is distributed in another way."""
     rows = await connection.fetchval(ROWS)
     is_there = {row["name"]: row for row in await connection.fetch(TABLES, [*REFERENCE_TABLES, "quote"])}
     forget_local = DistributionStep("the coordinator's own copy of quote is gone", FORGET_LOCAL)

@@ -1,8 +1,8 @@
-"""The statements for a table that is spread over machines by its key: Citus, CockroachDB, YugabyteDB.
+"""SQL statements for a table whose rows are spread over machines: Citus, CockroachDB or YugabyteDB.
 
-Citus refuses FOR UPDATE on several shards, and volatile functions in statements that write. So each row has statements
-of its own, which name one uuid, and another statement reads the time, which is passed as a parameter. It is the
-time of the node that the service is connected to, never of the node that keeps the row.
+Citus refuses FOR UPDATE on several shards, and it refuses volatile functions in statements that write. So each
+statement here works on one uuid, and gets the time as a parameter, which another statement has read before. This time
+comes from the node that the service is connected to, and not from the node that stores the row.
 """
 
 import asyncio
@@ -168,7 +168,10 @@ class DistributedRepository(Repository):
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """As in the other repository, but without a lock: two processes may reduce the same quotes, with one effect."""
+        """Reduce old quotes as ``Repository.sweep`` does, but without a lock.
+
+        Two processes may reduce the same quotes at once, which has the same effect as one.
+        """
         (swept,) = await self._database.fetch(SWEEP_FROM)
         (time,) = await self._database.fetch(TIME, -older_than)
         begin, until = swept["swept_until"], time["later"]
@@ -184,9 +187,9 @@ class DistributedRepository(Repository):
 
 
 async def _for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """Return the result of ``work`` for each item, MAX_ROWS_AT_ONCE at a time.
+    """Call ``work`` for each item, for at most MAX_ROWS_AT_ONCE at a time; return the results.
 
-    The first error is raised only when all have ended.
+    If calls fail, wait until all calls have ended, then raise the first error.
     """
     slots = asyncio.Semaphore(MAX_ROWS_AT_ONCE)
 

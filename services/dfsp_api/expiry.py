@@ -1,14 +1,16 @@
-"""When a quote expires: the conditions that the repositories' statements share (promise 3).
+"""SQL conditions for the expiry of a quote, which both repositories use (wire.md §7, promise 3).
 
-A quote can be executed before ``expires``, and is expired at ``expires`` and after it. The database's clock decides, in
-the statement that executes, and never the clock of a service: the clocks of two replicas differ.
+A quote can be executed before ``expires``; at ``expires`` and later it is expired. The statement that executes a quote
+compares ``expires`` with the database's clock. The clocks of the services are not used, because replicas' clocks
+differ.
 """
 
 from typing import Final
 
 CLOCK: Final = "clock_timestamp()"
-"""The time at which it is evaluated. now() is the time at which the transaction began: after a wait for a lock, that is
-too early."""
+"""SQL for the current time. now() would be too early: it is the time at which the transaction began, before it waited
+for locks.
+"""
 
 
 def is_expired(at: str) -> str:
@@ -20,7 +22,10 @@ def can_execute(at: str) -> str:
 
 
 def expires_after(at: str, lifetime: str) -> str:
-    """Expiry is stored in the milliseconds of the reply: the payer knows exactly when it is."""
+    """Return SQL for the time ``lifetime`` after ``at``, cut to milliseconds.
+
+    The reply has milliseconds, too, so the payer gets the exact time of the expiry.
+    """
     return in_milliseconds(f"{at} + {lifetime}")
 
 

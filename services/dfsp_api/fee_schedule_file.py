@@ -1,7 +1,4 @@
-"""Reads a fee schedule from TOML (docs/fees.md), and refuses one that cannot be used.
-
-Pure: the schedule comes in as text.
-"""
+"""Read a fee schedule from TOML text, and reject one that cannot be used (docs/fees.md). Pure."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,14 +16,14 @@ MAX_RATE_PERCENT: Final = 1_000
 
 
 class FeeScheduleError(Exception):
-    """A fee schedule cannot be used; the message names the rule, and the amount where there is one."""
+    """A fee schedule cannot be used. The message names the rule and, if one is at fault, the amount."""
 
 
 def parse_fee_schedule(text: str) -> FeeSchedule:
-    """Return the schedule of ``[[rule]]`` tables with ``[[rule.step]]`` tables.
+    """Return the fee schedule in a text with ``[[rule]]`` tables, which contain ``[[rule.step]]`` tables.
 
-    Raises FeeScheduleError where a rule is malformed, where no request can match it, or where a larger amount would cost
-    the sender as much as a smaller one in total, or less: the two operations would not be inverse.
+    Raises FeeScheduleError if a rule is malformed, if no request can match it, or if a larger amount would not cost the
+    sender more in total than a smaller one. The last would make it impossible to calculate one amount from the other.
     """
     try:
         content = tomllib.loads(text)
@@ -98,7 +95,7 @@ def _rule(table: Mapping[str, Any], transfer_type: str, currency: str) -> FeeRul
 
 
 def _require_possible(key: str, value: str) -> None:
-    """Refuse a rule that no request can match, by the same check that a request must pass."""
+    """Raise FeeScheduleError if no request can have this value. Applies the same check as to requests."""
     try:
         RESERVATION.fields[key].deserialize(value)
     except ValidationError as error:
@@ -124,7 +121,10 @@ def _step(table: Mapping[str, Any], rule: str, exponent: int) -> FeeStep:
 
 
 def _amount(table: Mapping[str, Any], key: str, rule: str, exponent: int) -> int:
-    """Return an amount of a schedule in minor units. It is a string: a TOML float would not be exact."""
+    """Return an amount of the schedule in minor units. The file has it as a string, because TOML floats are not exact.
+
+    Raises FeeScheduleError.
+    """
     value = table.get(key)
     if not _is_number(value):
         raise FeeScheduleError(
@@ -145,10 +145,10 @@ def _is_number(value: object) -> TypeGuard[str]:
 
 
 def _require_increasing(rule: FeeRule) -> None:
-    """Refuse a rule under which a larger amount costs as much as a smaller one in total, or less.
+    """Raise FeeScheduleError unless each larger amount costs the sender more in total than each smaller one.
 
-    Within a step the fee never falls: no share is negative, and limits and rounding keep the order. It can fall only
-    between two steps.
+    Within a step the fee cannot fall: no share is negative, and neither the limits nor the rounding change the order.
+    So only the borders between steps are checked.
     """
     if rule.max_fee is not None and rule.max_fee < rule.min_fee:
         raise FeeScheduleError(f"{rule.name}: most {rule.to_decimal(rule.max_fee)} is below least")

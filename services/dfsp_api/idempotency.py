@@ -1,6 +1,6 @@
-"""One idempotency key of one caller is at most one quote (promise 2): the uuid of a key, and which requests are the same.
+"""Idempotency: at most one quote for each caller and idempotency key (wire.md §7, promise 2).
 
-Pure: no clock, no database, no HTTP.
+Calculates the uuid of a key's quote, and compares requests with the same key. Pure: no clock, no database, no HTTP.
 """
 
 import hashlib
@@ -19,9 +19,10 @@ _LENGTH: Final = struct.Struct(">Q").pack
 
 
 def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
-    """Return the uuid of a caller's idempotency key: RFC 9562 version 8, from HMAC-SHA-256.
+    """Return the uuid of the quote for a caller's idempotency key: an RFC 9562 UUID of version 8, from HMAC-SHA-256.
 
-    The caller's length comes first, so that no two pairs of caller and key make the same text.
+    ``namespace`` is the secret of the database. The caller's length comes first in the text, so that different pairs of
+    caller and key always give different texts.
     """
     name = caller.encode()
     digest = hmac.digest(namespace, len(name).to_bytes(8) + name + key.encode(), "sha256")
@@ -32,7 +33,10 @@ def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
 
 
 def fingerprint(request: Mapping[str, str]) -> bytes:
-    """Return SHA-256 over the seven parsed fields: equal for two bodies that are the same (wire.md §3)."""
+    """Return the SHA-256 digest of a request's seven fields.
+
+    Requests that mean the same have the same one (wire.md §3).
+    """
     values = [
         (_without_trailing_zeros(request[name]) if name == "amount" else request[name]).encode()
         for name in PARAMETERS
@@ -41,7 +45,7 @@ def fingerprint(request: Mapping[str, str]) -> bytes:
 
 
 def require_same_request(quote: StoredQuote, operation: Operation, fingerprint_: bytes) -> None:
-    """Raise IdempotencyKeyReusedError where the quote of a key was reserved by another request."""
+    """Raise IdempotencyKeyReusedError if another request with the same idempotency key reserved the quote."""
     if quote.operation != OPERATIONS[operation] or quote.fingerprint != fingerprint_:
         raise IdempotencyKeyReusedError
 

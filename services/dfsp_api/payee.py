@@ -1,4 +1,4 @@
-"""The payee role: prices, reserves, executes and looks up quotes (Quote API §II, §III)."""
+"""The payee role of dfsp-api: calculates fees, and reserves, executes and looks up quotes (Quote API §II, §III)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 @environ.config(prefix="QUOTES", frozen=True)
 class PayeeSettings(ChainSettings):
-    """Fees, the database, and how long quotes live."""
+    """Settings of the payee role: the fees, the database, and the lifetime of quotes."""
 
     port: int = environ.var(8015, converter=whole(0, 65_535), help="port to listen on")
     database_url: Secret = environ.var(converter=Secret, help="the Postgres that keeps the quotes")
@@ -70,7 +70,7 @@ class PayeeSettings(ChainSettings):
 
 
 def create_app(settings: PayeeSettings) -> web.Application:
-    """Create the payee's dfsp-api. Raises StartError where the fee schedule is refused."""
+    """Create the application of the payee role. Raises StartError if the fee schedule cannot be used."""
     payee = Payee(
         load_fees(settings.fee_schedule),
         Database(settings.database_url, settings.database_connections, MIGRATIONS),
@@ -98,7 +98,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
 
 
 def load_fees(path: Path) -> FeeSchedule:
-    """Read the fee schedule. Raises StartError that names rule and amount."""
+    """Read the fee schedule from a file. Raises StartError; its message names the rule and the amount."""
     try:
         text = read_text(path)
     except TextFileError as error:
@@ -123,7 +123,7 @@ async def reload_fees(payee: "Payee", path: Path, logs: Logs) -> None:
 
 
 class Payee:
-    """The end of the chain: answers the four operations from the fee schedule and the database."""
+    """Answers the four operations of the Quote API with the fee schedule and the database."""
 
     def __init__(
         self,
@@ -155,7 +155,10 @@ class Payee:
         await self.database.close()
 
     async def _reserve_with_namespace(self, exchange: Exchange, call: Call) -> None:
-        """The namespace of uuids stands in the database, which may have been away until now."""
+        """Read the namespace, the secret from which uuids are made, then reserve the quote.
+
+        The namespace is unknown until now if the database was not available at the start.
+        """
         self._reserve(exchange, call, await self.quotes.namespace(call.deadline))
 
     def _reserve(self, exchange: Exchange, call: Call, namespace: bytes) -> None:
@@ -200,7 +203,10 @@ class Payee:
 def _repeated(
     operation: Operation, wanted: bytes, error: QuotingError, _exchange: Exchange, quote: StoredQuote | None
 ) -> Response:
-    """The quote that a request without a price got earlier. Raises `error` where there is none."""
+    """Return the reply to a reservation without a price: the quote that the same request got earlier.
+
+    Raises `error`, the reason why there is no price, if there is no such quote.
+    """
     if quote is None:
         raise error
     return _ok(reservation_reply(quote, operation, wanted))

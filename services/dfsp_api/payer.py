@@ -1,4 +1,4 @@
-"""The payer role: checks this DFSP's own requests and sends them into the chain (Quote API §I.1)."""
+"""The payer role of dfsp-api: checks requests of this DFSP and sends them to the next hop (Quote API §I.1)."""
 
 from typing import Final
 
@@ -41,7 +41,7 @@ def create_app(settings: PayerSettings) -> web.Application:
 
 
 def check(call: Call) -> None:
-    """Check the whole message before it leaves this DFSP. Raises an error that names every fault."""
+    """Check a request before it leaves this DFSP. Raises an error that names all faults at once."""
     if call.body is None:
         check_query(schemas.RECEIVER, call.query)
     else:

@@ -1,8 +1,8 @@
-"""Calculate the fee of a transfer and the two amounts of a quote.
+"""Calculate the fee of a transfer and the two amounts of a quote. Pure.
 
-The source amount is sent, and the destination amount arrives. The two calculations are inverse:
-``rule.destination(rule.source(amount))`` is always ``amount``. They do not depend on the time, the environment or
-files. Amounts are whole minor units and rates are exact fractions. Only the fee is rounded, and only once.
+The payer sends the source amount, and the payee receives the destination amount. The two calculations are inverse:
+``rule.destination(rule.source(amount))`` is always ``amount``. Amounts are whole minor units and rates are exact
+fractions. Only the fee is rounded, and only once.
 """
 
 from bisect import bisect_left
@@ -20,7 +20,7 @@ from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError
 
 
 class Rounding(Enum):
-    """How a fee becomes whole minor units. A fee is never negative, so up is away from zero."""
+    """How a fee is rounded to whole minor units. A fee is never negative, so "up" means away from zero."""
 
     HALF_UP = "half_up"
     HALF_DOWN = "half_down"
@@ -42,7 +42,7 @@ class Rounding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FeeStep:
-    """A flat fee plus a share, for destination amounts from ``first`` to ``last``, both included."""
+    """The fee for destination amounts from ``first`` to ``last``, both included: ``flat`` plus ``share`` of the amount."""
 
     first: int
     last: int
@@ -55,9 +55,9 @@ _last: Final = attrgetter("last")
 
 @dataclass(frozen=True, slots=True)
 class FeeRule:
-    """The fees for one transferType and currencyCode. Amounts are in minor units of the currency.
+    """The fees for one pair of transferType and currencyCode. Amounts are in minor units of the currency.
 
-    ``fee_schedule_file`` has checked that a larger destination amount always has a larger source amount.
+    A larger destination amount always has a larger source amount; ``fee_schedule_file`` has checked this.
     """
 
     name: str
@@ -68,7 +68,9 @@ class FeeRule:
     rounding: Rounding
 
     def fee(self, destination: int) -> int:
-        """Return the fee of an amount within the rule: flat and share, within min_fee and max_fee, then rounded."""
+        """Return the fee for a destination amount: flat fee plus share, at least min_fee, at most max_fee, then
+        rounded.
+        """
         step = self.steps[bisect_left(self.steps, destination, key=_last)]
         # whole numbers over one denominator: exact, and five times as fast as Fraction (timeit)
         share = step.share
@@ -80,14 +82,15 @@ class FeeRule:
         return self.rounding.apply(fee, share.denominator)
 
     def source(self, destination: int) -> int:
-        """Return the amount to send so that ``destination`` arrives. Raises AmountOutOfRangeError."""
+        """Return the source amount: ``destination`` plus the fee. Raises AmountOutOfRangeError."""
         self._require_within(destination, self.steps[0].first, self.steps[-1].last)
         return destination + self.fee(destination)
 
     def destination(self, source: int) -> int:
-        """Return the largest amount whose own source amount does not exceed ``source``.
+        """Return the largest destination amount for which the payer has to send at most ``source``.
 
-        Raises AmountOutOfRangeError. Source amounts grow with destination amounts, so a binary search is exact.
+        Raises AmountOutOfRangeError. Finds the amount by binary search, as source amounts grow with destination
+        amounts.
         """
         low, high = self.steps[0].first, self.steps[-1].last
         self._require_within(source, low + self.fee(low), high + self.fee(high))
@@ -106,12 +109,12 @@ class FeeRule:
             )
 
     def to_decimal(self, minor_units: int) -> Decimal:
-        """Convert to an amount with all of the currency's fraction digits."""
+        """Convert minor units to a decimal amount with all fraction digits of the currency."""
         return Decimal(minor_units).scaleb(-self.exponent)
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """The amounts that a quote reserves, with the fraction digits of their currency."""
+    """The two amounts of a quote, with all fraction digits of its currency."""
 
     source_amount: Decimal
     destination_amount: Decimal
@@ -119,17 +122,20 @@ class Terms(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class FeeSchedule:
-    """The rules, by transferType and currencyCode."""
+    """All fee rules, by transferType and currencyCode."""
 
     rules: Mapping[tuple[str, str], FeeRule]
 
     def price_source(self, request: Mapping[str, str]) -> Terms:
-        """Price quoteSourceAmount, where ``amount`` arrives. Raises NoFeeScheduleError, AmountOutOfRangeError."""
+        """Return the terms of quoteSourceAmount, whose ``amount`` is the destination amount.
+
+        Raises NoFeeScheduleError, AmountOutOfRangeError.
+        """
         rule, amount = self._rule_and_amount(request)
         return Terms(rule.to_decimal(rule.source(amount)), rule.to_decimal(amount))
 
     def price_destination(self, request: Mapping[str, str]) -> Terms:
-        """Price quoteDestinationAmount, where ``amount`` is sent, fee included.
+        """Return the terms of quoteDestinationAmount, whose ``amount`` is the source amount, fee included.
 
         Raises NoFeeScheduleError, AmountOutOfRangeError.
         """

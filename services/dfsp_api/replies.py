@@ -1,6 +1,6 @@
-"""The payee's replies: which state of a quote gives which reply or error (wire.md §2).
+"""The payee's replies: choose the reply or the error that fits the state of a quote (wire.md §2).
 
-Pure: no clock, no database, no HTTP; the rows come in as arguments.
+Pure: no clock, no database, no HTTP. The callers pass the quote as the database returned it.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from quoting.schemas import same_amount
 def reservation_reply(
     quote: StoredQuote | None, operation: Operation, fingerprint: bytes
 ) -> Mapping[str, object]:
-    """Return the reply to a reservation, whose own fingerprint is given, from the quote of its key.
+    """Return the reply to a reservation. `quote` is the stored quote for its idempotency key.
 
-    Raises IdempotencyKeyReusedError where another request reserved the quote, QuoteExpiredError where retention has
-    removed its amounts, UnavailableError where there is no quote.
+    `operation` and `fingerprint` are those of the request. Raises IdempotencyKeyReusedError if another request reserved
+    the quote, QuoteExpiredError if retention has removed its amounts, UnavailableError if there is no quote.
     """
     if quote is None:
         raise UnavailableError(cause="a quote was neither inserted nor found")
@@ -39,10 +39,10 @@ def reservation_reply(
 def execution_reply(
     quote: StoredQuote | None, caller: str, payment: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Return the reply to a payment from its quote, which the database has executed if it may be (Quote API §III).
+    """Return the reply to a payment. The database has executed `quote` before, if that was possible (Quote API §III).
 
-    Checked in the order of wire.md §2: QuoteNotFoundError, QuoteMismatchError, the stored execution,
-    QuoteExpiredError.
+    Checks in the order of wire.md §2. Raises QuoteNotFoundError; then QuoteMismatchError; then, if the quote is not
+    executed, QuoteExpiredError.
     """
     if quote is None or quote.caller != caller:
         raise QuoteNotFoundError
@@ -66,7 +66,10 @@ def execution_reply(
 def look_up_reply(
     quote: StoredQuote | None, caller: str, receiver: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Return the reply to a look-up. Raises QuoteNotFoundError, also where the quote has another receiver."""
+    """Return the reply to a look-up.
+
+    Raises QuoteNotFoundError if there is no such quote for this caller and receiver.
+    """
     if quote is None or quote.caller != caller or quote.request is None:
         raise QuoteNotFoundError
     if any(quote.request[name] != value for name, value in receiver.items()):
@@ -86,12 +89,12 @@ def look_up_reply(
 
 
 def format_time(time: datetime) -> str:
-    """Format a time in UTC with milliseconds and Z."""
+    """Return a time as text: UTC with milliseconds and "Z" at the end."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _mismatches(quote: StoredQuote, payment: Mapping[str, str]) -> list[Fault]:
-    """Return each parameter of a payment that differs from the reserved one."""
+    """Return a fault for each parameter of a payment that differs from the value in the quote."""
     assert quote.request is not None  # noqa: S101 - the caller looked
     expected = {
         **quote.request,
@@ -110,7 +113,7 @@ def _is_same(name: str, one: str, other: str) -> bool:
 
 
 def _reserved_amount(quote: StoredQuote) -> str:
-    """Return the amount that the reservation was answered with."""
+    """Return the amount in the reply to the reservation of this quote."""
     is_source = quote.operation == OPERATIONS[Operation.QUOTE_SOURCE_AMOUNT]
     return _format_amount(quote.source_amount if is_source else quote.destination_amount)
 
@@ -126,5 +129,5 @@ def _amounts(quote: StoredQuote) -> dict[str, str]:
 
 
 def _format_amount(amount: Decimal | None) -> str:
-    """Format an amount with the fraction digits that it was stored with: those of its currency."""
+    """Return a stored amount as text, with all fraction digits of its currency."""
     return format(amount, "f") if amount is not None else ""

@@ -1,6 +1,7 @@
-"""The statements that hold the promises (docs/decisions.md).
+"""SQL statements that reserve, execute and find quotes, and so keep the promises of wire.md §7 (docs/decisions.md).
 
-Each takes many items, and is one or two autocommitted READ COMMITTED statements, however many items there are.
+Each method works on many quotes with one or two SQL statements, however many quotes there are. Each statement is
+committed alone and runs at the isolation level READ COMMITTED.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,7 +116,7 @@ SWEPT: Final = "UPDATE retention SET swept_until = $1"
 
 
 class NewQuote(msgspec.Struct, frozen=True):
-    """A quote to reserve. ``namespace`` is the secret that its uuid was made with."""
+    """A quote to reserve. ``namespace`` is the database's secret from which its uuid was made."""
 
     uuid: UUID
     caller: str
@@ -127,7 +128,7 @@ class NewQuote(msgspec.Struct, frozen=True):
 
 
 class PaymentOrder(msgspec.Struct, frozen=True):
-    """A quote to execute, and the values that must be equal to the reserved ones."""
+    """A request to execute a quote. Caller, fingerprint and amounts must equal the stored ones."""
 
     uuid: UUID
     caller: str
@@ -155,8 +156,8 @@ class QuoteOfCaller(Protocol):
 class Repository:
     """The table ``quote``.
 
-    ``deadline`` is the latest deadline of the callers, on the monotonic clock: the connection of a statement that has
-    not ended by then is closed (Database.fetch).
+    ``deadline`` is the latest of the callers' deadlines, a monotonic time. If a statement has not ended by then, its
+    connection is closed (Database.fetch).
     """
 
     def __init__(self, database: Database, lifetime: timedelta) -> None:
@@ -167,11 +168,14 @@ class Repository:
 
     @property
     def known_namespace(self) -> bytes | None:
-        """The 32 random bytes from which this database's uuids are made; None until they are read."""
+        """The database's secret of 32 random bytes from which uuids are made; None until it is read."""
         return self._namespace
 
     async def namespace(self, deadline: float | None = None) -> bytes:
-        """Return the 32 random bytes from which this database's uuids are made. Raises as Database.fetch does."""
+        """Return the database's secret of 32 random bytes from which uuids are made.
+
+        Raises the errors of Database.fetch.
+        """
         if self._namespace is None:
             rows = await self._database.fetch(NAMESPACE, deadline=deadline)
             self._namespace = bytes(rows[0]["secret"])
@@ -180,10 +184,10 @@ class Repository:
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
-        """Return the quote of each uuid: the new one, or the one that was there before. Committed, durably.
+        """Insert quotes whose uuids are new; return the stored quote of each uuid, which may be an older one.
 
-        Raises UnavailableError where the database is away, or is another one than the uuids were made for, or where a
-        row can be neither inserted nor found.
+        The quotes are on disk when this returns. Raises UnavailableError if the database is away, if it has another
+        secret than the one from which the uuids were made, or if a quote is neither inserted nor found.
         """
         found: dict[UUID, StoredQuote] = {}
         left = quotes
@@ -217,7 +221,10 @@ class Repository:
     async def execute(
         self, payments: Sequence[PaymentOrder], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
-        """Execute the quotes that can be executed; return each quote that is there, as it is after that."""
+        """Execute the quotes that can be executed.
+
+        Return every quote that exists, executed or not, as it is afterwards.
+        """
         rows = await self._database.fetch(
             EXECUTE,
             [each.uuid for each in payments],
@@ -238,9 +245,9 @@ class Repository:
         return quotes_by_uuid(await self._database.fetch(SELECT, uuids, callers, deadline=deadline))
 
     async def missing(self) -> list[str]:
-        """Return why these statements cannot work on this database; nothing when they can.
+        """Return why these statements cannot work on this database; an empty list if they can.
 
-        On a distributed table each statement on many rows fails. Readiness says so, rather than each request.
+        They fail on a distributed table. The readiness check reports this, so that requests do not have to fail.
         """
         try:
             if await self._database.fetch(IS_CITUS) and await self._database.fetch(IS_DISTRIBUTED):
@@ -250,9 +257,9 @@ class Repository:
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """Reduce one small batch of quotes that expired and were never executed to stubs.
+        """Reduce a small batch of quotes to stubs: quotes that expired before ``older_than`` and were never executed.
 
-        Returns how many were due; None when nothing is left to do, or another process does it.
+        Return the number of quotes that were due; None if nothing is left to do, or if another process does it now.
         """
 
         async def work(connection: Connection) -> int | None:
@@ -272,9 +279,9 @@ class Repository:
         return await self._database.transaction(work)
 
     async def _read_namespace(self, connection: Connection) -> None:
-        """Each new connection may lead to another database: its secret replaces the one that is known.
+        """Read the secret of the database that a new connection leads to, which may be another database than before.
 
-        Connections to the former database are not used again.
+        If the secret has changed, connections to the earlier database are not used again.
         """
         try:
             namespace: bytes | None = await connection.fetchval(NAMESPACE)
@@ -285,14 +292,17 @@ class Repository:
         self._namespace = namespace
 
     def require_same_namespace(self, quote: NewQuote, secret: bytes) -> None:
-        """Raise UnavailableError where the database has another secret than the quote's uuid was made with."""
+        """Raise UnavailableError if the quote's uuid was made from another secret than the database has."""
         if quote.namespace != secret:
             self._namespace = secret
             raise UnavailableError(cause=REPLACED)
 
 
 def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
-    """Raises UnavailableError for a batch of before and after the database was replaced."""
+    """Return the secret from which all these uuids were made. Raises UnavailableError if they were made from several.
+
+    That happens if the database was replaced while the batch was waiting.
+    """
     namespaces = {each.namespace for each in quotes}
     if len(namespaces) > 1:
         raise UnavailableError(cause=REPLACED)
@@ -300,7 +310,7 @@ def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
 
 
 def quotes_by_uuid(rows: Iterable[asyncpg.Record]) -> dict[UUID, StoredQuote]:
-    """Return the quotes in rows that have COLUMNS and is_expired."""
+    """Return the quotes by uuid. Each row has the columns COLUMNS and is_expired."""
     return {row[0]: _stored_quote(*row) for row in rows}
 
 

@@ -1,6 +1,7 @@
-"""Many reservations, executions and look-ups in one statement and one commit each.
+"""Collects reservations, executions and look-ups into batches: one statement and one commit for many items.
 
-Items that wait while statements are in flight go into the next one together. One item's bad data fails alone.
+Items that arrive while the maximum of statements is in flight wait, and share the next statement. If the data of one
+item is invalid, only that item fails.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.stored_quote import StoredQuote
 
 MAX_IN_FLIGHT: Final = 8
-"""Statements of one kind in flight, including those that wait for a connection."""
+"""Maximum of statements in flight for each operation, including those that wait for a connection."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -27,7 +28,7 @@ _BAD_DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError
 
 
 class StatementBatcher:
-    """Batches items into the repository's statements."""
+    """Collects items into batches and passes each batch to a method of the repository."""
 
     def __init__(self, quotes: Repository, database: Database, connections: int) -> None:
         self._database = database
@@ -40,11 +41,14 @@ class StatementBatcher:
         )
 
     def reserve(self, item: Item[NewQuote, StoredQuote | None]) -> None:
-        """Settle the item with the quote under its uuid, new or old and committed."""
+        """Reserve the item's quote.
+
+        The item is settled with the committed quote of its uuid, which may be an older one.
+        """
         self._reserve.add(item)
 
     def execute(self, item: Item[PaymentOrder, StoredQuote | None]) -> None:
-        """Settle the item with the quote under its uuid, executed if it may be."""
+        """Execute the item's quote, if that is possible. The item is settled with the quote; None if there is none."""
         self._execute.add(item)
 
     def find(self, item: Item[LookUp, StoredQuote | None]) -> None:

@@ -1,4 +1,4 @@
-"""A quote as the database keeps it.
+"""A quote as it is stored in the database.
 
 Pure: no clock, no database, no HTTP.
 """
@@ -20,7 +20,7 @@ OPERATIONS: Final = {
 
 
 class StoredQuote(msgspec.Struct, frozen=True):
-    """A row of table ``quote``. Retention reduces it to a stub, which has no request and no amounts."""
+    """A row of table ``quote``. In a stub, to which retention reduces old quotes, request and amounts are None."""
 
     uuid: UUID
     caller: str
@@ -33,4 +33,4 @@ class StoredQuote(msgspec.Struct, frozen=True):
     expires: datetime
     executed: datetime | None
     is_expired: bool
-    """By the database's clock, when the row was read."""
+    """Whether the quote was expired when the row was read, by the database's clock."""
