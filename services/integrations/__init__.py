@@ -1,1 +1,1 @@
-"""integrations: delivers a user's events to the webhooks of other companies (ProQuant's integration guide)."""
+"""integrations: sends events to the webhooks of partners (docs/integration-guide.md)."""

@@ -1,4 +1,4 @@
-"""Run the service, or with ``check <webhook-url>`` the conformance check for people who build webhooks."""
+"""Run the service; or, with ``check <webhook-url>``, test whether a webhook follows the integration guide."""
 
 import sys
 from typing import Final
@@ -12,7 +12,10 @@ COMMANDS: Final = {
 
 
 def main() -> int:
-    """Import only the modules of the command: the conformance check needs no database."""
+    """Run the service or the command ``check``; return the exit status.
+
+    Imports only the modules that are needed, because ``check`` needs no database.
+    """
     if sys.argv[1:2] == ["check"]:
         from integrations.conformance import command
 

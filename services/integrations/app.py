@@ -1,7 +1,7 @@
-"""integrations: the provider's side of ProQuant's integration guide.
+"""integrations: the service of the provider (docs/integration-guide.md).
 
-Partners request integrations, users approve them and enable them for strategies, and the service sends the strategies'
-signals to the partners' webhooks.
+Partners request integrations. Users approve them and enable them for strategies. The service then sends the signals of
+these strategies to the partners' webhooks.
 """
 
 from collections.abc import AsyncIterator, Callable

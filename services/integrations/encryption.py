@@ -1,4 +1,4 @@
-"""Encryption of header values and signing secrets before they go into the database."""
+"""Encrypt header values and signing secrets for the database, and decrypt them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,11 +9,14 @@ from chassis.settings import Secret
 
 
 class DecryptionError(Exception):
-    """No key of this service decrypts the data: it was encrypted with a key that is not configured."""
+    """The data was encrypted with a key that is not in QUOTES_ENCRYPTION_KEYS."""
 
 
 def encryption_keys(value: str | Sequence[Secret]) -> tuple[Secret, ...]:
-    """Convert Fernet keys, separated by commas or white space. The first encrypts, all decrypt."""
+    """Return the Fernet keys in a text, where commas or white space separate them. Raises ValueError.
+
+    The service encrypts with the first key, and decrypts with all keys.
+    """
     found = (
         tuple(Secret(each) for each in value.replace(",", " ").split()) if isinstance(value, str) else value
     )
@@ -28,7 +31,7 @@ def encryption_keys(value: str | Sequence[Secret]) -> tuple[Secret, ...]:
 
 
 class Encryption:
-    """Encrypts and decrypts with the service's Fernet keys."""
+    """Encrypts with the first of the service's Fernet keys, and decrypts with any of them."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._fernet = MultiFernet([Fernet(each) for each in keys])

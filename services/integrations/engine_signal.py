@@ -1,4 +1,4 @@
-"""A signal as the strategy engine sends it. Pure."""
+"""A signal in the form in which the strategy engine sends it. Pure."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from integrations.events import SignalData, StrategyData
 
 @dataclass(frozen=True, slots=True)
 class EngineSignal:
-    """A signal, identified by its strategy and signalId."""
+    """A signal of the strategy engine. Its `strategy_id` and `signal_id` together identify it."""
 
     strategy_id: str
     signal_id: str
@@ -32,7 +32,10 @@ class EngineSignal:
         return f"SIGNAL_{self.type}"
 
     def fingerprint(self) -> bytes:
-        """Return a digest that is equal for signals that mean the same: 10 and 10.0 are the same quantity."""
+        """Return a digest of the signal.
+
+        It is equal for signals that mean the same: the quantity 10 is the same as 10.0.
+        """
         quantity = f"{Decimal(self.quantity).normalize():f}"
         parts = (self.type, self.direction, self.ticker, quantity, self.position_id)
         return hashlib.sha256("".join(f"{len(each)}:{each}" for each in parts).encode()).digest()

@@ -1,4 +1,4 @@
-"""Events as they are stored, and the version formats of the guide in which they are sent."""
+"""Events in the form in which they are stored, and in the version formats in which they are sent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class StrategyData(msgspec.Struct):
 
 
 class SignalData(msgspec.Struct):
-    """The guide's Signal Event Data. `quantity` is the JSON number that the engine sent, digit for digit."""
+    """The guide's Signal Event Data. `quantity` is the JSON number of the engine, with exactly the same digits."""
 
     direction: str
     ticker: str
@@ -48,17 +48,20 @@ class SignalData(msgspec.Struct):
 
 
 def signal_data(text: str) -> SignalData:
-    """Return the data of a stored signal event."""
+    """Return the data of a signal event, decoded from its JSON text."""
     return msgspec.json.decode(text, type=SignalData)
 
 
 def strategy_data(text: str) -> StrategyData:
-    """Return the data of a stored STRATEGY_* event."""
+    """Return the data of a STRATEGY_* event, decoded from its JSON text."""
     return msgspec.json.decode(text, type=StrategyData)
 
 
 def with_opposite_direction(data: str) -> str:
-    """Return a signal's data with BUY and SELL exchanged. A REOPEN closes a position of that other direction."""
+    """Return the JSON text of a signal with BUY and SELL exchanged.
+
+    A REOPEN closes a position in this other direction.
+    """
     signal = signal_data(data)
     signal.direction = "SELL" if signal.direction == "BUY" else "BUY"
     return _encode(signal).decode()
@@ -66,7 +69,7 @@ def with_opposite_direction(data: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CanonicalEvent:
-    """An event as it is stored. `data` is JSON text, or None where the guide's data is null."""
+    """An event in the form in which it is stored. `data` is JSON text; None if the guide defines null for this type."""
 
     id: str
     type: str
@@ -75,14 +78,14 @@ class CanonicalEvent:
 
 
 class WebhookData(msgspec.Struct, frozen=True):
-    """Where an integration's events go, as events show it."""
+    """The webhook of an integration, as it appears in events."""
 
     url: str
     headers: dict[str, str]
 
 
 class IntegrationData(msgspec.Struct, frozen=True):
-    """An integration as the guide's example event shows it."""
+    """An integration, with the fields that it has in the guide's example event."""
 
     name: str
     description: str
@@ -113,7 +116,7 @@ def v1(event: CanonicalEvent, integration: IntegrationData) -> object:
 
 @dataclass(frozen=True, slots=True)
 class EventVersion:
-    """One version format. Requests include a version until its deprecation date (guide, Versioning)."""
+    """A version format of events. Requests contain a version until its deprecation date (guide, Versioning)."""
 
     name: str
     deprecation: datetime | None
@@ -126,7 +129,7 @@ VERSIONS: Final = (EventVersion("v1", None, v1),)
 def render(
     versions: Sequence[EventVersion], event: CanonicalEvent, integration: IntegrationData, now: datetime
 ) -> bytes:
-    """Return a request body: the event in every version that is not deprecated at `now`."""
+    """Return the body of a request, which contains the event in each version that is not deprecated at `now`."""
     return _encode(
         {
             each.name: _RenderedVersion(

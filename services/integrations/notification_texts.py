@@ -1,7 +1,8 @@
-"""Texts of users' notifications: who, what happened, what holds now, what to do.
+"""Texts of users' notifications. Each says which product, what happened, what is true now, and what the user can do.
 
-`name` is the user's account at the partner and `description` is the partner's product (guide, Creating an Integration),
-so a text names the product, and the account once. The user reads these texts on a phone, so they are sentences.
+An integration's `name` is the user's account at the partner and its `description` is the partner's product (guide,
+Creating an Integration). A text names the product, and it names the account once. Users read the texts on a phone, so
+they are whole sentences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ MAX_POSITIONS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """Words for one of the guide's error types."""
+    """The parts of a text for one of the guide's error types."""
 
     reason: str
     advice: str
@@ -114,9 +115,9 @@ def about_event(
     status: int | None = None,
     state: str,
 ) -> str:
-    """Return the text for a kind of notification: an error type, or one of this module's.
+    """Return the text about an event. `kind` is an error type of the guide, GENERIC, or a constant of this module.
 
-    `status` is that of the response, and `state` that of the event from now on.
+    `status` is the status of the response. `state` is the state of the event after the attempt.
     """
     type_ = event.type
     template = _template(kind, type_, status, state)
@@ -158,7 +159,7 @@ def _after_the_end(type_: str, state: str, *, was_sent: bool) -> str:
 
 
 def _refused(kind: str, type_: str) -> str:
-    """Return the text for one of the guide's error types, which is an answer and therefore final."""
+    """Return the text for a typed error. The event is not sent again after such an error."""
     error = _ERRORS[kind]
     match type_:
         case EventType.SIGNAL_OPEN:
@@ -191,7 +192,7 @@ def _close_yourself(kind: str) -> str:
 
 
 def _advice(kind: str) -> str:
-    """Return advice that fits events other than signals, which have no quantity, instrument or position."""
+    """Return advice for an event that is not a signal. Most advice is about signals and does not fit here."""
     return _RECONNECT if kind == "InvalidCredentials" else ""
 
 
@@ -222,7 +223,7 @@ def paused(name: str, description: str, *, is_gone: bool) -> str:
 
 
 def may_stay_open(name: str, description: str, positions: Sequence[SignalData]) -> str:
-    """Return the text about positions that a deleted integration leaves behind."""
+    """Return the text about positions that may be open at the partner after the integration was deleted."""
     listed = "; ".join(f"{_position(each)} of {each.strategy.name}" for each in positions[:MAX_POSITIONS])
     more = len(positions) - MAX_POSITIONS
     if more > 0:

@@ -1,4 +1,4 @@
-"""Users' notifications: stored, listed, and streamed as they come."""
+"""Users' notifications: store them, list them, and stream new ones to open clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,10 @@ from integrations.timestamps import iso
 
 CHANNEL: Final = "integrations"
 NOTIFICATIONS_STORED: Final = "told"
-"""Message on CHANNEL. Processes of other versions know it, too."""
+"""Message on CHANNEL that new notifications are stored.
+
+Do not change it: other versions of the service read it, too.
+"""
 
 MAX_ROWS: Final = 100
 MAX_STREAMS: Final = 500
@@ -51,12 +54,12 @@ SELECT {_COLUMNS} FROM notification WHERE lower(user_email) = lower($1) AND id >
 NEWEST: Final = "SELECT coalesce(max(id), 0) AS id FROM notification WHERE lower(user_email) = lower($1)"
 
 HasGone = Callable[[], bool]
-"""Whether the client of a stream has closed its connection."""
+"""Function that returns whether the client of a stream has closed its connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification for the integration's user. `type` is an error type, or a word for another event."""
+    """A notification for the integration's user. `type` is an error type, or another word such as "Paused"."""
 
     integration_id: UUID
     event_id: UUID | None
@@ -65,7 +68,7 @@ class Notification:
 
 
 async def insert_notifications(connection: Connection, notifications: Sequence[Notification]) -> None:
-    """Store notifications. This must be the last statement of a transaction, as it takes a lock that all share."""
+    """Store notifications. Call this last in a transaction, because it locks out all other writers of notifications."""
     await connection.execute(SERIALISE)
     await connection.execute(
         INSERT,
@@ -78,7 +81,7 @@ async def insert_notifications(connection: Connection, notifications: Sequence[N
 
 
 class NotificationFeed:
-    """The table ``notification`` and the open streams."""
+    """Reads the table ``notification``, and serves the open streams of clients."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -86,7 +89,7 @@ class NotificationFeed:
         self._streams: dict[str, list[HasGone]] = {}
 
     def wake(self) -> None:
-        """Make streams read: new notifications are committed."""
+        """Make open streams read the table, because new notifications were committed."""
         self._stored.set()
         self._stored = asyncio.Event()
 
@@ -94,17 +97,17 @@ class NotificationFeed:
         return key_of(user) in self._streams
 
     async def latest(self, user: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """Return the newest notifications with an id below `before`, the newest first."""
+        """Return the user's newest notifications, the newest first; with `before`, only those with a smaller id."""
         return [_as_json(row) for row in await self._database.fetch(LATEST, key_of(user), before, limit)]
 
     @asynccontextmanager
     async def stream(
         self, user: str, after: int | None, has_gone: HasGone
     ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
-        """Yield the notifications after the id `after`, or from now on; an empty list every POLL_SECONDS.
+        """Yield a stream of the user's notifications after the id `after`; without it, of those that come from now on.
 
-        A stream whose client has gone no longer counts, although the next write finds it out only later.
-        Raises TooManyRequestsError.
+        The stream yields a list of notifications, and an empty list if none came for POLL_SECONDS. Raises
+        TooManyRequestsError if too many streams are open; streams whose client has gone do not count.
         """
         user = key_of(user)
         if self._count(user) >= MAX_STREAMS_PER_USER or sum(map(self._count, self._streams)) >= MAX_STREAMS:

@@ -1,4 +1,4 @@
-"""Operations of partners and users on integrations. The JSON API and the page both use them."""
+"""What partners and users can do with integrations. The JSON API and the user's page both call these operations."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ NOT_ENDED_STATES: Final = ("PENDING", *LIVE_STATES)
 
 @dataclass(frozen=True, slots=True)
 class CreatedIntegration:
-    """A new request, and the secret that signs its events. No other answer shows the secret."""
+    """A newly requested integration, and its signing secret. No later response contains the secret again."""
 
     id: UUID
     signing_secret: str
@@ -42,7 +42,7 @@ class CreatedIntegration:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
-    """Filter of the attempt log. None matches everything; `before` is the last event of the previous page."""
+    """Filter for the attempt log. None matches every event. `before` is the last event of the previous page."""
 
     state: str | None = None
     type: str | None = None
@@ -54,9 +54,9 @@ class DeliveryQuery:
 
 @dataclass(slots=True)
 class Operations:
-    """Each operation is one transaction. `user` is an e-mail address; another user's things are not found.
+    """Each operation runs in one transaction. `user` is the user's e-mail address.
 
-    All operations raise UnavailableError while the database is away.
+    Operations do not find integrations of other users. All raise UnavailableError while the database is away.
     """
 
     database: Database
@@ -65,10 +65,10 @@ class Operations:
     dispatcher: Dispatcher
 
     async def request(self, body: Mapping[str, Any]) -> CreatedIntegration:
-        """Store a partner's request, which the user has to approve (guide, Creating an Integration).
+        """Store a partner's request for an integration, which the user has to approve (guide, Creating an Integration).
 
-        Raises InvalidBodyError for a webhook URL that is not allowed, TooManyRequestsError where MAX_PENDING requests
-        wait for this e-mail address, whether it is a user's or not.
+        Raises InvalidBodyError if the webhook's URL is not allowed. Raises TooManyRequestsError if MAX_PENDING requests
+        for this e-mail address already wait for approval, even if no user has this address.
         """
         url = body["webhook"]["url"]
         fault = self.guard.url_fault(url)
@@ -100,9 +100,10 @@ class Operations:
         return created
 
     async def integrations(self, user: str, only: UUID | None = None) -> list[dict[str, Any]]:
-        """Return the user's integrations without header values, the newest first.
+        """Return the user's integrations, the newest first. Header values are left out.
 
-        Rejected and deleted ones come last, as there may be more of them than MAX_LISTED.
+        Rejected and deleted ones come last, so that they do not take the place of others if there are more than
+        MAX_LISTED.
         """
         rows = await self.database.fetch(
             repository.INTEGRATIONS, key_of(user), only, MAX_LISTED, NOT_ENDED_STATES
@@ -128,7 +129,10 @@ class Operations:
         ]
 
     async def approve(self, user: str, id_: UUID) -> None:
-        """Raises NotFoundError; ConflictError unless the integration is PENDING and there are less than MAX_LIVE."""
+        """Approve an integration.
+
+        Raises NotFoundError; ConflictError if it is not PENDING or the user has MAX_LIVE already.
+        """
 
         async def work(connection: Connection) -> None:
             await connection.execute(repository.LOCK_USER, key_of(user))
@@ -143,7 +147,7 @@ class Operations:
         await self._commit(id_, work)
 
     async def reject(self, user: str, id_: UUID) -> None:
-        """Raises NotFoundError; ConflictError unless the integration is PENDING."""
+        """Reject an integration. Raises NotFoundError; ConflictError if it is not PENDING."""
 
         async def work(connection: Connection) -> None:
             await _set_state(connection, user, id_, ("PENDING",), "REJECTED")
@@ -154,7 +158,7 @@ class Operations:
     async def resume(self, user: str, id_: UUID) -> None:
         """Resume a paused integration. Its strategies stay disabled until the user enables them.
 
-        Raises NotFoundError; ConflictError unless the integration is PAUSED.
+        Raises NotFoundError; ConflictError if the integration is not PAUSED.
         """
 
         async def work(connection: Connection) -> None:
@@ -163,9 +167,9 @@ class Operations:
         await self._commit(id_, work)
 
     async def delete(self, user: str, id_: UUID) -> None:
-        """Cancel all waiting events and notify the user of positions that may stay open at the partner.
+        """Delete an integration, cancel its waiting events, and notify the user of positions that may still be open.
 
-        Raises NotFoundError; ConflictError unless the integration is APPROVED or PAUSED.
+        Raises NotFoundError; ConflictError if the integration is neither APPROVED nor PAUSED.
         """
 
         async def work(connection: Connection) -> None:
@@ -178,7 +182,7 @@ class Operations:
         await self._commit(id_, work)
 
     async def revision(self, user: str, id_: UUID) -> int:
-        """Return the number of the signing secret that is in force. Raises NotFoundError."""
+        """Return the number of the current signing secret, which grows with each new one. Raises NotFoundError."""
         rows = await self.database.fetch(repository.REVISION, id_, key_of(user))
         if not rows:
             raise _no_integration()
@@ -186,10 +190,12 @@ class Operations:
         return revision
 
     async def rotate_secret(self, user: str, id_: UUID, revision: int | None = None) -> str:
-        """Return a new signing secret. For a day events are signed with the previous secret, too.
+        """Create and return a new signing secret. For one day, events are signed with both secrets, the previous and
+        the new.
 
-        With `revision`, only that secret is replaced: a second rotation would end the day of the secret in use.
-        Raises NotFoundError; ConflictError where the integration has ended or another secret is in force.
+        With `revision`, this succeeds only if it is the number of the current secret: a form that is sent twice must
+        not create two secrets. Raises NotFoundError; ConflictError if the number differs, or the integration was
+        rejected or deleted.
         """
         secret = new_signing_secret()
 
@@ -207,9 +213,9 @@ class Operations:
         return secret
 
     async def enable(self, user: str, id_: UUID, strategy_id: str) -> None:
-        """Send the strategy's signals to the integration. Changes nothing if that is so already.
+        """Enable the integration for a strategy, so that it gets the signals. Does nothing if it is enabled already.
 
-        Raises NotFoundError; ConflictError unless the integration is APPROVED.
+        Raises NotFoundError; ConflictError if the integration is not APPROVED.
         """
 
         async def work(connection: Connection) -> None:
@@ -220,9 +226,10 @@ class Operations:
         await self._commit(id_, work, invalidates=False)
 
     async def disable(self, user: str, id_: UUID, strategy_id: str) -> None:
-        """Stop the strategy's signals to the integration. Changes nothing if that is so already.
+        """Disable the integration for a strategy, so that it gets no more signals. Does nothing if it is disabled
+        already.
 
-        Raises NotFoundError; ConflictError unless the integration is APPROVED.
+        Raises NotFoundError; ConflictError if the integration is not APPROVED.
         """
 
         async def work(connection: Connection) -> None:
@@ -233,11 +240,14 @@ class Operations:
         await self._commit(id_, work)
 
     async def deliveries(self, user: str, id_: UUID, query: DeliveryQuery) -> list[dict[str, Any]]:
-        """Return the attempt log, the newest event first. Raises NotFoundError."""
+        """Return the events that match the query, each with its attempts, the newest event first.
+
+        Raises NotFoundError.
+        """
         return [_delivery(row) for row in await self._deliveries(user, id_, query)]
 
     async def deliveries_for_page(self, user: str, id_: UUID, query: DeliveryQuery) -> list[dict[str, Any]]:
-        """Return the attempt log with `summary` and `canReplay` for each event. Raises NotFoundError."""
+        """As `deliveries`, with two more fields for each event: `summary` and `canReplay`. Raises NotFoundError."""
         return [
             {**_delivery(row), "summary": _summary(row), "canReplay": _replay_fault(row, row) is None}
             for row in await self._deliveries(user, id_, query)
@@ -260,8 +270,8 @@ class Operations:
     async def replay(self, user: str, id_: UUID, event_id: UUID) -> None:
         """Send an event again, with the same webhook-id and a new lifetime.
 
-        Raises NotFoundError; ConflictError where the event is still being sent, a later signal was sent or waits, the
-        strategy is disabled, or the event was sent again MAX_REPLAYS times.
+        Raises NotFoundError. Raises ConflictError if the event is still being sent, if a later signal of its lane was
+        sent or waits, if the strategy is disabled, or if the event was sent again MAX_REPLAYS times already.
         """
 
         async def work(connection: Connection) -> None:
@@ -281,7 +291,10 @@ class Operations:
     async def _commit(
         self, id_: UUID, work: Callable[[Connection], Awaitable[None]], *, invalidates: bool = True
     ) -> None:
-        """Run a transaction and wake the workers. `invalidates` says that it may have cancelled waiting events."""
+        """Run `work` in a transaction, then wake the workers.
+
+        If `invalidates`, the workers also read their waiting events again, because `work` may have cancelled some.
+        """
 
         async def with_notification(connection: Connection) -> None:
             await work(connection)
@@ -312,7 +325,10 @@ def _no_integration() -> NotFoundError:
 
 
 async def _lock(connection: Connection, user: str, id_: UUID, states: Sequence[str] | None) -> asyncpg.Record:
-    """Return the integration's row, locked. Raises NotFoundError, ConflictError."""
+    """Lock the integration's row and return it.
+
+    Raises NotFoundError; ConflictError if the integration's state is not in `states`.
+    """
     row = await connection.fetchrow(repository.LOCK_INTEGRATION, id_, key_of(user))
     if row is None:
         raise _no_integration()
@@ -326,7 +342,10 @@ async def _lock(connection: Connection, user: str, id_: UUID, states: Sequence[s
 async def _set_state(
     connection: Connection, user: str, id_: UUID, states: Sequence[str], state: str
 ) -> asyncpg.Record:
-    """Raises NotFoundError; ConflictError unless the integration is in one of these states."""
+    """Set the state of an integration and return its row.
+
+    Raises NotFoundError; ConflictError if its state is not in `states`.
+    """
     row = await _lock(connection, user, id_, states)
     await connection.execute(repository.SET_STATE, id_, state)
     return row
@@ -340,7 +359,7 @@ async def _strategy(connection: Connection, user: str, strategy_id: str) -> Stra
 
 
 def _replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
-    """Return why an event cannot be sent again, or None."""
+    """Return the reason why an event cannot be sent again; None if it can."""
     if lane["strategy_id"] and not lane["is_enabled"]:
         return "The integration is disabled for this strategy. Enable it first."
     if event["state"] == "WAITING":
@@ -353,7 +372,7 @@ def _replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
 
 
 def _summary(row: asyncpg.Record) -> str:
-    """Return the signal or strategy of an event in words."""
+    """Return a short text that names the event's signal or strategy."""
     if row["data"] is None:
         return ""
     if not row["type"].startswith("SIGNAL_"):

@@ -1,4 +1,4 @@
-"""SQL of integrations and strategies as partners and users see them."""
+"""SQL statements for the operations of partners and users on integrations and strategies."""
 
 from typing import Final
 

@@ -1,6 +1,7 @@
-"""Deletes old data: finished events, notifications, signals, and integrations that have ended.
+"""Delete old data: finished events, notifications, signals, and integrations that were rejected, deleted or never
+approved.
 
-The last event that opened a position stays as long as its integration lives and no CLOSE of the position was delivered.
+The event that opened a position is kept until a CLOSE of the position is delivered or the integration is deleted.
 """
 
 from typing import Final
@@ -56,6 +57,6 @@ STATEMENTS: Final = (
 
 
 async def delete_old(database: Database, days: float) -> bool:
-    """Delete a small batch of old rows from each table. Returns whether more old rows may be left."""
+    """Delete a small batch of rows older than `days` from each table. Return whether more such rows may be left."""
     counts = [len(await database.fetch(statement, days)) for statement in STATEMENTS]
     return max(counts) >= MAX_ROWS

@@ -1,4 +1,4 @@
-"""SQL of the strategy engine: strategies, and signals, each of which becomes one event in each enabled lane."""
+"""SQL statements for strategies and signals. A signal becomes one event in each enabled lane of its strategy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,10 +83,10 @@ WHERE l.is_free ORDER BY l.id, e.seq
 
 @dataclass(frozen=True, slots=True)
 class PublishedBatch:
-    """A committed batch of signals.
+    """The result of a committed batch of signals.
 
-    `results` holds the number of events or the error of each signal, `lanes` how many lanes have new events, `claimed`
-    the lanes that were claimed at once, and `rows` their events.
+    `results` has, for each signal, the number of its events or an error. `lanes` is the number of lanes with new
+    events. `claimed` has the lanes that this process has claimed in the same transaction, and `rows` has their events.
     """
 
     results: list[int | QuotingError]
@@ -101,7 +101,7 @@ async def publish(
     reserve_room: Callable[[Sequence[tuple[int, UUID]]], Sequence[int]],
     holder: str,
 ) -> PublishedBatch:
-    """Store signals and their events. `reserve_room` chooses the lanes that this process may claim at once."""
+    """Store signals and their events. `reserve_room` returns which of the lanes this process may claim at once."""
     ids = list({each.strategy_id for each in signals})
     names = {row["id"]: row["name"] for row in await connection.fetch(STRATEGY_NAMES, ids)}
     lanes: dict[str, list[tuple[int, UUID]]] = {each: [] for each in names}

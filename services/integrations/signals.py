@@ -1,4 +1,4 @@
-"""Publishes the strategy engine's signals, in batches: one transaction for all signals that wait."""
+"""Stores the strategy engine's signals in batches. All signals that wait are stored in one transaction."""
 
 from collections.abc import Callable
 from typing import Final
@@ -28,15 +28,15 @@ class SignalPublisher:
         )
 
     async def put_strategy(self, id_: str, name: str, user_email: str) -> None:
-        """Create or rename a strategy. Raises ConflictError if it belongs to another user."""
+        """Create a strategy or change its name. Raises ConflictError if the strategy belongs to another user."""
         rows = await self._database.fetch(signal_repository.PUT_STRATEGY, id_, name, key_of(user_email))
         if not rows:
             raise ConflictError("The strategy belongs to another user.")
 
     async def send(self, signal: EngineSignal) -> int:
-        """Return the number of events that a signal has become. A repeated signal gets the same number again.
+        """Store a signal and return the number of its events. For a repeated signal, return the same number again.
 
-        Raises NotFoundError for an unknown strategy, ConflictError if the signalId was used for another signal, and
+        Raises NotFoundError if the strategy is unknown, ConflictError if another signal had this signalId, and
         UnavailableError.
         """
         item: FutureItem[EngineSignal, int | QuotingError] = FutureItem(signal)

@@ -1,4 +1,4 @@
-"""Timestamps in JSON: ISO 8601 in UTC with milliseconds and Z, as in the guide's example."""
+"""Timestamps in JSON: ISO 8601 in UTC with milliseconds and "Z", as in the guide's example."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Handlers of the JSON API: from HTTP to operations and back."""
+"""Handlers of the JSON API: read a request, call the operation, and return its result as a response."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -43,7 +43,10 @@ def json_response(content: object, status: int = 200) -> web.Response:
 
 
 class PartnerApi:
-    """The guide's one call, which needs no credentials. The answer does not tell whether the e-mail is a user's."""
+    """The partner's only call, which requests an integration and needs no credentials.
+
+    The response is the same whether the e-mail address belongs to a user or not.
+    """
 
     def __init__(self, operations: Operations, per_address: RateLimit, per_email: RateLimit) -> None:
         self._operations = operations
@@ -75,7 +78,7 @@ class PartnerApi:
 
 
 class EngineApi:
-    """The strategy engine's calls, for one user name alone."""
+    """The strategy engine's calls. They are allowed only with the engine's user name, which is a setting."""
 
     def __init__(self, signals: SignalPublisher, name: str) -> None:
         self._signals = signals
@@ -99,7 +102,7 @@ class EngineApi:
 
 
 class UserApi:
-    """A user's calls. The caller's name is the user's e-mail address."""
+    """The calls of a user, whose user name in the credentials is the e-mail address."""
 
     def __init__(self, operations: Operations, notifications: NotificationFeed) -> None:
         self._operations = operations
@@ -163,7 +166,7 @@ class UserApi:
         return json_response({"notifications": found})
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with server-sent events, from the client's Last-Event-ID on."""
+        """Send notifications as server-sent events, beginning after the id in the header Last-Event-ID."""
         last = request.headers.get("Last-Event-ID")
         if last is not None and not WHOLE_NUMBER.match(last):
             raise InvalidHeaderError("Last-Event-ID must be the id of an event of this stream.")

@@ -1,4 +1,4 @@
-"""Path and query parameters of the API and the page."""
+"""Read and check path and query parameters of the JSON API and the user's page."""
 
 import re
 from typing import Final
@@ -21,7 +21,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGN
 
 
 def integration_id(request: web.Request) -> UUID:
-    """Raises NotFoundError, as text that is not an id cannot name an integration."""
+    """Return the integration's id from the path. Raises NotFoundError if the text is not an id."""
     return _uuid(request.match_info["id"], "There is no such integration.")
 
 
@@ -45,7 +45,7 @@ def _uuid(text: str, message: str) -> UUID:
 
 
 def query_of(request: web.Request, *allowed: str) -> dict[str, str]:
-    """Raises InvalidQueryParameterError for any other parameter."""
+    """Return the query parameters. Raises InvalidQueryParameterError if one is not in `allowed`."""
     return dict(query_parameters(request.rel_url.raw_query_string, frozenset(allowed)))
 
 

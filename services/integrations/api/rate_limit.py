@@ -1,4 +1,4 @@
-"""Rate limits for calls without credentials."""
+"""Rate limits for requests that need no credentials."""
 
 import math
 import time
@@ -14,7 +14,7 @@ MAX_KEYS: Final = 100_000
 
 
 class RateLimit:
-    """A maximum of calls per key in a minute that begins with the key's first call."""
+    """Limits the calls with the same key to a maximum per minute. The minute begins with the key's first call."""
 
     def __init__(self, max_calls: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_calls = max_calls
@@ -22,7 +22,7 @@ class RateLimit:
         self._counts: TTLCache[str, tuple[int, float]] = TTLCache(MAX_KEYS, WINDOW_SECONDS, clock)
 
     def count(self, key: str) -> None:
-        """Count one call. Raises TooManyRequestsError with the time of the next try."""
+        """Count one call with this key. Above the maximum, raises TooManyRequestsError with the seconds to wait."""
         now = self._clock()
         count, began = self._counts.get(key, (0, now))
         left = began + WINDOW_SECONDS - now

@@ -1,4 +1,4 @@
-"""Bodies of the API's requests, as marshmallow schemas (guide, Creating an Integration)."""
+"""marshmallow schemas for the bodies of the API's requests (guide, Creating an Integration)."""
 
 import re
 import typing
@@ -37,7 +37,9 @@ def _length(min_: int, max_: int) -> validate.Length:
 
 
 def _is_visible(value: str) -> None:
-    """Refuse text that a user could not see or that would change how the text around it is shown."""
+    """Raise ValidationError if the text is blank, or has invisible characters, which could also change the text around
+    it.
+    """
     shown = _JOINER.sub("", value)
     if value and not shown.strip():
         raise ValidationError("must not be blank")
@@ -67,7 +69,7 @@ def _is_image_url(value: str) -> None:
 
 
 class HeadersField(fields.Field[dict[str, str]]):
-    """An object of header names and values. Faults name the header."""
+    """A JSON object of header names and values. The error messages name the header that is at fault."""
 
     default_error_messages = {"null": "must be an object"}  # noqa: RUF012 - marshmallow's own form
 
@@ -97,7 +99,7 @@ class NewWebhook(Schema):
 
 
 class NewIntegration(Schema):
-    """The body of the guide's POST /api/integrations/v1/integrations."""
+    """The body of POST /api/integrations/v1/integrations, with which a partner requests an integration."""
 
     error_messages = _MESSAGES
     name = Text(required=True, validate=[_length(1, 200), _is_visible], metadata=json_schema.NAME)
@@ -124,7 +126,7 @@ class NewStrategy(Schema):
 
 
 class QuantityField(fields.Field[str]):
-    """A JSON number that keeps its digits: it is never converted to a binary float."""
+    """A JSON number, kept as text with all its digits. It is never converted to a binary float."""
 
     default_error_messages = {"required": "is missing", "null": "must be a number"}  # noqa: RUF012
 
@@ -149,7 +151,7 @@ def _one_of(*allowed: str) -> validate.OneOf:
 
 
 class NewSignal(Schema):
-    """The body of POST /v1/strategies/{id}/signals."""
+    """The body of POST /v1/strategies/{id}/signals, with which the strategy engine reports a signal."""
 
     error_messages = _MESSAGES
     signalId = Text(required=True, validate=_length(1, 128))  # noqa: N815
@@ -166,7 +168,7 @@ NEW_SIGNAL: Final = NewSignal()
 
 
 class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):
-    """The bodies that NewSignal accepts and that contain no escapes."""
+    """The same fields as NewSignal, for the faster decoder. It does not accept every body that NewSignal accepts."""
 
     signalId: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # noqa: N815
     type: typing.Literal["OPEN", "CLOSE", "REOPEN"]
@@ -178,20 +180,20 @@ class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):
 
 _PLAIN_SIGNAL: Final = msgspec.json.Decoder(_PlainSignal)
 _PLAIN_SIGNAL_QUOTES: Final = 22
-"""Quotation marks of six keys and five strings. A body with a repeated key has more."""
+"""Number of quotation marks around six keys and five strings. A body in which a key is repeated has more."""
 
 
 def parse_signal(body: bytes) -> dict[str, Any]:
-    """Return the fields of a NewSignal. Raises InvalidBodyError with all faults at once.
+    """Return the fields of a NewSignal body. Raises InvalidBodyError, which names all faults at once.
 
-    The schema costs as much as everything else that is done for a signal before it is stored, so a faster decoder
-    accepts the bodies that are clearly valid, and only the others go through the schema.
+    A fast decoder comes first and accepts bodies that are clearly valid; only other bodies are checked with the schema.
+    The schema alone takes as much time as all other work that is done before a signal is stored.
     """
     return _parse_plain_signal(body) or parse(NEW_SIGNAL, body)
 
 
 def _parse_plain_signal(body: bytes) -> dict[str, Any] | None:
-    """Return the fields, or None if the schema has to decide."""
+    """Return the fields of a clearly valid body; None if the schema has to check the body."""
     if b"\\" in body or body.count(b'"') != _PLAIN_SIGNAL_QUOTES:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Conformance check: ``python -m integrations check <webhook-url>``, for people who build a webhook.
+"""Conformance check: ``python -m integrations check <webhook-url>`` tests whether a webhook follows the guide.
 
-Sends all eight event types, some events twice, types and versions that do not exist yet, and trades that make no
-sense. Reports by the guide's sections what each answer means to the provider. Use a test account: the check opens,
-reverses and closes a position.
+Sends all eight event types, some events twice, types and versions that do not exist yet, and trades that make no sense.
+Reports for each section of the guide how the provider would understand each answer. Use a test account: the check
+opens, reverses and closes a position.
 """
 
 import argparse
@@ -56,7 +56,7 @@ FUTURE_VERSION: Final = "v9999"
 
 @dataclass(slots=True)
 class WebhookUnderTest:
-    """The webhook, and how to send events to it."""
+    """The webhook that is checked, and the values that the events for it contain."""
 
     session: aiohttp.ClientSession
     integration: IntegrationData
@@ -66,7 +66,7 @@ class WebhookUnderTest:
     strategy: StrategyData
 
     def event(self, type_: str, **changes: str) -> CanonicalEvent:
-        """Return a new event. `changes` are ticker, quantity, direction or position of a signal."""
+        """Return a new event of this type. `changes` replaces a signal's ticker, quantity, direction or position."""
         data: object = None
         if type_.startswith("STRATEGY_"):
             data = self.strategy
@@ -92,12 +92,12 @@ class WebhookUnderTest:
 
 
 async def check(webhook: WebhookUnderTest) -> list[Finding]:
-    """Return all findings, in the order in which the events are sent."""
+    """Send all events and return the findings in the order in which the events were sent."""
     return [*await _life(webhook), *await _versions(webhook), *await _oddities(webhook)]
 
 
 async def _life(webhook: WebhookUnderTest) -> list[Finding]:
-    """Send the events of an integration's life, some of them twice."""
+    """Send the events that an integration sends from its approval to its deletion; send some of them twice."""
     opened = webhook.event(EventType.SIGNAL_OPEN)
     reversed_ = webhook.event(EventType.SIGNAL_REOPEN, direction="SELL")
     closed = webhook.event(EventType.SIGNAL_CLOSE, direction="SELL")
@@ -134,7 +134,7 @@ async def _send_refusable(webhook: WebhookUnderTest, case: str, type_: EventType
 
 
 async def _versions(webhook: WebhookUnderTest) -> list[Finding]:
-    """Send a version that does not exist yet, beside v1 and alone."""
+    """Send an event with a version that does not exist yet: first together with v1, then alone."""
     future = EventVersion(FUTURE_VERSION, None, lambda _event, _integration: {"kind": "unknown"})
     ending = EventVersion("v1", datetime(2100, 1, 1, tzinfo=UTC), v1)
     enabled = webhook.event(EventType.STRATEGY_ENABLED)
@@ -147,7 +147,7 @@ async def _versions(webhook: WebhookUnderTest) -> list[Finding]:
 
 
 async def _oddities(webhook: WebhookUnderTest) -> list[Finding]:
-    """Send types that do not exist yet, and trades that make no sense."""
+    """Send event types that do not exist yet, and signals that cannot be executed."""
     found = [
         check_response(RESPONDING, f"the unknown type {each}", await webhook.send(webhook.event(each)))
         for each in ("SIGNAL_UNKNOWN", "UNKNOWN")
@@ -170,7 +170,7 @@ async def _oddities(webhook: WebhookUnderTest) -> list[Finding]:
 
 
 def report(findings: Sequence[Finding]) -> str:
-    """Return the findings by section, and a last line that counts them."""
+    """Return the report as text: the findings by section of the guide, and their counts in the last line."""
     lines = []
     for section in dict.fromkeys(each.section for each in findings):
         lines.append(f"\n{section}")
@@ -196,7 +196,7 @@ async def run(options: argparse.Namespace) -> list[Finding]:
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status: 0 without faults, 1 with faults; invalid arguments exit with 2."""
+    """Run the check and print its report. Return 0 if there is no fault, else 1; exit with 2 for invalid arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m integrations check", description=(__doc__ or "").partition("\n\n")[2]
     )

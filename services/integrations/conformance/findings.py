@@ -1,4 +1,4 @@
-"""Meaning of a webhook's responses to the provider, by the guide. Pure."""
+"""Compare a webhook's responses with the guide, and say how the provider would understand them. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from integrations.webhook.webhook_response import ERROR_HEADER, ERROR_TYPES, Htt
 
 
 class Severity(StrEnum):
-    """A fault breaks the guide; a note is a suggestion."""
+    """How serious a finding is. A FAULT breaks a rule of the guide, and a NOTE is a suggestion."""
 
     OK = "ok"
     NOTE = "note"
@@ -31,7 +31,10 @@ class Finding:
 def check_response(
     section: str, case: str, response: HttpResponse, *, expected: Iterable[str] = ()
 ) -> Finding:
-    """Return the finding for one response. `expected` are the error types that fit where success does not."""
+    """Return the finding for one response.
+
+    If `expected` is not empty, the event cannot be executed, and these are the error types that fit.
+    """
     severity, text = _check(response, frozenset(expected))
     if response.cause is not None and response.status is not None:
         severity, text = Severity.FAULT, f"{text}; {response.cause}"
@@ -78,7 +81,10 @@ def _check_error(response: HttpResponse, expected: frozenset[str]) -> tuple[Seve
 
 
 def requirements_missed(response: HttpResponse) -> list[str]:
-    """Return the guide's requirements that an error with a type misses; none if it has no sign of a type."""
+    """Return the guide's requirements for a typed error that the response does not meet.
+
+    The list is empty if the response has neither the error header nor a type, and so is not meant as a typed error.
+    """
     in_body = _type_in(response.body)
     if ERROR_HEADER not in response.headers and in_body is None:
         return []
@@ -107,7 +113,7 @@ def _either(types: Iterable[str]) -> str:
 
 
 def check_repetition(section: str, case: str, first: HttpResponse, again: HttpResponse) -> Finding:
-    """An event that comes again with the same webhook-id must get the same answer and cause no second trade."""
+    """Check that the webhook gave the same answer to an event that was sent twice with the same webhook-id."""
     if (first.status, error_type_of(first)) == (again.status, error_type_of(again)):
         return Finding(section, case, Severity.OK, "the same answer as to the first")
     text = (
@@ -126,7 +132,7 @@ def _summary(response: HttpResponse) -> str:
 
 
 def check_unknown_version(section: str, case: str, response: HttpResponse) -> Finding:
-    """A webhook that knows none of an event's versions cannot have handled the event."""
+    """Check the response to an event in unknown versions only, which the webhook cannot have handled."""
     if response.status is None or response.status >= 500:  # noqa: PLR2004
         text = f"{_summary(response)}: answer a 4xx status, so that the event is not sent again and again"
         return Finding(section, case, Severity.FAULT, text)

@@ -1,4 +1,4 @@
-"""Decides what follows from one attempt: the event's state, the next retry, the user's notification. Pure."""
+"""Decide what follows from an attempt: the event's state, the time of a retry, and a notification. Pure."""
 
 from functools import partial
 from uuid import UUID
@@ -20,7 +20,7 @@ def after_attempt(
     at: str,
     seconds: float,
 ) -> AttemptResult:
-    """Return the result of an attempt that took `seconds`. `at` is the wall clock's time, for the log."""
+    """Return the result of an attempt that took `seconds`. `at` is its wall-clock time for the attempt log."""
     age = queued.age_seconds
     since_first = (queued.since_first_seconds or 0.0) + (age if queued.attempts else seconds)
     delay = None
@@ -54,7 +54,10 @@ def after_attempt(
 
 
 def _notification_kind(queued: QueuedEvent, response: WebhookResponse) -> str | None:
-    """Notify the user of an event's first failure, and of a success after it."""
+    """Return the kind of notification for the user; None for no notification.
+
+    The user is notified of an event's first failure, and of a success after a failure.
+    """
     if response.outcome is AttemptOutcome.DELIVERED:
         return notification_texts.RECOVERED if queued.is_user_notified else None
     if queued.is_user_notified:
@@ -63,7 +66,7 @@ def _notification_kind(queued: QueuedEvent, response: WebhookResponse) -> str | 
 
 
 def expired(lane: ClaimedLane, queued: QueuedEvent, integration: IntegrationData) -> AttemptResult:
-    """Return the result for an event whose life ended before it could be sent."""
+    """Return the result for an event that expired before it could be sent."""
     kind = notification_texts.EXPIRED
     notification = (
         None if queued.is_user_notified else partial(_notification, lane, queued, integration, kind, None)

@@ -1,4 +1,4 @@
-"""Circuit breaker: many failures in a row over some time, or a webhook that is gone, pause an integration."""
+"""Circuit breaker: pauses an integration after many failures in a row, or if its webhook no longer exists (status 410)."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ PAUSE: Final = "UPDATE integration SET state = 'PAUSED', changed = clock_timesta
 
 @dataclass(slots=True)
 class FailureStreak:
-    """Failures in a row at the end of a batch. `is_reset` says that a success came before them."""
+    """The failed attempts at the end of a batch, after the last success. `is_reset`: the batch has a success."""
 
     failures: int = 0
     is_reset: bool = False
@@ -52,7 +52,7 @@ class FailureStreak:
 
 @dataclass(frozen=True, slots=True)
 class AttemptHealth:
-    """Whether one attempt counts as a failure of its integration."""
+    """Whether one attempt of an integration succeeded, and whether the webhook no longer exists (`is_gone`)."""
 
     integration_id: UUID
     is_healthy: bool
@@ -60,9 +60,9 @@ class AttemptHealth:
 
 
 class CircuitBreaker:
-    """Counts failures in separate transactions, so that deliveries do not wait for them.
+    """Counts failed attempts. Uses transactions of its own, so that deliveries do not wait for the counting.
 
-    A count that is lost with the process does no harm.
+    Counts that are lost when the process ends do no harm.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CircuitBreaker:
         )
 
     def record(self, news: Iterable[tuple[LaneReport, LaneStatus]]) -> None:
-        """Count the attempts in these reports. A success matters only after a failure."""
+        """Count the attempts in these reports. A success is counted only if the integration had failures before."""
         for report, status in news:
             result = report.result
             if result is not None and result.log is not None and (status.is_failing or not result.is_healthy):
@@ -120,7 +120,7 @@ class CircuitBreaker:
 
 
 async def _store(connection: Connection, streaks: dict[UUID, FailureStreak]) -> list[UUID]:
-    """Store the counts; return the integrations that this pauses."""
+    """Store the failure counts and pause integrations that are over the limit; return the ids of the paused ones."""
     ids = sorted(streaks)
     await connection.execute(LOCK, ids)
     rows = await connection.fetch(

@@ -1,4 +1,4 @@
-"""Claims lanes as this process has room for them, and runs a worker for each."""
+"""Claims lanes while this process has room for more, and runs a worker for each claimed lane."""
 
 import asyncio
 import contextlib
@@ -28,12 +28,12 @@ MAX_PER_INTEGRATION: Final = 64
 MIGRATION_POLL_SECONDS: Final = 0.05
 CLOSE_SECONDS: Final = 1.5
 CLOSE_CLAIM_SECONDS: Final = 0.5
-"""Time for a claim in progress to end when the process stops; a claim that is cut off leaves lanes without a worker."""
+"""Seconds that a claim in progress gets when the process stops. A cancelled claim can leave lanes without a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPoint:
-    """A time before lanes were claimed and read: on the monotonic clock and in the count of invalidations."""
+    """A moment before lanes were claimed and read: its monotonic time, and the number of invalidations until then."""
 
     at: float
     invalidations: int
@@ -72,7 +72,7 @@ class Dispatcher:
 
     @property
     def has_room(self) -> bool:
-        """Whether this process starts work at once that has just been committed."""
+        """Whether this process has room for another lane, so that it can start new work at once."""
         return not self._context.is_closing and self._room > 0
 
     @property
@@ -80,7 +80,10 @@ class Dispatcher:
         return self._max_lanes - len(self._workers) - self._reserved
 
     def reserve_room(self, lanes: Sequence[tuple[int, UUID]]) -> list[int]:
-        """Return which of these lanes, each with its integration, may be claimed, and reserve room for them."""
+        """Reserve room for lanes and return the ids of those that may be claimed.
+
+        `lanes` has ids of lane and integration.
+        """
         self._reserved = 0
         in_progress = self._lanes_by_integration()
         found: list[int] = []
@@ -94,7 +97,7 @@ class Dispatcher:
         return found
 
     def release_room(self) -> None:
-        """End the reservation: its lanes have been started, or were not claimed."""
+        """End the reservation of `reserve_room`, after its lanes were started or not claimed."""
         self._reserved = 0
 
     def open(self) -> None:
@@ -103,9 +106,9 @@ class Dispatcher:
             self._claiming.add_done_callback(self._task_ended)
 
     async def close(self) -> None:
-        """Start nothing more, give attempts in flight a moment to end, and release their lanes.
+        """Stop claiming lanes, wait CLOSE_SECONDS for attempts in flight, and release their lanes.
 
-        The lane of an attempt that does not end in time stays claimed until its lease ends.
+        If an attempt does not end in time, its lane stays claimed until its lease ends.
         """
         self._context.is_closing = True
         self._reporter.stop_retrying()
@@ -125,16 +128,19 @@ class Dispatcher:
         await self._circuit_breaker.close()
 
     async def missing(self) -> list[str]:
-        """Return what keeps this process from delivering, for readiness."""
+        """Return the reason why this process cannot deliver, for the readiness check; empty if it can."""
         has_failed = self._claiming is not None and self._claiming.done() and not self._context.is_closing
         return ["deliveries: the dispatcher has failed; restart the service"] if has_failed else []
 
     def wake(self) -> None:
-        """Claim lanes now: work has been committed."""
+        """Claim lanes now, because new work was committed."""
         self._woken.set()
 
     def invalidate(self, integration_id: UUID | None = None) -> None:
-        """Make workers read their waiting events again, those of one integration or all. The change is committed."""
+        """Make workers read their waiting events again, after a change of these events was committed.
+
+        This concerns the lanes of one integration, or all lanes if there is no `integration_id`.
+        """
         self._invalidations += 1
         for worker in self._workers.values():
             if integration_id is None or worker.lane.integration_id == integration_id:
@@ -164,7 +170,7 @@ class Dispatcher:
             self._logs.info("lanes of a process that was killed are taken over", lanes=lanes)
 
     async def _claim(self) -> None:
-        """Claim lanes until there are no more or there is no more room."""
+        """Claim lanes until no lane has work or this process has no more room."""
         while not self._context.is_closing and (room := self._room) > 0:
             before = self.read_point()
             full = [
@@ -189,9 +195,9 @@ class Dispatcher:
     async def start_lanes(
         self, claimed: Sequence[ClaimedLane], contents: Mapping[int, LaneContents], before: ReadPoint
     ) -> None:
-        """Start workers for lanes that were claimed and read after `before`.
+        """Start a worker for each lane. The lanes were claimed and read after the moment `before`.
 
-        A lane whose integration was deleted meanwhile, or cannot be decrypted, gets none.
+        Starts none for a lane whose integration has been deleted, or whose secrets cannot be decrypted.
         """
         revisions = {
             each.integration_id: contents[each.id].revision for each in claimed if each.id in contents

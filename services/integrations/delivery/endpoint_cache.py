@@ -1,4 +1,7 @@
-"""Cache of integrations' endpoints. To decrypt the headers and secrets costs more than to send an event."""
+"""Cache of endpoints: webhooks with decrypted headers and secrets.
+
+To decrypt them takes longer than to send an event.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -34,9 +37,9 @@ class EndpointCache:
         self._cached: LRUCache[UUID, Endpoint] = LRUCache(MAX_ENDPOINTS)
 
     async def get(self, revisions: Mapping[UUID, int]) -> dict[UUID, Endpoint]:
-        """Return the endpoint of each integration, at this revision or a newer one.
+        """Return the endpoint of each integration. `revisions` has the oldest revision that is allowed for each.
 
-        An integration that no longer exists has none, and one that cannot be decrypted, which is logged.
+        Leaves out integrations that no longer exist, and those that cannot be decrypted, for which it logs an error.
         """
         found = {
             each: self._cached[each]

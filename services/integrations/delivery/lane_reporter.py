@@ -1,4 +1,4 @@
-"""Commits the reports of all lanes in batches, one batch after the other."""
+"""Commits the reports of all lanes to the database, in one batch after another."""
 
 import asyncio
 import time
@@ -12,12 +12,15 @@ from integrations.delivery.queue import LEASE_SECONDS, LaneQueue, LaneReport, La
 
 MAX_REPORTS: Final = 512
 LINGER_SECONDS: Final = 0.01
-"""A report whose result no lane waits for yet waits so long for others: one commit each would slow the lane down."""
+"""A report waits up to this time for other reports, unless its lane is waiting for the commit.
+
+With a commit for each report, a lane would be slower.
+"""
 RETRY_SECONDS: Final = 0.25
 
 
 class LaneReporter:
-    """Batches reports. While the database is away it retries for as long as a lease lasts."""
+    """Collects reports into batches. If the database is away, it retries a batch for the length of a lease."""
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class LaneReporter:
             item.settle(status)
 
     def log_fault(self, event: str, error: BaseException) -> None:
-        """Log a fault of the database once, however many lanes meet it."""
+        """Log a fault of the database once, even if many lanes meet the same fault."""
         cause = cause_of(error)
         if cause != self._logged_cause:
             self._logged_cause = cause

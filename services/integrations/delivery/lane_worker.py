@@ -1,9 +1,10 @@
 """Sends the events of one lane, one after another.
 
-A worker sends an event only while the lane's lease outlasts the timeout of an attempt by MARGIN_SECONDS, and while the
-event lives. Both are measured on the monotonic clock, from before the statement that returned them. After a final
-result the worker goes on before that result is committed, but at most MAX_UNCOMMITTED results are uncommitted at once:
-after a crash those events are sent again, in order and with the same ids.
+A worker sends an event only before the event expires, and only if the lane's lease lasts MARGIN_SECONDS longer than an
+attempt can take. The worker measures both with the monotonic clock, from a time before the statement that read them.
+
+After a final result, the worker sends the next event before the result is committed. At most MAX_UNCOMMITTED results
+may be uncommitted; after a crash their events are sent again, in the same order and with the same ids.
 """
 
 import asyncio
@@ -39,20 +40,20 @@ _UNKNOWN: Final = -1
 
 @dataclass(slots=True)
 class LaneContext:
-    """Everything that the lanes of one process share."""
+    """The objects that all lanes of one process share."""
 
     client: WebhookClient
     endpoints: EndpointCache
     reporter: LaneReporter
     metrics: DeliveryMetrics
     wake_in: Callable[[int, float], None]
-    """Called with a lane's id and the seconds until it is due again."""
+    """Function that wakes the dispatcher later. Arguments: the lane's id, and the seconds until its next retry."""
     is_closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReport:
-    """A report on its way, and the worker's counters at the time it was made."""
+    """A report that is not committed yet, and the worker's counters from the time when the report was made."""
 
     report: LaneReport
     invalidations: int
@@ -72,7 +73,7 @@ class LaneWorker:
         invalidations: int,
         context: LaneContext,
     ) -> None:
-        """`lease_until` is a monotonic time. `invalidations` were reported since before the lane was read."""
+        """`lease_until` is a monotonic time. `invalidations` is their number since the lane was read."""
         self.lane = lane
         self._endpoint = endpoint
         self._revision = contents.revision
@@ -92,11 +93,11 @@ class LaneWorker:
         self._reported: asyncio.Future[LaneStatus] | None = None
 
     def invalidate(self) -> None:
-        """Waiting events may have been cancelled: read them again before the next one is sent."""
+        """Read the waiting events again before the next one is sent, because some may have been cancelled."""
         self._invalidations += 1
 
     async def run(self) -> None:
-        """Send events until the lane is empty or no longer this process's."""
+        """Send events until the lane is empty, or until this process no longer holds the lane."""
         while (queued := await self._next_event()) is not None:
             await self._attempt(queued)
 
@@ -176,7 +177,7 @@ class LaneWorker:
         self._reported.add_done_callback(partial(self._apply, pending))
 
     async def _wait_for_reports(self) -> None:
-        """Return when all reports of this lane are committed and applied."""
+        """Wait until all reports of this lane are committed and their results are used."""
         if self._reported is not None:
             await asyncio.wait([self._reported])
             await self._refresh_endpoint()
@@ -191,7 +192,7 @@ class LaneWorker:
                 self._is_held = False
 
     def _apply(self, pending: PendingReport, done: "asyncio.Future[LaneStatus]") -> None:
-        """Take over the state of the lane as of a commit: its lease and the events that it holds."""
+        """Use the state of the lane after a commit: its new lease, and the events that were read with it."""
         report = pending.report
         self._uncommitted -= 1
         if report.wants_more:

@@ -1,7 +1,7 @@
-"""SQL that business transactions use to put events into lanes and to cancel them.
+"""Put events into lanes, and cancel events, in the transaction that also stores the cause of the events.
 
-The caller has begun a transaction and has locked the integration, so that an event and its cause are committed
-together or not at all.
+The caller has begun this transaction and has locked the integration. So an event and its cause are committed together,
+or neither is.
 """
 
 from typing import Final
@@ -92,14 +92,17 @@ async def append(connection: Connection, integration_id: UUID, type_: EventType)
 
 
 async def enable(connection: Connection, integration_id: UUID, strategy: StrategyData) -> None:
-    """Send the strategy's signals to the integration from now on. Changes nothing if that is so already."""
+    """Enable the integration for a strategy and append STRATEGY_ENABLED. Does nothing if it is enabled already."""
     type_ = EventType.STRATEGY_ENABLED
     data = msgspec.json.encode(strategy).decode()
     await connection.execute(APPEND, integration_id, strategy.id, True, type_, data, LIFETIME_SECONDS[type_])
 
 
 async def disable(connection: Connection, integration_id: UUID, strategy_id: str | None = None) -> None:
-    """Stop the signals of one strategy, or of all. Waiting OPENs are cancelled, waiting CLOSEs are still sent."""
+    """Disable the integration for one strategy; without `strategy_id`, for all. Appends STRATEGY_DISABLED.
+
+    Waiting OPENs are cancelled, and a waiting REOPEN is replaced by a CLOSE. Waiting CLOSEs are still sent.
+    """
     lanes = await connection.fetch(LOCK_ENABLED, integration_id, strategy_id)
     if not lanes:
         return
@@ -126,7 +129,10 @@ async def disable(connection: Connection, integration_id: UUID, strategy_id: str
 
 
 async def delete(connection: Connection, integration_id: UUID) -> list[SignalData]:
-    """Cancel all waiting events and append INTEGRATION_DELETED. Returns the positions that may stay open."""
+    """Cancel all waiting events and append INTEGRATION_DELETED.
+
+    Returns signals whose positions may still be open at the partner.
+    """
     lanes = [row["id"] for row in await connection.fetch(LOCK_ALL, integration_id)]
     positions = await connection.fetch(MAY_BE_OPEN, integration_id)
     await connection.execute(CANCEL, lanes, None)
@@ -137,16 +143,16 @@ async def delete(connection: Connection, integration_id: UUID) -> list[SignalDat
 
 
 async def notify_changed(connection: Connection, integration_id: UUID) -> None:
-    """Make workers read the integration's waiting events again, once the transaction is committed."""
+    """Notify all processes, at the commit, that their workers must read the integration's waiting events again."""
     await connection.execute(NOTIFY, CHANNEL, str(integration_id))
 
 
 async def notify_work_ready(connection: Connection) -> None:
-    """Wake the workers of all processes, once the transaction is committed."""
+    """Notify all processes, at the commit, that there is new work for their workers."""
     await connection.execute(NOTIFY, CHANNEL, WORK_READY)
 
 
 async def renew_secrets(connection: Connection, integration_id: UUID) -> None:
-    """Make workers use the integration's new signing secret."""
+    """Make workers use the integration's new signing secret after the commit."""
     await connection.execute(COUNT_CHANGE, integration_id)
     await notify_changed(connection, integration_id)

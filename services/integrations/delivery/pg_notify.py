@@ -1,4 +1,4 @@
-"""Listens to Postgres NOTIFY: other processes report new work, cancelled events and new notifications."""
+"""Receives Postgres notifications (LISTEN), in which other processes report new work, changed events and notifications."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ HEARTBEAT_SECONDS: Final = 10.0
 
 
 class PgNotifyListener:
-    """Keeps one connection that listens to one channel.
+    """Keeps one database connection open that listens to one channel, and calls `on_message` for each message.
 
-    Messages are lost while the connection is down, so `on_connected` is called after each connect.
+    Messages are lost while there is no connection, so each new connection calls `on_connected`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Identity of a process: which machine it runs on, and whether it still exists there.
+"""Identity of a process: shows on which machine it runs, and whether it still exists there.
 
-A process id alone is not enough, as the system reuses them. The start time of the process, the boot of the machine and
-the process namespace make it unique; each container has another namespace.
+The process id alone is not enough, because the system reuses ids. The start time of the process, the machine's boot id
+and the process namespace make the identity unique. Each container has a namespace of its own.
 """
 
 import hashlib
@@ -13,18 +13,21 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
 _STATE_FIELD = 0
 _START_FIELD = 19
-"""Fields of /proc/<pid>/stat behind the command, which may contain spaces."""
+"""Positions of two fields in /proc/<pid>/stat, counted after the command, because a command may contain spaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """`machine` is empty where the system does not tell; then no process is ever called dead."""
+    """`text` identifies the process, and begins with `machine`. `machine` is empty if the system does not name it.
+
+    With an empty `machine`, no other process ever counts as dead.
+    """
 
     machine: str
     text: str
 
     def is_dead(self, other: str) -> bool:
-        """Whether `other` is a process of this machine that no longer exists."""
+        """Whether the process with the identity `other` ran on this machine and no longer exists."""
         if not self.machine or not other.startswith(self.machine):
             return False
         pid, _, started = other.removeprefix(self.machine).partition(":")
@@ -53,7 +56,7 @@ def _exists(pid: int, started: str) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since the boot, or None if it does not exist or has ended."""
+    """Return the start time of a process in clock ticks after the boot; None if it has ended or does not exist."""
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,8 +1,8 @@
-"""SQL of delivery: claim lanes, read their events, commit what came of attempts.
+"""SQL for delivery: claim lanes, read their events, and store the results of attempts.
 
-Each statement locks a lane's row before it reads or changes anything in the lane, and in READ COMMITTED the next
-statement sees all that was committed before. So no event is missed. A holder whose lease has ended has an old token,
-and changes nothing but the attempt log.
+Each statement locks a lane's row before it reads or changes anything in the lane. At the isolation level READ
+COMMITTED, the next statement sees everything that was committed before, so no event is missed. A process whose lease
+has ended has an old token; it can only add entries to the attempt log.
 """
 
 import secrets
@@ -125,12 +125,12 @@ RETURNING l.id, l.is_held, l.changes
 """
 
 Position = tuple[int, int]
-"""Place of an event in its lane: `seq` and `take`."""
+"""Place of an event in its lane: the columns `seq` and `take`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedLane:
-    """A lane that this process holds until its lease ends. The events up to `done` are finished."""
+    """A lane that this process holds until its lease ends. All events up to the position `done` are finished."""
 
     id: int
     token: int
@@ -141,9 +141,10 @@ class ClaimedLane:
 
 @dataclass(frozen=True, slots=True)
 class QueuedEvent:
-    """An event to be sent.
+    """A waiting event that a worker has read.
 
-    Its seconds count from `read_at` on the monotonic clock, a time before the statement that returned them.
+    `lifetime_seconds` and `since_first_seconds` count from `read_at`, a monotonic time before the statement that read
+    them.
     """
 
     position: Position
@@ -161,7 +162,7 @@ class QueuedEvent:
 
 @dataclass(frozen=True, slots=True)
 class LaneContents:
-    """Waiting events of a lane after a position. `changes` and `revision` are counters of the lane and integration."""
+    """The waiting events of a lane, and two counters: `changes` of the lane, and `revision` of the integration."""
 
     changes: int
     revision: int
@@ -170,26 +171,26 @@ class LaneContents:
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """Result for one event. Its `state` is WAITING if it is to be sent again after `retry_delay_seconds`."""
+    """Result of an attempt. In the state WAITING the event is sent again after `retry_delay_seconds`."""
 
     queued: QueuedEvent
     state: str
     log: dict[str, object] | None
-    """Entry of the attempt log; None if nothing was sent."""
+    """Entry for the attempt log; None if the event was not sent."""
     seconds: float = 0.0
     retry_delay_seconds: float | None = None
     notification: Callable[[str], Notification] | None = None
-    """Makes the user's notification from the state that the event has after the commit."""
+    """Function that returns the user's notification. Its argument is the event's state after the commit."""
     is_healthy: bool = True
     is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """News of one lane, to be committed.
+    """A worker's report on its lane, which is committed to the database.
 
-    If `wants_more`, the commit also reads the events after `last_known`. If the lane's `changes` counter has moved, it
-    reads all events after `last_started` instead.
+    If `wants_more`, the commit also reads the events after `last_known`. If the lane's `changes` counter has increased,
+    the commit reads all events after `last_started` instead.
     """
 
     lane: ClaimedLane
@@ -203,7 +204,7 @@ class LaneReport:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """State of a lane after a report: whether this process still holds it, and its events, if they were read."""
+    """State of a lane after a report. `contents` is None if the commit did not read events."""
 
     is_held: bool
     is_failing: bool
@@ -219,18 +220,18 @@ def claimed_lane(id_: int, token: int, row: asyncpg.Record) -> ClaimedLane:
 
 
 class LaneQueue:
-    """The tables ``lane`` and ``event`` as workers use them."""
+    """The tables ``lane`` and ``event``, with the statements that workers need."""
 
     def __init__(self, database: Database, identity: ProcessIdentity) -> None:
         self._database = database
         self.identity = identity
 
     async def missing(self) -> list[str]:
-        """Return what the database lacks, for readiness."""
+        """Return what the database lacks, for the readiness check; empty if it is ready."""
         return await self._database.missing()
 
     async def claim(self, max_lanes: int, without: Sequence[UUID]) -> list[ClaimedLane]:
-        """Claim lanes that have work and no holder, except those of the integrations `without`."""
+        """Claim and return lanes that have work and that no process holds. Leaves out the integrations in `without`."""
         token = new_token()
         rows = await self._database.fetch(
             CLAIM, max_lanes, token, list(without), LEASE_SECONDS, self.identity.text
@@ -240,7 +241,7 @@ class LaneQueue:
     async def release_lanes_of_dead_processes(self) -> int:
         """End the leases of processes that ran on this machine and no longer exist; return the number of lanes.
 
-        Without this, the lanes of a process that was killed would wait until its leases end.
+        Otherwise the lanes of a killed process would wait until its leases end.
         """
         if not self.identity.machine:
             return 0
@@ -249,12 +250,15 @@ class LaneQueue:
         return len(await self._database.fetch(RELEASE, dead, new_token())) if dead else 0
 
     async def read(self, lanes: Sequence[tuple[int, Position]]) -> dict[int, LaneContents]:
-        """Return the next events of each lane after a position."""
+        """Return the next waiting events of each lane.
+
+        `lanes` has the lane's id and the position after which to read.
+        """
         began = time.monotonic()
         return lane_contents(await self._database.fetch(READ, *_positions(lanes), MAX_EVENTS_READ), began)
 
     async def report(self, reports: Sequence[LaneReport]) -> list[LaneStatus]:
-        """Commit a batch of reports in one transaction; return the state of each report's lane."""
+        """Commit a batch of reports in one transaction; return the lane's state for each report."""
 
         async def work(connection: Connection) -> list[LaneStatus]:
             return await _report(connection, reports)
@@ -300,7 +304,10 @@ async def _report(connection: Connection, reports: Sequence[LaneReport]) -> list
 async def _record(
     connection: Connection, reports: Sequence[LaneReport], current: Container[int]
 ) -> list[Notification]:
-    """Store the attempts, and a CLOSE in place of each REOPEN that expired. Returns the notifications to send."""
+    """Store the results of attempts, and insert a CLOSE in place of each expired REOPEN.
+
+    `current` are the lanes that this process still holds. Returns the notifications that must be stored.
+    """
     results = [(each.lane.id, each.result) for each in reports if each.result is not None]
     if not results:
         return []
@@ -340,7 +347,7 @@ async def _record(
 
 
 async def replace_by_closes(connection: Connection, reopens: Sequence[tuple[int, int, int, str]]) -> None:
-    """Insert a CLOSE of the old position in place of each REOPEN, given by lane, seq, timestamp and data."""
+    """Insert a CLOSE of the earlier position in place of each REOPEN: a tuple of lane, seq, timestamp and data."""
     if reopens:
         await connection.execute(
             INSERT_CLOSES,
@@ -357,7 +364,7 @@ def _positions(lanes: Sequence[tuple[int, Position]]) -> tuple[list[int], list[i
 
 
 def lane_contents(rows: Sequence[asyncpg.Record], read_at: float) -> dict[int, LaneContents]:
-    """Group rows with the columns of READ by lane. `read_at` is a monotonic time before the statement."""
+    """Return the events in rows of the statement READ, by lane. `read_at` is a monotonic time before the statement."""
     events: dict[int, list[QueuedEvent]] = {}
     counters: dict[int, tuple[int, int]] = {}
     for row in rows:

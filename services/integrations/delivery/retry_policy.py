@@ -1,4 +1,4 @@
-"""How long events live and when a failed attempt is repeated. Pure."""
+"""The lifetimes of events, and the times at which failed attempts are repeated. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -17,13 +17,15 @@ LIFETIME_SECONDS: Final[Mapping[str, float]] = {
 
 _SIGNAL_RETRIES: Final = (1.0, 3.0, 8.0, 20.0, 45.0)
 _INTEGRATION_RETRIES: Final = (5.0, 305.0, 2_105.0, 9_305.0, 27_305.0, 63_305.0, 99_305.0)
-"""After 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, counted from the first attempt."""
+"""Times of the retries in seconds after the first attempt: 5 s later, then 5 min, 30 min, 2 h, 5 h, 10 h and 10 h
+later.
+"""
 
 
 def next_retry(type_: str, since_first_seconds: float) -> float | None:
-    """Return the time of the next retry in seconds from the first attempt, or None if there is none.
+    """Return the time of the next retry, in seconds after the first attempt; None if there is no further retry.
 
-    A retry whose time passes while an attempt is in progress is left out.
+    If the time of a retry passes during an attempt, that retry is left out.
     """
     schedule = _INTEGRATION_RETRIES if type_.startswith("INTEGRATION_") else _SIGNAL_RETRIES
     for seconds in schedule:
@@ -38,7 +40,7 @@ def next_retry(type_: str, since_first_seconds: float) -> float | None:
 def retry_delay(
     type_: str, since_first_seconds: float, retry_after_seconds: float | None, life_left_seconds: float
 ) -> float | None:
-    """Return the seconds until the next retry, or None if the event's life ends before it."""
+    """Return the seconds until the next retry; None if there is none, or if the event expires before it."""
     due = next_retry(type_, since_first_seconds)
     if due is None:
         return None

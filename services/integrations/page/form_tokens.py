@@ -1,4 +1,4 @@
-"""Tokens in the page's forms, against cross-site request forgery: another site cannot know a user's token."""
+"""Tokens in the forms of the user's page, which prevent cross-site request forgery: other sites cannot know them."""
 
 import hmac
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ _PURPOSE: Final = b"integrations: form of the page\0"
 
 
 class FormTokens:
-    """Tokens made of the user's name and the service's keys, so every process accepts them, also after a restart."""
+    """Creates and checks tokens. A token depends only on the user's name and the service's keys.
+
+    So every process of the service accepts it, also after a restart.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = [key.encode() for key in keys]
@@ -19,7 +22,7 @@ class FormTokens:
         return _token(self._keys[0], user)
 
     def is_valid(self, user: str, token: str) -> bool:
-        """Whether the token is this user's, made with any of the keys."""
+        """Whether the token was created for this user, with any of the keys."""
         return any(hmac.compare_digest(_token(key, user).encode(), token.encode()) for key in self._keys)
 
 

@@ -1,6 +1,7 @@
-"""The user's page: the operations of the JSON API in a browser, with and without scripts (design, Provider).
+"""The user's page: the operations of the JSON API in a browser. It works without JavaScript, too.
 
-Each action is a form whose answer is a redirect. The script only fetches the page again and replaces what has changed.
+Each action is a form, and the response to it is a redirect. The script only fetches the page again and replaces the
+parts that have changed.
 """
 
 import re
@@ -91,7 +92,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def _initials(integration: Mapping[str, Any]) -> str:
-    """Return what stands in for a missing image: the first letters of the first two words of the product's name."""
+    """Return the text to show if there is no image: the first letters of the first two words of the product's name."""
     words = [word for word in integration["description"].split() if word[0].isalnum()]
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
@@ -110,7 +111,10 @@ _TEMPLATES.filters["initials"] = _initials
 async def page_responses(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Add security headers to each response of the page, and make a refused login a page, too."""
+    """Add security headers to each response of the user's page.
+
+    If the credentials are rejected, respond with a page.
+    """
     if request.path.startswith(API_PREFIXES):
         return await handler(request)
     request[EXCHANGE].reply_headers.update(HEADERS)
@@ -141,7 +145,7 @@ def _error_page(
 
 
 def routes(operations: Operations, notifications: NotificationFeed, tokens: FormTokens) -> list[web.RouteDef]:
-    """Return the routes of the page: views, forms, and the files that they need."""
+    """Return the routes of the user's page: its views, its forms, and its static files."""
     page = Page(operations, notifications, tokens)
     one = "/integrations/{id}"
     views = [("GET", "/", page.home), ("GET", one, page.deliveries), ("GET", "/sign-out", page.sign_out)]
@@ -181,7 +185,10 @@ class Page:
         )
 
     async def deliveries(self, request: web.Request) -> web.Response:
-        """Show the attempt log of one integration. An empty `state` matches all states; `event` shows one event."""
+        """Show the attempt log of one integration.
+
+        The query can choose a `state` (empty: all states) or one `event`.
+        """
         query = query_of(request, "state", "before", "done", "event")
         done = DONE.get(query.pop("done", ""))
         filters = {name: value for name, value in query.items() if value}
@@ -205,7 +212,7 @@ class Page:
         )
 
     async def sign_out(self, _request: web.Request) -> web.Response:
-        """Refuse the credentials, so that the browser forgets them."""
+        """Reject the request's credentials, so that the browser forgets them."""
         raise UnauthorizedError(cause="signed out")
 
     async def change(self, request: web.Request) -> web.Response:
@@ -221,7 +228,10 @@ class Page:
         return _redirect(f"/?done={action}")
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
-        """Answer with the secret itself, as nothing stores it. A form that is sent twice changes nothing again."""
+        """Create a new signing secret and show it: it cannot be shown later.
+
+        A form that is sent twice creates one secret.
+        """
         fields = await self._checked_form(request)
         revision = fields.get("revision", "")
         if not REVISION.match(revision):
@@ -245,7 +255,10 @@ class Page:
         return _redirect(f"/integrations/{id_}?done=replay")
 
     def with_error_pages(self, handler: Handler) -> Handler:
-        """Answer errors with a page, as a browser shows an error object as it is."""
+        """Return a handler that responds with a page if the given handler raises an error.
+
+        A browser would show plain JSON.
+        """
 
         async def with_error_page(request: web.Request) -> web.Response:
             try:
@@ -263,7 +276,7 @@ class Page:
         return with_error_page
 
     async def _checked_form(self, request: web.Request) -> dict[str, str]:
-        """Return the form's fields. Raises ForbiddenError if the form does not contain a valid token of this user.
+        """Return the form's fields. Raises ForbiddenError if the form has no valid token of this user.
 
         Also raises UnsupportedMediaTypeError, InvalidBodyError, and the errors of `chassis.http.body.read`.
         """

@@ -1,4 +1,4 @@
-"""HTTP client for webhooks: sends one event and classifies the response."""
+"""HTTP client for webhooks: sends one event and decides from the response whether it was delivered."""
 
 import math
 import ssl
@@ -39,7 +39,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An integration's webhook, with its headers and secrets decrypted."""
+    """The webhook of an integration, with decrypted headers and signing secrets."""
 
     integration: IntegrationData
     revision: int
@@ -47,7 +47,7 @@ class Endpoint:
     signer: Webhook
     previous: Webhook | None
     previous_until: float
-    """Monotonic time until which requests are signed with the previous secret, too."""
+    """Monotonic time until which requests have a second signature, made with the previous secret."""
 
     def signers(self) -> list[Webhook]:
         if self.previous is not None and time.monotonic() < self.previous_until:
@@ -56,7 +56,7 @@ class Endpoint:
 
 
 def open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    """Return a session that adds nothing to a request and unpacks nothing of a response."""
+    """Return a session that adds only a User-Agent to requests, and that does not decompress responses."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -78,7 +78,7 @@ async def post(
     seconds: float,
     tls: TlsContext = True,
 ) -> HttpResponse:
-    """Send one request within `seconds`. Returns a response whatever the other side does.
+    """Send one request and return the response, or the cause if there is none after `seconds`. Raises no errors.
 
     `tls` is used in place of the session's own, unless it is True.
 
@@ -125,7 +125,7 @@ async def _post_once(
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the body, or None if it is longer than MAX_BODY_BYTES."""
+    """Return the response body; None if it is longer than MAX_BODY_BYTES."""
     chunks = []
     left = MAX_BODY_BYTES
     while chunk := await response.content.readany():
@@ -138,7 +138,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _incomplete(start: ResponseStart, error: Exception, seconds: float) -> HttpResponse:
-    """Return the status, if it arrived, and the cause of the failure."""
+    """Return a response without a body: its status, if the status arrived, and the cause of the failure."""
     if start.status is None:
         return HttpResponse(None, _NO_HEADERS, None, _no_response(start, error, seconds))
     cause = f"the response could not be read after its status line: {_unreadable(error, seconds)}"
@@ -169,7 +169,10 @@ def _unreadable(error: Exception, seconds: float) -> str:
 
 @dataclass(slots=True)
 class WebhookClient:
-    """Sends events. `now` is the wall clock, for signatures and the deprecation of versions alone."""
+    """Sends events to webhooks.
+
+    `now` returns the wall-clock time for signatures and for the deprecation of versions.
+    """
 
     guard: SsrfGuard
     ca: Path | None = None
@@ -198,7 +201,7 @@ class WebhookClient:
             await self._session.close()
 
     async def send(self, event: CanonicalEvent, to: Endpoint) -> WebhookResponse:
-        """Send an event and classify the response. Raises nothing, whatever the webhook does."""
+        """Send an event and return what its response means. Raises no errors, whatever the webhook does."""
         assert self._session is not None  # noqa: S101 - opened with the app
         at = self.now()
         body = render(self.versions, event, to.integration, at)

@@ -1,4 +1,4 @@
-"""Headers that a partner may set on requests to its webhook."""
+"""Check the headers that a partner wants on each request to its webhook."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""Connections to webhooks. They read the status line of each response themselves, before aiohttp parses it.
+"""Connections to webhooks that read the status line of each response before aiohttp parses the response.
 
 The status line decides whether an event was delivered, even if aiohttp cannot parse the bytes after it. The connections
 also record whether a response has begun, because a request may only be repeated before that. aiohttp does not always
@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 MAX_START_BYTES: Final = 64 * 1024
-"""Bytes in which the final status line must begin and end, interim responses included."""
+"""Maximum number of bytes up to the end of the final status line, including interim responses before it."""
 
 _STATUS_LINE: Final = re.compile(rb"(?:\r?\n)*HTTP/\d\.\d (\d{3})(?: [^\n]*)?\r?\n")
 _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
@@ -29,7 +29,7 @@ _FINAL_FROM: Final = 200
 
 
 class ResponseStart:
-    """The first bytes of the response to one request."""
+    """The first bytes of a response. `status` is None until the final status line has arrived."""
 
     def __init__(self) -> None:
         self.has_begun = False
@@ -56,7 +56,7 @@ class ResponseStart:
 
 
 RESPONSE_START: Final[ContextVar[ResponseStart]] = ContextVar("response_start")
-"""Set by the sender of a request; its connection feeds it."""
+"""The sender of a request sets this variable. The request's connection then passes the bytes of the response to it."""
 
 
 class WebhookConnection(ResponseHandler):

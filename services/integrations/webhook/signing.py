@@ -1,4 +1,4 @@
-"""Signatures of webhook requests: Standard Webhooks, version 1."""
+"""Sign webhook requests: Standard Webhooks, version 1."""
 
 import base64
 import secrets
@@ -13,7 +13,7 @@ PREFIX: Final = "whsec_"
 
 
 def new_signing_secret() -> str:
-    """Return a random secret in the text form of Standard Webhooks."""
+    """Return a new random signing secret in the text format of Standard Webhooks."""
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
@@ -22,7 +22,7 @@ def signature_headers(
 ) -> dict[str, str]:
     """Return the headers webhook-id, webhook-timestamp and webhook-signature.
 
-    The last one has a signature by each of the signers, separated by spaces.
+    webhook-signature has one signature by each signer; spaces separate them.
     """
     text = body.decode()
     return {

@@ -1,8 +1,8 @@
-"""Protection against server-side request forgery: which URLs and addresses a webhook may have.
+"""Protection against server-side request forgery: rejects URLs and addresses that a webhook may not have.
 
-A URL is checked when the partner gives it, so that the partner learns what is wrong. The check that protects this
-service comes later: aiohttp passes each resolved address to ``socket_factory`` and connects to that address only, so
-a name that resolves differently the next time gains nothing.
+The URL is checked when a partner sends it, so that the partner gets an error message. A second check protects this
+service: aiohttp passes each resolved address to ``socket_factory`` and connects only to this address. So it does not
+help an attacker if a host name resolves to another address later.
 """
 
 import errno
@@ -29,7 +29,7 @@ _IPV6: Final = tuple(map(IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/9
 
 
 def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
-    """Convert networks in CIDR notation, separated by commas."""
+    """Return the networks in a text: CIDR notation, separated by commas. Raises ValueError."""
     if isinstance(value, tuple):
         return value
     try:
@@ -41,7 +41,7 @@ def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
 
 
 class SsrfGuard:
-    """Allows connections to public addresses and to those in `allowed`."""
+    """Allows connections to public addresses, and to addresses in the networks `allowed`."""
 
     def __init__(self, allowed: tuple[Network, ...] = (), *, http: bool = False) -> None:
         self._ipv6 = (*_IPV6, *(each for each in allowed if isinstance(each, IPv6Network)))
@@ -54,7 +54,7 @@ class SsrfGuard:
         )
 
     def url_fault(self, url: str) -> str | None:
-        """Return what is wrong with a webhook's URL in words for the partner, or None."""
+        """Return the fault of a webhook's URL as text for the partner; None if the URL is allowed."""
         if len(url) > MAX_URL_CHARACTERS:
             return f"must be at most {MAX_URL_CHARACTERS:,} characters"
         if not _CHARACTERS.match(url):
@@ -77,7 +77,7 @@ class SsrfGuard:
         return "must be a URL with a plain host and port, and without a user name"
 
     def socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - a tuple from getaddrinfo
-        """Return a socket for this address. Raises PermissionError if it is not allowed."""
+        """Return a new socket for the address in `info`. Raises PermissionError if the address is not allowed."""
         family, kind, protocol, _, address = info
         if not self._is_allowed(ip_address(address[0])):
             raise PermissionError(errno.EPERM, ADDRESS_NOT_ALLOWED)

@@ -1,4 +1,4 @@
-"""Classification of a webhook's response (guide, Responding to Events). Pure."""
+"""Decide what a webhook's response means (guide, Responding to Events). Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,10 +38,10 @@ _SERVER_ERROR_FROM: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """Bytes that came back from a webhook.
+    """A response as it arrived from a webhook, complete or not.
 
-    `status` is None if no status line arrived, and `body` is None if the body is too long or could not be read.
-    `cause` says what was wrong.
+    `status` is None if no status line arrived. `body` is None if it was too long or could not be read. `cause` says
+    what was wrong.
     """
 
     status: int | None
@@ -51,11 +51,11 @@ class HttpResponse:
 
 
 class AttemptOutcome(StrEnum):
-    """Result of one attempt to deliver an event. All but RETRY are final."""
+    """Result of one attempt to deliver an event. Only after RETRY is the event sent again."""
 
     DELIVERED = "DELIVERED"
     REFUSED = "REFUSED"
-    """The webhook answered with one of the guide's error types, so it works."""
+    """The webhook answered with a typed error of the guide. This does not count as a failure of the webhook."""
     FAILED = "FAILED"
     """An error that a retry would not change."""
     RETRY = "RETRY"
@@ -63,7 +63,7 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """A classified response. `status` is None if none arrived; `cause` is for the user's attempt log."""
+    """What a response means. `status` is None if no status arrived; `cause` is shown in the user's attempt log."""
 
     outcome: AttemptOutcome
     status: int | None
@@ -78,7 +78,10 @@ class WebhookResponse:
 
 
 def classify(response: HttpResponse, now: datetime) -> WebhookResponse:
-    """Return what a response means. The status decides; only an error type needs headers and body."""
+    """Return what a response means at the time `now`.
+
+    Only a typed error depends on headers and body, not just the status.
+    """
     status, cause = response.status, response.cause
     if status is None:
         return WebhookResponse(AttemptOutcome.RETRY, None, GENERIC, cause=cause)
@@ -96,7 +99,7 @@ def classify(response: HttpResponse, now: datetime) -> WebhookResponse:
 
 
 def error_type_of(response: HttpResponse) -> str | None:
-    """Return the guide's error type if the response meets all four of its requirements, else None."""
+    """Return the type of a typed error; None if the response does not meet all four requirements of the guide."""
     status, headers, body = response.status, response.headers, response.body
     if status is None or status < _ERROR_FROM or body is None or headers.getall(ERROR_HEADER, []) != ["1"]:
         return None
@@ -116,7 +119,10 @@ def _media_type(text: str) -> str:
 
 
 def retry_after(headers: Headers, now: datetime) -> float | None:
-    """Return the seconds that Retry-After asks for, at most one hour, or None if it is missing or unreadable."""
+    """Return the delay that the header Retry-After requests, in seconds and at most one hour.
+
+    Return None if the header is missing or cannot be read.
+    """
     given = headers.getall(hdrs.RETRY_AFTER, [])
     if len(given) != 1:
         return None
