@@ -1,7 +1,8 @@
-"""The process: settings, listening, and shutdown.
+"""load-balancer: its settings, and how it listens and shuts down.
 
-The load balancer passes bytes through. It does not terminate TLS and does not parse HTTP, so certificates, credentials
-and errors are the service's own. It is for machines where several replicas of a service share one published port.
+The load balancer passes bytes through. It does not terminate TLS and does not parse HTTP. So certificates, credentials
+and error responses come from the service behind it. Use it on a machine where several replicas of a service share one
+published port.
 """
 
 import asyncio
@@ -24,7 +25,10 @@ NAME: Final = "load-balancer"
 
 @environ.config(prefix=PREFIX, frozen=True)
 class LoadBalancerSettings(Listening):
-    """Settings of the load balancer. It uses the TLS files only to call the replicas' ``/health/ready``."""
+    """Settings of the load balancer.
+
+    It uses the TLS files only for its own requests to the replicas' ``/health/ready``.
+    """
 
     next_hop: str = environ.var(
         converter=base_url, help="base URL of the service behind the load balancer; its name has all replicas"
@@ -33,7 +37,7 @@ class LoadBalancerSettings(Listening):
 
 @contextlib.asynccontextmanager
 async def listening(settings: LoadBalancerSettings, logs: Logs) -> AsyncIterator[asyncio.Server]:
-    """Accept connections and pass them through. Raises TlsError and StartError."""
+    """Accept connections and pass them through while the ``async with`` block runs. Raises TlsError and StartError."""
     health_check = HealthCheck(settings.next_hop, settings, logs)
     connections = OpenConnections(health_check.candidates)
     async with health_check.running():

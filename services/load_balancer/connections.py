@@ -1,4 +1,4 @@
-"""Connections that are passed through byte for byte: each has a client side and a replica side."""
+"""Pass the bytes of connections through. Each connection has a client side and a replica side."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,14 @@ from chassis.http.resolver import ReplicaAddress
 
 MAX_CONNECTIONS: Final = 1_024
 IDLE_SECONDS: Final = 90.0
-"""Longer than a service keeps an idle connection open, and longer than any response takes."""
+"""Connections without traffic are closed after this time. Services close idle connections and end responses earlier."""
 IDLE_CHECK_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
 
 
 class ConnectionSide(asyncio.Protocol):
-    """Writes the bytes it receives to the other side, and reads no faster than the other side writes."""
+    """Writes all received bytes to the other side. Stops reading while the other side cannot write."""
 
     transport: asyncio.Transport
     other: "ConnectionSide"
@@ -27,7 +27,7 @@ class ConnectionSide(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Close the other side; bytes that it has not sent yet are sent first."""
+        """Close the other side, after it has sent the bytes that it still holds."""
         self.other.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -45,7 +45,10 @@ class ConnectionSide(asyncio.Protocol):
 
 
 class ReplicaSide(ConnectionSide):
-    """When a replica sends EOF, asyncio closes this side, and with it the client side."""
+    """The side towards the replica.
+
+    When the replica sends EOF, asyncio closes this side, which closes the client side.
+    """
 
     def __init__(self, client: "ClientSide") -> None:
         self.other = self._client = client
@@ -60,10 +63,10 @@ class ReplicaSide(ConnectionSide):
 
 
 class ClientSide(ConnectionSide):
-    """Created for each accepted connection. Bytes that arrive before a replica is connected are kept for it."""
+    """The side towards the client. Keeps bytes that arrive before the connection to a replica is open."""
 
     awaits_response: bool
-    """No byte has come from the replica since the client's last bytes."""
+    """Whether the client has sent bytes and the replica has sent none since then."""
     last_activity: float
     """On the monotonic clock."""
 
@@ -115,7 +118,7 @@ class ClientSide(ConnectionSide):
             super().data_received(data)
 
     def eof_received(self) -> bool:
-        """Pass EOF on and keep the connection: a client that has sent everything still reads the response."""
+        """Pass EOF on to the replica and return True, which keeps this side open for the response."""
         self._has_sent_eof = True
         if self.other is not self and not self.other.transport.is_closing():
             self.other.transport.write_eof()
@@ -128,7 +131,7 @@ class ClientSide(ConnectionSide):
 
 
 class OpenConnections:
-    """All open connections. ``candidates`` returns the replicas to try for the next one, in order."""
+    """All open connections. ``candidates`` returns the replicas to try for a new connection, in order."""
 
     def __init__(self, candidates: Callable[[], Sequence[ReplicaAddress]]) -> None:
         self.candidates = candidates
@@ -143,7 +146,7 @@ class OpenConnections:
         self._open.discard(client)
 
     async def close_idle(self) -> None:
-        """Close idle connections, every few seconds, until cancelled."""
+        """Close idle connections every few seconds, until this task is cancelled."""
         while True:
             await asyncio.sleep(IDLE_CHECK_SECONDS)
             for client in self._open:
@@ -151,7 +154,7 @@ class OpenConnections:
                     client.transport.abort()
 
     async def drain(self, max_seconds: float) -> None:
-        """Close all connections; those that await a response stay open until it has come, or for ``max_seconds``."""
+        """Close all connections. Wait up to ``max_seconds`` for those that await a response."""
         await _wait_until(lambda: not any(client.awaits_response for client in self._open), max_seconds)
         for client in self._open:
             client.transport.close()

@@ -1,7 +1,7 @@
-"""The addresses of the service's replicas, and which of them are ready.
+"""Find the addresses of the service's replicas, and check which replicas are ready.
 
-A replica that shuts down reports "not ready" for its grace period before it stops listening (wire.md §6), so a check
-each half second notices in time.
+A replica that shuts down reports "not ready" for its grace period before it stops listening (wire.md §6). A check every
+half second finds this out in time.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from chassis.settings import Listening
 from chassis.tls import Tls
 
 MAX_ATTEMPTS: Final = 3
-"""Replicas that are tried for one connection."""
+"""Maximum number of replicas that are tried for one connection."""
 CHECK_INTERVAL_SECONDS: Final = 0.5
 CHECK_TIMEOUT_SECONDS: Final = 1.0
 
 
 class HealthCheck:
-    """Resolves the service's name and asks each replica for its readiness, every half second."""
+    """Resolves the service's name and checks the readiness of each replica, every half second."""
 
     def __init__(self, base_url: str, tls_settings: Listening, logs: Logs) -> None:
         """Raises TlsError."""
@@ -38,16 +38,17 @@ class HealthCheck:
         self._turn = 0
 
     def candidates(self) -> list[ReplicaAddress]:
-        """Return the replicas to try for the next connection: ready ones first, round robin.
+        """Return the replicas to try for the next connection: the ready ones first, each time beginning with another
+        one.
 
-        The others follow, because a replica may have become ready since the last check.
+        Replicas that were not ready come after them, because they may have become ready since the last check.
         """
         self._turn += 1
         others = [replica for replica in self._replicas if replica not in self._ready]
         return [*_rotated(self._ready, self._turn), *_rotated(others, self._turn)][:MAX_ATTEMPTS]
 
     async def check(self) -> None:
-        """Resolve the name and check each replica once."""
+        """Resolve the service's name, and check the readiness of each replica once."""
         self._tls.reload_if_changed()
         # when the name cannot be resolved, its last known addresses may still work
         self._replicas = await resolve(self._base_url) or self._replicas
@@ -73,7 +74,7 @@ class HealthCheck:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Check once before the body, then every half second while it runs."""
+        """Check once at the start, then every half second while the ``async with`` block runs."""
         await self.check()
         checking = asyncio.create_task(self._check_forever())
         try:

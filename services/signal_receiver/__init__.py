@@ -1,1 +1,1 @@
-"""signal-receiver: a webhook that trades on paper what a platform's strategies signal."""
+"""signal-receiver: a webhook that receives the platform's signals and executes them as paper trades."""

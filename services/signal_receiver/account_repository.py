@@ -1,4 +1,4 @@
-"""SQL of accounts, prices and retention: all statements that do not execute events."""
+"""SQL statements for accounts, prices and retention. event_repository has those that execute events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ class AccountRepository:
         self._database = database
 
     async def positions(self, account: str, owner: str) -> AccountState:
-        """Raises NotFoundError if the owner has no such account."""
+        """Return an account's funds and open positions. Raises NotFoundError if the owner has no such account."""
         rows = await self._database.fetch(POSITIONS, account, key_of(owner), MAX_POSITIONS)
         if not rows:
             raise account_not_found()
@@ -96,7 +96,7 @@ class AccountRepository:
         return AccountState(rows[0]["funds"], rows[0]["held"], held)
 
     async def trades(self, account: str, owner: str, before: int, limit: int) -> Sequence[asyncpg.Record]:
-        """Return trades with an id below ``before``, newest first. Raises NotFoundError."""
+        """Return an account's trades with an id below ``before``, the newest first. Raises NotFoundError."""
         if not await self._database.fetch(ACCOUNT, account, key_of(owner)):
             raise account_not_found()
         return await self._database.fetch(TRADES, account, before, limit)
@@ -111,7 +111,10 @@ class AccountRepository:
         return rows[0]
 
     async def store_accounts(self, connection: Connection, accounts: Sequence[AccountEntry]) -> None:
-        """Create the accounts that are new; the others get the token, owner and header of the file."""
+        """Create the accounts that are new.
+
+        For existing accounts, change token, owner and header to those of the file.
+        """
         accounts = sorted(accounts, key=lambda account: account.id)  # the order in which events lock them
         digests = [digest(account.token) for account in accounts]
         await connection.execute(FREE_TOKENS, [account.id for account in accounts], digests)
@@ -131,14 +134,14 @@ class AccountRepository:
         )
 
     async def store_first_prices(self, connection: Connection, catalogue: Catalogue) -> None:
-        """Store the catalogue's first prices for instruments that have no price yet."""
+        """Store the catalogue's first price of each instrument that has no price yet."""
         first = [
             (each.ticker, each.first_price) for each in catalogue.values() if each.first_price is not None
         ]
         await connection.executemany(FIRST_PRICE, first)
 
     async def delete_expired(self) -> bool:
-        """Delete expired inbox entries, a limited number at a time. Return whether there may be more."""
+        """Delete a limited number of expired inbox entries. Return whether there may be more."""
         rows = await self._database.fetch(DELETE_EXPIRED, EXPIRED_ROWS)
         return bool(rows[0]["count"] == EXPIRED_ROWS)
 

@@ -1,4 +1,4 @@
-"""The operator's accounts file, in TOML. A changed file takes effect without a restart.
+"""The operator's file of accounts, in TOML. A changed file is read without a restart.
 
 [[account]]
 id = "42"
@@ -30,7 +30,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 
 
 class AccountsError(ValueError):
-    """The accounts are refused; the message names the line, the account and the fault."""
+    """The accounts file is not valid. The message names the line, the account and the fault."""
 
 
 class HeaderEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,19 +47,20 @@ class AccountEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountsFile:
-    """The accounts in force. A changed file replaces them; a broken one does not."""
+    """The accounts in the file, as last read. If a changed file is not valid, the accounts stay as they are."""
 
     def __init__(self, path: Path, *, sample_allowed: bool) -> None:
-        """Raises ValueError that names the file and the line at fault."""
+        """Read the file. Raises ValueError, which names the file and the line at fault."""
         self._path = path
         self._sample_allowed = sample_allowed
         self._read_state = self._seen_state = self._state()
         self.accounts = self._read()
 
     def reload_if_changed(self) -> bool:
-        """Read the file if it has changed, and is the same as at the call before: an editor may still be writing it.
+        """Read the file if it has changed. Return whether there are new accounts.
 
-        Return whether there are new accounts. Raises ValueError once for a broken file; its accounts are not used.
+        A changed file is read only if it is the same at two calls in a row, because an editor may still be writing it.
+        Raises ValueError once for a file that is not valid, and keeps the earlier accounts.
         """
         state = self._state()
         is_settled, self._seen_state = state == self._seen_state, state
@@ -85,7 +86,7 @@ class AccountsFile:
 
 
 def parse(text: str, *, sample_allowed: bool) -> Sequence[AccountEntry]:
-    """Return the accounts in a TOML file's text. Raises AccountsError."""
+    """Return the accounts in the text of a TOML file. Raises AccountsError."""
     try:
         tables = read_tables(text, "account", AccountEntry)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Handlers of the API for the receiver's own users. An account is visible to its owner only."""
+"""Handlers of the API for the receiver's own users. Only the owner of an account can see it."""
 
 import re
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ class AccountApi:
 
 
 def _account(request: web.Request) -> str:
-    """Return the account id in the path. Raises NotFoundError, also for text that is not an account id."""
+    """Return the account id from the path. Raises NotFoundError if the text cannot be an account id."""
     id_ = request.match_info["id"]
     if not ACCOUNT_ID.match(id_):
         raise account_not_found()

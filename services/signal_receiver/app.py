@@ -1,4 +1,4 @@
-"""signal-receiver: settings, and the application with its routes."""
+"""signal-receiver: creates the application with its settings and routes."""
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -55,7 +55,7 @@ class ReceiverSettings(Settings):
 
 
 def create_app(settings: ReceiverSettings) -> web.Application:
-    """Raises StartError if the accounts or the instruments are refused."""
+    """Create the application. Raises StartError if the file of accounts or of instruments is not valid."""
     app = create_service(
         NAME, settings, middlewares=[own_pages_only], shown_path=shown_path, openapi=openapi(NAME)
     )
@@ -123,7 +123,10 @@ def _add_routes(app: web.Application, executor: EventExecutor, api: AccountApi) 
 
 
 def shown_path(path: str, pattern: str | None) -> str:
-    """Return the path for log lines. A path outside the API may contain an account token, so its pattern is shown."""
+    """Return the path to write into log lines. For a path outside the API it is only the route's pattern.
+
+    Such a path may contain the secret token of an account.
+    """
     return path if path.startswith("/v1/") else pattern or "***"
 
 

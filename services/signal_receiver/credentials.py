@@ -1,4 +1,4 @@
-"""Whether an account accepts the sender of an event: its own header, and a Standard Webhooks signature."""
+"""Check whether an account accepts the sender of an event, by a header of its own and a Standard Webhooks signature."""
 
 import hmac
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ MAX_CLOCK_DIFFERENCE_MINUTES: Final = 5
 
 
 def sender_fault(account: Account, headers: Headers, body: bytes) -> str | None:
-    """Return why the account does not accept the sender; None if it does.
+    """Return the reason why an account does not accept the sender of an event; None if it does.
 
-    The reason goes to the log only. The response is InvalidCredentials and no more.
+    The reason is for the log only. The sender gets the typed error InvalidCredentials without it.
     """
     if account.header_name is not None and account.header_digest is not None:
         value = headers.get(account.header_name.lower())
@@ -36,7 +36,7 @@ def sender_fault(account: Account, headers: Headers, body: bytes) -> str | None:
 
 
 def signature_fault(secret: str, headers: Headers, body: bytes) -> str | None:
-    """Return the fault of the signature; None if it is valid for this body and at most five minutes old."""
+    """Return the fault of a signature; None if it is valid for this body and at most five minutes old."""
     names = (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
     missing = [name for name in names if name not in headers]
     if missing:
@@ -53,7 +53,9 @@ def signature_fault(secret: str, headers: Headers, body: bytes) -> str | None:
 
 
 def _clock_fault(webhook: Webhook, signed: Mapping[str, str], body: bytes) -> str | None:
-    """Return by how much the clocks differ if that is all that is wrong with a signature."""
+    """Return the difference of the clocks as text if it is the only fault of a signature; None if there is another
+    fault.
+    """
     try:
         at = datetime.fromtimestamp(float(signed[TIMESTAMP_HEADER]), UTC)
         expected = webhook.sign(signed[ID_HEADER], at, body.decode()).encode()

@@ -1,4 +1,7 @@
-"""Digests of account tokens and header values: the database stores no secret of the accounts file in clear."""
+"""Digests of account tokens and header values.
+
+The database stores digests, so it has no secret of the accounts file.
+"""
 
 from hashlib import sha256
 

@@ -1,4 +1,4 @@
-"""The guide's nine typed errors ("Responding to Events") and their statuses."""
+"""The nine typed errors of the guide ("Responding to Events"), with their statuses."""
 
 from enum import Enum
 from typing import Final
@@ -9,7 +9,7 @@ ERROR_HEADER: Final = "x-proquant-error"
 
 
 class EventError(Enum):
-    """Why an event was not executed, or only in part: the type, the status, and the message for the user."""
+    """Reason why an event was not executed, or was executed only in part: its type, status and message for the user."""
 
     INVALID_CREDENTIALS = "InvalidCredentials", 401, "The account could not be identified or authorized."
     UNSUPPORTED_INSTRUMENT = "UnsupportedInstrument", 422, "This instrument cannot be traded here."

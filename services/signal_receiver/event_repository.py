@@ -1,4 +1,4 @@
-"""SQL that executes events: one statement reads a batch's accounts, another writes the result.
+"""SQL statements that execute events: one reads the accounts of a batch, another one writes the result.
 
 Each change increments an account's version. The result is written only if the account still has the version that was
 read; otherwise nothing is written for that account. After :func:`lock` no other process can change it.
@@ -26,7 +26,7 @@ MIGRATIONS: Final = Migrations(
 SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
-"""Executes one statement and returns its rows: in a transaction, or autocommitted."""
+"""Function that executes one statement and returns its rows, in a transaction or autocommitted."""
 
 # sorted, so that two batches with the same accounts wait for each other instead of deadlocking
 LOCK: Final = """
@@ -103,7 +103,7 @@ RETURNING account_id
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account's requirements for senders and its book, at one version."""
+    """An account at one version: the credentials that it requires from senders, and its book."""
 
     id: str
     version: int
@@ -115,7 +115,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """An event to read the state for. Without a signal only the account is read."""
+    """The keys to read from the database for one event. If ``signal`` is None, only the account is read."""
 
     token_digest: bytes
     key: bytes | None
@@ -124,12 +124,12 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The database at one moment, for a batch of events. `accounts` has None for each event whose token is unknown."""
+    """What the database has for a batch of events at one time. In `accounts`, None stands for an unknown token."""
 
     at: datetime
     accounts: Sequence[Account | None]
     outcomes: dict[tuple[str, bytes], Outcome]
-    """Stored outcomes, by account and inbox key."""
+    """Stored outcomes, by account id and inbox key."""
     prices: dict[str, Price]
 
 
@@ -148,7 +148,7 @@ async def lock(connection: Connection, token_digests: Iterable[bytes]) -> None:
 
 
 async def read(fetch: Fetch, queries: Sequence[EventQuery]) -> Snapshot:
-    """Return the events' accounts with their strategies' open positions, stored outcomes, and prices."""
+    """Return the accounts of the events, with the open positions, stored outcomes and prices that the events need."""
     rows = await fetch(
         READ,
         [each.token_digest for each in queries],
@@ -166,7 +166,7 @@ async def read(fetch: Fetch, queries: Sequence[EventQuery]) -> Snapshot:
 
 
 def _account(row: asyncpg.Record, accounts: dict[str, Account]) -> Account | None:
-    """Return the row's account: the same object for all events of one account."""
+    """Return the account in a row; all events of one account get the same object."""
     id_ = row["account_id"]
     if id_ is not None and id_ not in accounts:
         accounts[id_] = Account(
@@ -215,9 +215,10 @@ async def write(
     at: datetime,
     retention: timedelta,
 ) -> set[str]:
-    """Store the accounts' trades and the outcomes; an outcome that is not final is stored for ``retention``.
+    """Store the trades of accounts and the outcomes of events. An outcome that is not final expires after
+    ``retention``.
 
-    Each account must have an entry. Return the ids of the accounts that still had the version that was read; nothing
+    Each account must have an entry. Returns the ids of the accounts that still had the version that was read; nothing
     is written for the others.
     """
     trades = [(account.id, trade) for account in accounts for trade in account.book.trades]
@@ -276,5 +277,5 @@ def _inbox_row(entry: InboxEntry, until: datetime) -> tuple[object, ...]:
 
 
 def _columns(count: int, rows: Iterable[tuple[object, ...]]) -> Sequence[Sequence[object]]:
-    """Turn rows into the columns that ``unnest`` takes."""
+    """Return the columns of the rows, for ``unnest`` in SQL. Without rows, return ``count`` empty columns."""
     return list(zip(*rows, strict=True)) or [()] * count

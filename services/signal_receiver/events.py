@@ -1,4 +1,4 @@
-"""Reading a webhook's body: chooses the newest known version and reads its event (guide, "Handling Events").
+"""Read a webhook's body: find the newest version that this service knows, and read its event (guide, Handling Events).
 
 A quantity is read from its text and never goes through a binary float.
 """
@@ -53,7 +53,7 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The position that an OPEN or REOPEN opens."""
+    """The position that a SIGNAL_OPEN or SIGNAL_REOPEN opens."""
 
     direction: Direction
     ticker: str
@@ -62,20 +62,20 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class TradeSignal:
-    """An event that trades. A CLOSE has no order: it closes the strategy's whole position."""
+    """A signal event. A CLOSE has no ``order``, because it closes the strategy's whole position."""
 
     type: SignalType
     timestamp: int
-    """When the provider made the event, in milliseconds since 1970."""
+    """Time at which the provider created the event, in milliseconds since 1970."""
     strategy: str
     position: str
-    """The provider's id; empty if a CLOSE does not name one."""
+    """The provider's id of the position; empty if a CLOSE does not name one."""
     order: Order | None
 
     def key(self, webhook_id: str | None) -> bytes:
-        """Return the inbox key: within one account, events with the same key are the same event.
+        """Return the key of the event in the inbox. Within one account, events with the same key count as one event.
 
-        The webhook-id alone is not enough: a CLOSE that comes under the id of an OPEN must not be taken for it.
+        The webhook-id alone is not enough: a CLOSE with the same webhook-id as an OPEN is another event.
         """
         parts = webhook_id, self.type.value, self.timestamp, self.strategy, self.position
         return hashlib.sha256(ascii(parts).encode()).digest()
@@ -83,7 +83,7 @@ class TradeSignal:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """A body's event. ``signal`` is None if the event does not trade."""
+    """The event in a webhook's body. ``signal`` is None if the event is not a signal."""
 
     type: str
     version: str
@@ -129,7 +129,7 @@ Reader = Callable[[msgspec.Raw], tuple[str, TradeSignal | None]]
 
 
 def read_v1(raw: msgspec.Raw) -> tuple[str, TradeSignal | None]:
-    """Return type and signal of an event in version 1. Raises InvalidBodyError."""
+    """Return the type of an event in version 1, and its signal if it has one. Raises InvalidBodyError."""
     head = _decode(_EVENT_V1, raw, "v1.event")
     type_ = SIGNAL_TYPES.get(head.type)
     if type_ is None:
@@ -154,7 +154,10 @@ READERS: Final[Mapping[str, Reader]] = {"v1": read_v1}
 
 
 def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> WebhookEvent:
-    """Return the event in the newest known version. Raises InvalidBodyError, also if no version is known."""
+    """Return the event from the newest version that this service knows.
+
+    Raises InvalidBodyError if the body is malformed or has no known version.
+    """
     offered = _decode(_ENVELOPE, body, "body")
     known = [name for name in readers if name in offered]
     if not known:
@@ -170,7 +173,10 @@ def read(body: bytes, readers: Mapping[str, Reader] = READERS) -> WebhookEvent:
 
 
 def read_quantity(raw: msgspec.Raw) -> Decimal:
-    """Return the number as it was written. Raises InvalidBodyError if it is not a JSON number."""
+    """Return a quantity with exactly the digits of the JSON text.
+
+    Raises InvalidBodyError if it is not a JSON number.
+    """
     text = bytes(raw).decode()
     if not _NUMBER.match(text):
         raise _fault("v1.event.data.quantity", "must be a number", text)
@@ -181,7 +187,10 @@ def read_quantity(raw: msgspec.Raw) -> Decimal:
 
 
 def _out_of_decimal_range(text: str) -> Decimal:
-    """Return a Decimal that is refused for the same reason as a number that no Decimal can represent."""
+    """Return a Decimal in place of a number whose exponent Decimal cannot represent.
+
+    The later checks reject it for the same reason as they would reject the number itself.
+    """
     mantissa, _, exponent = text.lower().partition("e")
     if not mantissa.strip("-0."):
         return Decimal(0)

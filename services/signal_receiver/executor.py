@@ -1,7 +1,7 @@
-"""Execution of events in batches: one statement reads the accounts of a batch, another writes the result.
+"""Executes events in batches: one statement reads the accounts of a batch, another one writes the result.
 
 Inbox, positions, funds and trades change together or not at all. So an event that was answered has been executed once,
-however often it is sent, and an event without an answer can be sent again. Accounts are not locked between the two
+however often it was sent, and an event without an answer can be sent again. Accounts are not locked between the two
 statements, which saves a round trip. If another process has changed an account in between, nothing is written for it,
 and its events are executed again with the account locked.
 """
@@ -27,16 +27,16 @@ from signal_receiver.instruments import InstrumentsFile
 from signal_receiver.trading import Market
 
 RETENTION: Final = timedelta(minutes=10)
-"""How long the inbox stores an outcome that is not final."""
+"""Time for which the inbox stores an outcome that is not final."""
 WINDOW: Final = 2
-"""Batches that take turns. Two keep Postgres busy while Python decides, and make batches large under load."""
+"""Batches that normally run at once. Two keep Postgres busy while Python works, and let large batches collect."""
 MAX_BATCHES: Final = 8
-"""Batches in flight. A batch that waits for a locked account gives up its turn, and six more may start."""
+"""Maximum of batches in flight. It is larger than WINDOW, because a batch may wait for a locked account."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """One request to a webhook. A fault in its body is reported only to a sender that the account accepts."""
+    """One request to a webhook. If its body has a fault, only a sender that the account accepts may see the fault."""
 
     token_digest: bytes
     headers: Headers
@@ -47,7 +47,10 @@ class ReceivedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventResult:
-    """``account`` is None if no account has the token, or the account does not accept the sender."""
+    """Result of one event.
+
+    ``account`` is None if no account has the token, or if the account does not accept the sender.
+    """
 
     account: str | None
     error: EventError | None
@@ -58,7 +61,7 @@ class EventResult:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedSignal:
-    """A signal of a sender that the account accepts."""
+    """A signal whose sender was accepted, with its account and its key in the inbox."""
 
     account: Account
     key: bytes
@@ -75,9 +78,9 @@ class EventExecutor:
         )
 
     async def execute(self, event: ReceivedEvent, deadline: float) -> EventResult:
-        """Raises UnavailableError or UpstreamTimeoutError if the outcome is unknown: the event may be sent again.
+        """Execute an event and return its result. ``deadline`` is a monotonic time.
 
-        ``deadline`` is a time on the monotonic clock.
+        Raises UnavailableError or UpstreamTimeoutError if the result is unknown. The event may then be sent again.
         """
         item = FutureItem[ReceivedEvent, EventResult](event, deadline)
         self._batcher.add(item)
@@ -87,7 +90,10 @@ class EventExecutor:
         await self._batcher.close()
 
     async def _send(self, items: Items[ReceivedEvent, EventResult], _release: object) -> None:
-        """Execute a batch. If a statement fails, execute its events one by one: one cannot fail the others."""
+        """Execute a batch.
+
+        If a statement fails, execute each event alone, so that one bad event does not fail the others.
+        """
         try:
             results = await self._execute(
                 [item.value for item in items], max(item.deadline for item in items)
@@ -124,7 +130,11 @@ class EventExecutor:
     async def _read_and_write(
         self, fetch: Fetch, events: Sequence[ReceivedEvent]
     ) -> Sequence[EventResult | None]:
-        """The result is None for events of accounts that changed in between: nothing was written for them."""
+        """Return the result of each event; None if another process changed the event's account between the two
+        statements.
+
+        Nothing was written for events with the result None.
+        """
         queries = [_query(event) for event in events]
         snapshot = await event_repository.read(fetch, queries)
         accepted: list[AcceptedSignal] = []

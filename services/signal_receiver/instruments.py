@@ -1,4 +1,4 @@
-"""The catalogue of instruments: limits, margin and trading hours, from a TOML file. Pure."""
+"""Read the catalogue of instruments from a TOML file: limits, margin and trading hours."""
 
 import re
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ _END_OF_DAY = "24:00"
 
 
 class CatalogueError(ValueError):
-    """The catalogue is refused; the message names the line, the instrument and the fault."""
+    """The catalogue is not valid. The message names the line, the instrument and the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class TradingSession:
-    """Trading hours on some days of the week. ``until`` is None at the end of the day."""
+    """Trading hours on some days of the week. ``until`` is None if they last to the end of the day."""
 
     days: frozenset[int]
     since: time
@@ -46,7 +46,7 @@ class TradingSession:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One instrument. ``margin`` is a share of a position's value."""
+    """One instrument of the catalogue. ``margin`` is a share of a position's value, between 0 and 1."""
 
     ticker: str
     min_quantity: Decimal
@@ -64,7 +64,10 @@ class Instrument:
         return any(session.contains(local) for session in self.sessions)
 
     def quantity_error(self, quantity: Decimal) -> EventError | None:
-        """Check a quantity. The maximum comes before the step: the remainder of 1e400 would take long."""
+        """Return the error of a quantity, or None.
+
+        Checks the maximum before the step: with 1e400 the step check is slow.
+        """
         if quantity <= 0:
             return EventError.QUANTITY_TOO_LOW
         if quantity > self.max_quantity:
@@ -104,7 +107,7 @@ class InstrumentsFile:
 
 
 def read(path: Path) -> Catalogue:
-    """Return the catalogue in a TOML file. Raises ValueError that names the file and the line at fault."""
+    """Return the catalogue in a TOML file. Raises ValueError, which names the file and the line at fault."""
     text = read_text(path)
     try:
         return parse(text)
@@ -113,7 +116,7 @@ def read(path: Path) -> Catalogue:
 
 
 def parse(text: str) -> Catalogue:
-    """Return the catalogue in a TOML file's text. Raises CatalogueError."""
+    """Return the catalogue in the text of a TOML file. Raises CatalogueError."""
     try:
         tables = read_tables(text, "instrument", InstrumentEntry)
     except ValueError as error:
@@ -157,7 +160,7 @@ def _instrument(entry: InstrumentEntry) -> Instrument:
 
 
 def _check_amount(name: str, value: Decimal) -> None:
-    """Check the bounds within which all computations are exact. Raises ValueError."""
+    """Raise ValueError if an amount is outside the bounds within which all calculations are exact."""
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or not 0 < value <= MAX_QUANTITY or exponent < -MAX_FRACTION_DIGITS:
         raise ValueError(
@@ -173,7 +176,10 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _session(text: str) -> TradingSession:
-    """Read ``Mon-Fri 09:00-17:30``. Hours past midnight take two sessions. Raises ValueError."""
+    """Return the trading hours in a text such as ``Mon-Fri 09:00-17:30``. Raises ValueError.
+
+    Hours that go past midnight need two texts.
+    """
     match = _SESSION.match(text)
     if match is None or {match[1], match[2] or match[1]} - set(DAYS):
         raise ValueError(f"open: {text!r} is not like 'Mon-Fri 09:00-17:30'")

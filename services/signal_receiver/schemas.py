@@ -18,7 +18,7 @@ _PRICE = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,8})?\Z")
 
 
 def is_price(value: str) -> None:
-    """Check the bounds within which all computations with a price are exact. Raises ValidationError."""
+    """Raise ValidationError if a price is outside the bounds within which all calculations are exact."""
     if not _PRICE.match(value) or not value.strip("0."):
         raise ValidationError(
             "must be a plain decimal number above zero, with at most 12 digits and 8 fraction digits"
@@ -42,7 +42,7 @@ class NewPrice(Schema):
 
 
 class NewSecret(Schema):
-    """The body of PUT /v1/accounts/{id}/webhook-secret. With null, signatures are no longer required."""
+    """The body of PUT /v1/accounts/{id}/webhook-secret. The value null means that signatures are no longer required."""
 
     secret = Text(
         required=True,

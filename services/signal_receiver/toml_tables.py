@@ -1,4 +1,4 @@
-"""TOML files that consist of ``[[name]]`` tables. Amounts are read as Decimal, never as binary floats."""
+"""Read TOML files that consist of ``[[name]]`` tables. Numbers with a fraction become Decimals, never binary floats."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ E = TypeVar("E")
 
 
 def read_tables(text: str, name: str, entry: type[E]) -> Sequence[tuple[str, E]]:
-    """Return the place ("line 7") and the content of each table. Raises ValueError that names the line at fault."""
+    """Return the place ("line 7") and the content of each table. Raises ValueError, which names the line at fault."""
     document = tomllib.loads(text, parse_float=Decimal)
     tables = document.pop(name, None)
     if document or not isinstance(tables, list):
@@ -30,7 +30,10 @@ def _entry(table: Any, entry: type[E], place: str) -> E:  # noqa: ANN401 - as TO
 
 
 def _places(text: str, name: str, count: int) -> Sequence[str]:
-    """Return the line of each table's header, or its number where the file writes its tables in another way."""
+    """Return a text for the place of each table, such as "line 7".
+
+    If not every table has its own ``[[name]]`` line, the text has the table's number instead, such as "account 2".
+    """
     header = re.compile(rf"\s*\[\[\s*{name}\s*\]\]")
     lines = [f"line {number}" for number, line in enumerate(text.splitlines(), 1) if header.match(line)]
     return lines if len(lines) == count else [f"{name} {number}" for number in range(1, count + 1)]

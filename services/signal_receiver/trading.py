@@ -1,7 +1,7 @@
-"""Trading on paper: how a signal changes an account, and when it is refused. Pure.
+"""Paper trading: how a signal changes an account, and when it is rejected. Pure.
 
-An account's funds are its first funds plus the profits of its closed trades. Each open position holds a margin of them;
-the rest is free. All amounts are in the account's currency, rounded to the cent.
+An account's funds are its first funds plus the profits of its closed trades. Each open position holds a part of the
+funds as its margin; the rest is free. All amounts are in the account's currency, rounded to the cent.
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,12 @@ class Position:
     """The provider's ``proquantPositionId``."""
     opened: datetime
     signalled: int | None
-    """The timestamp of the signal that opened the position; None if it was opened before this was stored."""
+    """The timestamp of the signal that opened the position; None for positions from before this field existed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One execution. ``profit`` is None for an opening."""
+    """One execution of a trade. ``profit`` is None if it opened a position."""
 
     action: Literal["OPEN", "CLOSE"]
     strategy: str
@@ -54,7 +54,10 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An event's result. If it ``is_final``, the same event gets it for good; else the event is executed anew later."""
+    """The result of an event.
+
+    If the event comes again, it gets the same result if ``is_final``; else it is executed anew.
+    """
 
     error: EventError | None
     is_final: bool
@@ -65,17 +68,17 @@ EXECUTED: Final = Outcome(None, is_final=True)
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The catalogue and the prices at one moment."""
+    """The catalogue of instruments and the prices at one time."""
 
     catalogue: Catalogue
     prices: Mapping[str, Price]
     at: datetime
 
     def price(self, ticker: str) -> Decimal | None:
-        """Return the current price; None if the market is closed or the price is too old.
+        """Return an instrument's current price; None if the market is closed or the price is too old.
 
-        An instrument that is no longer in the catalogue has no trading hours: its positions are closed at the last
-        price.
+        If the instrument is no longer in the catalogue, return its last price at any time, so that positions can be
+        closed.
         """
         price = self.prices.get(ticker)
         if price is None:
@@ -89,22 +92,25 @@ class Market:
 
 @dataclass(slots=True)
 class Book:
-    """One account's funds and positions, and the trades that signals have added."""
+    """One account's funds and positions, and the trades that executed signals have added."""
 
     funds: Decimal
     held: Decimal
     positions: dict[str, Position | None] = field(default_factory=dict)
-    """By strategy, for the strategies that sent a signal."""
+    """Open position by strategy; None without one. Has only the strategies whose signals are in the batch."""
     trades: list[Trade] = field(default_factory=list)
     closed: set[tuple[str, str]] = field(default_factory=set)
-    """Strategy and id of closed positions, as far as the signals name them."""
+    """Strategy and position id of closed positions. Has only positions that the batch's signals name or close."""
 
     @property
     def free(self) -> Decimal:
         return self.funds - self.held
 
     def execute(self, signal: TradeSignal, market: Market) -> Outcome:
-        """Execute a signal. A refused signal changes nothing, except a REOPEN that closes but cannot open."""
+        """Execute a signal.
+
+        A rejected signal changes nothing; but a REOPEN that cannot open has still closed its old position.
+        """
         if signal.type is SignalType.REOPEN and self.positions.get(signal.strategy) is not None:
             return self._reopen(signal, market)
         if signal.order is None:
@@ -115,10 +121,11 @@ class Book:
         return _outcome(self._open(signal, signal.order, market))
 
     def _is_stale(self, signal: TradeSignal) -> bool:
-        """Whether a CLOSE is for an earlier position than the open one: one that is closed, or signalled before it.
+        """Whether a CLOSE belongs to an earlier position than the open one, so that it must not close the open one.
 
-        A CLOSE of any other position closes the open one: the signal that would have replaced it was lost or refused,
-        and no position may stay open because of that.
+        The earlier position is closed already, or the CLOSE is older than the signal that opened the present one. If
+        the CLOSE names an unknown position, it closes the open one: the signal for the unknown one was lost or
+        rejected, and no position may stay open because of that.
         """
         position = self.positions.get(signal.strategy)
         if position is None or signal.position in {"", position.id}:
@@ -136,7 +143,7 @@ class Book:
         return Outcome(self._open(signal, signal.order, market), is_final=True)
 
     def _open(self, signal: TradeSignal, order: Order, market: Market) -> EventError | None:
-        """Open a position, or return the first error, in the order of the table in docs/signal-receiver.md."""
+        """Open a position. Return None, or the first error in the order of the table in docs/signal-receiver.md."""
         instrument = market.catalogue.get(order.ticker)
         if instrument is None:
             return EventError.UNSUPPORTED_INSTRUMENT
@@ -167,7 +174,7 @@ class Book:
         return None
 
     def _close(self, strategy: str, market: Market) -> EventError | None:
-        """Close the strategy's whole position. A loss is capped at the account's funds."""
+        """Close the strategy's whole position. Return None or an error. A loss cannot exceed the account's funds."""
         position = self.positions.get(strategy)
         if position is None:
             return EventError.POSITION_NOT_FOUND

@@ -1,4 +1,4 @@
-"""``POST /webhook/{accountToken}``: executes an event and responds as the guide says."""
+"""The route ``POST /webhook/{accountToken}``: executes an event and responds as the guide requires."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ from signal_receiver.events import LIFECYCLE_TYPES, SIGNAL_TYPES, WebhookEvent, 
 from signal_receiver.executor import EventExecutor, EventResult, ReceivedEvent
 
 RESPONSE_SECONDS: Final = 8.0
-"""Limit for one response, since the provider waits ten seconds. After it comes a 503, and the event is sent again."""
+"""Maximum time for a response. After it the provider gets a 503 and sends the event again. It waits ten seconds."""
 MAX_DEPRECATIONS: Final = 100
 
 EXECUTED: Final = Response(200, b"")
 
 
 class WebhookRoute:
-    """The route. In log lines the caller is the account."""
+    """The route of the webhook. Its log lines name the account as the caller."""
 
     pattern = "/webhook/{accountToken}"
     is_open = True
@@ -76,7 +76,10 @@ def _error_response(error: EventError, cause: str | None) -> Response:
 
 
 def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
-    """Return the event, or the fault in the body, which is reported only after the credentials are checked."""
+    """Return the event in a body, or the fault of the body.
+
+    Does not raise: credentials must be checked before the fault.
+    """
     try:
         return read(body), None
     except InvalidBodyError as error:
@@ -84,7 +87,7 @@ def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
 
 
 class _Deprecations:
-    """Logs once that the version in use has a deprecation date."""
+    """Logs once for each event version that it has a deprecation date."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs

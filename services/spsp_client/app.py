@@ -1,4 +1,4 @@
-"""spsp-client: submits each call to its submissionUrl (Quote API §I.3)."""
+"""spsp-client: sends each call to the submissionUrl in it (Quote API §I.3)."""
 
 import environ
 from aiohttp import web

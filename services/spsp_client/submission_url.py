@@ -1,6 +1,6 @@
-"""Takes the submissionUrl out of a call, and checks that calls may go there (wire.md §1, §4).
+"""Take the submissionUrl out of a call, and check that calls may be sent there (wire.md §1, §4).
 
-The call carries the caller's credentials, so it goes to configured origins only.
+A call carries the caller's credentials, so it may be sent only to origins that are configured.
 """
 
 from functools import lru_cache
@@ -16,9 +16,9 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def take_submission_url(call: Call) -> tuple[Call, str]:
-    """Split a call into the call without its submissionUrl, and the URL.
+    """Return the call without its submissionUrl, and the submissionUrl.
 
-    Raises InvalidBodyError or InvalidQueryParameterError where there is no such URL.
+    Raises InvalidBodyError or InvalidQueryParameterError if the call has none.
     """
     if call.body is None:
         given = call.parameter(SUBMISSION_URL)
@@ -40,10 +40,10 @@ def take_submission_url(call: Call) -> tuple[Call, str]:
 
 @lru_cache(maxsize=1_024)  # reservations have few different URLs
 def allowed_base(url: str, path: str, allowed: tuple[str, ...]) -> str:
-    """The configured base URL that `url` begins with. Raises SubmissionUrlNotAllowedError.
+    """Return the configured base URL that `url` begins with. Raises SubmissionUrlNotAllowedError.
 
-    Origins are compared after parsing: scheme, host in lower case, port. The rest must be exactly the configured
-    prefix and the request's own `path`.
+    Scheme, host and port may be written in different ways, such as in upper case. The rest of `url` must be exactly the
+    path of the base URL and then `path`, the path of the request.
     """
     origin = _origin(url)
     for base in allowed:
@@ -67,6 +67,6 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def _after_origin(url: str) -> str:
-    """The part of a URL after its authority, neither resolved nor decoded."""
+    """Return the part of a URL after its host and port, exactly as it is written."""
     rest = url.partition("://")[2]
     return rest[rest.index("/") :] if "/" in rest else ""

@@ -1,1 +1,1 @@
-"""spsp-client-proxy: finds the payee of each call in the central directory."""
+"""spsp-client-proxy: looks up the payee of each call in the central directory."""

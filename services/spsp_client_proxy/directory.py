@@ -1,7 +1,7 @@
-"""Look-ups in the central directory, with the caller's own credentials (Quote API §I.2, wire.md §5).
+"""Looks up payees in the central directory, with the caller's own credentials (Quote API §I.2, wire.md §5).
 
-Only answers of 200 are cached, for ten seconds, by the caller's credentials and the identifier: what one caller may
-look up says nothing about another. Identical look-ups in flight are joined.
+Only responses with status 200 are cached, for ten seconds. The key of the cache has the caller's credentials and the
+identifier, because the directory may answer each caller differently. Equal look-ups in flight share one request.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ from quoting.call import TRACEPARENT_HEADER, Call
 from quoting.peers import PeerRequest, Peers
 
 Key = tuple[bytes, str, str]
-"""Digest of the caller's credentials, identifierType, identifier."""
+"""Key of a look-up: digest of the caller's credentials, identifierType, identifier."""
 Found = Callable[[str], None]
-"""Goes on with the base URL of the recipient's default DFSP."""
+"""Function that continues an exchange. Its argument is the base URL of the payee's default DFSP."""
 
 _NO_ANSWER: Final = "The central directory did not answer. Repeating the request is safe."
 
 
 class Form(Enum):
-    """The query of a look-up, in the directory's two generations."""
+    """The two forms of the directory's API: identifierType and identifier as separate parameters, or joined in one."""
 
     SEPARATE = "separate"
     JOINED = "joined"
@@ -54,7 +54,7 @@ class Form(Enum):
 
 
 class DirectoryClient:
-    """The central directory and a cache of its answers."""
+    """Client of the central directory, with a cache of its answers."""
 
     def __init__(self, peers: Peers, url: str, form: Form, seconds: float, entries: int) -> None:
         self._peers = peers
@@ -68,7 +68,7 @@ class DirectoryClient:
     def find_receiver(
         self, exchange: Exchange, call: Call, identifier_type: str, identifier: str, found: Found
     ) -> None:
-        """Call `found` with the base URL of the recipient's default DFSP, from the cache or the directory.
+        """Call `found` with the base URL of the payee's default DFSP, from the cache or from the directory.
 
         The exchange fails with ReceiverNotFoundError, UnauthorizedError, UpstreamError or UpstreamTimeoutError.
         """
@@ -83,7 +83,7 @@ class DirectoryClient:
             found(base)
 
     def _join(self, key: Key, waiting: "Waiting") -> None:
-        """Wait for the look-up in flight, or send one."""
+        """Let the exchange wait for an equal look-up in flight; if there is none, send one."""
         look_up = self._in_flight.get(key)
         if look_up is not None and not look_up.is_settled:
             look_up.waiting.append(waiting)
@@ -97,7 +97,11 @@ class DirectoryClient:
             look_up.fail(error)
 
     def _end(self, key: Key, epoch: int, look_up: "LookUp", base: str | None) -> None:
-        """The look-up has its answer, or the time of its first exchange is used up."""
+        """Remove a look-up that has ended, and cache its answer `base`.
+
+        `base` is None if the look-up timed out at the deadline of its first exchange. Exchanges with a later deadline
+        then wait for another look-up.
+        """
         if self._in_flight.get(key) is look_up:
             del self._in_flight[key]
         if base is not None and epoch == self._epoch:
@@ -110,14 +114,14 @@ class DirectoryClient:
                 self._join(key, each)
 
     def forget(self) -> None:
-        """Clear the cache. A look-up in flight answers the exchanges that wait for it, but is not cached."""
+        """Clear the cache. Look-ups in flight still answer the exchanges that wait for them, but are not cached."""
         self._epoch += 1
         self._cache.clear()
         self._in_flight.clear()
 
 
 class _LookUpRequest:
-    """A look-up on behalf of the first call that needs it."""
+    """The HTTP request of a look-up. It has the credentials and trace id of the first call that needs the look-up."""
 
     method: Final = "GET"
     body: Final = None
@@ -141,14 +145,14 @@ class Waiting(NamedTuple):
 
 
 class LookUp(Item[PeerRequest, PeerResponse]):
-    """One look-up in flight, and the exchanges that wait for it."""
+    """A look-up in flight, and the exchanges that wait for it."""
 
     __slots__ = ("_end", "_is_over", "waiting")
 
     def __init__(
         self, request: PeerRequest, first: Waiting, end: "Callable[[LookUp, str | None], None]"
     ) -> None:
-        """Call `end` with the answer, or with None when the time of `first` is used up."""
+        """`end` is called with the answer; with None if the look-up times out at the deadline of `first`."""
         super().__init__(request, first.exchange.deadline)
         self.waiting = [first]
         self._end = end
@@ -156,7 +160,7 @@ class LookUp(Item[PeerRequest, PeerResponse]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is over, or no exchange waits for it any more."""
+        """Whether the look-up has ended, or no exchange waits for it any more."""
         return self._is_over or all(each.exchange.is_settled for each in self.waiting)
 
     def settle(self, result: PeerResponse) -> None:
@@ -187,7 +191,7 @@ class LookUp(Item[PeerRequest, PeerResponse]):
 
 
 def _receiver(received: PeerResponse) -> str:
-    """The base URL in a response of the directory.
+    """Return the base URL in a response of the directory.
 
     Raises ReceiverNotFoundError, UnauthorizedError, UpstreamError.
     """
@@ -201,9 +205,9 @@ def _receiver(received: PeerResponse) -> str:
 
 
 def receiver_in(body: bytes | None) -> str:
-    """The base URL in an answer of 200, of either generation (wire.md §5).
+    """Return the base URL in the body of a 200 response, in either form of the directory's API (wire.md §5).
 
-    Raises ReceiverNotFoundError if the answer names no receiver, UpstreamError if it is malformed.
+    Raises ReceiverNotFoundError if the body names no receiver, UpstreamError if it is malformed.
     """
     try:
         content = orjson.loads(body or b"")
@@ -225,7 +229,7 @@ def receiver_in(body: bytes | None) -> str:
 
 
 def _is_registered(entry: dict[str, Any]) -> bool:
-    """Whether the directory knows the identifier. Else it names its default DFSP with ``registered: false``."""
+    """Whether the directory knows the identifier. For an unknown one it may name a DFSP with ``registered: false``."""
     return entry.get("registered", True) is True
 
 

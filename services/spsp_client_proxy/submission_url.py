@@ -1,4 +1,4 @@
-"""Builds the submissionUrl of a call, after finding in it whom the call is for (Quote API §I.2)."""
+"""Find the payee's identifier in a call, and build the call's submissionUrl (Quote API §I.2)."""
 
 from chassis.errors import Fault, InvalidBodyError
 from chassis.json_object import appended, flat, members
@@ -9,9 +9,9 @@ from quoting.validation import is_receiver
 
 
 def receiver(call: Call) -> tuple[str, str]:
-    """The identifierType and identifier of the recipient.
+    """Return the payee's identifierType and identifier from a call.
 
-    Raises InvalidBodyError or InvalidQueryParameterError where they are missing or malformed.
+    Raises InvalidBodyError or InvalidQueryParameterError if they are missing or malformed.
     """
     if call.body is None:
         found = check_query(RECEIVER, call.query)
@@ -30,7 +30,7 @@ def _receiver_by_member(body: bytes) -> dict[str, str]:
 
 
 def with_submission_url(call: Call, receiver_url: str) -> Call:
-    """The call with its submissionUrl; everything else stays as it was written."""
+    """Return the call with its submissionUrl added. All other parts stay exactly as the caller wrote them."""
     url = receiver_url + call.path
     if call.body is None:
         return call.with_query((*call.query, (SUBMISSION_URL, url)))

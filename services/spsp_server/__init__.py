@@ -1,1 +1,1 @@
-"""spsp-server: where another DFSP's calls arrive."""
+"""spsp-server: receives the calls that other DFSPs send to this one."""

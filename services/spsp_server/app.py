@@ -1,4 +1,4 @@
-"""spsp-server: forwards every call to this DFSP's backend (Quote API §I.4)."""
+"""spsp-server: forwards every call to spsp-server-backend at the same DFSP (Quote API §I.4)."""
 
 import environ
 from aiohttp import web

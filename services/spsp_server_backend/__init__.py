@@ -1,1 +1,1 @@
-"""spsp-server-backend: passes calls from the scheme's spsp-server to the payee's dfsp-api."""
+"""spsp-server-backend: forwards calls from spsp-server to the payee's dfsp-api."""
