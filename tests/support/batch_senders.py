@@ -1,4 +1,4 @@
-"""A service that sends batches, and the next hop that takes them."""
+"""A service under test that sends batches, together with the next hop that receives them."""
 
 import asyncio
 import json
@@ -22,16 +22,16 @@ Sent = tuple[ClientRequest, dict[str, str]]
 
 @dataclass
 class BatchSender:
-    """A service, and a next hop that takes its batches."""
+    """A service under test that sends batches to the next hop `peer`."""
 
     hop: Hop
     peer: Peer
     _blocking: list[asyncio.Task[ClientResponse]] = field(default_factory=list)
 
     async def together(self, *requests: Sent) -> list[ClientResponse]:
-        """Send requests that leave together, and return the responses.
+        """Send requests so that the service puts them into one batch; return the responses.
 
-        Others occupy the whole window until all of them wait.
+        Other requests occupy the whole window until all of these requests wait.
         """
         tasks = await self.waiting(*requests)
         self.peer.release()
@@ -39,7 +39,10 @@ class BatchSender:
             return await asyncio.gather(*tasks)
 
     async def waiting(self, *requests: Sent) -> list[asyncio.Task[ClientResponse]]:
-        """Send requests that wait for a slot until the peer releases the ones that occupy the window."""
+        """Send requests that wait in the service until `peer.release()`; return their tasks.
+
+        Other requests occupy the whole window first, and `peer` does not answer these until then.
+        """
         self.peer.hold()
         before, in_flight = self.peer.holding, requests_in_flight(self.hop.app)
         for number in range(1, batching.WINDOW + 1):  # one by one: two at once would be a batch
@@ -52,7 +55,7 @@ class BatchSender:
 
 
 async def until_in_flight(hop: Hop, number: int) -> None:
-    """Wait until this number of requests is in flight at the service."""
+    """Wait until at least this number of requests is in flight at the service."""
 
     async def is_so() -> bool:
         return requests_in_flight(hop.app) >= number
@@ -61,10 +64,10 @@ async def until_in_flight(hop: Hop, number: int) -> None:
 
 
 def numbered(number: int, sent: ClientRequest = SOURCE, **more: str) -> list[Sent]:
-    """Requests, each with its own trace id and idempotency key."""
+    """Return `number` requests, each with its own trace id and its own idempotency key."""
     return [(sent, {TRACE: f"trace-{each}", KEY: f"key-{each}", **more}) for each in range(number)]
 
 
 async def echo_trace_id(received: Line) -> tuple[int, dict[str, str], str]:
-    """Respond 200 with the request's own trace id."""
+    """Respond with status 200, and with the trace id of the request in the body."""
     return 200, {"Content-Type": "application/json"}, json.dumps({"for": received["headers"][TRACE]})

@@ -1,4 +1,4 @@
-"""Every service that takes batches, in process, and a request to which it responds 200."""
+"""The services that receive batches, in the test's process, each with a request that gets the response 200."""
 
 import json
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ _RESOURCE: Final = {"identifierType": "eur", "identifier": "30754016", "spspRece
 
 @dataclass
 class BatchServer:
-    """A service that takes batches, and a request to which it responds 200."""
+    """A service under test that receives batches. `good` is a request that gets the response 200."""
 
     service: str
     app: web.Application
@@ -46,7 +46,7 @@ class BatchServer:
     def line(
         self, id_: int | str = 1, sent: ClientRequest | None = None, **more: str | None
     ) -> dict[str, Any]:
-        """The request as a line. Keyword names are headers with _ for -; None leaves one out."""
+        """Return a request as a line of a batch. `more` sets headers, with "_" for "-"; None removes one."""
         sent = sent or self.good
         return line(id_, sent.method, sent.target, sent.body, **more)
 
@@ -66,7 +66,7 @@ class BatchServer:
             return await received(response)
 
     async def logged(self, count: int) -> None:
-        """Wait until this number of requests has been logged."""
+        """Wait until the service has logged at least this number of requests."""
 
         async def is_there() -> bool:
             return len(self.log.events) >= count

@@ -1,4 +1,4 @@
-"""Both sides of `POST /v1/batch` (wire.md §8): a sender of any line, and a next hop that takes batches."""
+"""Both sides of `POST /v1/batch` (wire.md §8): send a batch with any lines, and receive batches as a next hop."""
 
 import asyncio
 import io
@@ -20,13 +20,13 @@ NDJSON: Final = "application/x-ndjson"
 QUOTE_BATCH: Final = "Quote-Batch"
 
 Line = Mapping[str, Any]
-"""One request or one response of a batch, read from JSON."""
+"""One request or one response of a batch, parsed from its JSON line."""
 
 
 def line(
     id_: int | str, method: str, path: str, body: bytes | None = None, **more: str | None
 ) -> dict[str, Any]:
-    """A well-formed request. Keyword names are headers with _ for -; None leaves one out."""
+    """Return a well-formed request as a line of a batch. `more` sets headers, with "_" for "-"; None removes one."""
     made = {name: value for name, value in headers().items() if name == "Authorization"}
     for name, value in more.items():
         made[name.replace("_", "-")] = value
@@ -41,7 +41,7 @@ def line(
 
 
 def batch_bytes(lines: Sequence[Line | bytes]) -> bytes:
-    """The body of a batch. A line that is bytes is sent as it is."""
+    """Return the body of a batch. A line that is already bytes is used as it is."""
     return b"".join(
         (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines
     )
@@ -65,14 +65,14 @@ class BatchResponse:
 
     @property
     def outcomes(self) -> dict[Any, tuple[int, str | None]]:
-        """By line id: the status and, for an error, the error's id."""
+        """Status, and the error's id or None, by the id of the line."""
         return {each["id"]: (each["status"], json.loads(each["body"]).get("id")) for each in self.lines}
 
 
 async def send_batch(
     client: aiohttp.ClientSession, url: str, lines: Sequence[Line | bytes] | bytes, **more: str | None
 ) -> BatchResponse:
-    """Send a batch. ``more`` are headers of the envelope."""
+    """Send a batch. ``more`` sets headers of the HTTP request around the lines."""
     given = {"Content-Type": NDJSON} | {name.replace("_", "-"): value for name, value in more.items()}
     data = lines if isinstance(lines, bytes) else batch_bytes(lines)
     async with client.post(
@@ -99,12 +99,12 @@ def good(body: str = '{"amount" : "13.75",  "uuid":"x"}') -> Callable[[Line], Aw
 
 @dataclass
 class Peer:
-    """A next hop that takes batches, and responds as the test says to each request, in a batch or not."""
+    """A next hop that receives single requests and batches, and responds to each request with `answer`."""
 
     answer: Callable[[Line], Awaitable[LineResponse]] = field(default_factory=good)
     announces: str | None = "64"
     envelope: Envelope | None = None
-    """Responds to a whole batch; None responds line by line."""
+    """Function that responds to a whole batch. If it is None, `answer` responds to each line."""
     url: str = ""
     single: list[Seen] = field(default_factory=list)
     """Requests that came without a batch."""
@@ -118,14 +118,14 @@ class Peer:
         self._gate.set()
 
     def hold(self) -> None:
-        """Respond to no single request until `release`."""
+        """Stop responding to single requests until `release` is called."""
         self._gate.clear()
 
     def release(self) -> None:
         self._gate.set()
 
     async def until_holding(self, number: int) -> None:
-        """Wait until this number of single requests has no response yet."""
+        """Wait until exactly this number of single requests waits for `release`."""
 
         async def is_so() -> bool:
             return self.holding == number
@@ -133,7 +133,7 @@ class Peer:
         await until(is_so)
 
     async def until_received(self, number: int) -> None:
-        """Wait until this number of single requests has come."""
+        """Wait until exactly this number of single requests has arrived."""
 
         async def is_so() -> bool:
             return len(self.single) == number
@@ -171,7 +171,7 @@ class Peer:
         )
 
     async def each(self, request: web.Request, lines: list[Line]) -> web.StreamResponse:
-        """Respond to each line by itself, in the order of completion."""
+        """Respond to each line with `answer`, and send each response as soon as it is ready."""
         response = web.StreamResponse(headers={"Content-Type": NDJSON, **self.announcement})
         await response.prepare(request)
 

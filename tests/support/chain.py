@@ -1,4 +1,4 @@
-"""Start the whole chain as processes, on free ports."""
+"""Start the whole chain, with each service as a process, on free ports."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,10 @@ Overrides = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Chain:
-    """A running network. Names are those of `network.topology`: dfsp-api-payer, …, dfsp-api, central-directory."""
+    """A running network.
+
+    Services have the names of `network.topology`: dfsp-api-payer, …, dfsp-api, central-directory.
+    """
 
     network: Network
     database_url: str
@@ -26,24 +29,27 @@ class Chain:
 
     @property
     def url(self) -> str:
-        """Return the URL for callers: the payer's dfsp-api."""
+        """URL to which callers send requests: that of the payer's dfsp-api."""
         return self.network.origin("dfsp-api-payer")
 
     def origin(self, name: str) -> str:
         return self.network.origin(name)
 
     def log_lines(self, name: str) -> list[dict[str, Any]]:
-        """Return the log lines of a service. Raises ValueError if one is not JSON."""
+        """Return the log lines of a service, parsed. Raises ValueError if a line is not JSON."""
         return [json.loads(line) for line in (self.logs / f"{name}.log").read_text().splitlines()]
 
 
 free_ports = find_first_port
-"""See `network.ports`: each call returns the first of as many free ports as a network has."""
+"""Return the first of a row of free ports, enough for a whole network.
+
+Each call returns other ports (`network.ports`).
+"""
 
 
 @contextmanager
 def running(data: Path, database_url: str, users_file: Path, overrides: Overrides) -> Iterator[Chain]:
-    """Start a chain and wait until it is ready. Stop it at the end."""
+    """Start a chain and wait until it is ready. Stop it at the end of the `with` block."""
     first = free_ports()
     logs = data / "logs"
     specs = services(

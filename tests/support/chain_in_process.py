@@ -1,4 +1,4 @@
-"""The whole chain in the test's own process: seven services on real sockets, with or without batches."""
+"""The whole chain in the test's process: seven services on real sockets. A setting enables or disables batches."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from support.serving import Seen, served, stub
 from support.settings import load
 
 SLOW: Final = "slow"
-"""The identifier of a receiver whose DFSP responds late."""
+"""Identifier of a payee whose DFSP responds late."""
 SLOW_SECONDS: Final = 0.1
 
 
@@ -36,7 +36,7 @@ class ChainInProcess:
     client: aiohttp.ClientSession
 
     async def batches(self) -> int:
-        """The number of batches that the payee has received."""
+        """Return the number of batches that the payee's service has received."""
         async with self.client.get(f"{self.payee_url}/metrics") as reply:
             text = await reply.text()
         [counted] = [line for line in text.splitlines() if line.startswith("batch_lines_count")]

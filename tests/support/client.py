@@ -1,4 +1,4 @@
-"""One request of a client, and the whole response to it."""
+"""Send one request as a client, and read the whole response."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ClientResponse:
 
     @property
     def raised(self) -> tuple[int, str, str, str]:
-        """Status, id, service and trace id of an error."""
+        """Status, error id, service and trace id of an error response."""
         return self.status, self.json["id"], self.json["service"], self.json["traceId"]
 
 
@@ -47,7 +47,7 @@ async def send(
     trace: str | None = None,
     **more: str | None,
 ) -> ClientResponse:
-    """Send a well-formed request. ``more`` are headers with _ for -; None leaves one out."""
+    """Send a well-formed request. ``more`` sets headers, with "_" for "-"; None removes one."""
     made = headers()
     if trace is not None:
         made[TRACE] = trace
@@ -62,7 +62,7 @@ async def send(
 
 
 def responses_in(data: bytes) -> list[ClientResponse]:
-    """The responses that a connection carried. Interim responses (100 Continue) have no body."""
+    """Return the responses in the bytes of a connection. Interim responses (100 Continue) have no body."""
     found = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
@@ -75,7 +75,7 @@ def responses_in(data: bytes) -> list[ClientResponse]:
 
 
 def is_error_object(response: ClientResponse) -> bool:
-    """Whether a response is the Level One error object of wire.md §4 and nothing else."""
+    """Whether a response is exactly the Level One error object (wire.md §4), with no other fields."""
     content = response.json
     return (
         response.headers["Content-Type"].startswith("application/json")

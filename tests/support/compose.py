@@ -1,4 +1,4 @@
-"""Start the network in containers, with its own project name and ports."""
+"""Start the network of compose.yaml in containers, with a project name and ports of its own."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ INTEGRATION_SERVICES: Final = ("integrations", "signal-receiver")
 INTEGRATION_LOAD_BALANCERS: Final = ("integrations-load-balancer", "receiver-load-balancer")
 INTEGRATION_DATABASES: Final = ("integrations-postgres", "receiver-postgres")
 AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
-"""An identifier whose account is at this DFSP."""
+"""For each DFSP, the identifier of an account there."""
 STOP_SECONDS: Final = 14
 READY_SECONDS: Final = 90
 
@@ -50,7 +50,7 @@ _INTEGRATION_OURS = ("INTEGRATIONS_PORT", "RECEIVER_PORT", "WEBHOOKS_SUBNET")
 
 @dataclass
 class ComposeNetwork:
-    """The compose project: two DFSPs and the integration services."""
+    """A running compose project: two DFSPs and the integration services."""
 
     compose: DockerCompose
     engine: docker.DockerClient
@@ -65,7 +65,7 @@ class ComposeNetwork:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Return the published URL of each DFSP's payer."""
+        """URL of each DFSP's payer service, as published to the host."""
         load_balancers = {"dfsp1": "load-balancer", "dfsp2": "dfsp2-load-balancer"}
         inside = 443 if self.has_tls else 80
         return {
@@ -78,19 +78,19 @@ class ComposeNetwork:
         return self.folder / "certificates"
 
     def run(self, *arguments: str) -> str:
-        """Run `docker compose`; return its output. A failure raises an exception with the output."""
+        """Run `docker compose` and return its output. If the command fails, raise an exception that has the output."""
         command = [*self.compose.docker_compose_command(), *arguments]
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=300)
         assert not done.returncode, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def scale(self, **counts: int) -> None:
-        """Set the number of replicas by service name (with underscores), without recreating running ones."""
+        """Set the number of replicas of services. Names have "_" for "-". Containers that run already keep running."""
         scale = [f"--scale={name.replace('_', '-')}={count}" for name, count in counts.items()]
         self.run("up", "--detach", "--wait", "--no-recreate", *scale)
 
     def containers(self, service: str) -> list[Container]:
-        """Return a service's containers, including stopped ones, by replica number."""
+        """Return the containers of a service by replica number, including stopped ones."""
         label = "com.docker.compose"
         found = self.engine.containers.list(
             all=True,
@@ -105,7 +105,7 @@ class ComposeNetwork:
         return self.engine.networks.get(f"{self.project}_{name}")
 
     def is_ready(self, container: Container) -> bool:
-        """Run the image's health check, as the engine does."""
+        """Whether the health check of the image succeeds in the container."""
         return container.exec_run(list(HEALTH_CHECK)).exit_code == 0
 
     def wait_ready(self, *wanted: Container) -> None:
@@ -126,13 +126,13 @@ class ComposeNetwork:
         return False
 
     def python(self, container: Container, script: str, *arguments: str) -> str:
-        """Run a Python script inside a container; return its output."""
+        """Run a Python script in a container and return its output."""
         done = container.exec_run(["python", "-c", script, *arguments])
         assert done.exit_code == 0, done.output.decode()
         return done.output.decode()
 
     def rows(self, dfsp: str) -> dict[str, dict[str, Any]]:
-        """Return all quotes in a DFSP's database by uuid."""
+        """Return all quotes in the database of a DFSP, by uuid."""
         database = self.container("postgres" if dfsp == "dfsp1" else "dfsp2-postgres")
         sql = (
             "COPY (SELECT row_to_json(r) FROM (SELECT uuid, source_amount::text, destination_amount::text,"
@@ -144,7 +144,7 @@ class ComposeNetwork:
         return {row["uuid"]: _typed(row) for row in map(json.loads, lines)}
 
     def logged_lines(self, trace_ids: Sequence[str]) -> list[str]:
-        """Return the log lines of these requests, from all existing containers."""
+        """Return the log lines that have one of these trace ids, from all existing containers."""
         wanted = set(trace_ids)
         lines_of_requests = []
         for service in SERVICES if wanted else ():
@@ -158,7 +158,7 @@ class ComposeNetwork:
 
     @contextlib.contextmanager
     def cut_off(self, container: Container) -> Iterator[None]:
-        """Disconnect a container from all its networks; at the end, connect it again with the same names."""
+        """Disconnect a container from all its networks. At the end, connect it again with the same names."""
         container.reload()
         joined = container.attrs["NetworkSettings"]["Networks"]
         for name in joined:
@@ -181,7 +181,7 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[ComposeNetwork]:
-    """Start the network and wait until it is ready. Remove everything at the end."""
+    """Start the network and wait until it is ready. At the end, remove its containers, networks and volumes."""
     folder.mkdir(parents=True, exist_ok=True)
     compose_files.prepare(folder)
     if tls:
@@ -202,14 +202,14 @@ def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[ComposeN
 
 
 def requests(container: Container) -> int:
-    """Return the number of requests that a container has logged."""
+    """Return the number of requests in the log of a container."""
     lines = container.logs().decode().splitlines()
     return sum(json.loads(line).get("event") == "request" for line in lines if line.startswith("{"))
 
 
 @contextlib.contextmanager
 def _without(names: Sequence[str]) -> Iterator[None]:
-    """Remove environment variables that configure another compose network."""
+    """Remove environment variables while the block runs: they could configure another compose network."""
     taken = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -219,7 +219,7 @@ def _without(names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def built(tag: str) -> Iterator[None]:
-    """Build the image of this tree. Remove it at the end; its layers stay cached."""
+    """Build the image from this checkout. At the end, remove it; the engine keeps its layers in the cache."""
     _docker("build", "--quiet", "--file", "services/Dockerfile", "--tag", tag, ".")
     yield
     _docker("image", "rm", tag)

@@ -1,7 +1,7 @@
 """Load from inside a DFSP's network: `python -m support.container_load <base URL> <identifier> <workers>`.
 
-Runs in a container of the image, until SIGTERM. The entry's callers are held to the same rule as the services
-themselves: a request is repeated once where the connection was refused, or closed before a reply began.
+Runs in a container of the image until SIGTERM. It sends requests with the services' own connection pool. So it follows
+the services' rule: repeat a request once if the connection was refused, or was closed before a response began.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class _Reply:
 
 
 class PoolClient:
-    """The part of a client session that the load uses."""
+    """The methods of `aiohttp.ClientSession` that Load needs, on a connection pool of the services."""
 
     def __init__(self, pool: ConnectionPool, base: str) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""The documented responses: the table of wire.md §4."""
+"""Check that responses are documented: that they are in the table of wire.md §4."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -32,11 +32,11 @@ SERVICES: Final = {
     "central-directory",
 }
 OUTCOME_UNKNOWN: Final = {502, 503, 504}
-"""Statuses after which a client repeats its request (wire.md §3)."""
+"""After these statuses a client does not know the outcome and repeats its request (wire.md §3)."""
 
 
 def why_undocumented(status: int, headers: Mapping[str, str], body: bytes, trace_id: str) -> str | None:
-    """The fault of a response, or None if it is a 200 with an object or one of the errors of wire.md §4."""
+    """Return the fault of a response; None if it is a 200 with an object, or an error of wire.md §4."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:

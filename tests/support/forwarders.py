@@ -1,4 +1,4 @@
-"""The five forwarders, each between stand-ins for its neighbours."""
+"""Run one of the five forwarders between stubs that take the place of its next hop and the directory."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ from support.serving import Stub, connection, reply, send_bytes, served, stub
 from support.settings import load
 
 RECEIVER_URL: Final = "http://spsp-server"
-"""The receiver's URL in the responses of the scripted directory."""
+"""URL of the payee's spsp-server in the responses of the directory's stub."""
 
 # blanks and an escape, because each hop has to pass values on as they are written
 BODY: Final = (
@@ -40,7 +40,7 @@ QUOTE_REPLY: Final = b'{"amount" : "13.75",  "expires":"2017-05-11T11:30:03.561Z
 
 @dataclass(frozen=True)
 class ClientRequest:
-    """One request as a client of the first hop would make it."""
+    """A request in the form in which a client sends it to the first service of the chain."""
 
     method: str
     path: str
@@ -61,7 +61,7 @@ OPERATIONS: Final = {"source": SOURCE, "destination": DESTINATION, "execute": EX
 
 @dataclass(frozen=True)
 class Forwarder:
-    """One of the five: its name to clients, and the name of its next hop in messages."""
+    """One of the five forwarders: its name for clients, and the name of its next hop in error messages."""
 
     service: str
     next_service: str
@@ -94,14 +94,14 @@ FORWARDERS: Final = {
 
 @dataclass
 class Hop:
-    """A forwarder that runs, and its neighbours."""
+    """A running forwarder with its stubs: the next hop and the directory."""
 
     forwarder: Forwarder
     app: web.Application
     url: str
     next_url: str
     next_hop: Stub
-    """Unused where a test passes another URL as the next hop."""
+    """Stub for the next hop. It gets no requests if the test has chosen another URL for the next hop."""
     directory: Stub
     client: aiohttp.ClientSession
     log: CollectedLines
@@ -111,13 +111,13 @@ class Hop:
         return self.forwarder.service
 
     def reset(self) -> None:
-        """Forget what was received and logged, and let the neighbours respond as at the start."""
+        """Clear the received requests and the log, and restore the default responses of the stubs."""
         self.next_hop.answer, self.directory.answer = DEFAULT_REPLY, DEFAULT_DIRECTORY_REPLY
         for kept in (self.next_hop.seen, self.directory.seen, self.log.kept):
             kept.clear()
 
     def adapted(self, sent: ClientRequest) -> ClientRequest:
-        """The request as this hop needs it: for spsp-client, with a submissionUrl."""
+        """Return the request in the form that this forwarder needs. For spsp-client, that adds a submissionUrl."""
         if self.service != "spsp-client":
             return sent
         url = self.next_url + sent.path
@@ -128,7 +128,7 @@ class Hop:
     async def send(
         self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None
     ) -> ClientResponse:
-        """Send a well-formed request. Keyword names are headers with _ for -; None leaves one out."""
+        """Send a well-formed request. `more` sets headers, with "_" for "-"; None removes one."""
         given = headers() | {name.replace("_", "-"): value for name, value in more.items()}
         if sent.body is None:
             given.setdefault("Content-Type", None)
@@ -150,7 +150,10 @@ class Hop:
             return await received(response)
 
     def request_bytes(self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None) -> bytes:
-        """A well-formed request in bytes, for a connection that closes after the response."""
+        """Return the bytes of a well-formed request.
+
+        It asks the forwarder to close the connection after the response.
+        """
         sent = self.adapted(sent) if adapt else sent
         given: dict[str, str | None] = {"Host": "hop", **headers(), "Connection": "close"}
         if sent.body is not None:
@@ -160,11 +163,11 @@ class Hop:
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (sent.body or b"")
 
     async def send_bytes(self, *parts: bytes, half_close: bool = False) -> list[ClientResponse]:
-        """The responses to these bytes on a connection of their own, until it closes."""
+        """Send bytes on a new connection, and return the responses that arrive until the connection closes."""
         return responses_in(await send_bytes(self.url, *parts, half_close=half_close))
 
     async def send_parts(self, *parts: bytes, pause: float = 0) -> ClientResponse:
-        """The first response to these bytes, read before the connection closes."""
+        """Send bytes on a new connection and return the first response. Waits `pause` seconds after each part."""
         async with connection(self.url) as (reader, writer):
             for part in parts:
                 writer.write(part)
@@ -192,9 +195,9 @@ async def hop_of(
     directory_url: str | None = None,
     **settings: str,
 ) -> AsyncIterator[Hop]:
-    """A forwarder with a scripted next hop, and a scripted directory where it looks receivers up.
+    """Run a forwarder. Its next hop and its directory are stubs, unless the test passes other URLs.
 
-    ``settings`` are variables in lower case without their prefix.
+    ``settings`` are environment variables in lower case without "QUOTES_".
     """
     async with AsyncExitStack() as stack:
         next_hop = await stack.enter_async_context(stub(DEFAULT_REPLY))
@@ -222,5 +225,5 @@ def authorization(text: str) -> str:
 
 
 def pairs(body: bytes) -> list[tuple[str, Any]]:
-    """The members of a JSON object in their order."""
+    """Return the names and values of a JSON object in their order."""
     return json.loads(body, object_pairs_hook=list)

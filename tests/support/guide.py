@@ -1,4 +1,4 @@
-"""The statements of the integration guide, and the ones that tests cite."""
+"""Find the statements of the integration guide, and the statements that tests quote in their docstrings."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ def plain(text: str) -> str:
 
 
 def statements(guide: str) -> list[str]:
-    """Return every sentence, row of a table, line of a list, and comment in the examples."""
+    """Return the statements of the guide: every sentence, table row and list item, and comments in the examples."""
     comments = [one or other for fence in _FENCE.findall(guide) for one, other in _COMMENT.findall(fence)]
     found = [each for line in _FENCE.sub("", guide).splitlines() for each in _of_line(line)] + comments
     return list(dict.fromkeys(said for each in found if (said := plain(each))))
@@ -37,7 +37,7 @@ def _of_line(line: str) -> Iterator[str]:
 
 
 def citations() -> set[str]:
-    """Return the guide's words in docstrings of tests. `...` separates two citations."""
+    """Return the statements that docstrings of tests quote after "Guide: ". `...` separates two of them."""
     found: set[str] = set()
     for file in sorted(TESTS.glob("*/test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -1,4 +1,4 @@
-"""A proxy before a real receiver that fails at random, for the fault test of deliveries."""
+"""Webhooks that fail at random and pass other requests on to a real receiver, for the fault test of deliveries."""
 
 import random
 import time
@@ -24,7 +24,7 @@ SELECT action, position_id FROM signal_receiver.trade WHERE account_id = $1 ORDE
 
 @dataclass
 class FailingWebhook:
-    """The webhook of one account, and the times when it fails."""
+    """The webhook of one account, with the periods in which it fails."""
 
     outages: list[tuple[float, float]]
     passed: set[str] = field(default_factory=set)
@@ -33,7 +33,10 @@ class FailingWebhook:
 
 @dataclass
 class Inbox:
-    """Webhooks by account, the last part of their path. Requests that do not fail are passed on to the receiver."""
+    """A webhook for each account, which is the last part of the URL.
+
+    Passes requests that do not fail on to the receiver.
+    """
 
     random: random.Random
     client: aiohttp.ClientSession
@@ -75,7 +78,7 @@ class Inbox:
         return self._broken(seen, "answer lost") if is_lost else answer
 
     async def _pass_on(self, seen: Seen, account: str) -> web.Response | None:
-        """Return the receiver's answer, or None if there is none."""
+        """Return the receiver's response; None if it does not respond."""
         headers = {name: value for name, value in seen.headers.items() if name.lower() not in OWN_HEADERS}
         url = f"{self.receiver}/webhook/{account}"
         try:
@@ -93,12 +96,12 @@ class Inbox:
 
 
 async def traded(sql: asyncpg.Connection, account: str) -> list[tuple[str, str]]:
-    """Return the trades of an account in their order, as action and position."""
+    """Return the trades of an account in their order, each as action and position id."""
     return [(row["action"], row["position_id"]) for row in await sql.fetch(TRADES, account)]
 
 
 def accounts(names: list[str], owner: str) -> str:
-    """Return the text of a receiver's accounts file."""
+    """Return the text of an accounts file for the receiver."""
     return "\n".join(
         f'[[account]]\nid = "{name}"\ntoken = "{name}"\nowner = "{owner}"\nfunds = "10000.00"\n'
         for name in names

@@ -1,6 +1,6 @@
-"""Access to the inside of a service that runs in the test's process, for things that no request shows.
+"""Access to internal parts of a service in the test's process, for states that requests cannot show or cause.
 
-No other module of the tests knows these names.
+Other modules of the tests do not use these internal names.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class CollectedLines(LogWriter):
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """The runner that `chassis.run` serves an app with."""
+    """Return the runner with which `chassis.run` serves an application."""
     service = app[SERVICE]
     return Runner(app, service, uses_protocol=service.settings.http == "protocol")
 
@@ -52,7 +52,7 @@ def service_name(app: web.Application) -> str:
 
 
 def collect_lines(app: web.Application) -> CollectedLines:
-    """Send the app's log to the test from now on."""
+    """From now on, collect the application's log lines in the object that this returns."""
     lines = CollectedLines()
     app[SERVICE].logs.writer = lines
     return lines
@@ -68,7 +68,7 @@ def requests_in_flight(app: web.Application) -> int:
 
 
 def requests_waiting(app: web.Application) -> int:
-    """Requests that are queued until the service is less busy."""
+    """Return the number of requests in the service's queue."""
     return app[SERVICE].monitor.queued
 
 
@@ -78,19 +78,19 @@ def is_idle(app: web.Application) -> bool:
 
 
 def fail_readiness(app: web.Application) -> None:
-    """Do what SIGTERM does first: readiness fails, and each response closes its connection."""
+    """Set the state that SIGTERM causes first: readiness fails, and each response closes its connection."""
     app[SERVICE].is_leaving = True
 
 
 def reject_new_requests(app: web.Application) -> None:
-    """Do what SIGTERM does after the grace period."""
+    """Set the state that SIGTERM causes after the grace period: new requests are rejected."""
     app[SERVICE].is_closed = True
 
 
 def fail_requests(
     monkeypatch: Any, error: BaseException | type[BaseException], *, trace_id: str = ""
 ) -> None:
-    """Let each request fail unexpectedly, or only those with this trace id."""
+    """Make requests raise an unexpected error: all, or only those with this trace id."""
 
     def fail(*args: object, **more: object) -> Call:
         if not trace_id or trace_id in (*args, *more.values()):
@@ -101,7 +101,7 @@ def fail_requests(
 
 
 def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
-    """Let a hop fail unexpectedly when it reads the response of its next hop."""
+    """Make a service raise an unexpected error when it reads a response of its next hop."""
 
     def fail(*_args: object, **_more: object) -> None:
         raise error
@@ -110,28 +110,28 @@ def fail_responses(monkeypatch: Any, error: type[BaseException]) -> None:
 
 
 def queue_every_request(monkeypatch: Any) -> None:
-    """Let every service queue each request for a moment, as it does when it is busy."""
+    """Make every service queue each request for a moment, as if the service were busy."""
     monkeypatch.setattr(LoadMonitor, "must_queue", True)
 
 
 def limit_waiting_requests(monkeypatch: Any, limit: int) -> None:
-    """Let services that start from now on hold at most this number of requests that wait for a batch."""
+    """Set the maximum number of requests that wait for a batch. Affects services that start after this call."""
     defaults = {**(Batcher.__init__.__kwdefaults__ or {}), "max_waiting": limit}
     monkeypatch.setattr(Batcher.__init__, "__kwdefaults__", defaults)
 
 
 def wait_in_queue(monkeypatch: Any, seconds: float) -> None:
-    """Let each queued request have waited so long before its turn comes."""
+    """Make queued requests seem to have waited in the queue for this time."""
     monkeypatch.setattr(admission, "_seconds_since_data", lambda _socket: seconds)
 
 
 def wait_in_socket(monkeypatch: Any, seconds: float) -> None:
-    """Let each request have waited so long in the buffer of its socket before the service read it."""
+    """Make requests seem to have waited in the socket's buffer for this time before the service read them."""
     monkeypatch.setattr(LoadMonitor, "waited", lambda _monitor, _socket, _now: seconds)
 
 
 def delay_queued_requests(monkeypatch: Any, seconds: float) -> None:
-    """Start each queued request only after this time."""
+    """Begin each queued request only after this time."""
 
     def add(_queue: AdmissionQueue, begin: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, begin)
@@ -140,19 +140,19 @@ def delay_queued_requests(monkeypatch: Any, seconds: float) -> None:
 
 
 def overload(app: web.Application) -> None:
-    """Put the service where it stands under overload: each further response would come too late."""
+    """Make a service overloaded: its state says that any further response would come too late."""
     monitor = app[SERVICE].monitor
     monitor.stop()
     monitor.is_overloaded, monitor.in_flight, monitor.seconds_each = True, 1_000, 0.01
 
 
 def end_overload(app: web.Application) -> int:
-    """Return how many requests were in flight, and reset the number."""
+    """Set the number of requests in flight to zero; return the number before."""
     monitor = app[SERVICE].monitor
     in_flight, monitor.in_flight = monitor.in_flight, 0
     return in_flight
 
 
 def cached_keys(proxy: web.Application) -> list[object]:
-    """The keys of the proxy's cache of directory responses."""
+    """Return the keys in spsp-client-proxy's cache of directory responses."""
     return list(proxy[DIRECTORY]._cache)

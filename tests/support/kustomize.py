@@ -1,4 +1,4 @@
-"""Render the manifests with kustomize, kubectl, or Debian's kustomize in a container."""
+"""Render the Kubernetes manifests with kustomize, with kubectl, or with Debian's kustomize in a container."""
 
 import shutil
 import subprocess
@@ -12,11 +12,11 @@ IN_CONTAINER = "apt-get update -qq && apt-get install -y -qq kustomize >/dev/nul
 
 
 class NoRendererError(RuntimeError):
-    """There is no program to render with. Tests fail then rather than being skipped."""
+    """No program to render the manifests was found, or it failed. Tests then fail; they are not skipped."""
 
 
 def with_example_secrets(folder: Path) -> Path:
-    """Copy the manifests and use the example secrets."""
+    """Copy the manifests into a folder, with the example secrets in place of real ones; return the copy's path."""
     copy = folder / "kubernetes"
     shutil.copytree(KUBERNETES, copy, ignore=shutil.ignore_patterns("secrets"))
     for example in copy.rglob("secrets.example"):
@@ -48,7 +48,7 @@ def _objects(command: list[str], folder: Path) -> list[dict[str, Any]]:
 
 
 def files() -> dict[Path, list[dict[str, Any]]]:
-    """Return the content of every YAML file by its path below deploy/kubernetes."""
+    """Return the objects in every YAML file under deploy/kubernetes, by the file's path there."""
     return {
         path.relative_to(KUBERNETES): list(yaml.safe_load_all(path.read_text()))
         for path in sorted(KUBERNETES.rglob("*.yaml"))

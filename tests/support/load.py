@@ -1,4 +1,4 @@
-"""Steady load: callers that reserve, pay and look up, and repeat requests with an unknown outcome (wire.md §3)."""
+"""Steady load: workers reserve, pay and look up quotes. They repeat requests with an unknown outcome (wire.md §3)."""
 
 import asyncio
 import itertools
@@ -21,12 +21,12 @@ WORKERS: Final = 20
 PAUSE_SECONDS: Final = 0.1
 GIVE_UP_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 3.0
-"""How long after its deadline a reply may arrive on a slow machine."""
+"""Seconds that a response may arrive after its deadline, because the machine may be slow."""
 
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """One request with its reply, or with the error of its connection."""
+    """One request with its response, or with the error of its connection."""
 
     method: str
     target: str
@@ -44,7 +44,7 @@ class RequestOutcome:
 
     @property
     def problem(self) -> str | None:
-        """Return the fault of the reply; None if it is documented and arrived in time."""
+        """The fault of the response, or the connection error; None if the response is documented and arrived in time."""
         if self.status is None:
             return f"{self.method} {self.target}: {self.error}"
         late = self.seconds - self.timeout_ms / 1000
@@ -56,7 +56,7 @@ class RequestOutcome:
 
 @dataclass
 class TrackedPayment:
-    """One quote: its key and terms, and each 200 reply to a request for it."""
+    """One quote: its idempotency key, its request, and all 200 responses about it."""
 
     key: str
     request: dict[str, str]
@@ -74,7 +74,7 @@ class TrackedPayment:
 
 
 class Load:
-    """Workers that make payments until answered to stop; each request and its outcome is kept."""
+    """Workers that make payments until they are stopped. Keeps each request and its outcome."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Load:
         identifier: str = QUOTE["identifier"],
         rest_seconds: float = 0.0,
     ) -> None:
-        """Send requests and repetitions to ``urls`` in turn.
+        """Requests and their repetitions go to ``urls`` in turn.
 
         Each worker rests between two payments, because these tests are about faults, not about capacity.
         """
@@ -104,19 +104,19 @@ class Load:
 
     @property
     def problems(self) -> list[str]:
-        """Return the faults of all outcomes, including connection errors."""
+        """The faults of all responses, and all connection errors."""
         return [outcome.problem for outcome in self.outcomes if outcome.problem]
 
     @property
     def undocumented(self) -> list[str]:
-        """Return the faults of all replies, without connection errors."""
+        """The faults of all responses, without connection errors."""
         return [each.problem for each in self.outcomes if each.status is not None and each.problem]
 
     def statuses(self) -> set[int | None]:
         return {outcome.status for outcome in self.outcomes}
 
     async def more(self, payments: int, *, seconds: float = 60) -> None:
-        """Wait until this number of further payments is complete."""
+        """Wait until this number of payments more than now is complete."""
         async with asyncio.timeout(seconds):
             wanted = self._complete() + payments
             while self._complete() < wanted:
@@ -127,7 +127,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self, client: aiohttp.ClientSession) -> AsyncIterator["Load"]:
-        """Load while inside; at the end every worker finishes what it started."""
+        """Run the workers while the block runs. At the end, every worker completes its current payment."""
         self._stopping = False
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
@@ -168,7 +168,10 @@ class Load:
         body: dict[str, str] | None = None,
         key: str | None = None,
     ) -> RequestOutcome | None:
-        """Repeat with the same key until the outcome is known. Return the 200 reply, or None after any other."""
+        """Repeat a request with the same idempotency key until its outcome is known.
+
+        Return the 200 response; None after another outcome, or if the outcome is unknown for GIVE_UP_SECONDS.
+        """
         give_up = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < give_up:
             outcome = await self.send(client, method, target, body, key)
@@ -204,7 +207,7 @@ class Load:
         return outcome
 
     async def repeat_all(self, client: aiohttp.ClientSession) -> None:
-        """Reserve and pay each payment once more with its key, and add the replies to it."""
+        """Reserve, pay and look up each payment once more with its own key, and add the responses to the payment."""
         pending = asyncio.Queue[TrackedPayment]()
         for payment in self.payments:
             pending.put_nowait(payment)
@@ -219,7 +222,7 @@ class Load:
 
 
 async def broken_promises(load: Load, database_url: str) -> list[str]:
-    """Return the differences between the replies to callers and the payee's table (wire.md §7, 1 to 3)."""
+    """Return the differences between the responses to callers and the payee's table (wire.md §7, promises 1 to 3)."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = {str(row["uuid"]): row for row in await connection.fetch("SELECT * FROM quote")}
@@ -230,7 +233,7 @@ async def broken_promises(load: Load, database_url: str) -> list[str]:
 
 
 def broken_by(payments: Sequence[TrackedPayment], rows: Mapping[str, Any]) -> list[str]:
-    """Return the differences between the replies to callers and the payee's rows by uuid."""
+    """Return the differences between the responses to callers and the payee's rows. `rows` has them by uuid."""
     broken = [fault for payment in payments for fault in _broken(payment, rows)]
     uuids = [payment.uuid for payment in payments if payment.reserved]
     if len(set(uuids)) != len(uuids):

@@ -1,4 +1,4 @@
-"""Log lines in the form in which services write them."""
+"""Build log lines in the form in which services write them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The sample request of the Quote API, and requests made from it."""
+"""The sample request of the Quote API, and requests that are variants of it."""
 
 import base64
 from typing import Final
@@ -29,7 +29,7 @@ OTHER: Final = basic("other", "456")
 
 
 def headers(authorization: str | None = TEST, **more: str) -> dict[str, str]:
-    """The headers of a well-formed request. ``more`` are headers with _ for -."""
+    """Return the headers of a well-formed request. ``more`` adds headers, with "_" for "-"."""
     made = {"Content-Type": "application/json", "Accept": "application/json"}
     if authorization is not None:
         made["Authorization"] = authorization

@@ -1,4 +1,4 @@
-"""A payee in process, a caller of it, and its database as seen from outside."""
+"""Run a payee in the test's process, call it, and read its database directly."""
 
 import asyncio
 import json
@@ -94,7 +94,7 @@ class Caller:
 async def payee(
     database_url: str, users_file: Path, client: aiohttp.ClientSession, **settings: object
 ) -> AsyncIterator[Caller]:
-    """A payee as `chassis.run` serves it; settings by their names without QUOTES_, in lower case."""
+    """Run a payee with the server that `chassis.run` uses. `settings` are variables in lower case without QUOTES_."""
     environment = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DATABASE_URL": database_url,
@@ -111,7 +111,7 @@ async def is_ready(caller: Caller) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait for a condition that becomes true sooner or later, however slow the machine is."""
+    """Wait until a condition is true. The time limit is long, because the machine may be slow."""
     began = time.monotonic()
     while not await condition():
         assert time.monotonic() - began < PATIENCE_SECONDS, "the condition did not become true"
@@ -120,7 +120,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 
 @asynccontextmanager
 async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
-    """The payee's database without the service, migrated, with the secret NAMESPACE."""
+    """Return the payee's migrated database, without a service. Its secret for uuids is NAMESPACE."""
     made = Database(url, connections, MIGRATIONS)
     faults: list[str] = []
     await made.open(faults.append)
@@ -138,7 +138,7 @@ async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
 
 
 async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
-    """Wait until ``count`` statements of this database wait for a lock."""
+    """Wait until at least ``count`` statements on this database wait for a lock."""
 
     async def waits() -> bool:
         found: int = await sql.fetchval(
@@ -157,7 +157,7 @@ async def rows(sql: asyncpg.Connection) -> int:
 
 
 async def stubs(sql: asyncpg.Connection) -> int:
-    """The number of quotes that retention has reduced to stubs."""
+    """Return the number of quotes that retention has reduced to stubs."""
     found: int = await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
     return found
 
@@ -173,7 +173,7 @@ CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz VOLATILE LANGUA
 
 
 class FakeClock:
-    """The database's clock in the test's hands; made before the payee connects."""
+    """Replaces the database's clock with a time that the test sets. Install it before the payee connects."""
 
     def __init__(self, sql: asyncpg.Connection) -> None:
         self._sql = sql
@@ -188,14 +188,14 @@ class FakeClock:
         )
 
     async def set(self, time: str, plus: str = "0") -> None:
-        """``time`` has the form of a reply; ``plus`` is an interval of Postgres."""
+        """Set the time. ``time`` has the form of times in replies; ``plus`` is a Postgres interval that is added."""
         await self._sql.execute(
             "UPDATE public.fake_clock SET at = $1::text::timestamptz + $2::text::interval", time, plus
         )
 
 
 def new(key: str, **changes: str) -> NewQuote:
-    """An item of a batch to reserve: the sample request with changes."""
+    """Return a quote to reserve, from the sample request with changes."""
     request = {**QUOTE, **changes}
     return NewQuote(
         quote_uuid(NAMESPACE, "test", key),
@@ -209,7 +209,7 @@ def new(key: str, **changes: str) -> NewQuote:
 
 
 def payment(of: NewQuote, **changes: str) -> PaymentOrder:
-    """An item of a batch to execute: the payment for a quote, with changes."""
+    """Return the payment for a quote, with changes to its parameters."""
     request = {**of.request, **changes}
     return PaymentOrder(
         of.uuid,

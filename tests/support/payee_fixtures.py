@@ -1,4 +1,4 @@
-"""Fixtures: a payee in process or as two processes, and its database from outside."""
+"""Fixtures: a payee in the test's process, two payees as processes, and a connection to their database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from support.settings import DEFAULTS
 
 @pytest.fixture
 async def start(database_url, users_file, client):
-    """A function that starts a payee on the test's database. Its arguments are settings; each call starts another payee."""
+    """Return a function that starts another payee on the test's database. Its arguments are settings."""
     async with AsyncExitStack() as stack:
 
         async def start_(**settings: object) -> Caller:
@@ -45,7 +45,7 @@ async def sql(database_url) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def clock(sql) -> AsyncIterator[FakeClock]:
-    """Requested before the payee: the clock of its database stands still."""
+    """Stop the clock of the payee's database. A test must request this fixture before the payee."""
     clock = FakeClock(sql)
     await clock.install()
     yield clock

@@ -35,7 +35,7 @@ max_client_conn = 100
 
 @contextmanager
 def pgbouncer(url: str, pool_mode: str, more: str = "") -> Iterator[str]:
-    """URL of the database at ``url``, through a PgBouncer that lives as long as this."""
+    """Run PgBouncer in front of the database at ``url``, and return the URL of the database through PgBouncer."""
     assert PROGRAM is not None, NEEDED
     parts = urlsplit(url)
     host = parts.hostname or parse_qs(parts.query)["host"][0]
@@ -62,7 +62,10 @@ def pgbouncer(url: str, pool_mode: str, more: str = "") -> Iterator[str]:
 
 
 def _user(host: str) -> dict[str, Any]:
-    """PgBouncer refuses to run as root, and the folder of an embedded Postgres' socket is open to its owner alone."""
+    """Return the arguments that start PgBouncer as another user than root, because it refuses to run as root.
+
+    With an embedded Postgres it is the user that owns the socket's folder, because only that user may open the folder.
+    """
     if os.getuid():
         return {}
     entry = pwd.getpwuid(Path(host).stat().st_uid) if host.startswith("/") else pwd.getpwnam("nobody")

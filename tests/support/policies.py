@@ -1,4 +1,4 @@
-"""Evaluate network policies, and read the calls between services from compose.yaml."""
+"""Evaluate network policies of Kubernetes, and find the calls between services in compose.yaml."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _PRIVATE_NETWORKS = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of the manifests, or an outside pod that is known by its labels only."""
+    """A pod of the manifests, or a pod outside them of which only the labels are known."""
 
     namespace: str
     name: str
@@ -48,7 +48,7 @@ def pods(objects: Iterable[Mapping[str, Any]]) -> list[Pod]:
 
 
 def allowed(objects: Iterable[Mapping[str, Any]], source: Pod, target: Pod, port: int, protocol: str) -> bool:
-    """Whether the policies allow a connection at both ends: egress and ingress."""
+    """Whether the network policies allow a connection: the source's egress rules and the target's ingress rules."""
     policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
     out = _allows(policies, "Egress", source, target, port, protocol)
     return out and _allows(policies, "Ingress", target, source, port, protocol)
@@ -97,7 +97,7 @@ def _selects(selector: Mapping[str, Any], labels: frozenset[tuple[str, str]]) ->
 
 
 def calls_in_compose(compose: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return (caller, callee) pairs, from each service's configured URLs and the networks they share."""
+    """Return the pairs (caller, callee) of services, from the URLs in their environment and the networks they share."""
     found = set()
     for name, service in compose["services"].items():
         for url in _urls(service.get("environment", {})):
@@ -115,7 +115,7 @@ def _urls(environment: Mapping[str, str]) -> list[str]:
 
 
 def _names(compose: Mapping[str, Any], source: str, target: str) -> set[str]:
-    """Return the host names by which one service can reach another."""
+    """Return the host names under which the service `source` can reach the service `target`."""
     mine, theirs = (_networks(compose["services"][name]) for name in (source, target))
     shared = set(mine) & set(theirs)
     return {target, *(alias for network in shared for alias in theirs[network])} if shared else set()

@@ -1,4 +1,4 @@
-"""A real Postgres for tests: in a container where an engine has the image, else embedded."""
+"""A real Postgres for tests. It runs in a container if the engine has the image, and is embedded otherwise."""
 
 import asyncio
 import gc
@@ -43,7 +43,7 @@ _SYSTEM_OBJECTS: Final = "SELECT (SELECT count(*) FROM pg_proc) + (SELECT count(
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """URL of a server that lives as long as this."""
+    """Run a Postgres server and return its URL. The server stops at the end of the `with` block."""
     if _engine_has_image():
         with _in_container() as url:
             yield url
@@ -85,7 +85,7 @@ def _in_container() -> Iterator[str]:
 
 
 class ReusedDatabases:
-    """Databases that tests have one after the other: emptying one takes 20 ms, creating and dropping one 300."""
+    """Databases that tests use one after the other. To empty one takes 20 ms; to create and drop one takes 300 ms."""
 
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
@@ -104,7 +104,7 @@ class ReusedDatabases:
         return url
 
     async def give_back(self, url: str) -> None:
-        """Empty the database for the next test; drop it where the test has changed its catalog."""
+        """Empty the database for the next test. If the test has changed the database's catalog, drop it instead."""
         if await self._empty(url):
             self._free.append(url)
         else:
@@ -146,7 +146,7 @@ def with_database(url: str, name: str) -> str:
 
 @contextmanager
 def fresh_database(url: str) -> Iterator[str]:
-    """A database on the server at ``url``; for fixtures that are no coroutines."""
+    """Create a database on the server at ``url`` and drop it at the end. For fixtures that are not coroutines."""
     name = asyncio.run(create_database(url))
     try:
         yield with_database(url, name)

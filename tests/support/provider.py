@@ -1,4 +1,4 @@
-"""The provider in this process, with calls of a partner, a user and the engine; and webhooks with scripted answers."""
+"""The service `integrations` in the test's process, calls of a partner, a user and the engine, and scripted webhooks."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ REQUEST: Final = {
     "userEmail": USER,
     "webhook": {"url": "https://foo.bar/api/proquant", "headers": {"x-foo-bar-api-token": "baz"}},
 }
-"""The request that leads to the guide's example event."""
+"""Body of the request for the integration that the guide's example event shows."""
 
 OPEN: Final = {
     "type": "OPEN",
@@ -60,7 +60,7 @@ def basic(name: str) -> str:
 
 
 def typed(type_: str, status: int = 422, **headers: str) -> Responder:
-    """Answer with one of the guide's typed errors."""
+    """Return a responder that answers with one of the guide's typed errors."""
     return reply(status, {"type": type_}, **{"x_proquant_error": "1", **headers})
 
 
@@ -74,7 +74,7 @@ class Got(ReceivedResponse):
 
 @dataclass
 class Script:
-    """Answers each request with the next line; repeats the last line."""
+    """A responder that answers each request with the next of `lines`, and repeats the last one."""
 
     lines: list[Responder]
 
@@ -104,7 +104,10 @@ def event(seen: Seen) -> dict[str, Any]:
 
 
 def types_but_approved(hook: Stub) -> list[str]:
-    """Return the types of the events but INTEGRATION_APPROVED, which has another lane and may arrive at any time."""
+    """Return the types of the events that a webhook received, without INTEGRATION_APPROVED.
+
+    That event has a lane of its own and may arrive at any time.
+    """
     return [type_ for type_ in types(hook) if type_ != "INTEGRATION_APPROVED"]
 
 
@@ -113,7 +116,7 @@ def types(hook: Stub) -> list[str]:
 
 
 async def until(is_so: Callable[[], Any] | Callable[[], Awaitable[Any]]) -> Any:
-    """Call the function until its result is true; return the result."""
+    """Call a function again and again until its result is true, and return the result."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         found = is_so()
@@ -159,7 +162,7 @@ class Provider:
         return await self.send("POST", CREATE, body, as_=None, **headers)
 
     async def requested(self, url: str | None = None, **more: Any) -> dict[str, Any]:
-        """Create an integration with this webhook; return the answer."""
+        """Request an integration with this webhook URL; return the response's body."""
         headers = more.pop("headers", REQUEST["webhook"]["headers"])
         webhook = {"url": url or REQUEST["webhook"]["url"], "headers": headers}
         got = await self.ask({**REQUEST, **more, "webhook": webhook})
@@ -167,7 +170,7 @@ class Provider:
         return got.json
 
     async def approved(self, url: str, **more: Any) -> str:
-        """Create and approve an integration; return its id."""
+        """Request an integration and approve it; return its id."""
         id_ = (await self.requested(url, **more))["id"]
         await self.do("approve", id_)
         return id_
@@ -178,7 +181,7 @@ class Provider:
         return got
 
     async def enabled(self, url: str, strategy: str = STRATEGY, **more: Any) -> str:
-        """Create an integration, approve it, and enable it for a strategy; return its id."""
+        """Request an integration, approve it, and enable it for a strategy; return its id."""
         id_ = await self.approved(url, **more)
         await self.strategy(strategy)
         await self.switch("PUT", id_, strategy)
@@ -195,19 +198,19 @@ class Provider:
         return await self.send("DELETE", f"/v1/me/integrations/{id_}")
 
     async def signal(self, type_: str = "OPEN", strategy: str = STRATEGY, **more: Any) -> Got:
-        """Send a signal, with a new signalId unless there is one in `more`."""
+        """Send a signal as the engine. It has a new signalId unless `more` has one."""
         self.signals += 1
         body = {"signalId": f"signal-{self.signals}", **OPEN, "type": type_, **more}
         return await self.send("POST", f"/v1/strategies/{strategy}/signals", body, as_=ENGINE)
 
     async def deliveries(self, id_: str, query: str = "") -> list[dict[str, Any]]:
-        """Return the attempt log, the oldest event first."""
+        """Return the attempt log of an integration, the oldest event first."""
         got = await self.send("GET", f"/v1/me/integrations/{id_}/deliveries{query}")
         assert 200 == got.status, got.body
         return list(reversed(got.json["deliveries"]))
 
     async def done(self, id_: str) -> list[dict[str, Any]]:
-        """Return the attempt log as soon as no event waits any more."""
+        """Wait until no event of the integration waits any more, and return its attempt log."""
 
         async def all_done() -> Any:
             log = await self.deliveries(id_)
@@ -217,13 +220,13 @@ class Provider:
         return found
 
     async def notifications(self, as_: str = USER) -> list[dict[str, Any]]:
-        """Return the notifications, the oldest first."""
+        """Return the notifications of a user, the oldest first."""
         got = await self.send("GET", "/v1/me/notifications", as_=as_)
         assert 200 == got.status, got.body
         return list(reversed(got.json["notifications"]))
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass: make every time in the database earlier, so that retries and expiries are due."""
+        """Make every time in the database earlier by `seconds`, so that retries and expiries become due."""
         async with self.sql.transaction():
             for table, column in (
                 ("lane", "due"),
@@ -246,7 +249,10 @@ class Provider:
 async def provider(
     database_url: str, users: Path, client: aiohttp.ClientSession, **settings: object
 ) -> AsyncIterator[Provider]:
-    """Run a provider that may connect to loopback. `settings` have the names of the settings class."""
+    """Run `integrations`, with permission to call webhooks on this machine.
+
+    `settings` names fields of its settings class.
+    """
     given = {
         "users_file": users,
         "database_url": database_url,

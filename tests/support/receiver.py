@@ -1,4 +1,4 @@
-"""A receiver in the test's process, a sender of events, and a connection to its tables."""
+"""A `signal-receiver` in the test's process, a client that sends events to it, and a connection to its tables."""
 
 import asyncio
 import itertools
@@ -57,13 +57,13 @@ _ids = itertools.count(1)
 class Answer(ReceivedResponse):
     @property
     def outcome(self) -> tuple[int, str | None]:
-        """The status, and the type of a typed error."""
+        """Status of the response, and the type of a typed error or None."""
         is_typed = self.headers.get("x-proquant-error") == "1"
         return self.status, self.json["type"] if is_typed else None
 
 
 def signal(kind: str, quantity: object = 10, **changed: Any) -> dict[str, Any]:
-    """The guide's example event with a new position id, and with the values given."""
+    """Return the guide's example event with a new position id. `changed` replaces other values."""
     data = {
         "direction": changed.pop("direction", "BUY"),
         "ticker": changed.pop("ticker", "XAUUSD"),
@@ -91,13 +91,13 @@ def envelope(event: object, deprecation: str | None = None) -> dict[str, Any]:
 
 
 def number(event: dict[str, Any], text: str) -> bytes:
-    """The event's body with this text as its quantity: some JSON numbers cannot be written from Python numbers."""
+    """Return the event's body with this text as its quantity, because Python cannot write some JSON numbers."""
     marked = {**event, "data": {**event["data"], "quantity": "@"}}
     return json.dumps(envelope(marked)).replace('"@"', text).encode()
 
 
 class Sender:
-    """Sends events as the provider, and API requests as the receiver's users."""
+    """Sends events as the provider does, and API requests as the receiver's users do."""
 
     def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
         self.client = client
@@ -150,7 +150,7 @@ class Sender:
 
 
 def instrument(name: str = "XAUUSD", **changed: str) -> str:
-    """One instrument of a catalogue in TOML. The values given are TOML."""
+    """Return one instrument as TOML for a catalogue. `changed` replaces fields; the new values are TOML, too."""
     values = {
         "ticker": f'"{name}"',
         "least": '"0.01"',
@@ -168,7 +168,7 @@ def instrument(name: str = "XAUUSD", **changed: str) -> str:
 def settings_of(
     database_url: str, users_file: Path, folder: Path, *, catalogue: str | None = None, **settings: object
 ) -> ReceiverSettings:
-    """Settings; keyword names are those of the variables in lower case, without QUOTES_."""
+    """Return settings of the receiver. `settings` are environment variables in lower case without QUOTES_."""
     accounts = folder / "accounts.toml"
     accounts.write_text(ACCOUNTS)
     environment = {

@@ -1,4 +1,4 @@
-"""`python -m network run` as a process, from outside."""
+"""Run `python -m network run` as a process, as `make run` does, and check its output and its child processes."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ READY_SECONDS = 120
 
 
 class SampleRun:
-    """A `make run` that was started; ``output`` is the text that it has printed so far."""
+    """A started `make run`. ``output`` is the text that it has printed so far."""
 
     def __init__(self, port: int, data: Path, environment: Mapping[str, str]) -> None:
         self.port = port
@@ -65,7 +65,10 @@ class SampleRun:
         return code
 
     def processes(self) -> dict[int, str]:
-        """Return the processes, without zombies, that have this run's data in their environment or as working folder."""
+        """Return the living processes of this run, by process id.
+
+        They have the run's data folder in their environment, their command line or their working folder.
+        """
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -76,7 +79,7 @@ class SampleRun:
         return found
 
     def left_after(self, seconds: float) -> dict[int, str]:
-        """Return the processes that still run after ``seconds``."""
+        """Wait until the processes of this run have ended, for at most ``seconds``; return those that still run."""
         timer = PollTimer(seconds, 0.1)
         left = self.processes()
         while timer.wait() and left:
@@ -86,7 +89,7 @@ class SampleRun:
 
 @contextmanager
 def sample_run(port: int, data: Path, **environment: str) -> Iterator[SampleRun]:
-    """Start a run. At the end, every process of it is killed."""
+    """Start a run. At the end, stop it and kill all its processes that are left."""
     run = SampleRun(port, data, environment)
     try:
         yield run

@@ -1,4 +1,4 @@
-"""A next hop of bare sockets: it closes, resets, hangs or breaks off where no web server would."""
+"""A next hop on plain sockets. It can close, reset or hang a connection at moments when no web server would."""
 
 import asyncio
 import contextlib
@@ -15,30 +15,31 @@ HANG: Final = object()
 
 @dataclass(frozen=True)
 class Reset:
-    """Send these bytes, then reset the connection (RST)."""
+    """Step of a script: send these bytes, then reset the connection (RST)."""
 
     after: bytes = b""
 
 
 @dataclass
 class ScriptedServer:
-    """The requests that it received, one for each connection that sent a request."""
+    """A running server. `requests` has the requests that it received; each came on a connection of its own."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
 
 
 def http(status: int, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    """A response in bytes. ``length`` is its Content-Length where that is to be wrong."""
+    """Return the bytes of a response. ``length`` is a wrong Content-Length, if the test wants one."""
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 @asynccontextmanager
 async def scripted_server(*script: bytes | Reset | object) -> AsyncIterator[ScriptedServer]:
-    """A server that does one step of the script for each request, and repeats the last step from then on.
+    """Run a server that answers each request with the next step of the script, and repeats the last step.
 
-    Bytes are sent and the connection closed after them; empty bytes close it before the first byte.
+    A step of bytes is sent, and then the connection is closed. With empty bytes, the server closes it without a
+    response.
     """
     steps = list(script)
     made = ScriptedServer("")
@@ -77,7 +78,7 @@ _reserved: list[socket.socket] = []
 
 
 def unused_url() -> str:
-    """A base URL where no server listens. Its port stays reserved, so that no other process takes it."""
+    """Return a base URL on which no server listens. The port stays reserved, so that no other process takes it."""
     reserved = socket.socket()
     reserved.bind(("127.0.0.1", 0))
     _reserved.append(reserved)

@@ -1,4 +1,4 @@
-"""Services and stand-ins for their neighbours, in the test's own process and on real sockets."""
+"""Run services, and stubs in place of their neighbours, in the test's process and on real sockets."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ from aiohttp import web
 from support.internals import runner_of
 
 SECONDS: Final = 60
-"""Limit for what answers at once; long, because a busy machine may stand still for a while."""
+"""Time limit for responses that come at once. It is long, because a busy machine may pause for a while."""
 
 Responder = Callable[["Seen"], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
 async def served(app: web.Application) -> AsyncIterator[str]:
-    """Base URL of a service, served in the same way as by `chassis.run`."""
+    """Serve an application with the server that `chassis.run` uses; return its base URL."""
     async with listening(runner_of(app)) as url:
         yield url
 
@@ -46,7 +46,7 @@ class Seen:
     headers: dict[str, str]
     body: bytes
     transport: asyncio.Transport | None = None
-    """Its connection, for responders that close it."""
+    """The request's connection, for responders that close the connection."""
 
     @property
     def json(self) -> Any:
@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass
 class Stub:
-    """A next hop, or a directory, that responds as the test says and keeps the requests that it received."""
+    """A next hop or a directory that responds with `answer`, and keeps the requests that it received in `seen`."""
 
     answer: Responder
     url: str = ""
@@ -70,7 +70,7 @@ class Stub:
 
 
 def reply(status: int = 200, content: Any = None, **headers: str) -> Responder:
-    """Respond with this content: as JSON, unless it is bytes."""
+    """Return a responder that responds with this status and content. Content that is not bytes is sent as JSON."""
 
     async def answer(_seen: Seen) -> web.Response:
         body = content if isinstance(content, bytes) else orjson.dumps(content)
@@ -83,7 +83,7 @@ def reply(status: int = 200, content: Any = None, **headers: str) -> Responder:
 
 @asynccontextmanager
 async def stub(answer: Responder, port: int = 0) -> AsyncIterator[Stub]:
-    """A stub that listens on ``port``, else on a free one."""
+    """Run a stub that responds with `answer`, on this port or, with 0, on a free one."""
     made = Stub(answer)
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{any:.*}", made.handle)
@@ -93,7 +93,7 @@ async def stub(answer: Responder, port: int = 0) -> AsyncIterator[Stub]:
 
 @asynccontextmanager
 async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to a server, closed at the end."""
+    """Open a connection to a server; close it at the end of the block."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -104,7 +104,7 @@ async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 class _Received(asyncio.Protocol):
-    """Keeps what a server sends, also where the server resets the connection after it."""
+    """Keeps all bytes that a server sends, even if the server then resets the connection."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -118,10 +118,10 @@ class _Received(asyncio.Protocol):
 
 
 async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes:
-    """Send bytes, and return everything that the server sends until it closes the connection.
+    """Send bytes on a new connection. Return everything that the server sends until it closes the connection.
 
-    A server in this process reads each part before the next is sent. ``half_close`` closes the client's side after the
-    last part.
+    If there are several parts, a server in this process reads each part before the next one is sent. With
+    ``half_close``, the client closes its sending side after the last part.
     """
     host, _, port = url.removeprefix("http://").partition(":")
     loop = asyncio.get_running_loop()
@@ -145,7 +145,7 @@ async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes
 
 @asynccontextmanager
 async def client_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client that adds no header, repeats no request and opens as many connections as it needs."""
+    """Return a client session that adds no headers, repeats no requests and opens as many connections as it needs."""
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=60),
         connector=aiohttp.TCPConnector(limit=0),

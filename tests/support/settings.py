@@ -1,4 +1,4 @@
-"""Settings of the services under test: a test's own, and the defaults of the test run."""
+"""Load settings for services under test: those of the test, and defaults that apply to the whole test run."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -8,10 +8,10 @@ from chassis.settings import Settings, variables
 
 BATCH_LINES: Final = "QUOTES_BATCH_LINES"
 DEFAULTS: Final[dict[str, str]] = {}
-"""Variables of every service, in the tests' own process and in processes of their own."""
+"""Environment variables for every service in the tests, whether in the test's process or in a process of its own."""
 
 HTTP: Final = ("protocol", "aiohttp") if "QUOTES_HTTP" in dict(variables(Settings)) else ("protocol",)
-"""The implementations of HTTP that a service can be set to."""
+"""The HTTP implementations that can be chosen with QUOTES_HTTP."""
 
 S = TypeVar("S", bound=Settings)
 

@@ -1,4 +1,4 @@
-"""The commands of the documents, pasted into a real shell (sh, with curl and sed)."""
+"""Run the commands of the documents in a real shell (sh, with curl and sed)."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _VOLATILE = {
 
 @dataclass(frozen=True)
 class Block:
-    """One ``sh`` block of a document, and the JSON block directly below it, if there is one."""
+    """A ``sh`` block of a document, and the text of the JSON block directly below it; empty if there is none."""
 
     command: str
     expected: str
@@ -34,14 +34,14 @@ class Block:
 
 
 def blocks(document: str) -> list[Block]:
-    """Return the ``sh`` blocks of a document, whose path is relative to the project, in their order."""
+    """Return the ``sh`` blocks of a document in their order. `document` is its path below the project's folder."""
     return [Block(*found) for found in _BLOCK.findall((ROOT / document).read_text())]
 
 
 class Shell:
-    """One shell. What a command assigns to variables is there for the later ones.
+    """A running shell. Later commands can use the variables that earlier commands have set.
 
-    ``replaced`` maps texts of the documents, such as addresses, to those of the network under test.
+    In each command, the texts that are keys of ``replaced`` are replaced by its values, for example addresses.
     """
 
     def __init__(self, replaced: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ class Shell:
         self._process.communicate()
 
     def paste(self, command: str) -> str:
-        """Run a command as it stands; return what it printed. Fails if its exit status is not 0."""
+        """Run a command and return the text that it printed. Fails if its exit status is not 0."""
         for text, replacement in self._replaced.items():
             command = command.replace(text, replacement)
         assert self._process.stdin is not None
@@ -85,7 +85,7 @@ class Shell:
 
 
 def assert_shown(expected: str, printed: str) -> None:
-    """Compare JSON: uuids and times may differ, and the text "..." stands for any value."""
+    """Fail unless two JSON texts are equal, except for uuids and times. "..." in `expected` stands for any value."""
     shown, actual = (_without_volatile(json.loads(text)) for text in (expected, printed))
 
     assert shown == _masked(actual, shown)
@@ -99,7 +99,7 @@ def _without_volatile(value: Any) -> Any:
 
 
 def _masked(actual: Any, shown: Any) -> Any:
-    """Return ``actual`` with "..." where ``shown`` has it."""
+    """Return ``actual`` with "..." in each place where ``shown`` has "..."."""
     match actual, shown:
         case _, "...":
             return "..."

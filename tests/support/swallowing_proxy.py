@@ -1,6 +1,4 @@
-"""A TCP proxy in front of Postgres whose connections can be made to swallow everything, as a firewall does that has
-forgotten them.
-"""
+"""A TCP proxy in front of Postgres that can drop all bytes without closing the connections, as some firewalls do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +15,7 @@ class SwallowingProxy:
         self.url = ""
 
     def swallow(self) -> int:
-        """From now on nothing passes on the connections that are open; return how many there are."""
+        """From now on, drop all bytes on the connections that are open; return the number of these connections."""
         self._swallowing |= self._open
         return len(self._open) // 2
 

@@ -1,4 +1,4 @@
-"""The fault table: what a fault under load did to requests."""
+"""The table of faults in containers: for each fault under load, what happened to the requests."""
 
 import collections
 from collections.abc import Mapping
