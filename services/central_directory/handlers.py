@@ -46,7 +46,7 @@ class DirectoryHandlers:
         )
 
     async def resources(self, exchange: Exchange) -> Response:
-        """Look up a person: `identifierType=eur&identifier=1` returns the primary DFSP, `identifier=eur:1` all DFSPs."""
+        """Return a person's primary DFSP for `identifierType=eur&identifier=1`, or all for `identifier=eur:1`."""
         query = query_parameters(exchange.request.query, LOOK_UP_PARAMETERS)
         values = dict(query)
         if "identifierType" in values:

@@ -123,7 +123,7 @@ class Registry:
         self._hashes = {dfsp.key: dfsp.secret_hash for dfsp in content.dfsps.values()}
 
     async def missing(self) -> list[str]:
-        """Return a list of what the directory needs before it can store changes; empty if it can (wire.md §6)."""
+        """Return a list of faults that keep the directory from storing changes; empty if it is ready (wire.md §6)."""
         try:
             await asyncio.to_thread(directory_file.check_writable, self._path)
         except OSError as error:

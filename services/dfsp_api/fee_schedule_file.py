@@ -147,8 +147,8 @@ def _is_number(value: object) -> TypeGuard[str]:
 def _require_increasing(rule: FeeRule) -> None:
     """Raise FeeScheduleError unless each larger amount costs the sender more in total than each smaller one.
 
-    Within a step the fee cannot fall: no share is negative, and neither the limits nor the rounding change the order.
-    So only the borders between steps are checked.
+    Checks only the borders between steps. The fee cannot fall within a step, because no share is negative, and neither
+    the limits nor the rounding change the order.
     """
     if rule.max_fee is not None and rule.max_fee < rule.min_fee:
         raise FeeScheduleError(f"{rule.name}: most {rule.to_decimal(rule.max_fee)} is below least")

@@ -42,7 +42,7 @@ class Rounding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FeeStep:
-    """The fee for destination amounts from ``first`` to ``last``, both included: ``flat`` plus ``share`` of the amount."""
+    """Fee for destination amounts from ``first`` to ``last``, both included: ``flat`` plus ``share`` of the amount."""
 
     first: int
     last: int

@@ -1,4 +1,4 @@
-"""Texts of users' notifications. Each says which product, what happened, what is true now, and what the user can do.
+"""Texts of users' notifications. Each names the product, the event, the present state, and the user's next step.
 
 An integration's `name` is the user's account at the partner and its `description` is the partner's product (guide,
 Creating an Integration). A text names the product, and it names the account once. Users read the texts on a phone, so

@@ -1,4 +1,4 @@
-"""What partners and users can do with integrations. The JSON API and the user's page both call these operations."""
+"""Operations of partners and users on integrations. The JSON API and the user's page both call them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Check whether an account accepts the sender of an event, by a header of its own and a Standard Webhooks signature."""
+"""Check whether an account accepts the sender of an event: its secret header and its Standard Webhooks signature."""
 
 import hmac
 from collections.abc import Mapping

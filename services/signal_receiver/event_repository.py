@@ -124,7 +124,7 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database has for a batch of events at one time. In `accounts`, None stands for an unknown token."""
+    """Contents of the database for a batch of events at one time. In `accounts`, None stands for an unknown token."""
 
     at: datetime
     accounts: Sequence[Account | None]

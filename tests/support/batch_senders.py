@@ -41,7 +41,7 @@ class BatchSender:
     async def waiting(self, *requests: Sent) -> list[asyncio.Task[ClientResponse]]:
         """Send requests that wait in the service until `peer.release()`; return their tasks.
 
-        Other requests occupy the whole window first, and `peer` does not answer these until then.
+        Other requests are sent first and occupy the whole window, because `peer` does not answer them until then.
         """
         self.peer.hold()
         before, in_flight = self.peer.holding, requests_in_flight(self.hop.app)

@@ -75,7 +75,7 @@ def responses_in(data: bytes) -> list[ClientResponse]:
 
 
 def is_error_object(response: ClientResponse) -> bool:
-    """Whether a response is exactly the Level One error object (wire.md §4), with no other fields."""
+    """Whether a response is the Level One error object of wire.md §4, without any other fields."""
     content = response.json
     return (
         response.headers["Content-Type"].startswith("application/json")

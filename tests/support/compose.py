@@ -1,4 +1,4 @@
-"""Start the network of compose.yaml in containers, with a project name and ports of its own."""
+"""Start the network of compose.yaml in containers, with a separate project name and separate ports."""
 
 import contextlib
 import json

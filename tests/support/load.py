@@ -44,7 +44,7 @@ class RequestOutcome:
 
     @property
     def problem(self) -> str | None:
-        """The fault of the response, or the connection error; None if the response is documented and arrived in time."""
+        """Fault of the response, or the connection error; None if the response is documented and came in time."""
         if self.status is None:
             return f"{self.method} {self.target}: {self.error}"
         late = self.seconds - self.timeout_ms / 1000

@@ -1,4 +1,4 @@
-"""The service `integrations` in the test's process, calls of a partner, a user and the engine, and scripted webhooks."""
+"""`integrations` in the test's process; calls of a partner, a user and the engine; and scripted webhooks."""
 
 import asyncio
 import base64
@@ -106,7 +106,7 @@ def event(seen: Seen) -> dict[str, Any]:
 def types_but_approved(hook: Stub) -> list[str]:
     """Return the types of the events that a webhook received, without INTEGRATION_APPROVED.
 
-    That event has a lane of its own and may arrive at any time.
+    That event has another lane and may arrive at any time.
     """
     return [type_ for type_ in types(hook) if type_ != "INTEGRATION_APPROVED"]
 

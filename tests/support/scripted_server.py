@@ -22,7 +22,7 @@ class Reset:
 
 @dataclass
 class ScriptedServer:
-    """A running server. `requests` has the requests that it received; each came on a connection of its own."""
+    """A running server. `requests` has the requests that it received, at most one from each connection."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)

@@ -8,7 +8,7 @@ from chassis.settings import Settings, variables
 
 BATCH_LINES: Final = "QUOTES_BATCH_LINES"
 DEFAULTS: Final[dict[str, str]] = {}
-"""Environment variables for every service in the tests, whether in the test's process or in a process of its own."""
+"""Environment variables for every service in the tests, whether in the test's process or in a separate one."""
 
 HTTP: Final = ("protocol", "aiohttp") if "QUOTES_HTTP" in dict(variables(Settings)) else ("protocol",)
 """The HTTP implementations that can be chosen with QUOTES_HTTP."""

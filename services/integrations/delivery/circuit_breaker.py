@@ -1,4 +1,4 @@
-"""Circuit breaker: pauses an integration after many failures in a row, or if its webhook no longer exists (status 410)."""
+"""Circuit breaker: pauses an integration after many failures in a row, or if its webhook is gone (status 410)."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -60,7 +60,7 @@ class AttemptHealth:
 
 
 class CircuitBreaker:
-    """Counts failed attempts. Uses transactions of its own, so that deliveries do not wait for the counting.
+    """Counts failed attempts. Uses separate transactions, so that deliveries do not wait for the counting.
 
     Counts that are lost when the process ends do no harm.
     """

@@ -1,4 +1,4 @@
-"""Receives Postgres notifications (LISTEN), in which other processes report new work, changed events and notifications."""
+"""Receives messages of other processes about new work, changed events and notifications (LISTEN in Postgres)."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Identity of a process: shows on which machine it runs, and whether it still exists there.
 
 The process id alone is not enough, because the system reuses ids. The start time of the process, the machine's boot id
-and the process namespace make the identity unique. Each container has a namespace of its own.
+and the process namespace make the identity unique. Each container has another namespace.
 """
 
 import hashlib

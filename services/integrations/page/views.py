@@ -255,7 +255,7 @@ class Page:
         return _redirect(f"/integrations/{id_}?done=replay")
 
     def with_error_pages(self, handler: Handler) -> Handler:
-        """Return a handler that responds with a page if the given handler raises an error.
+        """Return a handler that responds with a page if `handler` raises an error.
 
         A browser would show plain JSON.
         """

@@ -63,7 +63,7 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """What a response means. `status` is None if no status arrived; `cause` is shown in the user's attempt log."""
+    """Meaning of a response. `status` is None if no status arrived; `cause` is shown in the user's attempt log."""
 
     outcome: AttemptOutcome
     status: int | None
