@@ -15,7 +15,7 @@ CONNECTIONS: Final = (1, 8, 32, 128, 512)
 
 
 def run(options: Options) -> None:
-    """Measure all sides, print the results and write them to files. Raises BenchmarkError if a round does not count."""
+    """Measure both chains, print the results and write them to files. Raises BenchmarkError if a round is not valid."""
     wrk.require()
     with Machine(options.data) as machine:
         on = about(machine, options, wrk.version())

@@ -58,7 +58,7 @@ class Checkout:
 
     @classmethod
     def at(cls, folder: Path, settings: Mapping[str, str]) -> "Checkout":
-        """Return the checkout in a folder. Raises BenchmarkError if `make` has not built an environment there."""
+        """Return the checkout in a folder. Raises BenchmarkError if the folder has no environment made by `make`."""
         python = folder.absolute() / ".venv" / "bin" / "python"
         if not (python.exists() and (folder / "shared" / "network").is_dir()):
             raise BenchmarkError(

@@ -68,7 +68,7 @@ class OverloadedPair:
 
 
 def run(options: Options) -> None:
-    """Measure both checkouts; print and write the results. Raises BenchmarkError if a round does not count."""
+    """Measure both checkouts; print and write the results. Raises BenchmarkError if a round is not valid."""
     if options.base is None:
         raise BenchmarkError("compare needs another checkout with an environment: BASE=folder")
     wrk.require()
@@ -114,7 +114,10 @@ def _about(machine: Machine, options: Options) -> dict[str, Any]:
 def _start(
     machine: Machine, checkouts: Mapping[str, Checkout], options: Options
 ) -> dict[str, dict[str, Side]]:
-    """Start the network of each checkout on a separate database; return the sides by checkout and workload."""
+    """Start the network of each checkout on a separate database.
+
+    Return the sides (chains with their load) by name of the checkout and by workload.
+    """
     return {
         name: {
             workload: replace(side, name=f"{name} {workload}")

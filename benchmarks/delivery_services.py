@@ -111,16 +111,14 @@ class DeliveryServices:
                 group.create_task(request(name, url))
 
     def drain(self, run: str, lanes: int, each: int) -> list[Attempt]:
-        """Queue `each` events in each of `lanes` lanes at once, wait until all are delivered, and return the
-        deliveries.
-        """
+        """Queue `each` events at once in each of `lanes` lanes. Return the deliveries when all are complete."""
         self._machine.database.execute(QUEUE, [strategy(lane) for lane in range(lanes)], each, run)
         return self._delivered(run, lanes * each)
 
     def attempts(self, run: str, signals: SentSignals, to_dead: int) -> list[Attempt]:
-        """Wait until the engine's signals are delivered, and return the deliveries except `to_dead` ones.
+        """Wait until the engine's signals are delivered, and return the deliveries.
 
-        The lane of the dead endpoint gets `to_dead` of the signals; they are not in the result.
+        `to_dead` of the signals went to the lane of the endpoint that does not answer; they are not in the result.
         """
         return self._delivered(run, len(signals.due) - to_dead)
 
@@ -154,7 +152,7 @@ class DeliveryServices:
 
 
 def delivered(row: Any) -> Attempt:  # noqa: ANN401 - a record, or what a test makes of one
-    """Return the attempt of an event that one attempt delivered with 200. Raises BenchmarkError for any other event."""
+    """Return the attempt that delivered an event. Raises BenchmarkError unless one attempt was enough."""
     log = json.loads(row["log"])
     if row["state"] != "DELIVERED" or [each["status"] for each in log] != [200]:
         raise BenchmarkError(f"{row['position']} is {row['state']} after {log}")

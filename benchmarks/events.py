@@ -19,26 +19,32 @@ from benchmarks.targets import Target, TargetOutcome, at_least, at_most
 
 ENDPOINTS: Final = 500
 MAX_POSTERS: Final = 512
-"""Maximum of plain POSTs at the same time. A provider works on the same number of lanes at once."""
+"""Maximum of POST requests that the benchmark itself sends at the same time.
+
+A provider works on the same number of lanes at once.
+"""
 QUEUED_PER_SECOND: Final = {1: 200, LANES: 1}
 """Keys are numbers of lanes. Values are the events that each lane gets for each second of a round."""
 TARGET_RATES: Final = {1: 500.0, LANES: 1_500.0}
 LAG_SHARE: Final = 2 / 3
 """Signals are sent at this share of the target rate, or of the measured rate if it is lower, to measure the lag."""
 DEAD_SHARE: Final = 1 / 3
-"""As LAG_SHARE, for the measurement beside a dead endpoint: so low that the machine itself causes no lag."""
-STRETCHES: Final = 4
-"""A round has this number of periods with the dead endpoint and without it, in turn.
+"""Share of the target rate at which signals are sent while one endpoint does not answer ("is dead").
 
-So other load on the machine affects both alike.
+It is so low that the machine itself causes no lag.
+"""
+STRETCHES: Final = 4
+"""Number of measuring periods with a dead endpoint in a round, and the same number without one, in turn.
+
+They alternate so that other load on the machine affects both alike.
 """
 TOLERANCE_MS: Final = 10.0
-"""Milliseconds that the 99th percentile may increase: a small one differs by a tenth from one run to the next."""
+"""Milliseconds by which a 99th percentile may increase: a small one differs by a tenth between two runs."""
 
 
 @dataclass(frozen=True)
 class Lag:
-    """Times from when the engine's call was due until the receiver's 200. `offered` is in signals per second."""
+    """Lag: the time from when the engine's call was due until the receiver's 200. `offered`: signals per second."""
 
     offered: float
     p50_ms: float
@@ -109,7 +115,7 @@ def _round(
 def _ceiling(
     services: DeliveryServices, engine: StrategyEngine, name: str, lanes: int, seconds: int
 ) -> float:
-    """Return the rate at which the receiver answers plain POSTs. A provider cannot deliver faster than this."""
+    """Return the rate at which the receiver answers POST requests of the benchmark. No provider can deliver faster."""
     urls = [services.webhook(lane) for lane in range(min(lanes, MAX_POSTERS))]
     sent, rate_ = engine.run(engine.posts(urls, name, seconds))
     services.sent += sent
@@ -119,7 +125,7 @@ def _ceiling(
 def _beside_dead_endpoint(
     services: DeliveryServices, engine: StrategyEngine, number: int, schedule: SignalSchedule
 ) -> tuple[Lag, Lag]:
-    """Return the lag of the lanes with a living endpoint: first without the dead endpoint, then with it.
+    """Return the lag of the other endpoints while one endpoint answers, and while it does not ("is dead").
 
     The two are measured in alternating periods. After each period the dead endpoint answers until its lane is empty.
     """

@@ -41,7 +41,7 @@ FROM (
 )""",
 }
 MIN_RATIO: Final = 0.9
-"""Target: the ratio to the bare chain at any table size is at least this part of the ratio at the smallest size."""
+"""Target: at every table size, the ratio to the bare chain is at least this part of that at the smallest size."""
 
 
 def run(options: Options) -> None:
@@ -71,7 +71,7 @@ def run(options: Options) -> None:
 
 
 def fill(machine: Machine, table: str, size: int, largest: int) -> None:
-    """Add rows to a table until it has `size` rows. Their times are spread as if `largest` rows took 25 days.
+    """Add rows to a table until it has `size` rows. Their times are spread so that `largest` rows would cover 25 days.
 
     The primary key is dropped first and built again afterwards, which saves minutes.
     """
@@ -106,7 +106,10 @@ def described(
 
 
 def _kept(by_size: Mapping[int, list[MedianRow]]) -> Iterator[TargetOutcome]:
-    """Yield the target outcome of each larger size: its ratio to bare, compared with the ratio at the smallest size."""
+    """Yield a target outcome for each larger table size.
+
+    It compares the ratio to the bare chain at this size with that at the smallest size.
+    """
     (first, rows_before), *larger = by_size.items()
     before = {row.connections: row.to_bare.median for row in rows_before if row.to_bare}
     for size, found in larger:

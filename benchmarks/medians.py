@@ -1,4 +1,4 @@
-"""Summarise the rounds of each side at each number of connections as medians and ratios. Pure."""
+"""Summarise the rounds of each side (a chain with its load) as medians and ratios. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE = "warm", "cold", "cold-alone", "pa
 WORKLOADS: Final = (WARM, COLD, COLD_ALONE, PAY, LOOK_UP, REFUSE)
 
 MAKE_RUN: Final = "make-run"
-"""The process of `make run`: starts the services, and prints a line for each request or, under load, each second."""
+"""Name of the process of `make run`, which starts the services and prints a line for each request or second."""
 DIRECTORY: Final = "central-directory"
 POSTGRES: Final = "postgres"
 GENERATOR: Final = "wrk"

@@ -29,7 +29,7 @@ LATE_SECONDS: Final = 120
 EXPECTED: Final = {"200", "503", "504"}
 """Statuses that an overloaded service may respond with. Any other status and a closed connection are faults."""
 MAX_LATE_SECONDS: Final = 0.25
-"""A round does not count if a request was sent later than this: the generator was too slow for its rate."""
+"""A round is not valid if a request was sent later than this, because the generator was too slow for its rate."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ SLOWEST: Final = at_most("p99 of responses with status 200", 1_000, " ms")
 
 
 def run(options: Options) -> None:
-    """Measure, print the results and write them to files. Raises BenchmarkError if a round does not count."""
+    """Measure, print the results and write them to files. Raises BenchmarkError if a round is not valid."""
     wrk.require()
     on_own_processor = pin_services()
     with Machine(options.data) as machine:
@@ -121,7 +121,7 @@ def offer(
 ) -> dict[str, Any]:
     """Send `rate` reservations per second; return the counts of the load generator.
 
-    Raises BenchmarkError as `check` does.
+    Raises BenchmarkError if a status was unexpected or the generator was too slow.
     """
     settle(machine, mesh)
     machine.empty_logs()

@@ -17,7 +17,7 @@ from network.polling import PollTimer
 
 WARM_UP_SECONDS: Final = 1
 WARM_UP_CONNECTIONS: Final = 32
-"""Minimum of connections during warm-up: one would be so slow that the proxy's cache loses the first identifiers."""
+"""Minimum of connections in the warm-up. With one, the proxy would forget the first identifiers before the last."""
 IDLE_SECONDS: Final = 0.5
 IDLE_SHARE: Final = 0.04
 """Share of one processor below which a chain counts as idle. A chain that still works on requests uses far more."""
@@ -60,7 +60,7 @@ class Rounds:
     ) -> list[Measurement]:
         """Measure all sides in each round and at each number of connections. Pass each result to `show` as text.
 
-        Raises BenchmarkError if a round does not count.
+        Raises BenchmarkError if a round is not valid.
         """
         found = []
         for number in range(rounds):
@@ -103,7 +103,7 @@ class Rounds:
         )
 
     def _load(self, side: Side, connections: int, seconds: int) -> WrkResult:
-        """Apply load. Its identifiers begin after those of the load before, so that loads use them in turn."""
+        """Apply load. Its identifiers continue after those of the previous load."""
         load = WrkLoad(side.load.workload, side.load.identifiers, self._offset, side.load.quotes)
         result = wrk.run(side.chain.origin, load, connections=connections, seconds=seconds)
         self._offset += result.sent

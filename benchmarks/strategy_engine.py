@@ -1,4 +1,4 @@
-"""The clients and servers outside the integration services: the strategy engine, a dead webhook, and plain POSTs."""
+"""The parties outside the integration services: the strategy engine, a dead webhook, and a sender of POST requests."""
 
 import asyncio
 import base64
@@ -115,8 +115,7 @@ class StrategyEngine:
     async def signals(
         self, origin: str, run: str, strategies: Sequence[str], schedule: "SignalSchedule"
     ) -> SentSignals:
-        """Send each signal when it is due, to the strategies in turn. Does not wait for the responses of earlier
-        signals.
+        """Send each signal when it is due, to the strategies in turn, without waiting for earlier responses.
 
         An extra call comes first, because the service checks the password at the first call and then once a minute.
         """

@@ -31,7 +31,7 @@ class Target:
     unit: str = " times"
 
     def outcome(self, value: float | None) -> TargetOutcome:
-        """Compare the limit with a measured value. `value` is None if the run did not measure it."""
+        """Compare the limit with a measured value and return the outcome. `value` is None if it was not measured."""
         limit = f"{'at most' if self.is_upper else 'at least'} {self.limit:g}{self.unit}"
         if value is None:
             return TargetOutcome(self.name, limit, "not measured", None)

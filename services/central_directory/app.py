@@ -33,10 +33,7 @@ class CentralDirectorySettings(ChainSettings):
 
 
 def create_app(settings: CentralDirectorySettings) -> web.Application:
-    """Create the directory's application.
-
-    Raises StartError if the directory file, or the file it starts from, is not valid.
-    """
+    """Create the directory's application. Raises StartError if the directory file or the seed file is not valid."""
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=openapi(NAME))
     logs = app[SERVICE].logs

@@ -60,7 +60,7 @@ def read(path: Path) -> DirectoryContent:
 
 
 def _check(entry: ResourceEntry, place: str) -> None:
-    """Raise ValueError if no look-up could find the entry, or if its URL cannot be used."""
+    """Raise ValueError, which names `place`, if no look-up could find the entry or if its URL cannot be used."""
     try:
         RECEIVER.load({"identifierType": entry.identifierType, "identifier": entry.identifier})
     except ValidationError as error:

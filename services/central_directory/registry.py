@@ -25,9 +25,9 @@ class Registry:
 
     @classmethod
     def load(cls, path: Path, seed: Path | None = None) -> "Registry":
-        """Return the directory in the file `path`. If that is missing, use the seed file; without a seed, start empty.
+        """Return the directory in the file `path`, or, if there is no such file, in the seed file.
 
-        Raises StartError if the file that is used is not valid.
+        Without a seed file, the directory is empty. Raises StartError if the file that is read is not valid.
         """
         source = path if path.exists() else seed
         return cls(path, DirectoryContent() if source is None else directory_file.read(source), seed)
@@ -56,7 +56,7 @@ class Registry:
         return self._hashes.get(key)
 
     async def add(self, identifier_type: str, identifier: str, url: str, *, is_primary: bool) -> Resource:
-        """Store a person's account at the DFSP with this URL, in place of an earlier one there.
+        """Store that a person has an account at the DFSP with this URL. Replaces an earlier account at this DFSP.
 
         Raises UnavailableError.
         """

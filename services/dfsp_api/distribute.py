@@ -86,10 +86,9 @@ def _print(line: str) -> None:
 
 
 async def distribute(url: str, report: Report, *, shards: int | None = None, dry_run: bool = False) -> None:
-    """Distribute the database, and pass a line of text to ``report`` for each step. With ``dry_run``, only report the
-    SQL.
+    """Distribute the database, and pass a line of text to ``report`` for each step.
 
-    Raises StartError if the database cannot be distributed.
+    With ``dry_run``, only report the SQL. Raises StartError if the database cannot be distributed.
     """
     await require_usable_url(url)
     connection = await asyncpg.connect(

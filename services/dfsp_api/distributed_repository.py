@@ -168,7 +168,7 @@ class DistributedRepository(Repository):
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """Reduce old quotes as ``Repository.sweep`` does, but without a lock.
+        """Reduce a small batch of old quotes to stubs, without a lock. See Repository.sweep.
 
         Two processes may reduce the same quotes at once, which has the same effect as one.
         """
@@ -187,7 +187,7 @@ class DistributedRepository(Repository):
 
 
 async def _for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """Call ``work`` for each item, for at most MAX_ROWS_AT_ONCE at a time; return the results.
+    """Call ``work`` for each item and return the results. At most MAX_ROWS_AT_ONCE calls run at once.
 
     If calls fail, wait until all calls have ended, then raise the first error.
     """

@@ -21,8 +21,8 @@ _LENGTH: Final = struct.Struct(">Q").pack
 def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
     """Return the uuid of the quote for a caller's idempotency key: an RFC 9562 UUID of version 8, from HMAC-SHA-256.
 
-    ``namespace`` is the secret of the database. The caller's length comes first in the text, so that different pairs of
-    caller and key always give different texts.
+    ``namespace`` is the secret of the database. The text for the digest begins with the caller's length, so that
+    different pairs of caller and key always give different texts.
     """
     name = caller.encode()
     digest = hmac.digest(namespace, len(name).to_bytes(8) + name + key.encode(), "sha256")
@@ -35,7 +35,7 @@ def quote_uuid(namespace: bytes, caller: str, key: str) -> UUID:
 def fingerprint(request: Mapping[str, str]) -> bytes:
     """Return the SHA-256 digest of a request's seven fields.
 
-    Requests that mean the same have the same one (wire.md §3).
+    Requests that mean the same have the same digest (wire.md §3).
     """
     values = [
         (_without_trailing_zeros(request[name]) if name == "amount" else request[name]).encode()

@@ -203,9 +203,9 @@ class Payee:
 def _repeated(
     operation: Operation, wanted: bytes, error: QuotingError, _exchange: Exchange, quote: StoredQuote | None
 ) -> Response:
-    """Return the reply to a reservation without a price: the quote that the same request got earlier.
+    """Return the reply with the quote that the same request got earlier. Its fee cannot be calculated now.
 
-    Raises `error`, the reason why there is no price, if there is no such quote.
+    If there is no earlier quote, raises `error`, the reason why no fee can be calculated.
     """
     if quote is None:
         raise error

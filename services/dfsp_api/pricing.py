@@ -68,9 +68,7 @@ class FeeRule:
     rounding: Rounding
 
     def fee(self, destination: int) -> int:
-        """Return the fee for a destination amount: flat fee plus share, at least min_fee, at most max_fee, then
-        rounded.
-        """
+        """Return the fee for a destination amount: flat fee plus share, between min_fee and max_fee, then rounded."""
         step = self.steps[bisect_left(self.steps, destination, key=_last)]
         # whole numbers over one denominator: exact, and five times as fast as Fraction (timeit)
         share = step.share
@@ -89,7 +87,7 @@ class FeeRule:
     def destination(self, source: int) -> int:
         """Return the largest destination amount for which the payer has to send at most ``source``.
 
-        Raises AmountOutOfRangeError. Finds the amount by binary search, as source amounts grow with destination
+        Raises AmountOutOfRangeError. Finds the amount by binary search, because source amounts grow with destination
         amounts.
         """
         low, high = self.steps[0].first, self.steps[-1].last

@@ -39,7 +39,7 @@ def reservation_reply(
 def execution_reply(
     quote: StoredQuote | None, caller: str, payment: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Return the reply to a payment. The database has executed `quote` before, if that was possible (Quote API §III).
+    """Return the reply to a payment (Quote API §III). Before this call, the database has executed `quote` if it could.
 
     Checks in the order of wire.md §2. Raises QuoteNotFoundError; then QuoteMismatchError; then, if the quote is not
     executed, QuoteExpiredError.

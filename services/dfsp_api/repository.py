@@ -257,9 +257,10 @@ class Repository:
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:
-        """Reduce a small batch of quotes to stubs: quotes that expired before ``older_than`` and were never executed.
+        """Reduce a small batch of quotes to stubs, which have no request and no amounts.
 
-        Return the number of quotes that were due; None if nothing is left to do, or if another process does it now.
+        These quotes were never executed, and expired longer ago than ``older_than``. Return the number of quotes that
+        were due; None if nothing is left to do, or if another process does it now.
         """
 
         async def work(connection: Connection) -> int | None:

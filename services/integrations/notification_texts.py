@@ -115,7 +115,7 @@ def about_event(
     status: int | None = None,
     state: str,
 ) -> str:
-    """Return the text about an event. `kind` is an error type of the guide, GENERIC, or a constant of this module.
+    """Return the text about an event. `kind` is an error type of the guide, "Generic", or a constant of this module.
 
     `status` is the status of the response. `state` is the state of the event after the attempt.
     """

@@ -16,7 +16,7 @@ from integrations.timestamps import iso
 
 CHANNEL: Final = "integrations"
 NOTIFICATIONS_STORED: Final = "told"
-"""Message on CHANNEL that new notifications are stored.
+"""Message on CHANNEL which says that new notifications are stored.
 
 Do not change it: other versions of the service read it, too.
 """
@@ -104,9 +104,9 @@ class NotificationFeed:
     async def stream(
         self, user: str, after: int | None, has_gone: HasGone
     ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
-        """Yield a stream of the user's notifications after the id `after`; without it, of those that come from now on.
+        """Yield a stream of the user's notifications with an id above `after`; without `after`, only of new ones.
 
-        The stream yields a list of notifications, and an empty list if none came for POLL_SECONDS. Raises
+        The stream yields lists of notifications; the list is empty if none came for POLL_SECONDS. Raises
         TooManyRequestsError if too many streams are open; streams whose client has gone do not count.
         """
         user = key_of(user)

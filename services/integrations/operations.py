@@ -102,8 +102,7 @@ class Operations:
     async def integrations(self, user: str, only: UUID | None = None) -> list[dict[str, Any]]:
         """Return the user's integrations, the newest first. Header values are left out.
 
-        Rejected and deleted ones come last, so that they do not take the place of others if there are more than
-        MAX_LISTED.
+        Rejected and deleted integrations come last, because the list has at most MAX_LISTED entries.
         """
         rows = await self.database.fetch(
             repository.INTEGRATIONS, key_of(user), only, MAX_LISTED, NOT_ENDED_STATES
@@ -190,8 +189,7 @@ class Operations:
         return revision
 
     async def rotate_secret(self, user: str, id_: UUID, revision: int | None = None) -> str:
-        """Create and return a new signing secret. For one day, events are signed with both secrets, the previous and
-        the new.
+        """Create and return a new signing secret. For one day, events are also signed with the previous secret.
 
         With `revision`, this succeeds only if it is the number of the current secret: a form that is sent twice must
         not create two secrets. Raises NotFoundError; ConflictError if the number differs, or the integration was
@@ -226,8 +224,7 @@ class Operations:
         await self._commit(id_, work, invalidates=False)
 
     async def disable(self, user: str, id_: UUID, strategy_id: str) -> None:
-        """Disable the integration for a strategy, so that it gets no more signals. Does nothing if it is disabled
-        already.
+        """Disable the integration for a strategy: it gets no more signals. Does nothing if it is disabled already.
 
         Raises NotFoundError; ConflictError if the integration is not APPROVED.
         """
@@ -247,7 +244,10 @@ class Operations:
         return [_delivery(row) for row in await self._deliveries(user, id_, query)]
 
     async def deliveries_for_page(self, user: str, id_: UUID, query: DeliveryQuery) -> list[dict[str, Any]]:
-        """As `deliveries`, with two more fields for each event: `summary` and `canReplay`. Raises NotFoundError."""
+        """Return the events that match the query, with their attempts and the fields `summary` and `canReplay`.
+
+        Raises NotFoundError.
+        """
         return [
             {**_delivery(row), "summary": _summary(row), "canReplay": _replay_fault(row, row) is None}
             for row in await self._deliveries(user, id_, query)

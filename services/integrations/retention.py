@@ -1,7 +1,7 @@
-"""Delete old data: finished events, notifications, signals, and integrations that were rejected, deleted or never
-approved.
+"""Delete old data: finished events, notifications, signals, and integrations in no use.
 
-The event that opened a position is kept until a CLOSE of the position is delivered or the integration is deleted.
+These integrations were rejected, deleted or never approved. The event that opened a position is kept until a CLOSE of
+the position is delivered or the integration is deleted.
 """
 
 from typing import Final

@@ -1,1 +1,1 @@
-"""load-balancer: listens on one port and passes each connection to a replica of a service that is ready."""
+"""load-balancer: listens on one port and passes each connection to a ready replica of a service."""

@@ -11,7 +11,10 @@ from chassis.http.resolver import ReplicaAddress
 
 MAX_CONNECTIONS: Final = 1_024
 IDLE_SECONDS: Final = 90.0
-"""Connections without traffic are closed after this time. Services close idle connections and end responses earlier."""
+"""A connection without traffic is closed after this time.
+
+Services close idle connections earlier than this, and no response takes so long.
+"""
 IDLE_CHECK_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5

@@ -38,8 +38,7 @@ class HealthCheck:
         self._turn = 0
 
     def candidates(self) -> list[ReplicaAddress]:
-        """Return the replicas to try for the next connection: the ready ones first, each time beginning with another
-        one.
+        """Return the replicas to try for the next connection. Ready ones come first, in turn (round robin).
 
         Replicas that were not ready come after them, because they may have become ready since the last check.
         """

@@ -53,9 +53,7 @@ def signature_fault(secret: str, headers: Headers, body: bytes) -> str | None:
 
 
 def _clock_fault(webhook: Webhook, signed: Mapping[str, str], body: bytes) -> str | None:
-    """Return the difference of the clocks as text if it is the only fault of a signature; None if there is another
-    fault.
-    """
+    """Return the difference of the clocks as text if a signature has no other fault, else None."""
     try:
         at = datetime.fromtimestamp(float(signed[TIMESTAMP_HEADER]), UTC)
         expected = webhook.sign(signed[ID_HEADER], at, body.decode()).encode()

@@ -215,11 +215,10 @@ async def write(
     at: datetime,
     retention: timedelta,
 ) -> set[str]:
-    """Store the trades of accounts and the outcomes of events. An outcome that is not final expires after
-    ``retention``.
+    """Store the trades of accounts and the outcomes of events.
 
-    Each account must have an entry. Returns the ids of the accounts that still had the version that was read; nothing
-    is written for the others.
+    An outcome that is not final expires after ``retention``. Each account must have an entry. Returns the ids of the
+    accounts that still had the version that was read; nothing is written for the others.
     """
     trades = [(account.id, trade) for account in accounts for trade in account.book.trades]
     after = {

@@ -29,7 +29,7 @@ from signal_receiver.trading import Market
 RETENTION: Final = timedelta(minutes=10)
 """Time for which the inbox stores an outcome that is not final."""
 WINDOW: Final = 2
-"""Batches that normally run at once. Two keep Postgres busy while Python works, and let large batches collect."""
+"""Batches that normally run at once. With two, Postgres has work while Python computes, and later batches grow."""
 MAX_BATCHES: Final = 8
 """Maximum of batches in flight. It is larger than WINDOW, because a batch may wait for a locked account."""
 
@@ -130,10 +130,9 @@ class EventExecutor:
     async def _read_and_write(
         self, fetch: Fetch, events: Sequence[ReceivedEvent]
     ) -> Sequence[EventResult | None]:
-        """Return the result of each event; None if another process changed the event's account between the two
-        statements.
+        """Read the accounts, execute the events, write the changes; return the result of each event.
 
-        Nothing was written for events with the result None.
+        The result is None, and nothing was written, if another process changed the event's account in between.
         """
         queries = [_query(event) for event in events]
         snapshot = await event_repository.read(fetch, queries)

@@ -66,7 +66,7 @@ class Instrument:
     def quantity_error(self, quantity: Decimal) -> EventError | None:
         """Return the error of a quantity, or None.
 
-        Checks the maximum before the step: with 1e400 the step check is slow.
+        Checks the maximum before the step, because for 1e400 the check of the step would be slow.
         """
         if quantity <= 0:
             return EventError.QUANTITY_TOO_LOW

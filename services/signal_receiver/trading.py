@@ -56,7 +56,7 @@ class Trade:
 class Outcome:
     """The result of an event.
 
-    If the event comes again, it gets the same result if ``is_final``; else it is executed anew.
+    If ``is_final``, the event gets the same result when it comes again; otherwise it is executed anew.
     """
 
     error: EventError | None
@@ -97,7 +97,7 @@ class Book:
     funds: Decimal
     held: Decimal
     positions: dict[str, Position | None] = field(default_factory=dict)
-    """Open position by strategy; None without one. Has only the strategies whose signals are in the batch."""
+    """The open position of each strategy that has signals in the batch; None if it has no open position."""
     trades: list[Trade] = field(default_factory=list)
     closed: set[tuple[str, str]] = field(default_factory=set)
     """Strategy and position id of closed positions. Has only positions that the batch's signals name or close."""
@@ -109,7 +109,8 @@ class Book:
     def execute(self, signal: TradeSignal, market: Market) -> Outcome:
         """Execute a signal.
 
-        A rejected signal changes nothing; but a REOPEN that cannot open has still closed its old position.
+        A rejected signal changes nothing, with one exception: a REOPEN may close its old position and then fail to
+        open.
         """
         if signal.type is SignalType.REOPEN and self.positions.get(signal.strategy) is not None:
             return self._reopen(signal, market)

@@ -18,7 +18,10 @@ from signal_receiver.events import LIFECYCLE_TYPES, SIGNAL_TYPES, WebhookEvent, 
 from signal_receiver.executor import EventExecutor, EventResult, ReceivedEvent
 
 RESPONSE_SECONDS: Final = 8.0
-"""Maximum time for a response. After it the provider gets a 503 and sends the event again. It waits ten seconds."""
+"""Maximum time for a response. After it, the provider gets a 503 and sends the event again.
+
+It is below ten seconds, because the provider waits no longer.
+"""
 MAX_DEPRECATIONS: Final = 100
 
 EXECUTED: Final = Response(200, b"")
@@ -78,7 +81,7 @@ def _error_response(error: EventError, cause: str | None) -> Response:
 def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
     """Return the event in a body, or the fault of the body.
 
-    Does not raise: credentials must be checked before the fault.
+    Does not raise the fault, because the credentials must be checked first.
     """
     try:
         return read(body), None
@@ -87,7 +90,7 @@ def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
 
 
 class _Deprecations:
-    """Logs once for each event version that it has a deprecation date."""
+    """Logs a warning once for each event version that has a deprecation date."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs

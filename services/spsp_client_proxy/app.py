@@ -1,6 +1,4 @@
-"""spsp-client-proxy: looks up the payee's DFSP, and adds the submissionUrl to the call for spsp-client (Quote API
-§I.2).
-"""
+"""spsp-client-proxy: looks up the payee's DFSP and adds the submissionUrl for spsp-client (Quote API §I.2)."""
 
 from collections.abc import AsyncIterator
 from functools import partial

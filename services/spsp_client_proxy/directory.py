@@ -229,7 +229,10 @@ def receiver_in(body: bytes | None) -> str:
 
 
 def _is_registered(entry: dict[str, Any]) -> bool:
-    """Whether the directory knows the identifier. For an unknown one it may name a DFSP with ``registered: false``."""
+    """Whether an entry says that the directory knows the identifier.
+
+    For an unknown identifier, a directory may return its default DFSP with ``registered: false``.
+    """
     return entry.get("registered", True) is True
 
 

@@ -31,7 +31,7 @@ class BatchSender:
     async def together(self, *requests: Sent) -> list[ClientResponse]:
         """Send requests so that the service puts them into one batch; return the responses.
 
-        Other requests occupy the whole window until all of these requests wait.
+        Other requests occupy every batch slot of the service until all of these requests wait.
         """
         tasks = await self.waiting(*requests)
         self.peer.release()
@@ -41,7 +41,7 @@ class BatchSender:
     async def waiting(self, *requests: Sent) -> list[asyncio.Task[ClientResponse]]:
         """Send requests that wait in the service until `peer.release()`; return their tasks.
 
-        Other requests are sent first and occupy the whole window, because `peer` does not answer them until then.
+        Other requests are sent first and occupy every batch slot, because `peer` does not answer them until then.
         """
         self.peer.hold()
         before, in_flight = self.peer.holding, requests_in_flight(self.hop.app)

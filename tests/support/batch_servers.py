@@ -46,7 +46,7 @@ class BatchServer:
     def line(
         self, id_: int | str = 1, sent: ClientRequest | None = None, **more: str | None
     ) -> dict[str, Any]:
-        """Return a request as a line of a batch. `more` sets headers, with "_" for "-"; None removes one."""
+        """Return a request as a line of a batch. Keywords are headers with "_" in place of "-"; None leaves one out."""
         sent = sent or self.good
         return line(id_, sent.method, sent.target, sent.body, **more)
 

@@ -26,7 +26,7 @@ Line = Mapping[str, Any]
 def line(
     id_: int | str, method: str, path: str, body: bytes | None = None, **more: str | None
 ) -> dict[str, Any]:
-    """Return a well-formed request as a line of a batch. `more` sets headers, with "_" for "-"; None removes one."""
+    """Return a request as a line of a batch. Keywords are headers with "_" in place of "-"; None leaves one out."""
     made = {name: value for name, value in headers().items() if name == "Authorization"}
     for name, value in more.items():
         made[name.replace("_", "-")] = value
@@ -72,7 +72,7 @@ class BatchResponse:
 async def send_batch(
     client: aiohttp.ClientSession, url: str, lines: Sequence[Line | bytes] | bytes, **more: str | None
 ) -> BatchResponse:
-    """Send a batch. ``more`` sets headers of the HTTP request around the lines."""
+    """Send a batch. Keywords are headers of the HTTP request that carries the lines, with "_" in place of "-"."""
     given = {"Content-Type": NDJSON} | {name.replace("_", "-"): value for name, value in more.items()}
     data = lines if isinstance(lines, bytes) else batch_bytes(lines)
     async with client.post(

@@ -41,7 +41,7 @@ class Chain:
 
 
 free_ports = find_first_port
-"""Return the first of a row of free ports, enough for a whole network.
+"""Return the first of several consecutive free ports, enough for a whole network.
 
 Each call returns other ports (`network.ports`).
 """

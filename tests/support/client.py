@@ -47,7 +47,7 @@ async def send(
     trace: str | None = None,
     **more: str | None,
 ) -> ClientResponse:
-    """Send a well-formed request. ``more`` sets headers, with "_" for "-"; None removes one."""
+    """Send a well-formed request. Keywords are headers with "_" in place of "-"; None leaves one out."""
     made = headers()
     if trace is not None:
         made[TRACE] = trace

@@ -128,7 +128,7 @@ class Hop:
     async def send(
         self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None
     ) -> ClientResponse:
-        """Send a well-formed request. `more` sets headers, with "_" for "-"; None removes one."""
+        """Send a well-formed request. Keywords are headers with "_" in place of "-"; None leaves one out."""
         given = headers() | {name.replace("_", "-"): value for name, value in more.items()}
         if sent.body is None:
             given.setdefault("Content-Type", None)
@@ -150,10 +150,7 @@ class Hop:
             return await received(response)
 
     def request_bytes(self, sent: ClientRequest = SOURCE, *, adapt: bool = True, **more: str | None) -> bytes:
-        """Return the bytes of a well-formed request.
-
-        It asks the forwarder to close the connection after the response.
-        """
+        """Return the bytes of a well-formed request with `Connection: close`. Keywords are headers, as in `send`."""
         sent = self.adapted(sent) if adapt else sent
         given: dict[str, str | None] = {"Host": "hop", **headers(), "Connection": "close"}
         if sent.body is not None:

@@ -1,4 +1,4 @@
-"""Webhooks that fail at random and pass other requests on to a real receiver, for the fault test of deliveries."""
+"""Webhooks for the fault test of deliveries: they fail at random, and pass other requests on to a real receiver."""
 
 import random
 import time
@@ -33,9 +33,9 @@ class FailingWebhook:
 
 @dataclass
 class Inbox:
-    """A webhook for each account, which is the last part of the URL.
+    """One webhook for each account; its URL ends in the account's name.
 
-    Passes requests that do not fail on to the receiver.
+    Requests that do not fail are passed on to the receiver.
     """
 
     random: random.Random

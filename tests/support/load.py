@@ -116,7 +116,7 @@ class Load:
         return {outcome.status for outcome in self.outcomes}
 
     async def more(self, payments: int, *, seconds: float = 60) -> None:
-        """Wait until this number of payments more than now is complete."""
+        """Wait until `payments` further payments are complete."""
         async with asyncio.timeout(seconds):
             wanted = self._complete() + payments
             while self._complete() < wanted:
@@ -207,7 +207,7 @@ class Load:
         return outcome
 
     async def repeat_all(self, client: aiohttp.ClientSession) -> None:
-        """Reserve, pay and look up each payment once more with its own key, and add the responses to the payment."""
+        """Reserve, pay and look up each payment once more with the same key, and add the responses to the payment."""
         pending = asyncio.Queue[TrackedPayment]()
         for payment in self.payments:
             pending.put_nowait(payment)

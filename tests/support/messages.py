@@ -29,7 +29,7 @@ OTHER: Final = basic("other", "456")
 
 
 def headers(authorization: str | None = TEST, **more: str) -> dict[str, str]:
-    """Return the headers of a well-formed request. ``more`` adds headers, with "_" for "-"."""
+    """Return the headers of a well-formed request. Keywords are further headers, with "_" in place of "-"."""
     made = {"Content-Type": "application/json", "Accept": "application/json"}
     if authorization is not None:
         made["Authorization"] = authorization

@@ -157,7 +157,7 @@ async def rows(sql: asyncpg.Connection) -> int:
 
 
 async def stubs(sql: asyncpg.Connection) -> int:
-    """Return the number of quotes that retention has reduced to stubs."""
+    """Return the number of stubs: old quotes whose request and amounts retention has removed."""
     found: int = await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
     return found
 

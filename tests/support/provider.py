@@ -251,7 +251,7 @@ async def provider(
 ) -> AsyncIterator[Provider]:
     """Run `integrations`, with permission to call webhooks on this machine.
 
-    `settings` names fields of its settings class.
+    Keywords are settings: fields of IntegrationsSettings.
     """
     given = {
         "users_file": users,

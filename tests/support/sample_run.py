@@ -1,4 +1,4 @@
-"""Run `python -m network run` as a process, as `make run` does, and check its output and its child processes."""
+"""Run `python -m network run` as a process, as `make run` does, and read its output and its child processes."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ class SampleRun:
         return code
 
     def processes(self) -> dict[int, str]:
-        """Return the living processes of this run, by process id.
+        """Return the running processes of this run, by process id.
 
         They have the run's data folder in their environment, their command line or their working folder.
         """

@@ -37,8 +37,9 @@ def _length(min_: int, max_: int) -> validate.Length:
 
 
 def _is_visible(value: str) -> None:
-    """Raise ValidationError if the text is blank, or has invisible characters, which could also change the text around
-    it.
+    """Raise ValidationError if the text is blank or has invisible characters.
+
+    Invisible characters could change how the text around them is shown.
     """
     shown = _JOINER.sub("", value)
     if value and not shown.strip():

@@ -43,7 +43,7 @@ PAUSE: Final = "UPDATE integration SET state = 'PAUSED', changed = clock_timesta
 
 @dataclass(slots=True)
 class FailureStreak:
-    """The failed attempts at the end of a batch, after the last success. `is_reset`: the batch has a success."""
+    """Number of failed attempts after the last success in a batch. `is_reset` is True if the batch has a success."""
 
     failures: int = 0
     is_reset: bool = False

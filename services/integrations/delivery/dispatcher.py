@@ -33,7 +33,7 @@ CLOSE_CLAIM_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ReadPoint:
-    """A moment before lanes were claimed and read: its monotonic time, and the number of invalidations until then."""
+    """A moment before lanes were claimed and read: its monotonic time, and the count of `invalidate` calls."""
 
     at: float
     invalidations: int
@@ -80,9 +80,9 @@ class Dispatcher:
         return self._max_lanes - len(self._workers) - self._reserved
 
     def reserve_room(self, lanes: Sequence[tuple[int, UUID]]) -> list[int]:
-        """Reserve room for lanes and return the ids of those that may be claimed.
+        """Reserve room for lanes, and return the ids of the lanes for which there is room and which may be claimed.
 
-        `lanes` has ids of lane and integration.
+        `lanes` has pairs of ids: the lane's and its integration's.
         """
         self._reserved = 0
         in_progress = self._lanes_by_integration()

@@ -14,13 +14,13 @@ MAX_REPORTS: Final = 512
 LINGER_SECONDS: Final = 0.01
 """A report waits up to this time for other reports, unless its lane is waiting for the commit.
 
-With a commit for each report, a lane would be slower.
+A separate commit for each report would make the lane slower.
 """
 RETRY_SECONDS: Final = 0.25
 
 
 class LaneReporter:
-    """Collects reports into batches. If the database is away, it retries a batch for the length of a lease."""
+    """Collects reports into batches. If the database is away, it retries a batch for LEASE_SECONDS."""
 
     def __init__(
         self,

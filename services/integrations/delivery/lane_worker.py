@@ -1,7 +1,8 @@
 """Sends the events of one lane, one after another.
 
 A worker sends an event only before the event expires, and only if the lane's lease lasts MARGIN_SECONDS longer than an
-attempt can take. The worker measures both with the monotonic clock, from a time before the statement that read them.
+attempt can take. It measures the event's life and the lease with the monotonic clock, and both times begin before the
+statement that read the event or the lease.
 
 After a final result, the worker sends the next event before the result is committed. At most MAX_UNCOMMITTED results
 may be uncommitted; after a crash their events are sent again, in the same order and with the same ids.
@@ -73,7 +74,10 @@ class LaneWorker:
         invalidations: int,
         context: LaneContext,
     ) -> None:
-        """`lease_until` is a monotonic time. `invalidations` is their number since the lane was read."""
+        """`lease_until` is a monotonic time.
+
+        `invalidations`: number of Dispatcher.invalidate calls since the lane was read.
+        """
         self.lane = lane
         self._endpoint = endpoint
         self._revision = contents.revision

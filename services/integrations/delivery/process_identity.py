@@ -18,9 +18,9 @@ _START_FIELD = 19
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """`text` identifies the process, and begins with `machine`. `machine` is empty if the system does not name it.
+    """`text` identifies the process, and begins with `machine`, which identifies the machine.
 
-    With an empty `machine`, no other process ever counts as dead.
+    `machine` is empty if the system does not tell which machine it is. Then no other process ever counts as dead.
     """
 
     machine: str

@@ -171,7 +171,10 @@ class LaneContents:
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """Result of an attempt. In the state WAITING the event is sent again after `retry_delay_seconds`."""
+    """Result of an attempt, or of an event that expired before it was sent.
+
+    In the state WAITING the event is sent again after `retry_delay_seconds`.
+    """
 
     queued: QueuedEvent
     state: str

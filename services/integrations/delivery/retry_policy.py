@@ -17,8 +17,9 @@ LIFETIME_SECONDS: Final[Mapping[str, float]] = {
 
 _SIGNAL_RETRIES: Final = (1.0, 3.0, 8.0, 20.0, 45.0)
 _INTEGRATION_RETRIES: Final = (5.0, 305.0, 2_105.0, 9_305.0, 27_305.0, 63_305.0, 99_305.0)
-"""Times of the retries in seconds after the first attempt: 5 s later, then 5 min, 30 min, 2 h, 5 h, 10 h and 10 h
-later.
+"""Times of the retries in seconds after the first attempt.
+
+The pauses between the attempts are 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h.
 """
 
 

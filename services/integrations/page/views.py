@@ -255,9 +255,9 @@ class Page:
         return _redirect(f"/integrations/{id_}?done=replay")
 
     def with_error_pages(self, handler: Handler) -> Handler:
-        """Return a handler that responds with a page if `handler` raises an error.
+        """Return a handler that calls `handler` and responds with an HTML page if it raises an error.
 
-        A browser would show plain JSON.
+        Without this, the browser would show the error as JSON.
         """
 
         async def with_error_page(request: web.Request) -> web.Response:

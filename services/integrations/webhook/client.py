@@ -78,7 +78,7 @@ async def post(
     seconds: float,
     tls: TlsContext = True,
 ) -> HttpResponse:
-    """Send one request and return the response, or the cause if there is none after `seconds`. Raises no errors.
+    """Send one request. Return the response, or the cause if there is no response within `seconds`. Raises no errors.
 
     `tls` is used in place of the session's own, unless it is True.
 

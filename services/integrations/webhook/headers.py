@@ -1,4 +1,4 @@
-"""Check the headers that a partner wants on each request to its webhook."""
+"""Check the headers that a partner has chosen for the requests to its webhook."""
 
 import re
 from typing import Final

@@ -56,7 +56,7 @@ class ResponseStart:
 
 
 RESPONSE_START: Final[ContextVar[ResponseStart]] = ContextVar("response_start")
-"""The sender of a request sets this variable. The request's connection then passes the bytes of the response to it."""
+"""The ResponseStart of the request that the current task sends. The connection passes the response's bytes to it."""
 
 
 class WebhookConnection(ResponseHandler):

@@ -29,7 +29,7 @@ _IPV6: Final = tuple(map(IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/9
 
 
 def networks(value: str | tuple[Network, ...]) -> tuple[Network, ...]:
-    """Return the networks in a text: CIDR notation, separated by commas. Raises ValueError."""
+    """Return the networks in a text such as "10.0.0.0/8,fd00::/8". Raises ValueError."""
     if isinstance(value, tuple):
         return value
     try:

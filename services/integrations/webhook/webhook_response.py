@@ -51,7 +51,7 @@ class HttpResponse:
 
 
 class AttemptOutcome(StrEnum):
-    """Result of one attempt to deliver an event. Only after RETRY is the event sent again."""
+    """Result of one attempt to deliver an event. RETRY is the only result after which the event is sent again."""
 
     DELIVERED = "DELIVERED"
     REFUSED = "REFUSED"
@@ -80,7 +80,7 @@ class WebhookResponse:
 def classify(response: HttpResponse, now: datetime) -> WebhookResponse:
     """Return what a response means at the time `now`.
 
-    Only a typed error depends on headers and body, not just the status.
+    The status decides. Only a typed error also needs certain headers and a certain body.
     """
     status, cause = response.status, response.cause
     if status is None:
