@@ -29,7 +29,7 @@ STOP_SECONDS: Final = 30
 UP: Final = "The network is up."
 """`make run` prints this line when its demonstration has ended."""
 FIRST_IDENTIFIER: Final = 30_000_000
-# a commit waits for the disk in every chain; without that they cannot be compared
+# the chains can be compared only if a commit waits for the disk in all of them
 REQUIRED: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 

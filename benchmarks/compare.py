@@ -81,7 +81,7 @@ def run(options: Options) -> None:
             on = _about(machine, options)
             cells = _compare(machine, checkouts, options)
     if options.overload:
-        # pins this process for good, so it comes last
+        # last, because it pins this process to one processor until it ends
         pinned = overload.pin_services()
         with Machine(options.data) as machine:
             on = on or _about(machine, options)
@@ -177,7 +177,7 @@ def _overload_both(
 ) -> OverloadedPair:
     names = order((BASE, NEW), number)
     before = {name: overload.best_rate(meshes[name], options, pinned) for name in names}
-    # the same for both, and at least three times the rate of each
+    # both checkouts get the same rate, which is at least three times the best rate of each
     offered = max(map(itemgetter(1), before.values())) * overload.TIMES
     results = {}
     for name in names:

@@ -33,7 +33,7 @@ ENABLE: Final = """
 INSERT INTO lane (integration_id, strategy_id, is_enabled) SELECT id, description, true FROM integration
 """
 
-# as the outbox writes events, but all in one statement, and with a lifetime longer than the queue needs
+# like the statements of integrations' outbox, but one statement for all events; the lifetime is long enough for all
 QUEUE: Final = """
 WITH l AS (
     UPDATE lane SET last_seq = last_seq + $2 WHERE strategy_id = ANY($1::text[])
@@ -53,7 +53,7 @@ SELECT e.data::json ->> 'proquantPositionId' AS position, e.state, e.log FROM ev
 JOIN lane l ON l.id = e.lane_id
 WHERE l.strategy_id <> 'dead' AND e.data::json ->> 'proquantPositionId' LIKE $1 || '-%'
 """
-# each event opens its own position: an event carried out twice would show here twice
+# each event opens its own position, so an event that was executed twice is counted twice here
 OPENINGS: Final = "SELECT count(*) FROM signal_receiver.trade WHERE profit IS NULL"
 POSITIONS: Final = (
     "SELECT count(DISTINCT (account_id, position_id)) FROM signal_receiver.trade WHERE profit IS NULL"

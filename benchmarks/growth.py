@@ -86,7 +86,7 @@ def fill(machine: Machine, table: str, size: int, largest: int) -> None:
         execute(FILLS[table], first, last, largest)
     execute("SET maintenance_work_mem = '1GB'")
     execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY (uuid)")
-    # otherwise autovacuum would do this during the rounds
+    # vacuum now, because autovacuum would run during the rounds
     execute(f"VACUUM (FREEZE, ANALYZE) {table}")
 
 

@@ -169,7 +169,7 @@ class OpenLoopGenerator:
             self._connections -= 1
             self.tally.counts["not connected"] += 1
             return
-        # if accepting takes long the services are slow, not the generator: so it is not late
+        # a slow accept is the services' fault, so the generator does not count as late
         self._send(connection, due, due)
 
     def _send(self, connection: OpenLoopConnection, due: float, now: float) -> None:

@@ -102,7 +102,7 @@ class Registry:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._changes.discard(task)
         if not task.cancelled():
-            task.exception()  # retrieved here, since a caller that gave up does not
+            task.exception()  # asyncio logs an exception that is not retrieved
 
     async def _write(self, change: Callable[[DirectoryContent], None]) -> None:
         async with self._writing:

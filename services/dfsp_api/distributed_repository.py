@@ -32,7 +32,7 @@ from dfsp_api.stored_quote import StoredQuote
 
 MAX_ROWS_AT_ONCE: Final = 8
 
-# With the namespace's secret, which says whether this is still the database that a uuid was made for.
+# Also reads the namespace's secret: it shows whether this is the database for which a uuid was made.
 TIME: Final = f"""
 SELECT clock.at, {in_milliseconds("clock.at")} AS in_milliseconds, {expires_after("clock.at", "$1::interval")} AS later,
     (SELECT secret FROM namespace) AS namespace
@@ -88,7 +88,7 @@ class DistributedRepository(Repository):
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
-        # of a key that is in the batch twice, the first request counts
+        # if a key is in the batch twice, its first request counts
         first = {each.uuid: each for each in reversed(quotes)}
         return _by_uuid(await _for_each(partial(self._reserve, deadline=deadline), first.values()))
 

@@ -99,7 +99,7 @@ def _require_possible(key: str, value: str) -> None:
     try:
         RESERVATION.fields[key].deserialize(value)
     except ValidationError as error:
-        # ascii: a zero-width character would not show
+        # !a (ascii), because zero-width characters would be invisible
         raise FeeScheduleError(f"each rule: {key} {value!a:.60} {' '.join(error.messages)}") from None
 
 
@@ -151,9 +151,9 @@ def _require_increasing(rule: FeeRule) -> None:
     the limits nor the rounding change the order.
     """
     if rule.max_fee is not None and rule.max_fee < rule.min_fee:
-        raise FeeScheduleError(f"{rule.name}: most {rule.to_decimal(rule.max_fee)} is below least")
+        raise FeeScheduleError(f"{rule.name}: most {rule.to_decimal(rule.max_fee)} is less than least")
     if not rule.steps[0].first:
-        raise FeeScheduleError(f"{rule.name}: from 0: an amount is above zero")
+        raise FeeScheduleError(f"{rule.name}: from must be above zero")
     for step in rule.steps:
         if step.last < step.first:
             raise FeeScheduleError(
@@ -165,13 +165,13 @@ def _require_increasing(rule: FeeRule) -> None:
                 f"{rule.name}: after the step to {rule.to_decimal(step.last)} the next must begin at"
                 f" {rule.to_decimal(step.last + 1)}, not {rule.to_decimal(next_step.first)}"
             )
-    # only now does each amount have exactly one step
+    # after the checks above, each amount has exactly one step
     for step, next_step in pairwise(rule.steps):
         if rule.source(next_step.first) <= rule.source(step.last):
             raise FeeScheduleError(
                 f"{rule.name}: {rule.to_decimal(next_step.first)} would cost the sender"
-                f" {rule.to_decimal(rule.source(next_step.first))} in all, no more than the"
-                f" {rule.to_decimal(rule.source(step.last))} of {rule.to_decimal(step.last)}"
+                f" {rule.to_decimal(rule.source(next_step.first))} in total, which is not more than"
+                f" the {rule.to_decimal(rule.source(step.last))} for {rule.to_decimal(step.last)}"
             )
     highest = rule.source(rule.steps[-1].last)
     if len(str(highest)) > MAX_AMOUNT_DIGITS:

@@ -46,26 +46,26 @@ class PayeeSettings(ChainSettings):
     """Settings of the payee role: the fees, the database, and the lifetime of quotes."""
 
     port: int = environ.var(8015, converter=whole(0, 65_535), help="port to listen on")
-    database_url: Secret = environ.var(converter=Secret, help="the Postgres that keeps the quotes")
+    database_url: Secret = environ.var(converter=Secret, help="URL of the Postgres that stores the quotes")
     database_connections: int = environ.var(
-        16, converter=whole(1, 1_000), help="connections to Postgres at most"
+        16, converter=whole(1, 1_000), help="maximum number of connections to Postgres"
     )
     database_kind: str = environ.var(
         "postgres",
         converter=one_of(*REPOSITORIES),
-        help="postgres: many quotes a statement; distributed: one by one, as Citus and its like take them",
+        help="postgres: one statement for many quotes; distributed: one for each quote, as Citus needs it",
     )
     fee_schedule: Path = environ.var(SAMPLE_FEES, converter=Path, help="TOML file of fees")
     ttl_seconds: float = environ.var(
-        300.0, converter=number(0.001, 31_536_000), help="how long a quote is good"
+        300.0, converter=number(0.001, 31_536_000), help="seconds for which a quote can be executed"
     )
     retention_days: float = environ.var(
         30.0,
         converter=number(0, 36_500),
-        help="after how long expired, never executed quotes lose their terms",
+        help="days after which expired quotes that were never executed lose their terms",
     )
     retention_every_seconds: float = environ.var(
-        60.0, converter=number(0.05, 86_400), help="how often that is looked for"
+        60.0, converter=number(0.05, 86_400), help="seconds between two searches for such quotes"
     )
 
 

@@ -103,7 +103,7 @@ class FeeRule:
     def _require_within(self, amount: int, minimum: int, maximum: int) -> None:
         if not minimum <= amount <= maximum:
             raise AmountOutOfRangeError(
-                f"The amount must be from {self.to_decimal(minimum)} to {self.to_decimal(maximum)} here."
+                f"The amount must be from {self.to_decimal(minimum)} to {self.to_decimal(maximum)} for this transfer."
             )
 
     def to_decimal(self, minor_units: int) -> Decimal:

@@ -36,9 +36,9 @@ NAMESPACE: Final = "SELECT secret FROM namespace"
 COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
     created, expires, executed"""
 
-# ORDER BY uuid: two batches with the same keys in opposite order would deadlock; so one waits for the other.
+# ORDER BY uuid: without it, two batches with the same keys in opposite order would deadlock.
 # DISTINCT ON: a key that is in the batch twice is inserted once, with its first request.
-# namespace: the uuids were made with its secret; in another database they would be a second quote for their keys.
+# namespace: its secret made the uuids. In a database with another secret, a key would get a second quote.
 INSERT: Final = f"""
 INSERT INTO quote AS q (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
     created, expires)
@@ -96,8 +96,8 @@ RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))
 
 SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
 
-# Returns the number of rows that were due, not of those that were reduced: where one of them was executed
-# meanwhile, more may still be due.
+# Returns the number of rows that were due. If one of them was executed in the meantime, fewer rows are reduced, but
+# more rows may still be due.
 SWEEP: Final = """
 WITH due AS MATERIALIZED (
     SELECT uuid FROM quote
@@ -251,9 +251,9 @@ class Repository:
         """
         try:
             if await self._database.fetch(IS_CITUS) and await self._database.fetch(IS_DISTRIBUTED):
-                return ["QUOTES_DATABASE_KIND=distributed, which this database is"]
+                return ["QUOTES_DATABASE_KIND=distributed, because this database is distributed"]
         except QuotingError:
-            pass  # Database.missing says it
+            pass  # Database.missing reports that the database is away
         return []
 
     async def sweep(self, older_than: timedelta) -> int | None:

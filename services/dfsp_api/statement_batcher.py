@@ -32,7 +32,7 @@ class StatementBatcher:
 
     def __init__(self, quotes: Repository, database: Database, connections: int) -> None:
         self._database = database
-        # items that wait for a connection wait here, so that no statement begins after its items' deadlines
+        # items wait here for a connection, so that their deadlines can be checked before the statement begins
         self._connections = asyncio.Semaphore(connections)
         self._reserve = self._batcher(quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher(quotes.execute, lambda payment: payment.uuid)
@@ -80,7 +80,7 @@ class StatementBatcher:
                     return
                 try:
                     await run(items)
-                except _BAD_DATA:  # the statement did nothing: each item again, alone
+                except _BAD_DATA:  # nothing was stored, so try each item alone
                     for item in items:
                         if item.is_wanted(time.monotonic()):
                             await _alone(run, item)

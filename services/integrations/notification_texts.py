@@ -69,7 +69,7 @@ _ERRORS: Final[Mapping[str, ErrorText]] = {
     "InvalidCredentials": ErrorText("{partner} did not recognise your account", _RECONNECT),
 }
 
-# these are found before a position is closed, so a REOPEN leaves the previous position as it was
+# a webhook finds these errors before it closes a position, so the previous position of a REOPEN stays open
 _BEFORE_CLOSING: Final = frozenset({"MarketClosed", "InvalidCredentials"})
 
 _ACTIONS: Final[Mapping[str, str]] = {
@@ -85,7 +85,7 @@ _ACTIONS: Final[Mapping[str, str]] = {
 
 _CHECK_PREVIOUS: Final = "The previous position of {strategy} may still be open at {partner}."
 
-# what holds when the webhook has not confirmed an event and it will not be sent again
+# the present state if the webhook has not confirmed an event and the event will not be sent again
 _UNCONFIRMED: Final[Mapping[str, str]] = {
     EventType.SIGNAL_OPEN: "Check at {partner} whether {position} is open.",
     EventType.SIGNAL_CLOSE: "The position may still be open. Close the position at {partner} yourself.",

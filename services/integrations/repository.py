@@ -11,7 +11,7 @@ COUNT_BY_STATE: Final = (
     "SELECT count(*) FROM integration WHERE lower(user_email) = lower($1) AND state = ANY($2::text[])"
 )
 
-# requests and approvals of one user take turns, so that the limits on their number hold
+# one request or approval of a user at a time, so that their numbers cannot exceed the limits
 LOCK_USER: Final = "SELECT pg_advisory_xact_lock(hashtext('integrations.user'), hashtext(lower($1)))"
 
 LOCK_INTEGRATION: Final = """
@@ -80,7 +80,7 @@ SELECT e.seq, e.type, e.state, e.replays, {_IS_OVERTAKEN.format(signals="$2::tex
 FROM event e JOIN lane l ON l.id = e.lane_id WHERE e.id = $1
 """
 
-# the event moves to the end of its lane: nothing that matters has come after it
+# the event moves to the end of its lane, because no later signal was sent or waits
 REPLAY: Final = """
 WITH l AS (UPDATE lane SET last_seq = last_seq + 1 WHERE id = $2 RETURNING last_seq)
 UPDATE event SET seq = l.last_seq, take = 0, state = 'WAITING', tries = 0, first_try = NULL, is_told = false,

@@ -25,7 +25,7 @@ _MAY_BE_OPEN: Final = f"""(
     )
 )"""
 
-# a CLOSE goes after the event that opened its position, which would otherwise seem to be open
+# a CLOSE is deleted after the event that opened its position; otherwise the position would seem to be open
 _CLOSES: Final = f"""(
     e.type = 'SIGNAL_CLOSE' AND e.state = 'DELIVERED' AND EXISTS (
         SELECT FROM event b WHERE b.lane_id = e.lane_id AND (b.seq, b.take) < (e.seq, e.take) AND b.type {_OPENING}

@@ -15,7 +15,7 @@ class IntegrationsSettings(Settings):
 
     port: int = environ.var(8017, converter=whole(0, 65_535), help="port to listen on")
     database_url: Secret = environ.var(
-        converter=Secret, help="the Postgres that keeps integrations and their events"
+        converter=Secret, help="URL of the Postgres that stores integrations and their events"
     )
     database_connections: int = environ.var(
         16, converter=whole(2, 1_000), help="maximum number of connections to Postgres"
@@ -58,5 +58,5 @@ class IntegrationsSettings(Settings):
     retention_days: float = environ.var(
         30.0,
         converter=number(1, 36_500),
-        help="days after which events, notifications and refused requests are deleted",
+        help="days after which events, notifications and rejected requests are deleted",
     )

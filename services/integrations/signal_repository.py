@@ -21,7 +21,7 @@ RETURNING id
 
 STRATEGY_NAMES: Final = "SELECT id, name FROM strategy WHERE id = ANY($1::text[])"
 
-# a lane counts as enabled or not as of the moment when its row is locked
+# the moment when a lane's row is locked decides whether the lane counts as enabled
 LOCK_ENABLED_LANES: Final = """
 SELECT id, strategy_id, integration_id FROM lane WHERE strategy_id = ANY($1::text[]) AND is_enabled
 ORDER BY id FOR NO KEY UPDATE
@@ -44,8 +44,8 @@ FROM signal s JOIN unnest($1::text[], $2::text[]) AS w (strategy_id, signal_id)
     ON s.strategy_id = w.strategy_id AND s.signal_id = w.signal_id
 """
 
-# A lane in which nothing waits is claimed by the same statement if this process has room for it: the row is set as by a
-# claim, and the rows returned are those that a read would find.
+# If nothing waits in a lane and this process has room, the same statement claims the lane: it changes the row like the
+# statement CLAIM, and returns rows like the statement READ.
 INSERT_EVENTS: Final = """
 WITH s AS (
     SELECT s.*, row_number() OVER (PARTITION BY strategy_id ORDER BY position) AS rank,

@@ -31,7 +31,8 @@ class LoadBalancerSettings(Listening):
     """
 
     next_hop: str = environ.var(
-        converter=base_url, help="base URL of the service behind the load balancer; its name has all replicas"
+        converter=base_url,
+        help="base URL of the service; its host name must resolve to the addresses of all replicas",
     )
 
 

@@ -42,8 +42,8 @@ ON CONFLICT (ticker) DO UPDATE SET price = excluded.price, at = excluded.at
 RETURNING price, at
 """
 
-# A token of the file belongs to the file's account: an account that had it before, and now has another or is no longer
-# in the file, gets a digest that no token has.
+# Each token in the file belongs to one account. If another account had it before, that account gets a digest that no
+# token has.
 FREE_TOKENS: Final = """
 UPDATE account SET token_digest = sha256(gen_random_uuid()::text::bytea)
 FROM unnest($1::text[], $2::bytea[]) AS w (id, token_digest)

@@ -50,7 +50,7 @@ class ReceiverSettings(Settings):
     instruments: Path = environ.var(SAMPLE_INSTRUMENTS, converter=Path, help="TOML file of instruments")
     price_feeder: str = environ.var("receiver", help="user who may set prices")
     inbox_sweep_seconds: float = environ.var(
-        60.0, converter=number(0.05, 86_400), help="how often expired inbox entries are deleted"
+        60.0, converter=number(0.05, 86_400), help="seconds between two deletions of expired inbox entries"
     )
 
 
@@ -160,7 +160,7 @@ def _reloading(
                 is_stored = not accounts.reload_if_changed() and is_stored
             except ValueError as error:
                 on_fault(
-                    "the accounts file is refused; the previous accounts stay in force", cause=str(error)
+                    "the accounts file is not valid, so the previous accounts stay in use", cause=str(error)
                 )
             if not is_stored:
                 await database.transaction(

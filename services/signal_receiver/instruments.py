@@ -124,7 +124,7 @@ def parse(text: str) -> Catalogue:
     catalogue: dict[str, Instrument] = {}
     for place, entry in tables:
         if entry.ticker in catalogue:
-            raise CatalogueError(f"{place}: {entry.ticker}: is there twice")
+            raise CatalogueError(f"{place}: {entry.ticker}: the catalogue has this ticker twice")
         try:
             catalogue[entry.ticker] = _instrument(entry)
         except ValueError as error:

@@ -140,7 +140,7 @@ class Book:
         if error is not None:
             is_known = signal.order.ticker in market.catalogue
             return _outcome(error if is_known else EventError.UNSUPPORTED_INSTRUMENT)
-        # final, as it has closed: executed again it would close a position that a later signal opened
+        # final, because the old position is closed: executed again, it would close a later signal's position
         return Outcome(self._open(signal, signal.order, market), is_final=True)
 
     def _open(self, signal: TradeSignal, order: Order, market: Market) -> EventError | None:

@@ -17,7 +17,7 @@ class SpspClientSettings(ChainSettings):
     submission_urls: tuple[str, ...] = environ.var(
         "",
         converter=base_urls,
-        help="URLs, separated by commas, below which submission URLs may lie; none allows none",
+        help="base URLs that submission URLs may have, separated by commas; without one, all are rejected",
     )
 
 

@@ -32,13 +32,13 @@ class SpspClientProxySettings(ForwarderSettings):
     directory_form: str = environ.var(
         "separate",
         converter=one_of("separate", "joined"),
-        help="how the directory is asked: identifierType=eur&identifier=1, or identifier=eur:1",
+        help="form of a look-up: identifierType=eur&identifier=1 (separate), or identifier=eur:1 (joined)",
     )
     directory_memory_seconds: float = environ.var(
-        10.0, converter=number(0, 3_600), help="how long an answer of the directory is remembered"
+        10.0, converter=number(0, 3_600), help="seconds for which an answer of the directory is cached"
     )
     directory_memory_entries: int = environ.var(
-        10_000, converter=whole(1, 10_000_000), help="how many answers are remembered at most"
+        10_000, converter=whole(1, 10_000_000), help="maximum number of cached answers"
     )
 
 

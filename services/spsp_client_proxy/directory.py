@@ -62,7 +62,7 @@ class DirectoryClient:
         self._form = form
         self._cache: TTLCache[Key, str] = TTLCache(entries, seconds)
         self._in_flight: dict[Key, LookUp] = {}
-        self._secret = secrets.token_bytes(32)  # credentials are never a key in clear
+        self._secret = secrets.token_bytes(32)  # the cache's keys have a digest in place of the credentials
         self._epoch = 0
 
     def find_receiver(
@@ -183,7 +183,7 @@ class LookUp(Item[PeerRequest, PeerResponse]):
         self._is_over = True
         if isinstance(error, (TimeoutError, UpstreamTimeoutError)):
             error = UpstreamTimeoutError("The central directory did not answer in time.")
-            self._end(self, None)  # an exchange that joined later may have time left
+            self._end(self, None)  # exchanges that joined later may have a later deadline
         elif isinstance(error, NoResponseError):
             error = UpstreamError(_NO_ANSWER, cause=str(error))
         for each in self.waiting:
@@ -216,7 +216,7 @@ def receiver_in(body: bytes | None) -> str:
     if isinstance(content, list):
         entries = [entry for entry in content if isinstance(entry, dict)]
         if len(entries) != len(content):
-            raise UpstreamError(_NO_ANSWER, cause="the directory's list holds what is no entry")
+            raise UpstreamError(_NO_ANSWER, cause="the directory's list has an entry that is not an object")
         primary = [e for e in entries if e.get("primary") is True and _is_registered(e)]
         if len(primary) != 1:
             raise ReceiverNotFoundError

@@ -130,7 +130,7 @@ async def test_the_proxy_caches_the_directorys_response_until_sighup(tapped, tap
 
 def _forgotten(tapped) -> int:
     lines = tapped.chain.log_lines("spsp-client-proxy")
-    return sum(line.get("event") == "directory answers forgotten" for line in lines)
+    return sum(line.get("event") == "the cache of directory answers was cleared" for line in lines)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 410, 418, 422, 429, 451])

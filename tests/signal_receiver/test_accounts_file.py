@@ -143,12 +143,12 @@ async def test_a_changed_accounts_file_takes_effect_without_a_restart(edited):
 async def test_a_broken_accounts_file_is_logged_and_the_accounts_stay_in_force(edited):
     sender, lines, edit = edited
     edit(ACCOUNTS.replace('token = "sample"', 'token = "re newed"'))
-    await until(logged_event(lines, "the accounts file is refused; the previous accounts stay in force"))
+    await until(logged_event(lines, "the accounts file is not valid, so the previous accounts stay in use"))
     meanwhile = await sender.send("OPEN", 1)
     edit(ACCOUNTS.replace('token = "sample"', 'token = "renewed"'))
     await until(logged_event(lines, "the accounts file was reloaded"))
     after = await sender.send("CLOSE", token="renewed")
-    (refused,) = [line for line in lines if "is refused" in line["event"]]
+    (refused,) = [line for line in lines if "is not valid" in line["event"]]
 
     assert [(200, None), (200, None)] == [meanwhile.outcome, after.outcome]
     assert "error" == refused["level"]

@@ -165,7 +165,7 @@ def test_trading_hours_that_are_empty_or_malformed_are_refused(hours):
 
 
 def test_an_instrument_occurs_once():
-    with pytest.raises(CatalogueError, match="XAUUSD: is there twice"):
+    with pytest.raises(CatalogueError, match="XAUUSD: the catalogue has this ticker twice"):
         instruments.parse(instrument() * 2)
 
 

@@ -45,7 +45,9 @@ class BatchSender:
         """
         self.peer.hold()
         before, in_flight = self.peer.holding, requests_in_flight(self.hop.app)
-        for number in range(1, batching.WINDOW + 1):  # one by one: two at once would be a batch
+        for number in range(
+            1, batching.WINDOW + 1
+        ):  # one at a time, because two at once would become a batch
             self._blocking.append(asyncio.create_task(self.hop.send()))
             await self.peer.until_holding(before + number)
         tasks = [asyncio.create_task(self.hop.send(sent, **more)) for sent, more in requests]

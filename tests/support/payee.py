@@ -162,7 +162,7 @@ async def stubs(sql: asyncpg.Connection) -> int:
     return found
 
 
-# A clock that stands where the test puts it, in place of Postgres' own in this database.
+# Replaces Postgres' clock in this database with a time that the test sets.
 FAKE_CLOCK: Final = """
 CREATE TABLE public.fake_clock (at timestamptz NOT NULL);
 INSERT INTO public.fake_clock VALUES (pg_catalog.clock_timestamp());

@@ -130,7 +130,7 @@ async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes
         for part in parts:
             transport.write(part)
             if len(parts) > 1:
-                # the server shares the loop: one turn to find the socket readable, one to read it, one to act
+                # the server shares the event loop and needs one iteration each to poll, to read and to act
                 for _ in range(3):
                     await asyncio.sleep(0)
         if half_close and not transport.is_closing():

@@ -181,7 +181,7 @@ class UserApi:
                 headers={
                     hdrs.CONTENT_TYPE: EVENT_STREAM,
                     hdrs.CACHE_CONTROL: "no-store",
-                    # a proxy that collects a response before it passes it on would hold events back
+                    # without this, a proxy that collects whole responses would delay the events
                     "X-Accel-Buffering": "no",
                     TRACE_HEADER: request[EXCHANGE].trace_id,
                     hdrs.SERVER: service.name,

@@ -20,7 +20,7 @@ MAX_ATTEMPTS_COUNTED: Final = 1_000
 
 LOCK: Final = "SELECT FROM integration WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
-# each row has the failures in a row at the end of a batch; `is_reset` says that a success came before them
+# each row has the number of failures after the last success of a batch; `is_reset`: the batch has a success
 COUNT: Final = """
 UPDATE integration AS i SET
     failures = n.failures,

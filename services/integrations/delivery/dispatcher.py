@@ -167,7 +167,7 @@ class Dispatcher:
     async def _take_over_from_dead_processes(self) -> None:
         lanes = await self.queue.release_lanes_of_dead_processes()
         if lanes:
-            self._logs.info("lanes of a process that was killed are taken over", lanes=lanes)
+            self._logs.info("lanes of a process that no longer exists were released", lanes=lanes)
 
     async def _claim(self) -> None:
         """Claim lanes until no lane has work or this process has no more room."""
@@ -204,7 +204,7 @@ class Dispatcher:
         }
         endpoints = await self.endpoints.get(revisions)
         lease_until = before.at + LEASE_SECONDS
-        # the count is of all integrations: the changed one is not known any more
+        # counts the invalidations of all integrations, because it is not stored which one was changed
         invalidations = self._invalidations - before.invalidations
         for lane in claimed:
             endpoint = endpoints.get(lane.integration_id)

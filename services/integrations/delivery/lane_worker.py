@@ -91,7 +91,7 @@ class LaneWorker:
         self._seen_invalidations = 0
         self._uncommitted = 0
         self._drops = (
-            0  # of the whole queue: a report made before a drop would bring events that come too late
+            0  # times the queue was dropped: a report made before a drop would bring back dropped events
         )
         self._is_reading = False
         self._reported: asyncio.Future[LaneStatus] | None = None
@@ -203,7 +203,9 @@ class LaneWorker:
             self._is_reading = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            self._context.reporter.log_fault("lanes are left until their leases end", error)
+            self._context.reporter.log_fault(
+                "the results of deliveries cannot be stored, so their lanes wait until the leases end", error
+            )
         status = done.result() if not done.cancelled() and error is None else None
         if status is None or not status.is_held:
             self._is_held = False

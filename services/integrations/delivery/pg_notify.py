@@ -50,7 +50,7 @@ class PgNotifyListener:
         try:
             await connection.add_listener(self._channel, self._received)
             self._on_connected()
-            while True:  # without a statement now and then, a server that vanished would not be noticed
+            while True:  # a regular statement shows whether the server still exists
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 await connection.execute("SELECT", timeout=CONNECT_SECONDS)
         finally:

@@ -50,7 +50,7 @@ def _exists(pid: int, started: str) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's, and /proc may hide it
+    except PermissionError:  # the process belongs to another user, and /proc may hide it
         return True
     return _start_time(pid) == started
 

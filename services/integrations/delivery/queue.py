@@ -27,8 +27,8 @@ MIGRATIONS: Final = Migrations("integrations", files("integrations") / "migratio
 LEASE_SECONDS: Final = 20.0
 MAX_EVENTS_READ: Final = 16
 
-# Tokens are random, so that none repeats even if the server loses its last commits. For the same reason the claim need
-# not be on disk: a claim that is lost makes one more holder with an old token.
+# Tokens are random, so that none repeats even if the server loses its last commits. So the claim
+# need not be on disk, either: if it is lost, this process is one more holder with an old token.
 CLAIM: Final = """
 WITH quick AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -75,8 +75,8 @@ JOIN integration i ON i.id = l.integration_id
 ORDER BY l.id FOR NO KEY UPDATE OF l
 """
 
-# `tries` makes a report count once, also when the server commits it and goes away before it says so. An event that was
-# cancelled during the attempt stays cancelled, unless the webhook answered.
+# `tries` makes a report count once, even if it is sent again because the server committed it and ended before it
+# answered. An event that was cancelled during the attempt stays cancelled, unless the webhook answered.
 RECORD: Final = """
 UPDATE event AS e SET
     state = CASE WHEN NOT r.is_current OR r.state = 'WAITING' THEN e.state

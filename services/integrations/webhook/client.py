@@ -149,7 +149,7 @@ def _no_response(start: ResponseStart, error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no response within {seconds:g} seconds"
     if isinstance(error, aiohttp.ClientConnectorError):
-        # nothing more precise: the reason would tell a partner about the network behind this service
+        # not more precise, because the reason would show a partner the network behind this service
         is_refused = isinstance(error.os_error, PermissionError) and error.strerror == ADDRESS_NOT_ALLOWED
         return ADDRESS_NOT_ALLOWED if is_refused else "no connection could be made"
     if start.has_begun:

@@ -23,8 +23,8 @@ _NUMERIC_HOST: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?\Z", re.IGNOREC
 
 Network = IPv4Network | IPv6Network
 
-# Global unicast, and the two IPv6 forms of an IPv4 address that the policy unwraps. A translator on this machine may
-# give a meaning to anything else, for example to ::ffff:0:127.0.0.1.
+# Global unicast, and the two IPv6 forms of an IPv4 address that the policy unwraps. All others are
+# rejected, because this machine may translate them to IPv4 addresses, for example ::ffff:0:127.0.0.1.
 _IPV6: Final = tuple(map(IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/96")))
 
 
