@@ -152,7 +152,7 @@ class DeliveryServices:
 
 
 def delivered(row: Any) -> Attempt:  # noqa: ANN401 - a record, or what a test makes of one
-    """Return the attempt that delivered an event. Raises BenchmarkError unless one attempt was enough."""
+    """Return the attempt that delivered an event. Raises BenchmarkError if its first attempt failed."""
     log = json.loads(row["log"])
     if row["state"] != "DELIVERED" or [each["status"] for each in log] != [200]:
         raise BenchmarkError(f"{row['position']} is {row['state']} after {log}")

@@ -1,4 +1,4 @@
-"""Summarise the rounds of each side (a chain with its load) as medians and ratios. Pure."""
+"""Summarise the rounds of each side (a chain with its load) as medians and ratios. Pure: no I/O."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def by_pairs(
 ) -> Ratio | None:
     """Divide our value by the others' value in each round and summarise the ratios; None if no round has both.
 
-    Both are from the same round because a slow moment of the machine slows both sides.
+    Divides values of the same round, because a slow moment of the machine slows both sides.
     """
     other = {one.round: value(one) for one in others}
     ratios = [value(one) / other[one.round] for one in ours if one.round in other]

@@ -1,4 +1,4 @@
-"""Names of workloads and processes. Pure."""
+"""Names of workloads and processes. Pure: no I/O."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Results as Markdown tables. Pure."""
+"""Results as Markdown tables. Pure: no I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The targets of the benchmarks, and the check whether measured values meet them. Pure."""
+"""The targets of the benchmarks, and the check whether measured values meet them. Pure: no I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The directory's content: the accounts of people at DFSPs, and the credentials of DFSPs. Pure."""
+"""The directory's content: the accounts of people at DFSPs, and the credentials of DFSPs. Pure: no I/O."""
 
 from dataclasses import dataclass, field
 from typing import Final

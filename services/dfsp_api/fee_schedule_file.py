@@ -1,4 +1,4 @@
-"""Read a fee schedule from TOML text, and reject one that cannot be used (docs/fees.md). Pure."""
+"""Read a fee schedule from TOML text, and reject one that cannot be used (docs/fees.md). Pure: no I/O."""
 
 import tomllib
 from collections.abc import Mapping
@@ -23,7 +23,8 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
     """Return the fee schedule in a text with ``[[rule]]`` tables, which contain ``[[rule.step]]`` tables.
 
     Raises FeeScheduleError if a rule is malformed, if no request can match it, or if a larger amount would not cost the
-    sender more in total than a smaller one. The last would make it impossible to calculate one amount from the other.
+    sender more in total than a smaller one. Such a rule would make it impossible to
+    calculate one amount from the other.
     """
     try:
         content = tomllib.loads(text)

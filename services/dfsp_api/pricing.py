@@ -1,4 +1,4 @@
-"""Calculate the fee of a transfer and the two amounts of a quote. Pure.
+"""Calculate the fee of a transfer and the two amounts of a quote. Pure: no I/O.
 
 The payer sends the source amount, and the payee receives the destination amount. The two calculations are inverse:
 ``rule.destination(rule.source(amount))`` is always ``amount``. Amounts are whole minor units and rates are exact

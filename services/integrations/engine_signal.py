@@ -1,4 +1,4 @@
-"""A signal in the form in which the strategy engine sends it. Pure."""
+"""A signal in the form in which the strategy engine sends it. Pure: no I/O."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Delete old data: finished events, notifications, signals, and integrations in no use.
+"""Delete old data: finished events, notifications, signals, and integrations that are not in use.
 
-These integrations were rejected, deleted or never approved. The event that opened a position is kept until a CLOSE of
+Such integrations were rejected, deleted or never approved. The event that opened a position is kept until a CLOSE of
 the position is delivered or the integration is deleted.
 """
 

@@ -1,5 +1,6 @@
 """The operator's file of accounts, in TOML. A changed file is read without a restart.
 
+For example:
 [[account]]
 id = "42"
 token = "..."            # the webhook's URL ends in it

@@ -1,4 +1,4 @@
-"""Paper trading: how a signal changes an account, and when it is rejected. Pure.
+"""Paper trading: how a signal changes an account, and when it is rejected. Pure: no I/O.
 
 An account's funds are its first funds plus the profits of its closed trades. Each open position holds a part of the
 funds as its margin; the rest is free. All amounts are in the account's currency, rounded to the cent.

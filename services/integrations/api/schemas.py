@@ -169,7 +169,7 @@ NEW_SIGNAL: Final = NewSignal()
 
 
 class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):
-    """Has the fields of NewSignal, for the faster decoder. Does not accept every body that NewSignal accepts."""
+    """Has the fields of NewSignal, for the fast decoder of parse_signal, which does not accept every valid body."""
 
     signalId: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # noqa: N815
     type: typing.Literal["OPEN", "CLOSE", "REOPEN"]

@@ -1,4 +1,4 @@
-"""Compare a webhook's responses with the guide, and say how the provider would understand them. Pure."""
+"""Compare a webhook's responses with the guide, and say how the provider would understand them. Pure: no I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -132,7 +132,7 @@ def _summary(response: HttpResponse) -> str:
 
 
 def check_unknown_version(section: str, case: str, response: HttpResponse) -> Finding:
-    """Check the response to an event in unknown versions only, which the webhook cannot have handled."""
+    """Check the response to an event that has only unknown versions, so that the webhook cannot have handled it."""
     if response.status is None or response.status >= 500:  # noqa: PLR2004
         text = f"{_summary(response)}: answer a 4xx status, so that the event is not sent again and again"
         return Finding(section, case, Severity.FAULT, text)

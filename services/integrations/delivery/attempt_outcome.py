@@ -1,4 +1,4 @@
-"""Decide what follows from an attempt: the event's state, the time of a retry, and a notification. Pure."""
+"""Decide what follows from an attempt: the event's state, the time of a retry, and a notification. Pure: no I/O."""
 
 from functools import partial
 from uuid import UUID

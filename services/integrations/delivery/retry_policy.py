@@ -1,4 +1,4 @@
-"""The lifetimes of events, and the times at which failed attempts are repeated. Pure."""
+"""The lifetimes of events, and the times at which failed attempts are repeated. Pure: no I/O."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Decide what a webhook's response means (guide, Responding to Events). Pure."""
+"""Decide what a webhook's response means (guide, Responding to Events). Pure: no I/O."""
 
 from dataclasses import dataclass
 from datetime import datetime
