@@ -4,11 +4,11 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 IPV6_PREFIX_BITS: Final = 64
-"""A customer of a provider chooses the other half of an address."""
+"""An internet provider assigns these bits of an address; its customer can choose all the others."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on this host."""
+    """Whether a server that listens on this host can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -18,7 +18,7 @@ def is_loopback(host: str) -> bool:
 
 
 def network_of(address: str) -> str:
-    """Return the address that limits are counted by: for IPv6 the network of 64 bits."""
+    """Return the text by which limits count a caller: the /64 network of an IPv6 address, or the IPv4 address."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

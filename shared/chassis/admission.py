@@ -1,18 +1,20 @@
-"""Overload: which requests are admitted, which wait in the queue, and which are rejected at once.
+"""Admission control: decide whether a request begins, waits in the queue, or is rejected at once.
 
-Admission control by measured latency, not by a fixed rate:
+The decision depends on measured response times, not on a fixed rate. It combines three methods:
 
-- Little's law (Little 1961): requests in flight times seconds per answer is how long one more request will take.
-- CoDel (Nichols and Jacobson 2012): a queue is standing, not a burst, when even the *shortest* wait of an interval is too
-  long. Here: even the fastest answer of a window, or even the luckiest rejected request of three windows in a row.
+- Little's law (Little 1961): one more request will take as long as the number of requests in flight times the seconds
+  per answer.
+- CoDel (Nichols and Jacobson 2012): a queue that drains is a burst. A queue that stays is overload: even its
+  *shortest* wait is too long. Here overload begins if even the fastest answer of a window is too slow, or if in three
+  windows in a row every request had to expect too long a wait.
 - Deadline-aware load shedding (as in DAGOR, Zhou et al. 2018): a request that would be answered after its deadline is
-  rejected before any work is done for it. Rejecting costs a tenth of answering.
+  rejected before any work is done for it. To reject a request costs a tenth of an answer.
 
-Without overload every request is admitted. Under overload a request must be answerable within `max_wait_seconds`,
-whatever its own deadline is. One slow receiver among fast ones never causes a rejection.
+Without overload every request is admitted. Under overload a request is admitted only if it can be answered within
+`max_wait_seconds`, even if its deadline is later. One slow receiver among fast ones never causes a rejection.
 
-Requests may wait in socket buffers that no program has read. Linux knows for each socket how long ago its
-data arrived (TCP_INFO), so that wait counts, too, as does the time in which the whole process stood still.
+A request may wait in a socket buffer before this process reads it. Linux reports how long ago the data of a socket
+arrived (TCP_INFO). This time counts as a part of the request's wait, also if the whole process stood still meanwhile.
 """
 
 import asyncio
@@ -25,29 +27,31 @@ from typing import Final
 
 WINDOW_SECONDS: Final = 0.1
 STALL_SECONDS: Final = 0.1
-"""A heartbeat that is later than this shows that the process stood still or its event loop was blocked."""
+"""If the timer that ends a window is this late, the process stood still or its event loop was blocked."""
 MIN_LATE_SECONDS: Final = 0.1
-"""A request that takes less is admitted, however short its deadline is."""
+"""A request that is expected to take at most this time is admitted, even if its deadline is sooner."""
 MIN_BACKLOG_SECONDS: Final = 0.05
-"""With less work in flight the kernel is not asked: the system call costs a twentieth of a request."""
+"""With less work in flight, `waited` usually makes no system call: the call costs a twentieth of a request."""
 BUSY_IN_FLIGHT: Final = 640
 MIN_IN_FLIGHT: Final = 64
-"""With fewer requests in flight nothing has waited for long."""
+"""With fewer requests in flight, `waited` usually makes no system call: no request has waited for long."""
 JAMMED_WINDOWS: Final = 3
 RELIEF_SHARE: Final = 0.25
-"""Overload ends when a request takes less than this share of the longest wait."""
+"""Overload ends when the shortest expected time of a window is at most this share of `max_wait_seconds`."""
 LATEST_SHARE: Final = 0.3
 """Weight of the latest window in the moving average of the answer rate."""
 BEST_SHARE: Final = 0.98
-"""Decay of the best answer rate per window."""
+"""Each window multiplies the best answer rate of the past by this factor."""
 QUEUE_SHARE: Final = 0.8
-"""Share of the longest wait that may be queued under overload. The answer rate varies, and rejecting a request after it
-has waited costs more than rejecting it at once."""
+"""Under overload the queue takes requests for this share of `max_wait_seconds`, not for all of it.
+
+The answer rate varies, and to reject a request after it has waited costs more than to reject it at once.
+"""
 SLICE_SECONDS: Final = 0.005
-"""Time per event loop iteration in which queued requests begin."""
+"""Maximum time in which one iteration of the event loop begins queued requests."""
 
 _LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
-"""`tcpi_last_data_recv` of Linux' struct tcp_info, in milliseconds."""
+"""Reads `tcpi_last_data_recv`, in milliseconds, from the struct tcp_info of Linux."""
 _NEVER: Final = float("inf")
 
 
@@ -64,13 +68,16 @@ class LoadMonitor:
         self.is_overloaded = False
         self._jammed_windows = 0
         self._expected = 0.0
-        """Seconds that the fastest answers took in the last window with answers; 0 without one."""
+        """Seconds that the next answer is expected to take: the fastest answer of the last window with answers.
+
+        A window without answers sets it to 0, except under overload.
+        """
         self._recent = 0.0, 0.0
-        """Answers and seconds, weighted, since the service was last idle."""
+        """Weighted sums of the windows since the service was last idle: answers, and seconds."""
         self.seconds_each = 0.0
-        """Seconds per answer at that rate; 0 where there were too few answers."""
+        """Seconds per answer in the recent windows; 0 if there were too few answers."""
         self._best_rate = 0.0
-        """Answers per second at best, since the service was last idle."""
+        """Highest number of answers per second since the service was last idle."""
         self._timer: asyncio.TimerHandle | None = None
         self._heartbeat = _NEVER
         self._ask_kernel_until = 0.0
@@ -80,15 +87,15 @@ class LoadMonitor:
         self._answers = 0
         self._fastest = _NEVER
         self._soonest = _NEVER
-        """Shortest time from arrival to answer that any request of this window could expect."""
+        """Shortest time from arrival to answer that was expected for any request of this window."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether enough is in flight to keep the service busy for a while."""
+        """Whether so many requests are in flight that the service has work for a while."""
         return self.in_flight >= self._busy_in_flight
 
     def start(self) -> None:
-        """Begin to measure; in the event loop that answers."""
+        """Begin to measure. Call it in the event loop that answers the requests."""
         self._heartbeat = time.monotonic()
         self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._beat)
 
@@ -106,15 +113,15 @@ class LoadMonitor:
         self.start()
 
     def answered(self, seconds: float) -> None:
-        """Count one request that was answered with success `seconds` after it was read."""
+        """Count one request that was answered with status 200, `seconds` after its exchange began."""
         self._answers += 1
         if seconds < self._fastest:  # noqa: PLR1730 - min takes three times as long
             self._fastest = seconds
 
     def admits(self, waited: float, left: float, was_queued: bool, is_excess: bool) -> bool:
-        """Whether a request that has waited and has `left` seconds until its deadline will be answered in time.
+        """Whether to admit a request that has waited for `waited` seconds and has `left` seconds until its deadline.
 
-        `was_queued` says that it waited in the queue, `is_excess` that the queue had no room for it.
+        `was_queued` means that the request waited in the queue, `is_excess` that the queue had no room for it.
         """
         late = (self.in_flight + self.queued) * self.seconds_each if is_excess else waited + self._expected
         if late < self._soonest:  # noqa: PLR1730 - as above
@@ -127,12 +134,12 @@ class LoadMonitor:
 
     @property
     def must_queue(self) -> bool:
-        """Whether a request that arrives now waits for its turn."""
+        """Whether a request that arrives now has to wait in the queue."""
         return self.queued > 0 or self.is_overloaded or self.in_flight >= self._busy_in_flight
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may join the queue and still be answered well within the longest wait."""
+        """Whether the queue can take one more request that will still be answered well within `max_wait_seconds`."""
         if self.is_overloaded:
             return (self.in_flight + self.queued) * self.seconds_each <= self._max_wait * QUEUE_SHARE
         # without overload a backlog may be one slow receiver, and few answers a short stall
@@ -140,7 +147,7 @@ class LoadMonitor:
         return self.queued <= limit
 
     def waited(self, connection: socket.socket | None, now: float) -> float:
-        """Seconds for which the newest data of a connection has waited to be read; 0 where that is not known."""
+        """Return for how many seconds the newest data of a connection has waited to be read; 0 if that is not known."""
         stood_still = now - self._heartbeat > WINDOW_SECONDS + STALL_SECONDS or now < self._ask_kernel_until
         has_backlog = (
             self.in_flight >= MIN_IN_FLIGHT and self.in_flight * self.seconds_each >= MIN_BACKLOG_SECONDS
@@ -174,10 +181,11 @@ class LoadMonitor:
 
 
 class AdmissionQueue:
-    """Requests that are read but have not begun, first in, first out.
+    """The queue of requests that have been read but have not begun. The first to arrive is the first to begin.
 
-    The event loop reads every readable socket before it does anything else. If each of thousands of requests began at
-    once, the next hop's answers would wait behind them. So requests begin for a few milliseconds per iteration.
+    The event loop reads every readable socket before it does anything else. If thousands of requests began in one
+    iteration, the answers of the next hop would have to wait for all of them. So an iteration begins requests for a
+    few milliseconds only.
     """
 
     def __init__(self, monitor: LoadMonitor) -> None:

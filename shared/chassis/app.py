@@ -1,8 +1,8 @@
 """The aiohttp application of a service: routes, middlewares, and the endpoints for operators (wire.md §6).
 
-A request to an ordinary aiohttp handler passes these middlewares in order: the envelope makes the
-exchange, the gate refuses unknown paths and admits the request, then come the credentials. A route of the service
-makes its own exchange.
+A request to an ordinary aiohttp handler passes three middlewares in this order: `envelope` makes the exchange, `gate`
+refuses unknown paths and admits the request, `BasicAuth` checks the credentials. A request to a `Route` passes none of
+them: the route's exchange does the same work.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -56,11 +56,12 @@ def create_app(
     shown_path: ShownPath = whole_path,
     openapi: dict[str, Any],
 ) -> web.Application:
-    """Create an application with everything but its routes.
+    """Create an application that has the endpoints for operators; `add_routes` adds the service's own routes.
 
-    `name` is the service's name to callers, `log_name` to operators, where one machine runs two roles of one service.
-    `also` knows password hashes that are not in the users file. `middlewares` come between envelope and gate.
-    `shown_path` keeps secrets in paths out of the log.
+    `name` is the service's name in responses. `log_name` is its name in the log, where it differs because one machine
+    runs the same service in two roles. `also` returns the password hash of a user who is not in the users file, or
+    None. `middlewares` run after `envelope` and before `gate`. `shown_path` returns the path for the log line, without
+    secrets.
     """
     logs = Logs(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
@@ -110,7 +111,7 @@ def create_app(
 
 
 def add_routes(app: web.Application, routes: Routes) -> None:
-    """Serve `routes`, by the protocol class and through aiohttp's router alike."""
+    """Serve `routes`, both for the requests that the protocol class reads and for those that aiohttp reads."""
     service = app[SERVICE]
     service.accept = partial(accept, service, routes)
     for method, route in routes.all:
@@ -130,14 +131,14 @@ def _add(app: web.Application, method: str, path: str, answer: Callable[[Request
 
 
 def _for_operators(handler: Handler) -> Handler:
-    """Mark a handler that needs no credentials, is not logged, and is served while the service shuts down."""
+    """Mark and return a handler that needs no credentials, is not logged, and still answers during shutdown."""
     setattr(handler, _IS_FOR_OPERATORS, True)
     marked: Handler = without_credentials(handler)
     return marked
 
 
 async def _resources(app: web.Application) -> AsyncIterator[None]:
-    """Run the load monitor while the application runs, and close what it used at its end."""
+    """Run the load monitor while the application runs; close the application's resources when it ends."""
     service = app[SERVICE]
     service.monitor.start()
     yield
@@ -149,7 +150,7 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Trace id, errors, log line and metrics for a handler of aiohttp's router."""
+    """Give a request to an aiohttp handler an exchange, which adds trace id, error object, log line and metrics."""
     if hasattr(handler, _IS_ROUTE):
         route_response: web.StreamResponse = await request.match_info.handler(request)
         return route_response
@@ -191,7 +192,7 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
 
 @web.middleware
 async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Answer 404 and 405, then 503 if the service cannot take the request."""
+    """Answer 404 or 405 for an unknown path or method, and 503 if the service cannot take the request."""
     unmatched = request.match_info.http_exception
     if unmatched is not None:
         raise unmatched
@@ -204,7 +205,7 @@ async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
 
 
 class BasicAuth(BasicAuthMiddleware):  # type: ignore[misc]
-    """aiohttp-basicauth with the service's credentials and error object; leaves the caller's name under `CALLER`."""
+    """aiohttp-basicauth with the service's credentials and error object. Sets `request[CALLER]`."""
 
     async def authenticate(self, request: web.Request) -> bool:
         exchange = request[EXCHANGE]
@@ -221,7 +222,7 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Whether this service's own resources are there; never another hop's (wire.md §6)."""
+    """Answer 200 if this service's own resources are available, else 503. Other hops do not count (wire.md §6)."""
     service = request.app[SERVICE]
     missing = [problem for check in service.checks for problem in await check()]
     if service.is_leaving:

@@ -1,8 +1,8 @@
 """Authentication: HTTP Basic against the users file (wire.md §3, §4).
 
-A verified Authorization header is remembered under its HMAC, with the hash that it was verified against, for as long as
-its caller uses it once a day. A known caller costs a digest and a look-up, cannot be locked out by the wrong passwords of
-others, and is unknown again as soon as the hash changes or the user is removed.
+The service remembers each Authorization header that it has verified: the header's HMAC and the password's hash. It
+forgets them when the header has not been used for a day, when the hash changes, or when the user is removed. To check
+a remembered header costs only a digest and a look-up, and wrong passwords from others cannot lock its caller out.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class _Remembered:
         self.user = user
         self.until = until
         self.users: dict[str, User] | None = None
-        """The version of the users file that has this user; None for a user who is not in the file."""
+        """The version of the users file in which the user was last found; None for a user who is not in the file."""
 
 
 class Credentials:
@@ -57,7 +57,7 @@ class Credentials:
         clock: Callable[[], float] = time.monotonic,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        """``also`` returns the hash of a user who is not in the users file."""
+        """``also`` returns the password hash of a user who is not in the users file, or None."""
         self._users = users
         self._also = also
         self._clock = clock
@@ -122,10 +122,10 @@ class Credentials:
         return User(name, hashed) if hashed is not None else None
 
     async def check(self, headers: Sequence[str], address: str) -> str:
-        """Return the caller's name. ``headers`` are all Authorization headers of a request.
+        """Return the caller's name. ``headers`` are all Authorization headers of the request: exactly one is valid.
 
-        Raises UnauthorizedError, and TooManyRequestsError after 100 wrong passwords within a minute for one name and
-        address, or if too many passwords are waiting.
+        Raises UnauthorizedError. Raises TooManyRequestsError after 100 wrong passwords within a minute for the same
+        name and address, and if too many passwords are waiting to be checked.
         """
         if len(headers) != 1:
             raise UnauthorizedError(
@@ -179,7 +179,10 @@ class Credentials:
 
 
 def parse_basic(header: str) -> tuple[str, str]:
-    """Return name and password of a Basic header in UTF-8 (RFC 7617), both in NFC. Raises UnauthorizedError."""
+    """Return the name and the password of an HTTP Basic header, both in Unicode form NFC. Raises UnauthorizedError.
+
+    The header must be in UTF-8 (RFC 7617).
+    """
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         raise UnauthorizedError(cause="the Authorization header is not HTTP Basic")
@@ -195,5 +198,5 @@ def parse_basic(header: str) -> tuple[str, str]:
 
 
 def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - any handler of aiohttp
-    """Mark a handler that needs no credentials."""
+    """Mark an aiohttp handler as one that needs no credentials, and return it."""
     return BasicAuthMiddleware().ignore(handler)

@@ -1,9 +1,9 @@
-"""Many waiting items, few round trips.
+"""Send many waiting items in few batches.
 
-An item that arrives while fewer than `window` batches hold a slot leaves at once, together with the items that arrive
-in the same event loop iteration and in the iterations right after it. Items that arrive while every slot is taken
-wait, and leave together when a slot is free. No timer waits for company: an idle service adds no delay, and a busy one
-makes its batches as large as its load.
+Each batch takes one of `window` slots. An item that arrives while a slot is free is sent at once, together with the
+items that arrive in the same iteration of the event loop and in those right after it. Items that arrive while all
+slots are taken wait, and are sent together when a slot is free. No timer delays a batch to make it larger (except for
+items that are added with `may_linger`): an idle service adds no delay, and a busy service makes large batches.
 """
 
 import asyncio
@@ -19,17 +19,20 @@ MAX_ITEMS: Final = 64
 MAX_WAITING: Final = 4_096
 MAX_IN_FLIGHT: Final = 256
 BACKLOG: Final = 256
-"""Waiting items from which the window is twice as wide."""
+"""While more items than this wait, there are twice as many slots."""
 RELEASE_SECONDS: Final = 0.05
-"""A slot is free again at the first result of its batch, or after this time: one item of 1 s in 500 that held its slot
-to the end cut 4,888 requests/s to 1,985 (measured on a prototype)."""
+"""A batch frees its slot at its first result, or after this time at the latest.
+
+When each batch held its slot to the end, one item of 1 s in 500 cut 4,888 requests/s to 1,985 (measured on a
+prototype).
+"""
 
 V = TypeVar("V")
 R = TypeVar("R")
 
 
 class Item(Generic[V, R]):
-    """One value that waits for its result. Only the first `settle` or `fail` counts."""
+    """One value that waits for its result. The first call of `settle` or `fail` counts; later calls do nothing."""
 
     __slots__ = ("deadline", "value")
 
@@ -40,7 +43,7 @@ class Item(Generic[V, R]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the item has its result, or nothing waits for it any more."""
+        """Whether the item has its result or error, or no longer needs one."""
         raise NotImplementedError
 
     def settle(self, result: R) -> None:
@@ -50,14 +53,14 @@ class Item(Generic[V, R]):
         raise NotImplementedError
 
     def is_wanted(self, now: float) -> bool:
-        """Whether to send the item. An item whose deadline has passed fails here."""
+        """Whether the item still has to be sent. If its deadline has passed, it fails here."""
         if self.deadline <= now:
             self.fail(UpstreamTimeoutError())
         return not self.is_settled
 
 
 class FutureItem(Item[V, R]):
-    """An item for a coroutine: `await item.result`."""
+    """An item for which a coroutine waits with `await item.result`."""
 
     __slots__ = ("result",)
 
@@ -80,14 +83,15 @@ class FutureItem(Item[V, R]):
 
 Items = list[Item[V, R]]
 Send = Callable[[Items[V, R], Callable[[], None]], Awaitable[None]]
-"""Settles each of its items, and may call the function it gets with them to free its slot before it returns.
+"""A function that sends the items of one batch and settles each of them.
 
-An exception fails the items that have no result yet.
+It also gets a function that frees the batch's slot. It may call that function before it returns, so that the next
+batch can start. If it raises an error, the items that have no result yet fail with this error.
 """
 
 
 class Batcher(Generic[V, R]):
-    """Sends items in as few batches as their number needs; each item gets its own result or error."""
+    """Sends items in as few batches as possible. Each item gets its own result or error."""
 
     def __init__(
         self,
@@ -102,11 +106,12 @@ class Batcher(Generic[V, R]):
     ) -> None:
         """Set the limits: `max_items` in one batch, `max_in_flight` batches in flight, `max_waiting` items that wait.
 
-        `window` is the number of slots, which is doubled while more than BACKLOG items wait. A batch needs a free slot
-        to start, and may release it before it ends.
+        `window` is the number of slots; it is doubled while more than BACKLOG items wait. A batch needs a free slot to
+        start, and may free its slot before it ends.
 
-        Items for which `key` returns the same value are sent in their order, and never in two batches at the same
-        time. An item that is added with `may_linger` waits up to `linger_seconds` for an item that is added without.
+        Items for which `key` returns the same value are sent in the order in which they were added, and two batches in
+        flight never have items with the same value. An item that is added with `may_linger` waits until an item is
+        added without it, for at most `linger_seconds`.
         """
         self.max_items = max_items
         self._send = send
@@ -123,9 +128,9 @@ class Batcher(Generic[V, R]):
         self._linger: asyncio.TimerHandle | None = None
 
     def add(self, item: Item[V, R], *, may_linger: bool = False) -> None:
-        """Queue an item. If no batch has taken it by its deadline, it fails and is never sent.
+        """Queue an item. If no batch has taken the item by its deadline, it fails and is never sent.
 
-        Raises UnavailableError when too many items wait.
+        Raises UnavailableError if too many items wait already.
         """
         if len(self._waiting) >= self._max_waiting:
             raise UnavailableError(cause=f"{self._max_waiting} items wait for a batch already")
@@ -144,9 +149,9 @@ class Batcher(Generic[V, R]):
         self._start_waiting()
 
     def _start_when_quiet(self, before: int) -> None:
-        """Start when an event loop iteration has brought no further item, or enough for a whole batch.
+        """Start the waiting items when one iteration of the event loop has added none, or when they fill a batch.
 
-        A batch costs each hop as much as a dozen items do, so items that arrive in a burst leave together.
+        A batch costs each hop as much as a dozen items do. So items that arrive in a burst are sent together.
         """
         waiting = len(self._waiting)
         if before < waiting < self.max_items:
@@ -222,7 +227,7 @@ class Batcher(Generic[V, R]):
 
 
 class _Slot:
-    """The slot that one batch takes. It is released by the batch, or by a timer after RELEASE_SECONDS."""
+    """The slot that one batch takes. The batch frees the slot, or a timer frees it after RELEASE_SECONDS."""
 
     __slots__ = ("_batcher", "_timer")
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: type and size (wire.md §2, §4)."""
+"""Checks of request bodies: media type and size (wire.md §2, §4)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,9 +13,10 @@ _UNNAMED_TYPES: Final = frozenset({"", "application/x-www-form-urlencoded"})
 
 
 def require_json(headers: Mapping[str, str]) -> None:
-    """Raise UnsupportedMediaTypeError unless the body may be read as JSON.
+    """Raise UnsupportedMediaTypeError unless the headers allow the body to be read as JSON.
 
-    No type, or the one that curl sends by default, is accepted too, but not from a browser.
+    A request without a Content-Type, or with the one that curl sends by default, is accepted too, unless a browser
+    sends it.
     """
     content_type = headers.get("content-type", "")
     is_from_browser = "origin" in headers
@@ -28,13 +29,13 @@ def require_json(headers: Mapping[str, str]) -> None:
 
 
 def is_of_type(headers: Mapping[str, str], media_type: str) -> bool:
-    """Whether the headers announce exactly this type, in UTF-8 and without Content-Encoding."""
+    """Whether the headers announce a body of exactly this media type, in UTF-8 and without Content-Encoding."""
     named, charset = _media_type(headers.get("content-type", ""))
     return named == media_type and charset in _UTF_8 and "content-encoding" not in headers
 
 
 def _media_type(content_type: str) -> tuple[str, str]:
-    """Return media type and charset in lower case."""
+    """Return the media type and the charset of a Content-Type, both in lower case. The default charset is UTF-8."""
     media_type, _, rest = content_type.partition(";")
     pairs = (part.partition("=") for part in rest.split(";") if part.strip())
     parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}

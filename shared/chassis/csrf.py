@@ -1,6 +1,7 @@
-"""Protection against forged requests from other sites' pages.
+"""Protection against requests that pages of other sites forge in a user's name (CSRF).
 
-A browser adds remembered credentials to requests from any page, and names the page's site in headers.
+A browser adds the credentials that it remembers to a request from any page. It also names the page's site in headers,
+which this module checks.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,10 +28,10 @@ async def own_pages_only(
 
 
 def refuse_foreign(method: str, headers: Headers) -> None:
-    """Raise ForbiddenError if a browser sends an unsafe method for a page of another site.
+    """Raise ForbiddenError if a page of another site makes a browser send a request with an unsafe method.
 
-    ``Sec-Fetch-Site`` decides where there is one: pages cannot set it, and a proxy that rewrites ``Host`` does not change
-    it. Older browsers send ``Origin`` alone, which must then have the host and port of ``Host``.
+    If there is a ``Sec-Fetch-Site`` header, it decides: pages cannot set it, and a proxy that rewrites ``Host`` does
+    not change it. Older browsers send only ``Origin``. Its host and port must then be the same as in ``Host``.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if method in SAFE or (site is None and origin is None):
@@ -41,7 +42,7 @@ def refuse_foreign(method: str, headers: Headers) -> None:
 
 
 def _is_same_host(origin: str, host: str) -> bool:
-    """Whether host and port are equal. The scheme is not compared: a proxy may have ended TLS."""
+    """Whether both have the same host and port. The schemes may differ, because a proxy may decrypt TLS."""
     try:
         page, service = urlsplit(origin), urlsplit(f"//{host}")
         page_port, service_port = page.port, service.port

@@ -1,4 +1,4 @@
-"""Postgres: one pool of connections for a service, its migrations, and failures as errors for callers."""
+"""Postgres: a service's pool of connections, its migrations, and the errors that its callers get."""
 
 import asyncio
 import contextlib
@@ -23,10 +23,13 @@ RETRY_SECONDS: Final = 0.5
 MAX_TURNS: Final = 8
 """Turns of the event loop in which asyncpg may read what has come on an idle connection."""
 STATEMENT_SECONDS: Final = 60.0
-"""The longest time that a caller can give; the limit of statements that have no caller."""
+"""Time limit of a statement that has no caller. It is also the longest time that a caller can give."""
 READY_SECONDS: Final = 2.0
 EXPIRE_EVERY_SECONDS: Final = 10.0
-"""Where statements are slow because Postgres is busy, new connections in place of all would make it slower."""
+"""Minimum time between two replacements of all connections.
+
+If statements are slow because Postgres is busy, replacing the connections more often would make Postgres even slower.
+"""
 NEEDS_WRITES: Final = "database that accepts writes"
 NO_SERVER: Final = "/nonexistent"
 MAX_PORT: Final = 65_535
@@ -66,8 +69,9 @@ _IS_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on'"
 class Database:
     """A pool of connections to one database.
 
-    The database may be away when the service starts, and may go and come back, or be replaced, later. Until it is
-    there each use raises UnavailableError; nothing has to be restarted when it is back.
+    The database may be unreachable when the service starts. It may become unreachable, or be replaced, at any later
+    time. As long as it is not usable, each use raises UnavailableError. When it is usable again, the service needs no
+    restart.
     """
 
     def __init__(
@@ -97,13 +101,13 @@ class Database:
         self._expired_at = -EXPIRE_EVERY_SECONDS
 
     def on_connect(self, hook: Callable[[Connection], Awaitable[None]]) -> None:
-        """Call ``hook`` with each new connection before any statement uses it."""
+        """Register ``hook``, which is called with each new connection before any statement uses the connection."""
         self._on_connect.append(hook)
 
     async def open(self, on_fault: Callable[[str], object]) -> None:
-        """Open the pool, and apply the migrations in the background as soon as the database is there.
+        """Open the pool. Apply the migrations in the background as soon as the database is reachable.
 
-        ``on_fault`` gets the cause while it is not. Raises SettingsError where the URL cannot be used.
+        While they fail, ``on_fault`` is called with each new cause. Raises SettingsError if the URL cannot be used.
         """
         self._on_fault = on_fault
         await require_usable_url(self._url)
@@ -128,12 +132,13 @@ class Database:
     async def fetch(
         self, statement: str, *arguments: object, deadline: float | None = None
     ) -> Sequence[asyncpg.Record]:
-        """Return the rows of one autocommitted statement.
+        """Run one statement, which is committed at once, and return its rows.
 
-        ``deadline`` is the latest one of the callers, on the monotonic clock: the connection of a statement that has
-        not ended by then is closed, as it may be dead. Raises UpstreamTimeoutError then, and UnavailableError where
-        the database is away; the outcome is unknown in both cases. Deadlocks and serialization failures are tried
-        again, MAX_TRIES times in all. Other errors of Postgres are raised as they are.
+        ``deadline`` is on the monotonic clock; for a statement with several callers it is their latest deadline. If
+        the statement has not ended by then, its connection is closed, because it may be dead, and UpstreamTimeoutError
+        is raised. UnavailableError is raised if the database is unreachable. After both errors it is unknown whether
+        the statement had an effect. Deadlocks and serialization failures are tried again, MAX_TRIES times in all.
+        Other errors of Postgres are raised unchanged.
         """
 
         async def run(connection: Connection) -> Sequence[asyncpg.Record]:
@@ -144,7 +149,7 @@ class Database:
     async def transaction(
         self, work: Callable[[Connection], Awaitable[T]], *, deadline: float | None = None
     ) -> T:
-        """Return the result of ``work`` in one READ COMMITTED transaction. Raises as :meth:`fetch` does."""
+        """Call ``work`` in one READ COMMITTED transaction and return its result. Raises the errors of :meth:`fetch`."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
@@ -153,7 +158,7 @@ class Database:
         return await self.use(run, deadline=deadline)
 
     async def use(self, work: Callable[[Connection], Awaitable[T]], *, deadline: float | None = None) -> T:
-        """Return the result of ``work`` on one connection. Raises as :meth:`fetch` does."""
+        """Call ``work`` with one connection and return its result. Raises the errors of :meth:`fetch`."""
         self._require_prepared()
         for _ in range(MAX_TRIES):
             seconds = STATEMENT_SECONDS if deadline is None else deadline - time.monotonic()
@@ -170,13 +175,13 @@ class Database:
         raise UnavailableError(cause=f"{MAX_TRIES} deadlocks or serialization failures")
 
     async def connected(self, *, deadline: float | None = None) -> None:
-        """Return when there is a connection for the next statement. Raises as :meth:`fetch` does."""
+        """Wait until there is a connection for the next statement. Raises the errors of :meth:`fetch`."""
         self._require_prepared()
         if self._pool is None or not self._pool.get_idle_size():
             await self.use(_nothing_to_reset, deadline=deadline)
 
     async def missing(self) -> list[str]:
-        """Return what the service lacks of this database; nothing when it is ready (wire.md §6)."""
+        """Return the resources that the database lacks, such as a table. Empty if it is ready (wire.md §6)."""
         if self._is_prepared:
             try:
                 # no request's deadline limits this
@@ -186,7 +191,7 @@ class Database:
         return [self._problem or "database"]
 
     async def expire_connections(self) -> None:
-        """Let every connection that is open now be replaced before its next use."""
+        """Make the pool replace each connection that is open now before the connection's next use."""
         if self._pool is not None:
             await self._pool.expire_connections()
 
@@ -241,7 +246,10 @@ class Database:
         *,
         has_caller: bool = False,
     ) -> T:
-        """``seconds`` is None for work that takes as long as it takes. Raises UnavailableError."""
+        """Call ``work`` with a connection. ``seconds`` is the time limit, None for no limit. Raises UnavailableError.
+
+        If ``has_caller`` is true, it raises UpstreamTimeoutError when the time limit has passed.
+        """
         try:
             # this includes the wait for a free connection; CONNECT_SECONDS limits the time to open one
             async with asyncio.timeout(seconds) as limit, self._connection() as connection:
@@ -279,9 +287,9 @@ class Database:
             await self._pool.release(connection)
 
     async def _expire_suspects(self) -> None:
-        """Expire all connections after a statement did not end in time, at most every EXPIRE_EVERY_SECONDS.
+        """Expire all connections after a statement did not end in time, but only once in EXPIRE_EVERY_SECONDS.
 
-        If a firewall has dropped one connection without notice, it may have dropped the idle ones too.
+        If a firewall has dropped one connection without notice, it may have dropped the idle connections too.
         """
         now = time.monotonic()
         if now - self._expired_at >= EXPIRE_EVERY_SECONDS:
@@ -326,7 +334,7 @@ def _lacks(missing: Sequence[str]) -> str:
 
 
 async def require_usable_url(url: str) -> None:
-    """Raise SettingsError if the URL has a wrong scheme, white space or a wrong port, or asyncpg rejects it."""
+    """Raise SettingsError if the URL has a wrong scheme, white space or a wrong port, or if asyncpg rejects it."""
     # asyncpg's own message may hold a part of the password
     malformed = SettingsError(
         "QUOTES_DATABASE_URL must be a URL such as postgresql://user:password@host:5432/database, in which special"
@@ -355,4 +363,4 @@ def _is_postgres_url(url: str) -> bool:
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:
-    """No statement of ours leaves anything behind in its session: a round trip saved each time."""
+    """Do nothing. asyncpg's own reset would cost a round trip, and no statement leaves anything in its session."""

@@ -1,7 +1,7 @@
-"""Deadlines of many waits at once.
+"""Deadlines of many operations, with few timers.
 
-`asyncio.timeout` sets and cancels a timer for each use. Nearly no deadline is ever reached, so here they are grouped:
-one timer for all deadlines within the same few milliseconds, and nothing to cancel but an entry in a set.
+`asyncio.timeout` sets and cancels one timer for each use, although almost no deadline is ever reached. Here all
+deadlines within the same few milliseconds share one timer, and to cancel a deadline only removes an entry from a set.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import time
 from typing import Final, Protocol
 
 TICK_SECONDS: Final = 0.004
-"""How much later than its deadline a wait may end."""
+"""Deadlines within this time share a timer. So an operation may end this much later than its deadline."""
 
 
 class Limited(Protocol):
-    """Something that may last until its deadline."""
+    """An operation that may last until its deadline."""
 
     def end(self) -> None:
-        """The deadline has passed. Called once; must not raise."""
+        """End the operation, because its deadline has passed. It is called once and must not raise."""
 
 
 class Deadlines:
@@ -28,7 +28,7 @@ class Deadlines:
         self._next = 0
 
     def watch(self, limited: Limited, deadline: float) -> int:
-        """Call `limited.end` once `deadline` has passed, unless `forget` gets the tick returned here first."""
+        """Call `limited.end` after `deadline`. Returns a tick, with which `forget` cancels the deadline."""
         tick = int(deadline / TICK_SECONDS) + 1
         group = self._watched.get(tick)
         if group is None:

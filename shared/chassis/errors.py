@@ -1,4 +1,4 @@
-"""All errors that a caller can get: one id, one status, one error object (wire.md §4).
+"""All errors that a caller can get. Each has one id, one HTTP status and one error object (wire.md §4).
 
 QuotingError
 ├── InvalidBodyError               400
@@ -28,8 +28,8 @@ QuotingError
 ├── UnavailableError               503
 └── UpstreamTimeoutError           504
 
-Callers see the message of an error, so it holds no addresses, SQL or stack traces. Operators find more in the log,
-as ``cause``.
+Callers see the message of an error, so a message holds no addresses, SQL or stack traces. Such details for operators
+are in ``cause``, which only the log shows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,15 +41,15 @@ import orjson
 
 MAX_VALUE_CHARACTERS: Final = 64
 MAX_FAULTS: Final = 32
-"""Without a limit a short request could ask for a response eight times as long."""
+"""Maximum number of faults in a response: without it a short request could cause a response eight times as long."""
 BODY_CUT_OFF: Final = "did not arrive completely"
-"""The fault of a body that ends before its length."""
+"""Message of the fault if a body ends before its announced length."""
 MALFORMED_HTTP: Final = "The request is not well-formed HTTP/1.1."
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of one field of a body or query: an entry of ``validationErrors``."""
+    """One fault of one field of a body or query. It becomes an entry of ``validationErrors``."""
 
     key: str
     message: str
@@ -61,7 +61,7 @@ class QuotingError(Exception):
 
     status: ClassVar[int] = 503
     retry_after: ClassVar[int | None] = None
-    """Seconds in the header Retry-After, unless an instance says otherwise."""
+    """Default for the header Retry-After, in seconds. An instance may have another value."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class QuotingError(Exception):
         headers: Mapping[str, str] | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """The docstring of the class is the default message. ``cause`` is for the log alone."""
+        """The docstring of the class is the default message. ``cause`` appears only in the log."""
         every = tuple(faults)
         self.faults = every[:MAX_FAULTS]
         self.message = message or _with_first_fault(type(self).__doc__ or "", every)
@@ -145,7 +145,7 @@ class QuoteNotFoundError(NotFoundError):
 
 
 class MethodNotAllowedError(QuotingError):
-    """The path does not support this method. The Allow header names those that it supports."""
+    """The path does not support this method. The Allow header lists the methods that the path supports."""
 
     status = 405
 
@@ -270,7 +270,7 @@ def _object_start(id_: str, message: str, service: str) -> bytes:
 
 
 def _with_first_fault(message: str, faults: Sequence[Fault]) -> str:
-    """Add the first fault and the number of the others, so that the log line alone already helps."""
+    """Add the first fault and the number of other faults to the message, so that one log line already helps."""
     if not faults:
         return message
     first = f"{_shown(faults[0].key)} {faults[0].message}"
@@ -280,7 +280,7 @@ def _with_first_fault(message: str, faults: Sequence[Fault]) -> str:
 
 
 def _shown(value: object) -> object:
-    """Return a faulty value as callers see it: cut to 64 characters."""
+    """Return a value as callers see it: None and booleans unchanged, all others as text of up to 64 characters."""
     if value is None or isinstance(value, bool):
         return value
     return _writable(str(value)[:MAX_VALUE_CHARACTERS])
@@ -292,6 +292,9 @@ def _writable(text: str) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return an error's cause, or else its text, on one line: errors of Postgres have DETAIL and HINT lines."""
+    """Return the cause of an error on one line, or its text if it has no cause.
+
+    Errors of Postgres have several lines, such as DETAIL and HINT.
+    """
     text = str(getattr(error, "cause", None) or error)
     return "; ".join(line.strip() for line in text.splitlines() if line.strip()) or type(error).__name__

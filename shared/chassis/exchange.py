@@ -1,8 +1,9 @@
-"""One request being answered, the same for every service and however the request arrived.
+"""One request while it is being answered. It is the same for every service, and for requests alone or in a batch.
 
-`Request` -> `Exchange` -> `Route.handle` -> `Response`. The exchange owns what every request needs once: trace id,
-deadline, admission, credentials, exactly one response, log line and metrics. Checks come in the order of wire.md §4:
-path and method, admission, credentials, media type, size; what comes after is the route's own work.
+`Request` -> `Exchange` -> `Route.handle` -> `Response`. The exchange does the work that every request needs: it sets
+the trace id and the deadline, checks the request, sends exactly one response, and writes the log line and the metrics.
+The checks follow the order of wire.md §4: path and method, admission, credentials, media type, size. All later checks
+are the route's own work.
 """
 
 import asyncio
@@ -25,23 +26,23 @@ _NO_DEADLINE: Final = float("inf")
 
 
 class Exchange(Item[Any, Any]):
-    """One request being answered. As an item it can wait in a batch for the result that it is answered with."""
+    """One request while it is being answered. As an `Item`, it can wait in a batch for a result and answer with it."""
 
     # most exchanges never change these
     caller: str | None = None
     """Name of the caller; None until the credentials are checked."""
     header_error: QuotingError | None = None
-    """An error of a header that the route read early; it is the response when the turn of headers comes."""
+    """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
     is_logged = True
     is_settled = False
     _explain: Callable[[Exception], Exception] | None = None
     repeat_to: str | None = None
-    """Base URL to send the call to once more, should it be damaged on its way."""
+    """Base URL to which the call is sent once more if it was damaged on its way."""
     _task: asyncio.Task[None] | None = None
     _tick = 0
 
     def __init__(self, service: Service, request: Request, respond: Respond, pattern: str | None) -> None:
-        """`pattern` is the path of its route, for metrics."""
+        """`pattern` is the pattern of the route's path, for metrics; None if there is no route."""
         self.value: Any = None
         self.deadline = _NO_DEADLINE
         self.service = service
@@ -50,14 +51,14 @@ class Exchange(Item[Any, Any]):
         self.began = time.monotonic()
         self.trace_id = trace_id_from(request.headers.get(_TRACE))
         self.reply_headers = {TRACE_HEADER: self.trace_id}
-        """Headers of each response to this request, whatever it is."""
+        """Headers that every response to this request gets, errors included."""
         self._respond = respond
         service.monitor.in_flight += 1  # until it is settled
 
     # the way in
 
     def answer(self, route: "Route") -> None:
-        """Take the request through the checks to its route."""
+        """Check the request, then let `route` handle it."""
         try:
             self._check(route)
         except Exception as error:  # noqa: BLE001 - any error becomes a response
@@ -66,7 +67,7 @@ class Exchange(Item[Any, Any]):
             self._tick = self.service.deadlines.watch(self, self.deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Run one step; if it raises, answer with that error."""
+        """Call `step`. If it raises an error, answer with that error."""
         try:
             step()
         except Exception as error:  # noqa: BLE001 - as in `answer`
@@ -87,7 +88,7 @@ class Exchange(Item[Any, Any]):
         self._receive(route)
 
     async def authenticate(self) -> None:
-        """Find out who calls. Raises UnauthorizedError, TooManyRequestsError."""
+        """Set `caller` to the caller's name. Raises UnauthorizedError, TooManyRequestsError."""
         header = self.request.headers.get("authorization")
         headers = () if header is None else (header,)
         self.caller = await self.service.credentials.check(headers, self.request.address)
@@ -97,7 +98,7 @@ class Exchange(Item[Any, Any]):
         self._receive(route)
 
     def _receive(self, route: "Route") -> None:
-        """Check media type and size of the body, and read it where that has not been done."""
+        """Check the body's media type and size, read the body if necessary, and let `route` handle the request."""
         if route.has_body:
             request = self.request
             require_json(request.headers)
@@ -128,19 +129,20 @@ class Exchange(Item[Any, Any]):
         finish: "Callable[[Exchange, Any], Response | None]",
         explain: Callable[[Exception], Exception] | None = None,
     ) -> None:
-        """Prepare to wait in a batch as `value`; the exchange must be added to a batcher next.
+        """Prepare the exchange to wait in a batch with this value. Add the exchange to a batcher next.
 
-        `finish` makes the response from the exchange and the result, or returns None when the exchange waits again;
-        it may raise a QuotingError. `explain` turns an error of the batch into the one that the caller gets.
+        `finish` gets the exchange and the result, and returns the response. It returns None if the exchange has to
+        wait again, and may raise a QuotingError. `explain` converts an error of the batch to the error that the caller
+        gets.
         """
         self.value = value
         self._finish = finish
         self._explain = explain
 
     def run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
-        """Wait for something unusual, such as an unknown password.
+        """Answer with the response of a coroutine. Use it for work that waits, such as checking a new password.
 
-        It returns the response, or None if something else will settle the exchange.
+        The coroutine returns None if something else will settle the exchange.
         """
         self._task = asyncio.get_running_loop().create_task(self._run(coroutine))
 
@@ -157,7 +159,7 @@ class Exchange(Item[Any, Any]):
                 self.reply(response)
 
     def settle(self, result: object) -> None:
-        """Answer with the result that the exchange waited for."""
+        """Answer with the response that `finish` makes from the result."""
         if self.is_settled:
             return
         try:
@@ -205,17 +207,17 @@ class Route(Protocol):
     """One method and path."""
 
     pattern: str
-    """The path, with names in braces where it varies."""
+    """The path. A part that varies is a name in braces."""
     is_open: bool
-    """Whether the route needs no credentials, or checks its own."""
+    """Whether the route needs no credentials, or checks credentials itself."""
     has_body: bool
     """Whether it takes a JSON body."""
 
     def prepare(self, exchange: Exchange, /) -> None:
-        """Set the deadline and the headers of each response, before anything is checked. Raises QuotingError."""
+        """Set the exchange's deadline and `reply_headers`, before any check. Raises QuotingError."""
 
     def handle(self, exchange: Exchange, /) -> None:
-        """Settle the exchange, hand it to something that will, or `run` a coroutine. Raises QuotingError."""
+        """Settle the exchange, pass it to code that will settle it, or `run` a coroutine. Raises QuotingError."""
 
 
 class CoroutineRoute:
@@ -242,7 +244,7 @@ class CoroutineRoute:
 
 
 class RefusingRoute:
-    """A path or method that the service does not have."""
+    """A route that answers with an error, because the service has no such path or method."""
 
     is_open = True
     has_body = False
@@ -264,7 +266,7 @@ class Routes:
     def __init__(self) -> None:
         self.all: list[tuple[str, Route]] = []
         self.endpoints: dict[str, Callable[[Request, Respond], None]] = {}
-        """Paths whose requests are not exchanges themselves: batches of requests."""
+        """Functions by path, for requests that become several exchanges: batches."""
         self._fixed: dict[str, dict[str, Route]] = {}
         self._varying: dict[str, dict[str, Route]] = {}
 
@@ -274,7 +276,7 @@ class Routes:
         self.all.append((method, route))
 
     def find(self, method: str, path: str) -> Route | None:
-        """The route, one that refuses the method, or None where no route has this path."""
+        """Return the route; one that answers 405 if only the method is unknown; None if the path is unknown."""
         by_method = self._fixed.get(path)
         if by_method is None:
             prefix, slash, last = path.rpartition("/")
@@ -290,7 +292,7 @@ class Routes:
 
 
 def accept(service: Service, routes: Routes, request: Request, respond: Respond) -> bool:
-    """Answer a request, or return False where no route has its path."""
+    """Answer a request and return True; return False without an answer if no route has the request's path."""
     endpoint = routes.endpoints.get(request.path)
     if endpoint is not None:
         endpoint(request, respond)

@@ -1,7 +1,7 @@
-"""``python -m chassis.health``: the health check of a container. Exit status 0 if the service is ready.
+"""``python -m chassis.health``: the health check of a container. It exits with status 0 if the service is ready.
 
-Reads the environment of the service. It imports neither the settings nor aiohttp: with them a check took a third of a
-second of processor time, and the checks of all containers kept a machine with two cores busy.
+It reads the environment variables of the service, but imports neither the settings nor aiohttp. With these imports one
+check took a third of a second of processor time, and the checks of all containers kept a machine with two cores busy.
 """
 
 import os
@@ -12,7 +12,7 @@ SECONDS = 3.0
 
 
 def status() -> str:
-    """Return the status line of /health/ready. Raises OSError."""
+    """Return the first line of the response to /health/ready. Raises OSError."""
     host = os.environ.get("QUOTES_HOST", "127.0.0.1")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     certificate, key = os.environ.get("QUOTES_TLS_CERTIFICATE"), os.environ.get("QUOTES_TLS_KEY")

@@ -1,7 +1,7 @@
-"""JSON objects, read member by member with the text of each.
+"""JSON objects as lists of members, each with its original text.
 
-Forwarders add and remove members and pass on the others unchanged: ``12.50`` never becomes ``12.5``. A fault names
-the member that is not JSON or occurs twice.
+Forwarders add and remove members and pass on all others unchanged: ``12.50`` never becomes ``12.5``. If a member is
+not JSON or occurs twice, the error names this member.
 """
 
 import json
@@ -16,7 +16,7 @@ import orjson
 from chassis.errors import Fault, InvalidBodyError
 
 MAX_MEMBERS: Final = 100
-"""No message has as many; to read ten thousand takes a tenth of a second."""
+"""Maximum number of members. No valid message has as many, and to read ten thousand takes a tenth of a second."""
 
 _WHITE: Final = b" \t\n\r"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -25,7 +25,7 @@ _ESCAPED_BYTES: Final = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The text of a number, since a binary float would change it."""
+    """A JSON number as text, because a binary float would change it."""
 
     text: str
 
@@ -35,7 +35,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a JSON object; ``raw`` and ``raw_key`` are the text of value and key in the body."""
+    """One member of a JSON object. ``raw`` and ``raw_key`` are its value and key exactly as in the body."""
 
     key: str
     value: object
@@ -46,7 +46,7 @@ class Member:
 def members(body: bytes) -> list[Member]:
     """Return the members of the JSON object in ``body``, in their order.
 
-    Raises InvalidBodyError if it is not UTF-8, not JSON, not an object, has a key twice or more than 100 members.
+    Raises InvalidBodyError if the body is not a JSON object in UTF-8, has a key twice, or has more than 100 members.
     """
     text = body.decode("utf-8", "surrogateescape")
     found = _ObjectScanner(text).scan()
@@ -70,7 +70,7 @@ _written: Final = msgspec.json.Encoder().encode
 
 
 def flat(body: bytes) -> dict[str, str] | None:
-    """Return the members of an object whose values are all strings without escapes, else None.
+    """Return the members of a JSON object if all values are strings without escapes, else None.
 
     This is the fast path. Each member of such an object has four quotation marks. If the text has more than four for
     each member that was found, a key occurs twice, and the result is None.
@@ -85,20 +85,23 @@ def flat(body: bytes) -> dict[str, str] | None:
 
 
 def appended(body: bytes, key: str, value: str) -> bytes:
-    """Return a JSON object with one more member at its end and the rest of its text unchanged."""
+    """Return the text of a JSON object with one more member at its end. The rest of the text is unchanged."""
     rest = body.rstrip(_WHITE).removesuffix(b"}").rstrip(_WHITE)
     comma = b"" if rest.endswith(b"{") else b","
     return b"%s%s%s:%s}" % (rest, comma, _written(key), _written(value))
 
 
 def without_last(body: bytes, key: str, value: str) -> bytes | None:
-    """Return a JSON object without the member that :func:`appended` added, or None if it does not end with it."""
+    """Return the text of a JSON object without the member that :func:`appended` added at its end.
+
+    Return None if the text does not end with exactly this member.
+    """
     end = b",%s:%s}" % (_written(key), _written(value))
     return body.removesuffix(end) + b"}" if body.endswith(end) else None
 
 
 def write(members_: list[Member]) -> bytes:
-    """Return the JSON object of these members with their text unchanged."""
+    """Return the text of a JSON object with these members. Each member keeps its original text."""
     return ("{" + ",".join(f"{m.raw_key}:{m.raw}" for m in members_) + "}").encode()
 
 
@@ -117,7 +120,7 @@ class _DuplicateKeyError(Exception):
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a nested object. Two readers could take different ones of two equal keys."""
+    """Return a nested object. Raises _DuplicateKeyError for a key that occurs twice: its value would be ambiguous."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _DuplicateKeyError
@@ -135,9 +138,9 @@ _UNIQUE: Final = json.JSONDecoder(
 
 
 def require_unique_keys(body: bytes) -> None:
-    """Raises InvalidBodyError if the body is not JSON in UTF-8, or an object at any depth has a key twice.
+    """Raise InvalidBodyError if the body is not JSON in UTF-8, or if an object at any depth has a key twice.
 
-    For readers that take the last of two values without a word, as msgspec does.
+    Call it before a reader, such as msgspec, that uses the last of two values without an error.
     """
     try:
         if orjson.dumps(orjson.loads(body)) == body:
@@ -155,7 +158,7 @@ def require_unique_keys(body: bytes) -> None:
 
 
 class _ObjectScanner:
-    """Reads the members of one object; nested values are left to the standard library."""
+    """Reads the members of one JSON object. The standard library reads nested values."""
 
     def __init__(self, text: str) -> None:
         self._text = text

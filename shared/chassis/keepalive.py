@@ -1,4 +1,4 @@
-"""Detection of peers that have disappeared: a firewall that forgot a connection drops its data without a reply."""
+"""Detects peers that have disappeared, for example because a firewall forgot the connection and drops its data."""
 
 import socket
 import sys
@@ -8,11 +8,11 @@ IDLE_SECONDS: Final = 10
 INTERVAL_SECONDS: Final = 3
 PROBES: Final = 3
 USER_TIMEOUT_MS: Final = 5_000
-"""The kernel closes a connection whose peer does not acknowledge data for this long."""
+"""The kernel closes a connection if its peer does not acknowledge data for this long."""
 
 
 def detect_dead_peer(connection: socket.socket | None) -> None:
-    """Let the kernel close a TCP connection to a peer that has disappeared."""
+    """Make the kernel close a TCP connection if its peer disappears."""
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

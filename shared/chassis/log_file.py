@@ -1,4 +1,4 @@
-"""The log file of a service. The service itself rotates it: no other process knows where a line ends."""
+"""The log file of a service. The service rotates the file itself, because no other process knows where a line ends."""
 
 import os
 import threading
@@ -13,7 +13,10 @@ OUTPUT: Final = (1, 2)
 
 
 class LogFile:
-    """A file for stdout and stderr. At ``max_bytes`` it is renamed to ``<path>.1``, that file to ``.2``, up to ``.3``."""
+    """A file for stdout and stderr. At ``max_bytes`` it is renamed to ``<path>.1``, and a new file begins.
+
+    Before that, ``.1`` is renamed to ``.2`` and ``.2`` to ``.3``; the old ``.3`` is removed.
+    """
 
     def __init__(
         self,
@@ -30,12 +33,12 @@ class LogFile:
         self._descriptors = descriptors
 
     def redirect_output(self) -> None:
-        """Write all output to the file from now on. Raises OSError."""
+        """Write stdout and stderr to the file from now on. Raises OSError."""
         with _open(self._path) as file:
             self._redirect_to(file.fileno())
 
     def rotate_if_full(self) -> None:
-        """Rotate a full file; to be called between lines. After OSError output continues in the present file."""
+        """Rotate the file if it is full. Call it between two lines. After OSError the old file stays in use."""
         if os.fstat(self._descriptors[0]).st_size >= self._max_bytes:
             self._rotate()
 
@@ -57,14 +60,14 @@ class LogFile:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a file that only its owner can read: log lines name callers and quotes."""
+    """Open a file that only its owner can read, because log lines contain the names of callers and quotes."""
     file = path.open("ab")
     os.fchmod(file.fileno(), 0o600)
     return file
 
 
 def _remove(path: Path) -> None:
-    """Remove a file. A thread frees its disk space, which takes up to 50 ms for 64 MiB."""
+    """Remove a file. A thread closes it, because to free the disk space of 64 MiB takes up to 50 ms."""
     with suppress(FileNotFoundError):
         file = path.open("rb")
         path.unlink()

@@ -1,7 +1,8 @@
-"""The log of a service: one line of JSON for each request and event, in a readable form on a terminal.
+"""The log of a service: one line of JSON for each request and event. On a terminal the lines have a readable form.
 
 Lines are buffered for a fifth of a second and written together. A line about an error is written at once, with all
-lines before it. Text that a peer controls is cut and its invisible characters are escaped before it is cached or logged.
+lines before it. Text that a peer controls is cut, and its invisible characters are escaped, before it is cached or
+logged.
 """
 
 import asyncio
@@ -30,12 +31,12 @@ MAX_VALUE_CHARACTERS: Final = 4_096
 
 
 def url_for_log(url: object) -> str:
-    """Return a peer's URL without user and password, cut to 200 characters."""
+    """Return a URL that a peer sent, without user and password, cut to 200 characters."""
     return repr(str(url).rpartition("@")[2])[:200]
 
 
 def iso_time(seconds: float) -> str:
-    """Return Unix time as ISO 8601 in UTC with milliseconds and Z."""
+    """Return Unix time as ISO 8601 text in UTC, with milliseconds and Z."""
     whole, rest = divmod(int(seconds * 1_000), 1_000)
     return f"{_iso_second(whole)}.{rest:03d}Z"
 
@@ -46,7 +47,7 @@ def _iso_second(seconds: int) -> str:
 
 
 class LogWriter:
-    """Writes log lines to a file descriptor, many in one call; rotates ``file`` if it is one."""
+    """Writes log lines to a file descriptor, many with one system call. Rotates ``file`` if it is given."""
 
     def __init__(self, descriptor: int | None = None, file: LogFile | None = None) -> None:
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
@@ -57,9 +58,10 @@ class LogWriter:
         self._flushed = 0.0
 
     def write(self, lines: Iterable[bytes], *, now: bool) -> None:
-        """Write lines, which have no newlines yet. With ``now`` the buffer is flushed within a hundredth of a second.
+        """Write lines that have no newlines yet. With ``now`` they are written within a hundredth of a second.
 
-        It is not flushed for each line: under overload there are thousands of errors and no time to spare.
+        Even with ``now`` they are not written one by one: under overload there are thousands of errors and no time to
+        spare.
         """
         self._buffer.extend(lines)
         if len(self._buffer) >= MAX_BUFFERED_LINES or (
@@ -123,7 +125,7 @@ class Logs:
         self.write([_json({"time": iso_time(time.time()), **members})], now=level != "info")
 
     def write(self, lines: Iterable[bytes], *, now: bool) -> None:
-        """Write lines of JSON, such as :meth:`access_line` returns; ``now`` as for `LogWriter.write`."""
+        """Write lines of JSON, such as :meth:`access_line` returns. ``now`` means the same as in `LogWriter.write`."""
         self.writer.write(lines if self._console is None else map(self._for_terminal, lines), now=now)
 
     def _for_terminal(self, line: bytes) -> bytes:
@@ -145,10 +147,11 @@ class Logs:
         seconds: float,
         error: tuple[str, str | None] | None,
     ) -> bytes:
-        """Return the line about one answered request.
+        """Return the log line of one answered request.
 
-        ``at`` comes from `iso_time` and ``trace_id`` from `trace_id_from`. ``caller`` and ``method`` must come from
-        small fixed sets: they are cached. ``error`` is the id and the cause of an error.
+        ``at`` comes from `iso_time` and ``trace_id`` from `trace_id_from`. ``caller`` and ``method`` must have few
+        different values, because text with them is cached. ``error`` is the id and the cause of an error; None after a
+        success.
         """
         # nearly every line shares this part with others; to serialise each whole line took three times as long
         pattern = _request_pattern(self._service, caller, method, status, error and error[0])
@@ -168,7 +171,7 @@ def _short_text(text: str | None) -> str:
 
 @lru_cache(maxsize=256)
 def _request_pattern(service: str, caller: str | None, method: str, status: int, error_id: str | None) -> str:
-    """The line of a request, except for its time, trace id, path, milliseconds and, of an error, its cause."""
+    """Return a log line with placeholders for time, trace id, path, milliseconds and the cause of an error."""
     level = "info" if status < 400 else "warning" if status < 500 else "error"  # noqa: PLR2004
     first = _members({"level": level, "service": service, "event": "request"})
     second = _members({"caller": caller, "method": method})
@@ -180,12 +183,12 @@ def _request_pattern(service: str, caller: str | None, method: str, status: int,
 
 
 def _members(event: dict[str, Any]) -> str:
-    """The JSON of an object, without its braces."""
+    """Return the JSON of an object without its braces."""
     return _json(event)[1:-1].decode()
 
 
 def _json(event: object) -> bytes:
-    """Return JSON. If there are characters that cannot be seen, or lone surrogates, all but ASCII is escaped."""
+    """Return JSON. If it has an invisible character or lone surrogate, all but ASCII characters are escaped."""
     try:
         line = orjson.dumps(event, default=str)
     except orjson.JSONEncodeError:
@@ -197,7 +200,7 @@ def _json(event: object) -> bytes:
 
 
 def _cut(value: object) -> object:
-    """Cut long text in its middle: the end of a traceback names the error."""
+    """Cut long text in its middle. The end stays, because the end of a traceback names the error."""
     if not isinstance(value, str) or len(value) <= MAX_VALUE_CHARACTERS:
         return value
     half = MAX_VALUE_CHARACTERS // 2
@@ -205,7 +208,7 @@ def _cut(value: object) -> object:
 
 
 class StandardLogging(logging.Handler):
-    """Sends warnings and errors that libraries log through ``logging`` to a service's log."""
+    """Sends the warnings and errors of libraries, which use ``logging``, to a service's log."""
 
     def __init__(self, logs: Logs) -> None:
         super().__init__(logging.WARNING)

@@ -15,10 +15,11 @@ _BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_000)
 
 
 class RequestMetrics(Collector):
-    """The registry of a service, and its metrics about requests.
+    """The metrics registry of a service, and the metrics about its requests.
 
-    Answered requests are counted in plain numbers and converted when they are collected: the counters of
-    prometheus_client take a lock for each sample, which costs more than the rest of a request's log line.
+    Answered requests are counted in plain numbers, which become samples only when Prometheus collects them. The
+    counters of prometheus_client take a lock for each sample, which would cost more than the rest of a request's log
+    line.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class RequestMetrics(Collector):
         self._durations: dict[str, _DurationHistogram] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request. ``method`` and ``route`` must come from small fixed sets."""
+        """Count one answered request. ``method`` and ``route`` are labels, so they must have few different values."""
         key = (method, route, status)
         self._requests[key] = self._requests.get(key, 0) + 1
         durations = self._durations.get(route)

@@ -1,4 +1,4 @@
-"""A service's migrations: which are applied, and which tables they create."""
+"""The migrations of a service: which of them a database has, and which tables they create."""
 
 import re
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ SELECT 'table ' || name FROM unnest($3::text[]) AS needed (name) WHERE to_regcla
 
 
 class Migrations:
-    """The ``*.sql`` files of a folder, applied in the order of their names, each one once."""
+    """The ``*.sql`` files of a folder. Each is applied once, in the order of the file names."""
 
     def __init__(self, service: str, folder: Traversable, *, schema: str | None = None) -> None:
-        """Migrations are recorded under the name ``service``, which also names the lock that they hold.
+        """Read the files. ``service`` is the name under which applied migrations are recorded, and of their lock.
 
-        ``schema`` is created first. Connections must already have it as their ``search_path``.
+        A ``schema`` is created before the migrations run. Connections must already have it as their ``search_path``.
         """
         self.service = service
         self.schema = schema
@@ -43,7 +43,7 @@ class Migrations:
         self._tables = [name for text in self._statements.values() for name in _TABLE.findall(text)]
 
     async def apply(self, connection: Connection) -> None:
-        """Apply the migrations that this database does not have yet, under an advisory lock."""
+        """Apply the migrations that the database does not have yet, while holding an advisory lock."""
         async with connection.transaction():
             # a new index on a large table takes longer than any request may
             await connection.execute("SET LOCAL statement_timeout = 0")
@@ -63,7 +63,7 @@ class Migrations:
                     )
 
     async def missing(self, connection: Connection) -> Sequence[str]:
-        """Return the migrations and tables that this database lacks, such as ``table quote``."""
+        """Return the migrations and tables that the database lacks, such as ``table quote``."""
         try:
             rows = await connection.fetch(_MISSING, self.service, list(self._statements), self._tables)
         except asyncpg.UndefinedTableError:

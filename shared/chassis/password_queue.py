@@ -1,7 +1,8 @@
-"""Passwords that wait to be hashed.
+"""A queue of passwords that wait to be hashed and compared.
 
 One thread hashes, so that hashing never blocks the event loop and never takes more than one core. The networks of the
-callers take turns and share the places in the queue: one caller's many guesses do not keep another network's out.
+callers share the places in the queue, and take turns. So a caller that guesses many passwords does not keep the
+callers of other networks out.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ class _Check:
 
 
 class PasswordQueue:
-    """At most 32 passwords, with the one that is being hashed."""
+    """A queue of at most 32 passwords, including the one that is being hashed."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[_Check]] = {}
@@ -37,10 +38,11 @@ class PasswordQueue:
         self._is_hashing = False
 
     def check(self, hashed: str | None, password: str, network: str) -> asyncio.Future[bool]:
-        """Return a future: whether the password has the hash. Without a hash it is False, after the same time.
+        """Return a future with the result: whether the password has the hash ``hashed``.
 
-        Raises TooManyRequestsError if the queue is full. So does the future, if the queue was full and this network
-        had more places than another that needed one.
+        If ``hashed`` is None, the result is False, after the same time. Raises TooManyRequestsError if the queue is
+        full. The future gets TooManyRequestsError if the queue is full later and another network, which has fewer
+        places, needs this one.
         """
         check = _Check(hashed, password, asyncio.get_running_loop().create_future())
         if sum(map(len, self._waiting.values())) + self._is_hashing >= MAX_PASSWORDS:

@@ -1,4 +1,4 @@
-"""Work that a service repeats for as long as it runs, such as retention."""
+"""Work that a service repeats for as long as it runs, for example retention."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,16 +10,16 @@ import asyncpg
 from chassis.errors import QuotingError, cause_of
 
 PAUSE_SECONDS: Final = 0.01
-"""Between two steps of one run, so that requests have their turn."""
+"""Pause between two calls of `step` in one run, so that requests are served in between."""
 
 
 @asynccontextmanager
 async def periodically(
     name: str, every_seconds: float, step: Callable[[], Awaitable[bool]], on_fault: Callable[..., object]
 ) -> AsyncIterator[None]:
-    """Run `step` every `every_seconds`, again and again while it returns True, until the context ends.
+    """Start a run every `every_seconds` until the context ends. A run calls `step` until `step` returns False.
 
-    `on_fault(name, cause=...)` gets an error of the database; the next run comes in its time.
+    If an error of the database ends a run, `on_fault(name, cause=...)` is called, and the next run starts as usual.
     """
     task = asyncio.create_task(_repeat(name, every_seconds, step, on_fault))
     try:

@@ -1,9 +1,9 @@
-"""Sets and checks the settings of each new connection to Postgres, before a statement uses it.
+"""Sets and checks the settings of each new connection to Postgres, before a statement uses the connection.
 
-A 200 promises that a quote is on disk, and a limit is counted under READ COMMITTED. Both would depend on the
-settings of the role, the database or the server if each connection did not set its own. The settings are sent
-after connecting, not as startup parameters: PgBouncer refuses startup parameters that it does not know, or drops
-them without a word.
+A response with status 200 promises that a quote is on disk, and limits are counted under READ COMMITTED. The settings
+of the role, the database or the server could break both, so each connection sets its own. It sends them after
+connecting and not as startup parameters, because PgBouncer refuses or silently drops the startup parameters that it
+does not know.
 """
 
 import asyncio
@@ -31,8 +31,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
 }
-"""``default_transaction_read_only`` is not among them: an administrator who sets it wants no writes, as before a
-move to another server. Readiness says that there can be none."""
+"""They leave out ``default_transaction_read_only``: an administrator sets it to prevent writes.
+
+An example is a move to another server. The readiness check then reports that the database accepts no writes.
+"""
 
 POOLER_CHECK_SECONDS: Final = 2.0
 POOLER_CHECKS: Final = 5
@@ -59,16 +61,17 @@ SHARED_SESSION: Final = (
 
 
 class UnfitDatabaseError(Exception):
-    """The promises cannot be kept on this database, or over this connection to it; the message says why."""
+    """The database, or this connection to it, cannot keep the service's promises. The message says why."""
 
 
 async def prepare_session(
     connection: Connection, settings: Mapping[str, str], schema: str | None, *, url: str | None
 ) -> None:
-    """Set and verify what statements rely on. Raises UnfitDatabaseError.
+    """Set the settings on which the statements rely, and verify them. Raises UnfitDatabaseError.
 
-    ``settings`` are the service's own, beside SETTINGS. Without a ``schema`` tables are in ``public``, or where the
-    ``search_path`` in the URL says. With a ``url``, a pooler is tested with a second connection.
+    ``settings`` are the service's own settings, which are added to SETTINGS. Without a ``schema``, tables are in
+    ``public`` or in the ``search_path`` that the database's URL names. If ``url`` is given, a second connection tests
+    whether a pooler shares one session between clients.
     """
     _detect_dead_peer(connection)
     wanted = {**settings, **SETTINGS, "search_path": schema or "public"}
@@ -92,9 +95,10 @@ async def prepare_session(
 
 
 async def _require_own_session(connection: Connection, url: str, pid: int) -> None:
-    """Raise UnfitDatabaseError where another client can get this connection's session between two statements.
+    """Raise UnfitDatabaseError if another client can get this connection's session between two statements.
 
-    A pooler that lends its sessions for one transaction lends the one that was used last to the next client.
+    ``pid`` is the process id of the session. A pooler that lends a session for one transaction lends the session that
+    was used last to the next client. So a second connection soon gets the session with this process id.
     """
     other = await asyncpg.connect(url, timeout=POOLER_CHECK_SECONDS)
     try:

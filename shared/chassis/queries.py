@@ -10,7 +10,10 @@ MAX_QUERY_PARAMETERS: Final = 10
 
 
 def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Return the parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
+    """Return the names and values of a query. Raises InvalidQueryParameterError, which lists all faults.
+
+    Only the names in ``allowed`` are valid, each of them once.
+    """
     if not raw:
         return ()
     try:

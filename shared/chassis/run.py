@@ -1,9 +1,9 @@
-"""From the environment to a running service, and from SIGTERM to its end.
+"""Run a service: read its settings, serve requests, and shut down after SIGTERM.
 
-Shutdown begins with a grace period: readiness is 503 and responses close their connections. Then the listener and all
-idle connections close, so that callers go to another replica, while the requests in flight are answered. Without a
-grace period callers know of no other replica: until the requests in flight are answered, new ones get 503. The process
-ends ten seconds after the signal at the latest.
+Shutdown begins with a grace period, in which readiness is 503 and each response closes its connection. Then the
+listener and all idle connections close, so that callers go to another replica, and the requests in flight are
+answered. A grace period of 0 means that there is no other replica: new requests get 503 until those in flight are
+answered. The process ends at most ten seconds after the signal.
 """
 
 import asyncio
@@ -41,7 +41,11 @@ OTHER_DESCRIPTORS: Final = 256
 """For files, the database and the event loop."""
 YOUNG_OBJECTS: Final = 20_000
 COLLECTIONS: Final = 10
-"""Rare enough to cost nothing, frequent enough to free what closed connections leave behind (9 MiB of 75, measured)."""
+"""Thresholds of Python's garbage collector for its older generations.
+
+They are high enough that collections cost nothing, and low enough to free the objects that closed connections leave
+behind (9 MiB of 75, measured).
+"""
 
 L = TypeVar("L", bound=Listening)
 S = TypeVar("S", bound=Settings)
@@ -83,7 +87,7 @@ def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, A
 
 
 def _log_file(settings: Settings) -> LogFile | None:
-    """Send stdout and stderr to the file that the settings name, if they name one."""
+    """Redirect stdout and stderr to the log file that the settings name. Return None if they name none."""
     if settings.log_file is None:
         return None
     file = LogFile(settings.log_file, settings.log_max_bytes)
@@ -144,7 +148,7 @@ def _allow_descriptors(number: int) -> None:
 
 
 def stop_signalled() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set from now on."""
+    """Return an event that is set when SIGTERM or SIGINT arrives."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,7 +175,7 @@ def reload_at_sighup(reload: Callable[[], Awaitable[None]]) -> None:
 
 @contextlib.asynccontextmanager
 async def listening(runner: Runner, service: Service, settings: Settings) -> AsyncIterator[None]:
-    """Accept connections inside the context. Connections that are open at its end stay open."""
+    """Accept connections while the context lasts. Connections that are open at its end stay open."""
     await runner.setup()
     await _ready(service)
     try:
@@ -196,9 +200,9 @@ def cannot_listen(settings: Listening, error: OSError) -> StartError:
 
 
 async def _ready(service: Service) -> None:
-    """Wait until the service's own resources are there, or for two seconds.
+    """Wait until the service's own resources are available, for at most two seconds.
 
-    Where replicas are found by name alone, a replica gets requests as soon as it listens.
+    Where callers find replicas only by name, a replica gets requests as soon as it listens.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_WITHIN_SECONDS):
@@ -207,7 +211,7 @@ async def _ready(service: Service) -> None:
 
 
 async def _answered(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Wait until no request is in flight or queued, for as long as there is time."""
+    """Wait until no request is in flight or queued, but only for the time that is left. Call `meanwhile` repeatedly."""
     while True:
         meanwhile()
         await asyncio.sleep(0.02)  # a counter that every request changes is cheaper than an event

@@ -1,4 +1,4 @@
-"""Messages as marshmallow schemas: text fields, and faults by field."""
+"""Helpers for marshmallow schemas: a text field, and errors that name each faulty field."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -33,17 +33,17 @@ class Text(fields.String):
 
 
 def parse(schema: Schema, body: bytes) -> dict[str, Any]:
-    """Return the fields of a body. Raises InvalidBodyError with all faults at once."""
+    """Return the fields of a JSON body. Raises InvalidBodyError, which lists all faults."""
     return check(schema, members(body))
 
 
 def check(schema: Schema, found: list[Member]) -> dict[str, Any]:
-    """Return the fields of a body whose members are known. Raises InvalidBodyError with all faults at once."""
+    """Return the fields of a body whose members have been read. Raises InvalidBodyError, which lists all faults."""
     return _load(schema, {member.key: member.value for member in found}, InvalidBodyError)
 
 
 def check_query(schema: Schema, query: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """Return the parameters of a query. Raises InvalidQueryParameterError with all faults at once."""
+    """Return the parameters of a query. Raises InvalidQueryParameterError, which lists all faults."""
     return _load(schema, dict(query), InvalidQueryParameterError)
 
 
@@ -66,7 +66,7 @@ def _faults(error: ValidationError, values: Mapping[str, object]) -> list[Fault]
 
 
 def _texts(key: str, found: Any, value: object) -> Iterator[tuple[str, str, object]]:  # noqa: ANN401
-    """Yield key, message and value of each fault of a field, also of nested ones such as `webhook.url`."""
+    """Yield key, message and value of each fault in a field. The key of a nested field is like `webhook.url`."""
     if isinstance(found, dict):
         inside = value if isinstance(value, dict) else {}
         for name, more in found.items():
@@ -78,7 +78,7 @@ def _texts(key: str, found: Any, value: object) -> Iterator[tuple[str, str, obje
 
 
 def _value_for_error(value: object) -> object:
-    """Return a faulty value for an error: a scalar itself, otherwise the name of its type."""
+    """Return a faulty value as an error shows it: a scalar unchanged, for others the name of the type."""
     if value is None or isinstance(value, str | bool):
         return value
     return value.text if isinstance(value, Literal) else "an object" if isinstance(value, dict) else "a list"

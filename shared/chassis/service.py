@@ -30,7 +30,10 @@ Check = Callable[[], Awaitable[Sequence[str]]]
 Reload = Callable[[], Awaitable[None]]
 """Reads a file again. Logs that it did, or why the previous content stays in force."""
 ShownPath = Callable[[str, str | None], str]
-"""The path as a log line shows it, from the path of the request and the pattern of its route, if it has one."""
+"""A function that returns a request's path for the log line.
+
+Its arguments are the path, and the pattern of its route or None.
+"""
 
 
 _OVERLOADED: Final = UnavailableError(
@@ -77,13 +80,13 @@ class Service:
     """SIGHUP calls them, in this order."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
-    """Answers a request, or returns False where no route of the service has its path."""
+    """A function that answers a request, or returns False if no route of the service has its path."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of every response over HTTP."""
     header_lines: str = ""
     """These headers as they are written."""
     is_leaving: bool = False
-    """Whether readiness is 503 and each response closes its connection; requests are still answered."""
+    """Whether readiness is 503 and each response closes its connection. Requests are still answered."""
     is_closed: bool = False
     """Whether new requests are rejected."""
     _unlogged: list[tuple[Answered, Response, float]] = field(default_factory=list)
@@ -103,7 +106,7 @@ class Service:
         self.header_lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
 
     def require_open(self, further: int = 0) -> None:
-        """Raise UnavailableError where the service is shutting down, or `further` requests exceed its capacity."""
+        """Raise UnavailableError if the service is shutting down or has no capacity for `further` more requests."""
         if self.is_closed:
             raise UnavailableError("The service is shutting down. Retry after 1 s.")
         if self.monitor.in_flight + further > self.settings.max_in_flight:
@@ -112,10 +115,10 @@ class Service:
             )
 
     def admit(self, request: Request, began: float, deadline: float) -> QuotingError | None:
-        """The error for a request that the service could not answer in time; None for an admitted one.
+        """Return an error for a request that the service cannot answer in time, and None for an admitted request.
 
         The error is returned and not raised, because rejections are frequent under overload and raising takes time.
-        Raises UnavailableError where the service cannot take the request at all.
+        Raises UnavailableError if the service is shutting down or at capacity.
         """
         monitor = self.monitor
         if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
@@ -127,9 +130,9 @@ class Service:
         return None
 
     def log_answered(self, answered: Answered, response: Response) -> None:
-        """Log and count a request once the responses of this event loop iteration are on their way.
+        """Log and count an answered request after the responses of this event loop iteration have been written.
 
-        The log of one request then delays no other request's response.
+        So logging one request does not delay the response to another.
         """
         self._unlogged.append((answered, response, time.monotonic()))
         if len(self._unlogged) == 1:
@@ -137,7 +140,7 @@ class Service:
             loop.call_soon(loop.call_soon, self.flush_log)
 
     def flush_log(self) -> None:
-        """Write the log lines of all requests answered so far."""
+        """Write the log lines of the requests that have been answered and not logged."""
         unlogged, self._unlogged = self._unlogged, []
         lines, is_urgent, at = [], False, iso_time(time.time())
         for answered, response, ended in unlogged:
@@ -162,7 +165,7 @@ class Service:
         self.logs.write(lines, now=is_urgent)
 
     def error_response(self, error: QuotingError, trace_id: str) -> Response:
-        """The error as its error object (wire.md §4)."""
+        """Return the response for an error; its body is the error object (wire.md §4)."""
         headers = error.headers
         if isinstance(error, UnauthorizedError):
             headers = {**headers, hdrs.WWW_AUTHENTICATE: challenge(self.name)}
@@ -175,7 +178,7 @@ class Service:
         )
 
     def refuse(self, error: QuotingError, respond: Respond, trace_header: str | None = None) -> None:
-        """Answer a request that never reached a route, such as malformed HTTP; with its log line."""
+        """Answer and log a request that has reached no route, such as malformed HTTP."""
         trace_id = trace_id_from(trace_header)
         response = self.error_response(error, trace_id)
         self.log_answered(_Unrouted(trace_id), response)
@@ -183,7 +186,7 @@ class Service:
 
 
 class _Unrouted:
-    """A request of which nothing is known but its trace id."""
+    """A request of which only the trace id is known."""
 
     caller = None
     pattern = None
@@ -200,7 +203,7 @@ def challenge(service: str) -> str:
 
 
 def as_error(raised: BaseException) -> QuotingError:
-    """The error that a caller gets for an exception."""
+    """Return the error that a caller gets for an exception: a QuotingError itself, or UnavailableError."""
     if isinstance(raised, QuotingError):
         return raised
     return UnavailableError("The service failed.", cause="".join(traceback.format_exception(raised)))

@@ -1,7 +1,7 @@
-"""Settings: read from the environment, checked at start, immutable.
+"""Settings: read from the environment, checked when a service starts, and never changed.
 
-A service adds fields to :class:`Settings` with ``environ.var``. A class that renames an environment variable lists
-the old name in its ``aliases``. The table in docs/configuration.md is checked against these classes.
+A service adds fields to :class:`Settings` with ``environ.var``. A class that renames an environment variable lists the
+old name in its ``aliases``. A test compares the table in docs/configuration.md with these classes.
 """
 
 import os
@@ -26,11 +26,11 @@ N = TypeVar("N", int, float)
 
 
 class SettingsError(Exception):
-    """The environment lacks settings or holds invalid ones; the message names all of them."""
+    """Settings are missing or invalid. The message names all of them."""
 
 
 class Secret(str):
-    """Text that its repr does not show, so that a log line with settings in it reveals no secret."""
+    """Text whose repr is ``***``, so that a log line that shows settings reveals no secret."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ def _between(kind: Callable[[Any], N], name: str, minimum: N, maximum: N) -> Cal
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return a converter that accepts these words alone."""
+    """Return a converter that accepts only these words."""
 
     def convert(value: str) -> str:
         if value not in allowed:
@@ -73,7 +73,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def yes_or_no(value: str | bool) -> bool:
-    """Convert true/false, yes/no and 1/0. Any other word is an error, since a typing error must not mean no."""
+    """Convert true/false, yes/no and 1/0. Any other word is an error, because a typing error must not mean "no"."""
     if isinstance(value, bool):
         return value
     word = value.strip().lower()
@@ -83,7 +83,7 @@ def yes_or_no(value: str | bool) -> bool:
 
 
 def base_url(value: str) -> str:
-    """Convert to an absolute http(s) URL without user, query, fragment or trailing slash."""
+    """Convert to an absolute http(s) URL without trailing slash. A user, query or fragment is an error."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or not _URL_CHARACTERS.match(value):
         raise ValueError("must be an absolute http or https URL")
@@ -94,7 +94,7 @@ def base_url(value: str) -> str:
 
 
 def base_urls(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Convert a comma-separated list of absolute http(s) URLs."""
+    """Convert a comma-separated list of absolute http(s) URLs to a tuple."""
     items = value.split(",") if isinstance(value, str) else value
     return tuple(base_url(item.strip()) for item in items if item.strip())
 
@@ -186,13 +186,13 @@ S = TypeVar("S", bound=Listening)
 
 
 def variables(settings: type[Listening]) -> Iterator[tuple[str, "attrs.Attribute[object]"]]:
-    """Return each environment variable of a settings class with its attrs field."""
+    """Yield the name of each environment variable of a settings class, with its attrs field."""
     for field in attrs.fields(cast("type[attrs.AttrsInstance]", settings)):
         yield f"{PREFIX}_{field.name.upper()}", field
 
 
 def old_names(settings: type[Listening]) -> dict[str, str]:
-    """Return the present name of each old name that a settings class and its bases list in ``aliases``."""
+    """Return the new name for each old name in the ``aliases`` of a settings class and its bases."""
     return {old: new for cls in settings.__mro__ for old, new in vars(cls).get("aliases", {}).items()}
 
 
@@ -207,9 +207,9 @@ def deprecations(settings: type[Listening], environment: Mapping[str, str] = os.
 
 
 def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
-    """Return the settings in the environment. Raises SettingsError that names every fault at once.
+    """Return the settings from the environment. Raises SettingsError, which names every fault.
 
-    ``<variable>_FILE`` may name a file that holds the value, as secrets in containers do.
+    Instead of a variable, ``<variable>_FILE`` may name a file that holds the value, such as a secret of a container.
     """
     aliases = old_names(settings)
     values: dict[str, str] = {}
@@ -247,7 +247,7 @@ def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
 
 
 def _file_content(path: Path) -> str:
-    """Return the text of a file without byte-order mark and surrounding white space. Raises ValueError."""
+    """Return the text of a file without a byte-order mark or white space around it. Raises ValueError."""
     try:
         text = read_text(path).strip()
     except TextFileError as error:

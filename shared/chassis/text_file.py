@@ -1,4 +1,4 @@
-"""Files that people edit: text in UTF-8, with or without a byte-order mark, and changes."""
+"""Reads text files that people edit, and detects changes. The files are in UTF-8, perhaps with a byte-order mark."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ FileState = tuple[int, int, int] | None
 
 
 class TextFileError(ValueError):
-    """The file cannot be read; the message names the file, and the line that is not UTF-8."""
+    """The file cannot be read. The message names the file; if a line is not UTF-8, also this line."""
 
 
 def read_text(path: Path) -> str:
@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
 
 
 def state_of(path: Path) -> FileState:
-    """Return a value that differs after each change of a file; None if there is no file."""
+    """Return a value that is different after each change of the file; None if there is no file."""
     try:
         stat = path.stat()
     except OSError:

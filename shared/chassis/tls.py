@@ -1,7 +1,7 @@
-"""TLS between services: contexts for the server and the client side, reloaded when their files change.
+"""TLS between services: SSL contexts for the server side and the client side, loaded again when their files change.
 
-With a client CA the server accepts only callers with a certificate of that CA. A service uses its own certificate as
-client certificate.
+If a client CA is configured, the server accepts only callers whose certificate this CA has signed. As a client, a
+service uses the same certificate that it uses as a server.
 """
 
 import ssl
@@ -13,7 +13,7 @@ from chassis.text_file import FileState, state_of
 
 
 class TlsError(Exception):
-    """The TLS files cannot be used; the message names the file and the reason."""
+    """The TLS files cannot be used. The message names the files and the reason."""
 
 
 class Tls:
@@ -31,7 +31,10 @@ class Tls:
         return bool(self._files())
 
     def reload_if_changed(self) -> bool:
-        """Load the files again if they have changed; True if that succeeded. Invalid files are logged and ignored."""
+        """Load the files again if they have changed. Returns True if new files are in use now.
+
+        Invalid files are logged and ignored.
+        """
         state = self._state()
         if state == self._seen:
             return False
@@ -60,7 +63,11 @@ class Tls:
         return [state_of(path) for path in self._files()]
 
     def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
-        """Return the server's context, if it uses TLS, and the client's; True means the system's CAs."""
+        """Return the contexts for server and client. Raises TlsError.
+
+        The server's context is None without TLS. The client's context is True if no file is configured: it uses the
+        system's CAs.
+        """
         settings = self._settings
         if not self._files():
             return None, True

@@ -1,7 +1,7 @@
-"""The users file: one line ``name:hash`` for each user, hashed with argon2id.
+"""The users file: one line ``name:hash`` for each user. The hash of the password is made with argon2id.
 
-``python -m chassis.users add NAME --file FILE`` adds a user or changes the password. It prompts for the password, or
-reads it from standard input if that is not a terminal.
+``python -m chassis.users add NAME --file FILE`` adds a user or changes the password. It prompts for the password on a
+terminal; otherwise it reads the password from standard input.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MAX_PASSES: Final = 100
 MAX_LANES: Final = 64
 
 _FORBIDDEN_IN_NAMES: Final = frozenset(": \u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Colon, space, and characters that Python calls printable but that show nothing."""
+"""Colon, space, and the invisible characters that Python's `isprintable` accepts."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HASH: Final = re.compile(
     r"\$argon2id\$v=(?:16|19)\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]{0,2}),p=([1-9][0-9]?)"
@@ -37,7 +37,7 @@ _HASH: Final = re.compile(
 
 
 class UsersFileError(Exception):
-    """The users file cannot be used; the message names the file, the line and the fault."""
+    """The users file cannot be used. The message names the file, the line and the fault."""
 
 
 class User(NamedTuple):
@@ -48,12 +48,12 @@ class User(NamedTuple):
 
 
 def normal(text: str) -> str:
-    """Return a name or password in NFC: two keyboards may write the same letters in different forms (RFC 7617)."""
+    """Return a name or password in Unicode form NFC: keyboards may send one letter in two forms (RFC 7617)."""
     return unicodedata.normalize("NFC", text)
 
 
 def key_of(name: str) -> str:
-    """Return what names are compared by. E-mail addresses are compared without regard to case."""
+    """Return the key by which names are compared. E-mail addresses in upper and lower case have the same key."""
     return normal(normal(name).casefold()) if "@" in name else normal(name)
 
 
@@ -72,7 +72,8 @@ def fault_of_password(password: str) -> str | None:
 def read(path: Path, *, must_end: bool = False) -> dict[str, User]:
     """Return the users by the key of their name. Raises UsersFileError.
 
-    With ``must_end`` the last line needs its line end: without it another process may be still writing it.
+    With ``must_end``, the last line must have its line end. Without a line end, another process may still be writing
+    it.
     """
     try:
         text = read_text(path)
@@ -108,7 +109,7 @@ def _fault_of_hash(hashed: str) -> str | None:
 
 
 def add(path: Path, name: str, password: str) -> None:
-    """Add a user or change the password. The file is replaced as a whole; only its owner may read it."""
+    """Add a user or change the password. The new file replaces the old one as a whole; only its owner may read it."""
     name, password = normal(name), normal(password)
     fault = fault_of_name(name) or fault_of_password(password)
     if fault is not None:

@@ -1,4 +1,4 @@
-"""The users of a running service: the users file, read again when it changes."""
+"""The users of a running service. The users file is read again when it changes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,20 +22,20 @@ SAMPLE_USERS: Final = {
 
 
 class SampleCredentialsError(Exception):
-    """A service that other machines can reach would accept the well-known sample credentials."""
+    """The users file has the well-known sample credentials, although other machines can reach the service."""
 
 
 class UsersFile:
-    """The users in force. An invalid new version of the file is logged, and the users before stay in force."""
+    """The users of the last valid version of the users file. An invalid new version is logged and not used."""
 
     def __init__(self, path: Path, on_fault: Callable[[str], object], *, samples_allowed: bool) -> None:
-        """Raises UsersFileError, SampleCredentialsError."""
+        """Read the file. Raises UsersFileError or SampleCredentialsError."""
         self._path = path
         self._on_fault = on_fault
         self._samples_allowed = samples_allowed
         self._seen = state_of(path)
         self.users: dict[str, User] = {}
-        """By the key of the name; another object after each change."""
+        """Users by the key of their name. Each change of the file creates a new dictionary."""
         self.users = self._checked(read(path))
         self._next_check = 0.0
 
@@ -43,7 +43,7 @@ class UsersFile:
         return self.users.get(key_of(name))
 
     def reload_if_changed(self, now: float) -> bool:
-        """Read the file again if it has changed; True if that succeeded. Looks at the file once a second."""
+        """Read the file again if it has changed; check this once a second. Returns True if new users are in use."""
         if now < self._next_check:
             return False
         self._next_check = now + CHECK_FILE_SECONDS

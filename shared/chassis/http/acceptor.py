@@ -1,7 +1,8 @@
 """Accepts connections on a listening socket, with the present TLS files.
 
-uvloop accepts one connection in each iteration of its loop. If an iteration takes long, the kernel then drops callers,
-which try again only after one, three and seven seconds. So here an iteration accepts many.
+uvloop accepts one connection in each iteration of its loop. If an iteration takes long, the kernel's queue of new
+connections fills, and the kernel drops further callers. They try again only after one, three and seven seconds. To
+prevent that, this module accepts many connections in each iteration.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from chassis.tls import Tls
 
 CHECK_FILES_SECONDS: Final = 1.0
 MAX_AT_ONCE: Final = 128
-"""Further connections are accepted in the next iteration, so that those that are served have their turn."""
+"""Maximum number of connections that one iteration accepts, so that the open connections are served in between."""
 PAUSE_SECONDS: Final = 0.1
 SHORT_PAUSE_SECONDS: Final = 0.01
 LOG_EVERY_SECONDS: Final = 1.0
@@ -63,7 +64,7 @@ class Acceptor:
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more connections; open ones stay open."""
+        """Accept no more connections. Connections that are open stay open."""
         self._loop.remove_reader(self._listener.fileno())
         if self._pause is not None:
             self._pause.cancel()
@@ -72,7 +73,7 @@ class Acceptor:
         self._release_reserve()
 
     async def reload_tls(self) -> None:
-        """Use TLS files that have changed for later connections. Runs until it is cancelled."""
+        """Load changed TLS files once a second and use them for new connections. Runs until it is cancelled."""
         while self._tls.is_used:
             await asyncio.sleep(CHECK_FILES_SECONDS)
             self._tls.reload_if_changed()
@@ -118,7 +119,7 @@ class Acceptor:
             self._refused = 0
 
     def _refuse_waiting(self) -> None:
-        """Close the connections of waiting callers, so that they can try another replica."""
+        """Accept and close the connections of the callers that wait, so that they can try another replica."""
         with contextlib.suppress(OSError):  # none is waiting, or the descriptor is used elsewhere
             for _ in range(MAX_AT_ONCE):
                 self._release_reserve()

@@ -1,4 +1,4 @@
-"""Between aiohttp and the service: its requests as `Request`, a `Response` as its response, its errors as ours."""
+"""Converts between aiohttp and the service: requests to `Request`, `Response` to responses, errors to error objects."""
 
 import asyncio
 import socket
@@ -35,7 +35,7 @@ from chassis.http.unfinished_head import HEAD_END, UnfinishedHead
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
-"""Limit for a header's name and value. The two limits differ, so that an error's limit shows whether the URL is at fault."""
+"""Limit for the name and value of a header. It is not the URL's limit, so an error's limit shows the cause."""
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
 """For the head of a request; for the first one that aiohttp reads on a connection from its beginning."""
@@ -54,14 +54,14 @@ class Application(Protocol):
 
     @property
     def accept(self) -> Callable[[Request, Respond], bool]:
-        """Answers a request, or returns False where no route of the service has its path."""
+        """A function that answers a request, or returns False if no route of the service has its path."""
 
     def refuse(self, error: QuotingError, respond: Respond, trace_header: str | None = None) -> None:
-        """Answer a request that never reached a route."""
+        """Answer a request with `error` before it reaches a route."""
 
 
 def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
-    """Convert a request of aiohttp to a `Request`. The head has been read; `Request.read` reads the body."""
+    """Convert an aiohttp request, whose head has been read, to a `Request`. `Request.read` reads the body."""
     now = time.monotonic()
     return Request(
         request.method,
@@ -79,7 +79,7 @@ def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
 def aiohttp_handler(
     service: Application, answer: Callable[[Request, Respond], None]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """A handler for aiohttp's router that lets `answer` respond."""
+    """Return a handler for aiohttp's router. It calls `answer` and returns the response that `answer` gives."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         answered: asyncio.Future[tuple[Response, Mapping[str, str]]]
@@ -138,7 +138,7 @@ def _add_headers(made: web.StreamResponse, response: Response, headers: Mapping[
 
 
 class AiohttpConnection(RequestHandler):
-    """A connection that aiohttp serves. Whatever arrives, the answer is an error object."""
+    """A connection that aiohttp serves. It answers every fault with an error object, also malformed HTTP."""
 
     __slots__ = (
         *("_body_left", "_has_eof", "_head", "_is_malformed", "_newest_body", "_tail"),
@@ -166,13 +166,13 @@ class AiohttpConnection(RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered and none is waiting. aiohttp has no public attribute for this."""
+        """Whether no request is being answered or waiting. aiohttp has no public attribute for this."""
         # aiohttp's own task may not have begun when the first request is there
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     @property
     def is_ending(self) -> bool:
-        """Whether no response follows the present one."""
+        """Whether the connection closes after the present response."""
         is_closing = self.transport is None or self._close or self._force_close  # no public names
         return is_closing or (self._has_eof and not self._messages)
 
@@ -216,7 +216,7 @@ class AiohttpConnection(RequestHandler):
         self._message_tail = b""  # no public name: this object may be part of a cycle
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        """A client that leaves before its body is complete is no failure of the service."""
+        """Log an error, unless a client closed the connection before its body was complete."""
         if not isinstance(kw.get("exc_info"), (RequestPayloadError, ConnectionError)):
             super().log_exception(*args, **kw)
 
@@ -274,7 +274,10 @@ class AiohttpConnection(RequestHandler):
             self.close()  # after the response
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has closed its side; the rest of an incomplete body will never come."""
+        """The client has closed its side. Fail an incomplete body, and keep the connection open for the responses.
+
+        Returns whether the connection stays open.
+        """
         if self.is_idle:
             return False
         if not self._newest_body.is_eof():
@@ -290,7 +293,7 @@ class AiohttpConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The response to malformed HTTP, or to a failure outside the application (wire.md §7, promise 7)."""
+        """Return the response to malformed HTTP or to a failure outside the application (wire.md §7, promise 7)."""
         del request
         error: QuotingError
         if status >= 500:  # noqa: PLR2004
@@ -307,7 +310,7 @@ class AiohttpConnection(RequestHandler):
 
 
 def refusal(service: Application, error: QuotingError, trace_header: str | None = None) -> web.Response:
-    """Aiohttp's response for a request that never reached a route. It closes the connection."""
+    """Return aiohttp's response with `error` for a request that reaches no route. The connection closes after it."""
     made: list[web.Response] = []
 
     def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
@@ -319,7 +322,7 @@ def refusal(service: Application, error: QuotingError, trace_header: str | None 
 
 
 def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
-    """The error for a request that a proxy in front of the service may read differently; None for others."""
+    """Return an error if a proxy in front of the service may read this request differently; otherwise None."""
     encodings = request.headers.getall(hdrs.TRANSFER_ENCODING, ())
     if any(encoding.lower() != "chunked" for encoding in encodings) or len(encodings) > 1:
         return InvalidHeaderError("Transfer-Encoding must be chunked, and nothing else.")
@@ -331,7 +334,7 @@ def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
 
 
 def from_aiohttp(raised: web.HTTPException) -> QuotingError:
-    """The error for what aiohttp itself would answer in plain text."""
+    """Return the service's error for an exception that aiohttp itself would answer in plain text."""
     match raised:
         case web.HTTPNotFound():
             return NotFoundError()

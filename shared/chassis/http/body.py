@@ -1,4 +1,4 @@
-"""Reads the body of a request that aiohttp serves: its size, and ten seconds to arrive (wire.md §4)."""
+"""Reads the body of a request that aiohttp serves. Limits its size, and its arrival to ten seconds (wire.md §4)."""
 
 import asyncio
 from typing import Final
@@ -20,11 +20,11 @@ from chassis.http.request import joined
 
 BODY_SECONDS: Final = 10.0
 EXPECTED: Final = web.RequestKey("expected", tuple)
-"""The values of Expect, where the server has taken the header from the request."""
+"""The values of the header Expect, if the server has removed it from the request."""
 
 
 async def read_json(request: web.BaseRequest) -> bytes:
-    """Return a body in JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
+    """Return a body whose media type is JSON. Raises UnsupportedMediaTypeError, and the errors of `read`."""
     require_json(joined(request.headers))
     return await read(request, MAX_BODY_BYTES)
 

@@ -1,15 +1,15 @@
-"""A limit for the bytes of bodies that have not arrived completely."""
+"""A limit for the total size of all bodies that have not arrived completely."""
 
 from typing import Final
 
 from chassis.addresses import network_of
 
 SHARE: Final = 0.5
-"""Share of the budget that one network of callers may use."""
+"""Share of the budget that the callers of one network may use."""
 
 
 class BodyBudget:
-    """Bytes that incomplete bodies may take in one service. A body is counted with its announced length."""
+    """Limits the total size of a service's incomplete bodies. Each body counts with its announced length."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -17,7 +17,7 @@ class BodyBudget:
         self._total = 0
 
     def take(self, address: str, length: int) -> bool:
-        """Whether there is room for a body of this length; it then counts until `give_back`."""
+        """Reserve room for a body until `give_back` is called. Returns False if there is no room."""
         network = network_of(address)
         taken = self._taken.get(network, 0) + length
         if taken > self._max_bytes * SHARE or self._total + length > self._max_bytes:

@@ -1,7 +1,8 @@
 """One connection to another service: HTTP/1.1, one request at a time, responses parsed by llhttp.
 
-General clients hide two things that matter here: the cost of a request, which is most of the cost of a hop, and
-whether a response had begun when a connection broke, which decides if the request is repeated (wire.md §4, "Repeating").
+A general HTTP client does not suit for two reasons. Its cost for each request would be most of the cost of a hop. And
+when a connection breaks, it does not report whether a response had begun, which decides whether the request is
+repeated (wire.md §4, "Repeating").
 """
 
 import asyncio
@@ -35,11 +36,11 @@ class BrokenResponseError(Exception):
 
 
 class StopReadingError(Exception):
-    """Raised by a sink that wants no more of a response."""
+    """A sink raises it if it needs no more of the response."""
 
 
 class Sink(Protocol):
-    """Receives a response in parts. It may raise ValueError, which fails the request, or StopReadingError."""
+    """Receives a response in parts. It raises ValueError to fail the request, or StopReadingError to skip the rest."""
 
     def begin(self, status: int, headers: Headers) -> None: ...
 
@@ -48,7 +49,7 @@ class Sink(Protocol):
 
 
 def head_of(method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-    """Return a request's bytes before its body. Raises ValueError if a value contains the end of a line."""
+    """Return the request line and the headers as bytes. Raises ValueError if one contains a line break or NUL."""
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if length is not None:
@@ -60,7 +61,7 @@ def head_of(method: str, target: str, headers: Mapping[str, str], length: int | 
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection; in ``all_open`` while it is open."""
+    """One connection to another service. The set ``all_open`` holds it while it is open."""
 
     def __init__(self, all_open: "set[ClientConnection]") -> None:
         self._all_open = all_open
@@ -76,12 +77,12 @@ class ClientConnection(asyncio.Protocol):
         self.is_usable = True
         """Whether it can take another request."""
         self.idle_since = 0.0
-        """On the monotonic clock; 0 before the first response."""
+        """Time of the last response, on the monotonic clock; 0 before the first response."""
 
     async def send(self, request: bytes, trace_id: str, sink: Sink) -> None:
         """Send a request and return when ``sink`` has received the response.
 
-        Raises ConnectionClosedError, BrokenResponseError. If it is cancelled, it closes the connection.
+        Raises ConnectionClosedError, BrokenResponseError. The connection closes if this coroutine is cancelled.
         """
         self.has_response_begun = False
         if self._transport is None or self._transport.is_closing():

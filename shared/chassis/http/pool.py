@@ -1,4 +1,4 @@
-"""Connections to other services: reuse, TLS, replicas, and one repetition (wire.md §4, "Repeating")."""
+"""Connections to other services: reuse, TLS, replicas, and one repetition of a request (wire.md §4, "Repeating")."""
 
 import asyncio
 import ssl
@@ -44,7 +44,7 @@ class PeerResponse(msgspec.Struct, frozen=True, gc=False):
 
 
 class NoResponseError(Exception):
-    """There was no valid response; the message is for the log."""
+    """No valid response arrived. The message is for the log."""
 
 
 class ConnectionPool:
@@ -71,9 +71,9 @@ class ConnectionPool:
         body: bytes | None = None,
         deadline: float | None = None,
     ) -> PeerResponse:
-        """Return the response of the service at base URL ``base`` to ``target``, its path and query.
+        """Send a request for ``target`` (path and query) to the service at base URL ``base``, and return the response.
 
-        Raises as :meth:`stream` does.
+        Raises the errors of :meth:`stream`.
         """
         sink = BufferedResponse()
         await self.stream(method, base, target, headers, body, sink, deadline)
@@ -91,9 +91,9 @@ class ConnectionPool:
     ) -> None:
         """Send a request and return when ``sink`` has received the response.
 
-        If the connection was refused, or closed before a response began, the request is repeated once, on another
-        replica if there is one. Raises NoResponseError, and TimeoutError at ``deadline`` (monotonic clock) or after
-        a minute.
+        If the connection was refused, or closed before a response began, the request is repeated once. The repetition
+        goes to another replica if there is one. Raises NoResponseError. Raises TimeoutError at ``deadline`` (monotonic
+        clock), or after a minute if there is no deadline.
         """
         seconds = MAX_SECONDS if deadline is None else deadline - time.monotonic()
         async with asyncio.timeout(seconds):
@@ -139,7 +139,7 @@ class ConnectionPool:
         return client if isinstance(client, ssl.SSLContext) else _system_context()
 
     def _take_idle(self, key: _Key) -> ClientConnection | None:
-        """Return the connection that was used last, unless it has been idle for too long."""
+        """Remove and return the idle connection that was used last; None if all have been idle for too long."""
         idle = self._idle.get(key, [])
         too_old = time.monotonic() - IDLE_SECONDS
         while idle:
@@ -150,7 +150,7 @@ class ConnectionPool:
         return None
 
     def _forget_closed(self) -> None:
-        """Remove closed connections, also those to replicas that are no longer used."""
+        """Remove closed connections from the pool, including those to replicas that are no longer used."""
         usable = {key: [each for each in idle if each.is_usable] for key, idle in self._idle.items()}
         self._idle = {key: idle for key, idle in usable.items() if idle}
 
@@ -172,7 +172,7 @@ class ConnectionPool:
 
 
 class BufferedResponse:
-    """A sink that keeps a response of at most 64 KiB."""
+    """A sink that keeps a response whose body is at most 64 KiB."""
 
     def __init__(self) -> None:
         self._status = 0

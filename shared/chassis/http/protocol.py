@@ -1,7 +1,8 @@
-"""The server's end of one HTTP/1.1 connection, read with llhttp.
+"""The server's end of one HTTP/1.1 connection. llhttp parses the requests.
 
-It serves requests that are well-formed, arrive whole and are for a route of the service. At the first request that is
-not, the connection is handed to aiohttp for good, with the bytes of that request: aiohttp knows every corner of HTTP.
+The class serves requests that are well-formed, arrive completely and are for a route of the service. At the first
+other request it hands the connection over to aiohttp, which supports all of HTTP. aiohttp gets the bytes of that
+request and serves the connection until it closes.
 """
 
 import asyncio
@@ -16,11 +17,11 @@ from chassis.http.request import MAX_HEAD_BYTES, Request, RequestReader
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""The largest body that any route takes: a batch."""
+"""Size of the largest body that a route accepts: a batch."""
 MAX_UNREAD_BYTES: Final = 64 * 1024
-"""Limit for pipelined requests that have not begun; then the connection is not read until one has been answered."""
+"""Limit for pipelined requests that have not begun. Above it nothing is read until a request has been answered."""
 WHOLE_SECONDS: Final = 0.5
-"""A request that takes longer to arrive whole is handed to aiohttp, which can answer before it has the body."""
+"""If a request takes longer to arrive completely, aiohttp takes over: it can answer before the body has arrived."""
 
 
 class Connections(Protocol):
@@ -39,10 +40,10 @@ class Connections(Protocol):
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection. Its requests are answered one after the other, in their order."""
+    """One connection. Its requests are answered one after the other, in the order of their arrival."""
 
     def __init__(self, server: Connections, connection: socket.socket | None) -> None:
-        """`connection` is the accepted socket: asking uvloop's stand-in for it costs eight times as much."""
+        """`connection` is the accepted socket. Calls through uvloop's own socket object cost eight times as much."""
         self._server = server
         self.socket = connection
         self._transport: asyncio.Transport | None = None
@@ -51,9 +52,9 @@ class HttpProtocol(asyncio.Protocol):
         self._unread = bytearray()
         """Bytes of requests that have not begun."""
         self._received = 0.0
-        """When the first of them, or the request being answered, reached this machine."""
+        """Time at which the request being answered, or else the first request in `_unread`, reached this machine."""
         self._whole_at = 0
-        """Length of `_unread` at which the next request is whole, where that is known."""
+        """Length of `_unread` at which its first request is complete; 0 if that is not known."""
         self._wait_for_rest: asyncio.TimerHandle | None = None
         self._is_queued = False
         self._is_answering = False
@@ -61,7 +62,7 @@ class HttpProtocol(asyncio.Protocol):
         self._is_last = False
         """Whether the connection closes after the request being answered."""
         self._is_paused = False
-        """Whether the peer does not read its responses."""
+        """Whether writing is paused because the peer reads its responses too slowly."""
         self._has_eof = False
         self._stream: BodyStream | None = None
         self._last_used = time.monotonic()
@@ -99,7 +100,10 @@ class HttpProtocol(asyncio.Protocol):
             self._serve_unread()
 
     def eof_received(self) -> bool:
-        """A client that has sent everything may still read: it gets its responses."""
+        """The client has sent its last byte. Answer the remaining requests: the client may still read.
+
+        Returns whether the connection stays open for that.
+        """
         self._has_eof = True
         self._leave_queue()
         self._serve_unread()
@@ -141,7 +145,7 @@ class HttpProtocol(asyncio.Protocol):
             self._serve_unread(was_queued=True)
 
     def _serve_unread(self, *, was_queued: bool = False, is_excess: bool = False) -> None:
-        """Begin the requests that have arrived, if none is being answered."""
+        """Begin the requests in `_unread`, unless a request is being answered or queued."""
         transport = self._transport
         if not self._unread or self._is_answering or self._is_serving or self._is_queued or self._is_paused:
             return
@@ -164,7 +168,7 @@ class HttpProtocol(asyncio.Protocol):
         self._whole_at = 0
 
     def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
-        """Begin the requests in `data`, one after the other, until one of them is not answered at once.
+        """Begin the requests in `data` one after the other, up to the first one that is not answered at once.
 
         The bytes after that request are kept until its response has been sent.
         """
@@ -193,7 +197,10 @@ class HttpProtocol(asyncio.Protocol):
             self._is_serving = False
 
     def _read(self, data: bytes) -> tuple[Request | None, int]:
-        """The first request in `data` and where it ends. None where it is not whole, or not for this class."""
+        """Return the first request in `data` and the position of its end.
+
+        Return None for the request if it is incomplete or has to be served by aiohttp.
+        """
         head = self._server.reader.read(data)
         if head is None:
             self._hand_over(data)
@@ -229,7 +236,7 @@ class HttpProtocol(asyncio.Protocol):
         self._hand_over(data)
 
     def _hand_over(self, data: bytes) -> None:
-        """Let aiohttp serve the connection from here on; `data` is what it has not seen."""
+        """Let aiohttp serve the connection from now on. `data` are the bytes of requests that have not begun."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -268,7 +275,7 @@ class HttpProtocol(asyncio.Protocol):
             self._write_ready()
 
     def _write_ready(self) -> None:
-        """Write what is ready of a streamed body, no faster than the peer reads."""
+        """Write the available part of a streamed body, unless the peer reads too slowly."""
         transport, stream = self._transport, self._stream
         if transport is None or transport.is_closing():
             self._is_answering = False
@@ -293,7 +300,7 @@ class HttpProtocol(asyncio.Protocol):
     # the server calls these
 
     def close(self) -> None:
-        """Close the connection after the request being answered."""
+        """Close the connection, after the response if a request is being answered."""
         self._is_last = True
         if self._transport is not None and self.is_idle:
             self._transport.close()

@@ -1,7 +1,7 @@
-"""One request: read by the protocol class, read by aiohttp, or a line of a batch.
+"""One request in the form that the services use: from the protocol class, from aiohttp, or from a line of a batch.
 
-The protocol class reads the heads of its requests here, with llhttp. What llhttp refuses, and what is unusual without
-being wrong, it leaves to aiohttp.
+`RequestReader` uses llhttp to read the heads of requests for the protocol class (`HttpProtocol`). It leaves two kinds
+of requests to aiohttp: those that llhttp refuses, and those that are valid but unusual.
 """
 
 import re
@@ -12,7 +12,8 @@ import httptools
 import msgspec
 
 Headers = dict[str, str]
-"""By lower-case name. The values of a repeated header are joined by a comma and a space (RFC 9110 §5.3)."""
+"""Header values by lower-case name. The values of a repeated header are joined by a comma and a space (RFC 9110 §5.3).
+"""
 
 NO_HEADERS: Final[Headers] = {}
 
@@ -31,7 +32,7 @@ _NAMES: Final = {spelling.encode(): name for name in _FREQUENT for spelling in (
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]*\Z")
 
 Read = Callable[[int], Awaitable[bytes]]
-"""Reads a body of at most so many bytes.
+"""A function that reads a body. Its argument is the maximum size in bytes.
 
 Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError.
 """
@@ -46,16 +47,16 @@ class Request(msgspec.Struct, gc=False):
     headers: Headers
     body: bytes
     received: float
-    """When its bytes reached this machine, on the monotonic clock, as far as is known."""
+    """Time at which the request reached this machine, on the monotonic clock, as far as it is known."""
     address: str
     """IP address of the peer."""
     scheme: str = "http"
     was_queued: bool = False
-    """Whether it waited in the admission queue."""
+    """Whether the request waited in the admission queue."""
     is_excess: bool = False
-    """Whether the admission queue had no room for it."""
+    """Whether the admission queue had no room for the request."""
     read: Read | None = None
-    """Reads the body, where it has not been read yet."""
+    """Reads the body; None if the body has been read already."""
 
     @property
     def origin(self) -> str:
@@ -64,7 +65,7 @@ class Request(msgspec.Struct, gc=False):
 
 
 def joined(given: Mapping[str, str]) -> Headers:
-    """Headers by lower-case name, from names in any case."""
+    """Return headers by lower-case name. The values of names that differ only in case are joined."""
     headers: Headers = {}
     for name, value in given.items():
         key = name.lower()
@@ -73,7 +74,7 @@ def joined(given: Mapping[str, str]) -> Headers:
 
 
 def is_host(host: str) -> bool:
-    """Whether it has the form of a Host header."""
+    """Whether the text has the form of a Host header's value."""
     return _HOST.match(host) is not None
 
 
@@ -90,17 +91,20 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestReader:
-    """Reads heads for all connections of a server: a parser of its own for each took a third of the time to read one."""
+    """Reads request heads for all connections of a server.
+
+    The connections share one parser: to make a new parser for each took a third of the time to read a head.
+    """
 
     def __init__(self) -> None:
         self._parser: httptools.HttpRequestParser | None = None
-        """Between two requests; None where a new one has to be made."""
+        """The parser, ready for the next request; None if a new parser is needed."""
         self._target = b""
         self._headers: Headers = {}
         self._has_repeated = False
 
     def read(self, data: bytes) -> RequestHead | None:
-        """The head of the request that `data` begins with. None for one that is left to aiohttp."""
+        """Return the head of the request at the start of `data`; None for a request that is left to aiohttp."""
         end = data.find(_HEAD_END) + len(_HEAD_END)
         if not len(_HEAD_END) <= end <= MAX_HEAD_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""Names of services, resolved to the addresses of their replicas."""
+"""Resolves the names of services to the addresses of their replicas."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ AVOID_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """Base URL of one replica with an address in place of the name, and its headers and time limit."""
+    """Base URL of one replica, in which an IP address replaces the service's name. Also its headers and time limit."""
 
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class ReplicaAddress:
 
 @dataclass(slots=True)
 class _Host:
-    """The replicas of one name when it was last resolved."""
+    """The replicas that one name had when it was last resolved."""
 
     replicas: list[ReplicaAddress]
     resolved: float
@@ -39,12 +39,13 @@ class _Host:
 
 
 class Resolver:
-    """Chooses a replica for each request, in turn.
+    """Chooses a replica for each request; the replicas take turns.
 
     A name with several addresses is a service with several replicas, as in compose or a headless service of
-    Kubernetes. The name is resolved again every second, in the background. After a pause it is resolved before the
-    request: the address of a replica may belong to another service by then. A replica that did not accept a connection
-    is avoided for two seconds, if there is another: a stopped replica disappears before its address does.
+    Kubernetes. While there are requests, the name is resolved every second in the background. After a pause it is
+    resolved before the request is sent, because the address may belong to another service by then. A replica that did
+    not accept a connection is avoided for two seconds if there is another replica: after a replica stops, its name
+    keeps its address for a moment.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Resolver:
         self._avoided: dict[str, float] = {}
 
     async def next(self, base: str) -> ReplicaAddress:
-        """Return the next replica of the service at base URL ``base``."""
+        """Return the replica for the next request to the service at base URL ``base``."""
         host = self._hosts.get(base)
         if host is None:
             await asyncio.shield(self._resolve(base))
@@ -66,7 +67,10 @@ class Resolver:
         return self._choose(host, host.replicas)
 
     async def instead_of(self, failed: ReplicaAddress, base: str, *, is_away: bool) -> ReplicaAddress:
-        """Return the replica for a repetition: another one than ``failed``, if there is one."""
+        """Return the replica to which a request is repeated: another one than ``failed`` if there is one.
+
+        ``is_away`` means that ``failed`` did not accept a connection; it is then avoided for a while.
+        """
         if is_away:
             self._avoided[failed.base] = time.monotonic() + AVOID_SECONDS
         if not self._others(failed, base):
@@ -95,7 +99,7 @@ class Resolver:
         return replicas[host.turn % len(replicas)]
 
     def _resolve(self, base: str) -> asyncio.Task[None]:
-        """Return the running task that resolves the name, or a new one."""
+        """Return the running task that resolves the name; start one if none is running."""
         task = self._resolving.get(base)
         if task is None:
             task = asyncio.create_task(self._resolve_now(base))
@@ -112,7 +116,7 @@ class Resolver:
 
 
 async def resolve(base: str) -> list[ReplicaAddress] | None:
-    """Return a replica for each address of a base URL's name; None if the name cannot be resolved now."""
+    """Return one replica for each address of the name in a base URL; None if the name cannot be resolved now."""
     parts = urlsplit(base)
     host = parts.hostname or ""
     if _is_address(host):

@@ -18,7 +18,7 @@ _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 class BodyStream:
-    """A body that becomes known piece by piece. Pieces of one event loop iteration are written together."""
+    """A body whose pieces are added one by one. The pieces of one event loop iteration are written together."""
 
     def __init__(self) -> None:
         self.on_ready: Callable[[], None] = _ignore
@@ -55,30 +55,31 @@ def _ignore() -> None:
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """One response. No header may hold a line break: the code that sets it makes sure of that."""
+    """One response. No header may contain a line break; the code that sets a header makes sure of it."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
-    """Besides those that every response of the service carries."""
+    """Headers of this response alone; the headers that every response of the service has are not among them."""
     content_type: str = JSON
     error_id: str | None = None
     """For the log, as `cause`."""
     cause: str | None = None
     stream: BodyStream | None = None
-    """The rest of the body, where its length is not known yet."""
+    """The rest of a body whose length is not known yet; None if `body` is complete."""
 
 
 Respond = Callable[[Response, Mapping[str, str]], None]
-"""Sends the response to one request, with the headers that each response to this request carries."""
+"""A function that sends a response. The mapping has the headers that every response to the same request gets."""
 
 
 def response_bytes(
     response: Response, reply_headers: Mapping[str, str], service_lines: str, *, is_last: bool
 ) -> bytes:
-    """The response in HTTP/1.1, up to the rest of its body.
+    """Return a response as bytes of HTTP/1.1. The rest of a streamed body is not included.
 
-    `service_lines` are the header lines of every response of the service; `is_last` closes the connection.
+    `service_lines` are the header lines that every response of the service has. `is_last` means that the connection
+    closes after this response.
     """
     body, stream = response.body, response.stream
     head = _start(response.status, response.content_type, service_lines, int(time.time()), is_last)
@@ -93,7 +94,7 @@ def response_bytes(
 
 @lru_cache(maxsize=64)
 def _start(status: int, content_type: str, service_lines: str, now: int, is_last: bool) -> str:
-    """What many responses of one second begin with."""
+    """Return the first lines of a response, cached: many responses within one second have the same."""
     close = "Connection: close\r\n" if is_last else ""
     return (
         f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\nDate: {formatdate(now, usegmt=True)}\r\n{service_lines}"

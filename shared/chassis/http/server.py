@@ -1,4 +1,4 @@
-"""The connections of one service, from its start to the end of its last response."""
+"""The connections of one service, from the service's start until its last response has been sent."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ from chassis.http.request import RequestReader
 from chassis.tracing import TRACE_HEADER
 
 LOOKS: Final = 15
-"""Looks at each connection while it is kept open without a request."""
+"""How often an idle connection is checked before it is closed after KEEPALIVE_SECONDS."""
 SHUTDOWN_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.02
 
@@ -40,7 +40,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class Server:
-    """The connections of one service. Called with an accepted socket, it makes the protocol that serves it."""
+    """The connections of one service. Called with an accepted socket, it returns the protocol that serves it."""
 
     def __init__(self, service: Application, aiohttp_server: web.Server, *, uses_protocol: bool) -> None:
         self.service = service
@@ -73,17 +73,17 @@ class Server:
         return self._aiohttp_connection(connection.socket)
 
     def _look(self) -> None:
-        """Close connections that have been kept open too long without a request, from now on."""
+        """Close the connections that have had no request for too long, and schedule the next check."""
         self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS / LOOKS, self._look)
         since = time.monotonic() - KEEPALIVE_SECONDS
         for connection in list(self._open):
             connection.close_if_unused(since)
 
     def close_idle(self) -> None:
-        """Close idle connections, those that arrive from now on, and all others after their response.
+        """Close idle connections at once, and all other connections after their response. Close new connections too.
 
-        A response of 503 would be final; a request on a connection that closes before a response has begun is
-        repeated on another replica (wire.md §4).
+        A 503 response would be final for the caller. If the connection closes before a response begins, the caller
+        instead repeats the request on another replica (wire.md §4).
         """
         self.is_closing = True
         for connection in list(self._open):
@@ -92,7 +92,7 @@ class Server:
             handler.close()
 
     async def shutdown(self) -> None:
-        """Close all connections; requests being answered have half a second."""
+        """Close all connections. The requests being answered get half a second to finish."""
         self.close_idle()
         if self._timer is not None:
             self._timer.cancel()
@@ -105,7 +105,7 @@ class Server:
 
 
 class Runner(web.AppRunner):
-    """Runs an application with this module's server."""
+    """Runs an aiohttp application with the `Server` of this module."""
 
     def __init__(self, app: web.Application, service: Application, *, uses_protocol: bool = True) -> None:
         super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
@@ -126,7 +126,7 @@ class Runner(web.AppRunner):
         self._connections = Server(self._service, server, uses_protocol=self._uses_protocol)
 
     def close_idle(self) -> None:
-        """Close idle connections now, and all others after their response."""
+        """Close idle connections at once, and all other connections after their response."""
         if self._connections is not None:
             self._connections.close_idle()
 
@@ -139,7 +139,10 @@ class Runner(web.AppRunner):
 def _checked(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Application
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """Refuse ambiguous requests, keep Expect for the code that reads the body, and close after Upgrade."""
+    """Return a handler that refuses ambiguous requests and closes the connection after a request with Upgrade.
+
+    It moves the header Expect to `request[EXPECTED]`, where the code that reads the body finds it.
+    """
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         error = smuggling_risk(request)
