@@ -1,7 +1,7 @@
-"""`POST /v1/batch`: many requests in one (wire.md §8).
+"""`POST /v1/batch`: many requests in one HTTP request (wire.md §8).
 
-The envelope needs no credentials and gives no rights: each line becomes a request that meets what it would have met
-alone.
+The HTTP request itself needs no credentials and gives no rights. Each line becomes a separate request, which passes
+the same checks and gets the same response as if it had come alone.
 """
 
 import asyncio
@@ -44,7 +44,10 @@ from quoting.batch_format import (
 
 MAX_ID_SHOWN: Final = 64
 SLICE_BYTES: Final = 256 * 1024
-"""Size of the lines that are started at once. No usual batch is larger; larger ones let other requests in between."""
+"""Size of the lines that one iteration of the event loop begins.
+
+No usual batch is larger. A larger batch lets other requests run between its slices.
+"""
 
 _MAX_USUAL_CHARACTERS: Final = 4_096
 _NO_PATTERN: Final = "none"
@@ -52,7 +55,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class BatchEndpoint:
-    """Takes batches of at most `max_lines` requests for `routes`."""
+    """Takes batches of at most `max_lines` requests and lets `routes` answer each request."""
 
     def __init__(self, service: Service, routes: Routes, max_lines: int) -> None:
         self._service = service
@@ -87,10 +90,10 @@ class BatchEndpoint:
             self._service.refuse(error, respond, request.headers.get(TRACE_HEADER.lower()))
 
     def _begin(self, request: Request, respond: Respond) -> None:
-        """Begin every line; the whole batch has been read. The response begins with the first answer.
+        """Begin the request of every line of a batch that has been read completely.
 
-        Until then the connection may close and the batch be repeated. Where all answers are there by then, they leave
-        in one write.
+        The response begins with the first answer. Until then the connection may close and the caller may repeat the
+        batch. If all answers exist when the response begins, they are written together.
         """
         if len(request.body) > MAX_BATCH_BYTES:
             raise PayloadTooLargeError(f"A batch may hold at most {MAX_BATCH_BYTES} bytes.")
@@ -108,7 +111,7 @@ class BatchEndpoint:
         answers: "_BatchAnswers",
         seen: set[int | str],
     ) -> None:
-        """Start the requests of a batch; after each SLICE_BYTES, continue in the next iteration of the event loop."""
+        """Begin the requests of a batch. After SLICE_BYTES, continue in the next iteration of the event loop."""
         left = SLICE_BYTES
         for number, line in lines:
             try:
@@ -152,11 +155,14 @@ class BatchEndpoint:
 
 
 class _UnreadableError(Exception):
-    """A line of a batch that cannot become a request."""
+    """A line of a batch cannot become a request."""
 
 
 def _unfit(asked: RequestLine) -> QuotingError | None:
-    """Return the error if a separate HTTP request with this URL and these headers would be refused; otherwise None."""
+    """Return the error with which this request would be refused if it came alone, because of its URL or headers.
+
+    Return None if it would not be refused.
+    """
     if len(asked.path) > MAX_LINE_BYTES:
         return InvalidUriParameterError("The URL is longer than 8,190 bytes.")
     together = "".join(asked.headers.values())
@@ -171,7 +177,7 @@ def _unfit(asked: RequestLine) -> QuotingError | None:
 
 
 class _BatchAnswers:
-    """The answers to one batch; those of one event loop iteration leave together."""
+    """Collects the answers to one batch. The answers of one event loop iteration are written together."""
 
     def __init__(self, expected: int, respond: Respond) -> None:
         self._missing = expected
@@ -182,7 +188,7 @@ class _BatchAnswers:
             self._stream.put(b"", is_last=True)
 
     def respond(self, id_: int | str, response: Response, reply_headers: Mapping[str, str]) -> None:
-        """Take the response to the line with this id."""
+        """Add the response to the line that has this id."""
         headers = {"Content-Type": response.content_type, **reply_headers}
         if response.headers:
             headers.update(response.headers)

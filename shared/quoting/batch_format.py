@@ -1,4 +1,4 @@
-"""The lines of a batch (wire.md §8): one request or one answer each, as JSON."""
+"""The lines of a batch (wire.md §8). Each line is one request or one answer, as JSON."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -10,14 +10,17 @@ BATCH_PATH: Final = "/v1/batch"
 BATCH_HEADER: Final = "Quote-Batch"
 
 MAX_LINES: Final = 256
-"""Measured with 512 connections: 64 cost a tenth more processor time, 512 gained nothing."""
+"""Default maximum of requests in one batch.
+
+Measured with 512 connections: 64 cost a tenth more processor time, 512 gained nothing.
+"""
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_ANSWER_BYTES: Final = 512 * 1024
-"""A body of 64 KiB of which each byte is escaped, and its headers."""
+"""Enough for the headers and for a body of 64 KiB in which every byte is escaped."""
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """One request. `path` includes its query; `body` is the text as it was written."""
+    """One request. `path` includes the query. `body` is the text of the request's body, unchanged."""
 
     id: int | str
     method: str
@@ -27,7 +30,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class AnswerLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One answer. Where the request could not be read, `id` is null and `line` is its number, from 1."""
+    """One answer. If the request could not be read, `id` is null and `line` is its line number, from 1."""
 
     id: int | str | None
     status: int
@@ -41,15 +44,18 @@ LINE_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _encode: Final = msgspec.json.Encoder().encode
 read_request: Final = msgspec.json.Decoder(RequestLine).decode
-"""Read a line of a request. Raises LINE_ERRORS."""
+"""Return the request in a line. Raises one of LINE_ERRORS."""
 read_answer: Final = msgspec.json.Decoder(AnswerLine).decode
-"""Read a line of a response. Raises LINE_ERRORS."""
+"""Return the answer in a line. Raises one of LINE_ERRORS."""
 
 
 def request_line(
     number: int, method: str, target: str, headers: dict[str, str], body: bytes | None
 ) -> bytes | None:
-    """A request as a line with its newline; None for a request that UTF-8 cannot hold, which must go alone."""
+    """Return a request as a line with its newline.
+
+    Return None if the request is not valid UTF-8 and therefore cannot be a line of a batch.
+    """
     try:
         text = None if body is None else body.decode()
         return _encode(RequestLine(number, method, target, headers, text)) + b"\n"
@@ -63,19 +69,19 @@ def answer_line(answer: AnswerLine) -> bytes:
 
 
 def split(data: bytes) -> Sequence[bytes]:
-    """The lines of a whole batch; a newline at its end does not begin another line."""
+    """Return the lines of a whole batch. A newline at the end of the batch does not begin another line."""
     lines = data.split(b"\n")
     return lines[:-1] if not lines[-1] else lines
 
 
 class Splitter:
-    """Lines from chunks of a response."""
+    """Splits a response, which arrives in chunks, into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> Iterable[bytes]:
-        """The lines that `chunk` completes. Raises ValueError where a line is too long."""
+        """Return the lines that `chunk` completes. Raises ValueError if a line is too long."""
         *whole, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_ANSWER_BYTES:
             raise ValueError(f"a line is longer than {MAX_ANSWER_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""Call: one request as it travels through the chain. A pure value (wire.md §1 to §3)."""
+"""`Call`: one request that travels through the chain (wire.md §1 to §3). Its values never change."""
 
 import re
 from enum import Enum
@@ -25,7 +25,7 @@ MAX_TIMEOUT_MS: Final = 60_000
 
 
 class Operation(Enum):
-    """One operation: its method and path, the same at every hop."""
+    """One operation of the Quote API. Its method and path are the same at every hop."""
 
     QUOTE_SOURCE_AMOUNT = ("POST", "/v1/quoteSourceAmount")
     QUOTE_DESTINATION_AMOUNT = ("POST", "/v1/quoteDestinationAmount")
@@ -46,15 +46,15 @@ class Operation(Enum):
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """One request of the chain, authenticated, with well-formed headers, uuid and query."""
+    """One request of the chain. Its caller is authenticated, and its headers, uuid and query are well-formed."""
 
     operation: Operation
     caller: str
     authorization: str
-    """The caller's own header, passed on unchanged and never logged."""
+    """The caller's own Authorization header. It is passed on unchanged and never logged."""
     trace_id: str
     deadline: float
-    """On the monotonic clock of this machine, in seconds."""
+    """Seconds on the monotonic clock of this machine."""
     uuid: str | None = None
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
@@ -67,7 +67,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def path(self) -> str:
-        """The path of the request, the same at every hop."""
+        """The path of the request. It is the same at every hop."""
         return self.operation.path if self.uuid is None else self.operation.path.replace("{uuid}", self.uuid)
 
     @property
@@ -77,7 +77,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         return f"{path}?{urlencode(self.query, quote_via=quote)}" if self.query else path
 
     def parameter(self, name: str) -> str | None:
-        """The value of a query parameter; None where it is absent."""
+        """Return the value of a query parameter, or None if the query does not have it."""
         return next((value for key, value in self.query if key == name), None)
 
     def with_body(self, body: bytes) -> "Call":
@@ -87,7 +87,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, query=query)
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers for the next hop (wire.md §3), with the time that is left at `now`."""
+        """Return the headers for the next hop (wire.md §3). They include the time that is left at `now`."""
         left_ms = min(MAX_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
         headers = {
             "Authorization": self.authorization,

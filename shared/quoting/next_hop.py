@@ -1,4 +1,4 @@
-"""Call -> next hop -> Response: what passes on unchanged and what does not (wire.md §4, "Passing on")."""
+"""Sends calls to the next hop and decides which parts of its response are passed on (wire.md §4, "Passing on")."""
 
 from typing import Any, Final
 
@@ -51,16 +51,16 @@ _MAX_ID_CHARACTERS: Final = 64
 
 
 class NextHop:
-    """Sends calls to the next service of the chain."""
+    """Sends calls to the next service of the chain and answers with its responses."""
 
     def __init__(self, peers: Peers, service: str, next_service: str) -> None:
-        """`service` is this service's name, `next_service` the next one's."""
+        """`service` is the name of this service, `next_service` the name of the next one."""
         self._peers = peers
         self._service = service
         self._next = next_service
 
     def send(self, exchange: Exchange, call: Call, to: str) -> None:
-        """Send `call` to the service at base URL `to`, whose response settles the exchange."""
+        """Send `call` to the service at base URL `to`. Its response settles the exchange."""
         exchange.repeat_to = to
         exchange.wait(call, self._response, self._explain)
         self._peers.send(to, exchange)
@@ -72,7 +72,7 @@ class NextHop:
         return UpstreamError(f"{self._next} did not answer. Repeating the request is safe.", cause=cause)
 
     def _response(self, exchange: Exchange, received: PeerResponse) -> Response | None:
-        """The response to pass on; None where the call was damaged on its way and is sent once more."""
+        """Return the response to pass on. Return None if the call was damaged on its way and is sent once more."""
         status, body, headers = received.status, received.body, received.headers
         content = _json_object(body)
         if status in _DAMAGE and content is not None and _was_damaged(content):
@@ -93,7 +93,10 @@ class NextHop:
         raise self._no_answer(f"status {status}")
 
     def _own_error(self, exchange: Exchange, received: PeerResponse) -> Response:
-        """A 4xx without a JSON object keeps its status and gets our error object."""
+        """Return a response with the status that was received, and an error object of this service.
+
+        It replaces a 4xx response whose body is not a JSON object.
+        """
         error = _OWN_ERRORS.get(received.status, UpstreamError)(
             f"{self._next} refused the request with status {received.status}."
         )
@@ -105,9 +108,10 @@ class NextHop:
 
 
 def _was_damaged(content: dict[str, Any]) -> bool:
-    """Whether a service of ours refuses what this hop never sends: a request cut off or garbled on its way.
+    """Whether the next hop refused the request because it arrived incomplete or changed.
 
-    That is no fault of the caller. The call has not been carried out, so it can be sent again.
+    The error shows this: this hop never sends such a request. The caller is not at fault, and the call had no effect,
+    so it can be sent again.
     """
     faults = content.get("validationErrors")
     if isinstance(faults, list) and len(faults) == 1 and isinstance(faults[0], dict):

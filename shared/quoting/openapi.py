@@ -1,4 +1,4 @@
-"""``/openapi.json`` of the chain: the four operations, from the schemas that check them."""
+"""``/openapi.json`` of the chain. It describes the four operations with the schemas that also check them."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,8 +1,8 @@
-"""The services that a service calls: each request alone in its documented form, or in batches where a peer takes them.
+"""Sends requests to the services that a service calls, in batches if the peer takes batches.
 
-A service that takes batches says so on its responses. To a peer that has not said so, or stops saying so, every
-request goes alone: any other implementation of the source can stand anywhere in the chain, and never sees a batch
-(wire.md §8).
+A service that takes batches announces this in a header of its responses. If a peer has not announced it, or no longer
+does, each request is sent alone, in its documented form. So any other implementation of the Quote API can be used
+anywhere in the chain, and never receives a batch (wire.md §8).
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from quoting.batch_format import (
 )
 
 FORGET_AFTER: Final = frozenset({404, 405, 415})
-"""Statuses of a batch after which the peer's announcement is forgotten."""
+"""After a batch gets one of these statuses, the peer gets no batch until it announces batches again."""
 ALONE_AFTER: Final = FORGET_AFTER | {413}
-"""Statuses of a batch after which each of its items goes alone."""
+"""After a batch gets one of these statuses, each of its requests is sent alone."""
 
 _BATCH_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: MEDIA_TYPE}
 _ANNOUNCEMENT: Final = BATCH_HEADER.lower()
@@ -41,7 +41,7 @@ _MAX_ANNOUNCEMENT_DIGITS: Final = 5
 
 
 class PeerRequest(Protocol):
-    """One request to a peer: a call, or a look-up in the directory."""
+    """One request to a peer: a call, or a look-up in the central directory."""
 
     @property
     def method(self) -> str: ...
@@ -54,7 +54,7 @@ class PeerRequest(Protocol):
     def body(self) -> bytes | None: ...
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers of wire.md §3, as they are at `now` on the monotonic clock."""
+        """Return the headers of wire.md §3. They include the time that is left at `now` on the monotonic clock."""
 
 
 Waiting = Item[PeerRequest, PeerResponse]
@@ -64,16 +64,16 @@ class Peers:
     """The services that one service calls, by base URL. The configuration limits their number."""
 
     def __init__(self, pool: ConnectionPool, max_lines: int = MAX_LINES) -> None:
-        """With `max_lines` of 0 no batch is ever sent."""
+        """`max_lines` limits the requests in one batch. With 0 no batch is ever sent."""
         self._pool = pool
         self._max_lines = max_lines
         self._peers: dict[str, _Peer] = {}
 
     def send(self, base: str, item: Waiting) -> None:
-        """Send a request to the service at `base`, whose response settles the item.
+        """Send a request to the service at `base`. The response settles the item.
 
-        It fails with NoResponseError where none comes, TimeoutError or UpstreamTimeoutError after its deadline. Raises
-        UnavailableError where too many requests wait already.
+        The item fails with NoResponseError if no response arrives, and with TimeoutError or UpstreamTimeoutError after
+        its deadline. Raises UnavailableError if too many requests are waiting already.
         """
         peer = self._peers.get(base)
         if peer is None:
@@ -86,14 +86,14 @@ class Peers:
 
 
 class _Peer:
-    """One service called, with all its replicas."""
+    """One service that is called, with all its replicas."""
 
     def __init__(self, pool: ConnectionPool, base: str, max_lines: int) -> None:
         self._pool = pool
         self._base = base
         self._max_lines = max_lines
         self._announced = 0
-        """Lines that the peer takes in one batch; 0 where it has announced none."""
+        """Maximum number of lines that the peer takes in one batch; 0 if it takes no batches."""
         self._batcher: Batcher[PeerRequest, PeerResponse] = Batcher(self._send_batch)
         self._alone: set[asyncio.Task[None]] = set()
 
@@ -157,7 +157,7 @@ class _Peer:
             await asyncio.gather(*map(self._send_alone, items))
 
     async def _exchange(self, batch: "_Batch", release: Callable[[], None]) -> None:
-        """Send one batch and settle its items; it ends with the last of their deadlines."""
+        """Send one batch and settle its items. The latest of their deadlines limits the time."""
         if not batch.lines:
             return
         sink = _BatchResponse(batch, self._note_announcement, release)
@@ -171,7 +171,10 @@ class _Peer:
             await self._settle_rest(sink.refusal, batch)
 
     async def _settle_rest(self, refusal: PeerResponse | None, batch: "_Batch") -> None:
-        """Settle the items without an answer once the response has ended."""
+        """Settle the items that have no answer although the response has ended.
+
+        `refusal` is the response if it refused the whole batch, else None.
+        """
         if refusal is None:
             batch.fail(NoResponseError("the batch ended without an answer to this request"))
         elif refusal.status in ALONE_AFTER:
@@ -185,7 +188,10 @@ class _Peer:
 
 
 class _BatchResponse:
-    """Settles items with the lines of a response as they arrive, or keeps a response that is not made of lines."""
+    """Reads the response to a batch. Each line settles one item as soon as it arrives.
+
+    If the response does not consist of lines, it is kept as `refusal`.
+    """
 
     def __init__(
         self, batch: "_Batch", note_announcement: Callable[[Headers], None], release: Callable[[], None]
@@ -198,7 +204,7 @@ class _BatchResponse:
 
     @property
     def refusal(self) -> PeerResponse | None:
-        """The response that refused the whole batch, if there is one."""
+        """The response that refused the whole batch; None if there is no such response."""
         return None if self._refusal is None else self._refusal.received
 
     def begin(self, status: int, headers: Headers) -> None:
@@ -222,7 +228,7 @@ class _Batch:
     def __init__(self, items: Items[PeerRequest, PeerResponse]) -> None:
         self.lines: list[bytes] = []
         self.others: list[Waiting] = []
-        """Items that cannot be a line, or for which there is no room."""
+        """Items that cannot be a line of a batch, or for which this batch had no room."""
         self._items: list[Waiting] = []
         left = MAX_BATCH_BYTES
         now = time.monotonic()
@@ -247,7 +253,7 @@ class _Batch:
         return [item for item in self._items if not item.is_settled]
 
     def settle(self, line: bytes) -> None:
-        """Settle the item that an answer is for. A line that is no answer settles none."""
+        """Settle the item to which an answer belongs. A line that is not an answer is ignored."""
         try:
             answer = read_answer(line)
         except LINE_ERRORS:
@@ -266,7 +272,7 @@ class _Batch:
             item.fail(error)
 
     def refuse(self, refusal: PeerResponse) -> None:
-        """Give each item the refusal of the batch as it would have got it alone: with its own trace id."""
+        """Settle each item with the response that refused the batch, but with the item's own trace id."""
         for item in self.unsettled:
             trace_id = item.value.headers(0).get(TRACE_HEADER)
             item.settle(PeerResponse(refusal.status, refusal.headers, _with_trace_id(refusal.body, trace_id)))

@@ -1,4 +1,7 @@
-"""The messages of wire.md §2 as marshmallow schemas. Only the two ends of the chain check complete messages."""
+"""The messages of wire.md §2 as marshmallow schemas. Only the two ends of the chain check complete messages.
+
+The two ends are the `dfsp-api` of the payer and of the payee.
+"""
 
 import re
 from collections.abc import Mapping
@@ -31,18 +34,18 @@ PARAMETERS: Final = (
     "identifierType",
     "transferType",
 )
-"""The seven fields of the Quote API, in its order."""
+"""The seven fields of the Quote API, in the order in which it lists them."""
 
 
 @cache
 def exponents() -> Mapping[str, int]:
-    """Return the number of fraction digits of each currency that has one in ISO 4217."""
+    """Return the number of fraction digits by currency code, for all currencies that have a minor unit."""
     units = {code: str(row["CcyMnrUnts"]) for code, row in raw_table.items()}
     return {code: int(digits) for code, digits in units.items() if code and digits.isdigit()}
 
 
 def is_amount(value: str) -> None:
-    """Check the syntax of an amount of any currency. Raises ValidationError."""
+    """Check the syntax of an amount in any currency. Raises ValidationError."""
     if not AMOUNT.match(value):
         raise ValidationError("must be a plain decimal number such as 12.50")
     if len(value.replace(".", "")) > MAX_AMOUNT_DIGITS:
@@ -57,7 +60,7 @@ def is_currency(value: str) -> None:
 
 
 def is_account(value: str) -> None:
-    """Check for an absolute http(s) URL without userinfo. Raises ValidationError."""
+    """Check that an account is an absolute http(s) URL without user or password. Raises ValidationError."""
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -70,7 +73,7 @@ def is_account(value: str) -> None:
 
 
 class Parameters(Schema):
-    """The seven fields, without the check of the amount against the currency."""
+    """The seven fields. This schema does not check that the amount fits the currency."""
 
     currencyCode = Text(required=True, validate=is_currency, metadata=json_schema.currency_code(exponents()))  # noqa: N815 - names of the Quote API
     currencySymbol = Text(  # noqa: N815
@@ -96,13 +99,13 @@ class Parameters(Schema):
 
 
 class Reservation(Parameters):
-    """The body of quoteSourceAmount and quoteDestinationAmount."""
+    """The body of a request to quoteSourceAmount or quoteDestinationAmount."""
 
     further_json_schema: ClassVar = json_schema.amount_by_currency(exponents())
 
     @validates_schema(skip_on_field_errors=False)
     def fits_currency(self, data: Mapping[str, str], **_kwargs: Any) -> None:  # noqa: ANN401
-        """Check that there are not more fraction digits than the currency has; trailing zeros count."""
+        """Check that the amount has no more fraction digits than its currency. Zeros at the end count."""
         if "currencyCode" not in data or "amount" not in data:
             return  # that field has its own fault
         exponent = exponents()[data["currencyCode"]]
@@ -120,7 +123,7 @@ class Payment(Parameters):
 
 
 class Receiver(Schema):
-    """The fields that the proxy reads of a request."""
+    """The fields of a request that spsp-client-proxy reads."""
 
     class Meta:
         unknown = EXCLUDE

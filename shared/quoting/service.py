@@ -1,7 +1,7 @@
-"""A service of the chain: its routes, and the way from a request to a call and on (wire.md §1 to §4).
+"""A service of the chain: its routes, and the steps from a request to a call (wire.md §1 to §4).
 
-The chassis has checked path, method, admission, credentials, media type and size. Checked here, in the order of
-wire.md §4: headers, uuid, query. The body is the service's own business.
+The chassis has checked path, method, admission, credentials, media type and size. This module then checks the headers,
+the uuid and the query, in this order (wire.md §4). Each service checks the body itself.
 """
 
 import re
@@ -47,12 +47,16 @@ from quoting.peers import Peers
 from quoting.settings import ChainSettings
 
 Handle = Callable[[Exchange, Call], None]
-"""A service's part: settle the exchange, hand it to the next hop or a batcher, or `run` a coroutine.
+"""A function that does a service's own work for a call.
 
-Raises a QuotingError to refuse the call.
+It settles the exchange, passes it to the next hop or to a batcher, or lets it `run` a coroutine. It raises a
+QuotingError to refuse the call.
 """
 Aim = Callable[[Call], tuple[Call, str]]
-"""The call as the next hop gets it, and the next hop's base URL. Raises a QuotingError to refuse the call."""
+"""A function that returns the call to send, and the base URL of the next hop.
+
+It raises a QuotingError to refuse the call.
+"""
 
 PEERS: Final = web.AppKey("peers", Peers)
 
@@ -98,7 +102,7 @@ def create_chain_app(
 
 
 def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: int) -> None:
-    """Serve `routes`, each request alone and in batches; 0 lines: no batches."""
+    """Serve the requests of `routes`, alone and in batches. `batch_lines` limits a batch; 0 means no batches."""
     if batch_lines:
         app[SERVICE].announce(BATCH_HEADER, str(batch_lines))
         routes.endpoints[BATCH_PATH] = BatchEndpoint(app[SERVICE], routes, batch_lines)
@@ -106,7 +110,7 @@ def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: in
 
 
 def add_peers(app: web.Application, batch_lines: int) -> None:
-    """Give the application its peers; they close before its connection pool does."""
+    """Add `Peers` to the application. They are closed before the application's connection pool."""
     app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
 
     async def close_peers(app: web.Application) -> AsyncIterator[None]:
@@ -149,12 +153,12 @@ def forwarder(
 
 
 def unchanged(to: str) -> Aim:
-    """Send each call as it is to the service at base URL `to`."""
+    """Return an `Aim` that sends each call unchanged to the service at base URL `to`."""
     return lambda call: (call, to)
 
 
 class ChainRoute:
-    """One operation: from the exchange to the call."""
+    """The route of one operation. It makes a `Call` from an exchange and passes it to `handle`."""
 
     is_open = False
 
@@ -168,7 +172,10 @@ class ChainRoute:
         self._has_uuid = "{uuid}" in operation.path
 
     def prepare(self, exchange: Exchange) -> None:
-        """Each response to a reservation, also an error, has the Idempotency-Key to repeat it with (wire.md §3)."""
+        """Set the deadline. For a reservation, also set the Idempotency-Key header of every response.
+
+        With this key the caller can repeat the reservation after any response, also after an error (wire.md §3).
+        """
         headers = exchange.request.headers
         seconds: float | None = _DEFAULT_SECONDS
         if _TIMEOUT in headers and (seconds := _timeout_seconds(headers[_TIMEOUT])) is None:
@@ -211,7 +218,7 @@ class ChainRoute:
 
 
 def _timeout_seconds(given: str) -> float | None:
-    """The time that a caller gives; None where the header is malformed."""
+    """Return the time limit that a caller gives in a header, or None if the header is malformed."""
     if len(given) <= _MAX_DIGITS:
         return _short_timeout_seconds(given)
     is_number = given.isdecimal() and given.isascii()
@@ -226,7 +233,7 @@ def _short_timeout_seconds(given: str) -> float | None:
 
 
 def _uuid(path: str) -> str:
-    """The uuid at the end of a path, in lower case. Raises InvalidUriParameterError."""
+    """Return the uuid at the end of a path, in lower case. Raises InvalidUriParameterError."""
     uuid = unquote(path.rpartition("/")[2])
     if not _UUID.match(uuid):
         raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")

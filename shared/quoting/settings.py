@@ -8,7 +8,7 @@ from quoting.batch_format import MAX_LINES
 
 @environ.config(prefix="QUOTES", frozen=True)
 class ChainSettings(Settings):
-    """Settings for requests between services of the chain."""
+    """Settings of a service that sends requests to other services of the chain, or receives them."""
 
     batch_lines: int = environ.var(
         MAX_LINES,

@@ -1,7 +1,8 @@
-"""Checks of complete messages, at the two ends of the chain: fast to accept, slow to explain.
+"""Checks complete messages, in the first and last service of the chain. Valid messages pass quickly.
 
-Regular expressions accept a usual valid body in a few microseconds. Every other body goes to marshmallow, which accepts
-it or names its faults. A property test checks that the regular expressions accept nothing that marshmallow refuses.
+Regular expressions accept a usual valid body in a few microseconds. Every other body goes to marshmallow, which
+accepts it or names its faults. A property test checks that marshmallow refuses no body that the regular expressions
+accept.
 """
 
 import re
@@ -19,7 +20,7 @@ _PRINTABLE: Final = "[^\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
 def _amount(max_fraction_digits: int) -> Match:
-    """Match an amount above zero; fewer digits than the schema permits."""
+    """Return a function that matches an amount above zero. It allows fewer digits than the schema."""
     fraction = rf"(\.[0-9]{{1,{max_fraction_digits}}})?" if max_fraction_digits else ""
     return re.compile(rf"(?=[0.]*[1-9])(0|[1-9][0-9]{{0,12}}){fraction}\Z").match
 
@@ -44,7 +45,7 @@ _MAX_ACCOUNT_CHARACTERS: Final = 1_800
 
 
 def reservation(body: bytes) -> dict[str, str]:
-    """Return the seven fields of a reservation. Raises InvalidBodyError with all faults at once."""
+    """Return the seven fields of a reservation. Raises InvalidBodyError, which lists all faults."""
     found = flat(body)
     if found is not None and len(found) == len(PARAMETERS) and _is_valid(found, fits_currency=True):
         return {name: found[name] for name in PARAMETERS}
@@ -52,7 +53,7 @@ def reservation(body: bytes) -> dict[str, str]:
 
 
 def payment(body: bytes) -> dict[str, str]:
-    """Return the seven to nine fields of an execution. Raises InvalidBodyError with all faults at once."""
+    """Return the seven to nine fields of an execution. Raises InvalidBodyError, which lists all faults."""
     found = flat(body)
     if found is not None and len(found) == len(PARAMETERS) and _is_valid(found, fits_currency=False):
         return {name: found[name] for name in PARAMETERS}
