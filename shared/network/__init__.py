@@ -1,1 +1,1 @@
-"""Start a whole quote network on one machine: each service as a process, with an embedded Postgres."""
+"""Start a whole quote network on one machine. Each service is one process; the database is an embedded Postgres."""

@@ -1,6 +1,7 @@
-"""A test CA and a certificate for each service of `compose.tls.yaml`, which `make certs` creates.
+"""`make certs` calls this module. It creates a test CA, and a certificate for each service of `compose.tls.yaml`.
 
-Each key is beside its certificate and readable by the containers' user: use these certificates for tests only.
+Each private key is in the same folder as its certificate, and the user of the containers can read it. Use these
+certificates only for tests.
 """
 
 import datetime as dt
@@ -22,7 +23,7 @@ _INTEGRATION_LOAD_BALANCERS = ("integrations-load-balancer", "receiver-load-bala
 _PUBLISHED_NAMES = ("localhost", "127.0.0.1")
 DIRECTORY = "central-directory"
 CALLER = "caller"
-"""The client certificate for the published ports."""
+"""Name of the client certificate with which callers use the published ports."""
 AUTHORITY = "authority"
 _KEY_MODE = 0o600
 _SHARED_MODE = 0o444
@@ -30,9 +31,10 @@ _FOLDER_MODE = 0o755
 
 
 def names() -> dict[str, tuple[str, ...]]:
-    """Return the names that the certificate of each compose service must contain.
+    """Return, for each compose service, the host names that its certificate must contain.
 
-    The second DFSP's services are also reached by the names of the first DFSP's, within their own networks.
+    A service of the second DFSP has a name such as `dfsp2-spsp-client`. In that DFSP's own network it is also reached
+    by the short name `spsp-client`, as the service of the first DFSP is.
     """
     found: dict[str, tuple[str, ...]] = {
         name: (name,) for name in (DIRECTORY, CALLER, *_INTEGRATION_LOAD_BALANCERS)
@@ -46,9 +48,9 @@ def names() -> dict[str, tuple[str, ...]]:
 
 
 def create(folder: Path, *, until: dt.datetime | None = None) -> None:
-    """Create or renew every certificate. The CA is kept if there is one.
+    """Create or renew every certificate. Keep the CA if it exists.
 
-    Running services load changed files within a second.
+    Running services load the new files within a second.
     """
     # a development dependency: the image does not contain it
     import trustme

@@ -1,4 +1,4 @@
-"""One child process: its output goes to a log file, and it ends when this process does."""
+"""One child process. Its output goes to a log file, and it ends when this process ends."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ _LAST_BYTES = 16_384
 
 
 def inherited_environment(*, without: tuple[str, ...]) -> dict[str, str]:
-    """Return our environment without the variables whose names start with one of the prefixes."""
+    """Return this process' environment without the variables whose names start with one of the prefixes."""
     return {name: value for name, value in os.environ.items() if not name.startswith(without)}
 
 
 class ChildProcess:
-    """A process that can be started again. One owner may use it from several threads.
+    """A process that can be started again after it has ended. Its owner may call it from several threads.
 
-    `died` is true if the process ended although neither `terminate` nor `kill` was called.
+    `died` is true if the process has ended although neither `terminate` nor `kill` was called.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs or if it never ran; the negative number of the signal that ended it."""
+        """The exit code; None if the process runs or never ran. If a signal ended it: the signal's number, negative."""
         return self._process.poll() if self._process else None
 
     @property
@@ -78,13 +78,13 @@ class ChildProcess:
         _starter.submit(self._spawn).result()
 
     def request_end(self, number: signal.Signals) -> None:
-        """Send a signal that ends the process, also if it is paused."""
+        """Send a signal that ends the process, even if the process is paused."""
         self._should_run = False
         self._send(number)
         self.resume()
 
     def pause(self) -> None:
-        """Send SIGSTOP: the process keeps its connections open and answers nothing."""
+        """Send SIGSTOP. The process then keeps its connections open and answers nothing."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -99,7 +99,7 @@ class ChildProcess:
         self.wait(10)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end. Returns False if the process still runs after `seconds`."""
+        """Wait until the process has ended. Returns False if it still runs after `seconds`."""
         if self._process is None:
             return True
         try:
@@ -109,7 +109,7 @@ class ChildProcess:
         return True
 
     def last_lines(self, count: int = 12) -> list[str]:
-        """Return the last log lines, of those that were written since the last start."""
+        """Return the last `count` of the log lines that were written since the process was last started."""
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
@@ -119,9 +119,9 @@ class ChildProcess:
             return []
 
     def rotate_log(self, max_bytes: int) -> None:
-        """Move the content of a larger log to `<log>.1`: for a process that does not rotate its log.
+        """Move the content of the log to `<log>.1` if it has `max_bytes`. For processes that do not rotate their log.
 
-        Lines that are written between the copy and the truncation, some microseconds, are lost.
+        It copies the log, then truncates it. Lines that are written in the microseconds between the two are lost.
         """
         if not self.log.exists() or self.log.stat().st_size < max_bytes:
             return
@@ -133,7 +133,7 @@ class ChildProcess:
             os.truncate(self.log, 0)
 
     def _start_offset(self, log: BinaryIO) -> int:
-        """Where in the log the last start began; 0 if the log was rotated or truncated since."""
+        """Return where in the log the last start began; 0 if the log has been rotated or truncated since then."""
         now, (inode, size) = os.fstat(log.fileno()), self._log_start
         return size if now.st_ino == inode and size <= now.st_size else 0
 

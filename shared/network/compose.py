@@ -1,4 +1,4 @@
-"""`python -m network.compose`: the parts of `make up`, `make certs` and `make logs` around `docker compose`."""
+"""`python -m network.compose`: commands that `make up`, `make certs` and `make logs` run beside `docker compose`."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def _certs(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    """Reserve the sample quote at a published port, and print request and reply."""
+    """Reserve the sample quote at a published port, and print the request and the reply."""
     url = f"{_origin(options)}/v1/quoteSourceAmount"
     headers = {"Content-Type": "application/json", "Authorization": AUTHORIZATION}
     body = json.dumps(SAMPLE)
@@ -54,7 +54,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _strategy(options: argparse.Namespace) -> int:
-    """Register the sample strategy with `integrations` at its published port."""
+    """Register the sample strategy with `integrations` at the port that it publishes."""
     try:
         sample_strategy.register(_origin(options), str(uuid4()), _tls(options))
     except (StrategyError, OSError) as error:
@@ -77,7 +77,7 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _is_running(options: argparse.Namespace) -> int:
-    """Exit with status 0 if a `make run` uses this data folder."""
+    """Return the exit status: 0 if a `make run` uses this data folder, else 1."""
     return 0 if data_lock.is_in_use(options.data) else 1
 
 

@@ -1,4 +1,4 @@
-"""The files that `compose.yaml` needs: secrets and the initial directory. Existing files are kept."""
+"""Creates the files that `compose.yaml` needs: secrets and the initial directory. It keeps existing files."""
 
 import json
 import secrets
@@ -25,7 +25,7 @@ _PAYEE_AT_DFSP1 = ("eur", "30754017")
 
 
 def prepare(folder: Path) -> None:
-    """Write the missing files. Existing ones are kept, because a database keeps its first password."""
+    """Write the files that are missing. Keep existing files, because a database keeps its first password."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(_FOLDER_MODE)
     for file, callers in USERS.items():
@@ -43,7 +43,7 @@ def prepare(folder: Path) -> None:
 
 
 def _ensure_file(file: Path, content: str) -> str:
-    """Write a file if it does not exist. Returns its content."""
+    """Write a file if it does not exist. Returns the content that the file has now."""
     if not file.exists():
         file.write_text(content, encoding="utf-8")
         file.chmod(_FILE_MODE)

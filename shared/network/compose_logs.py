@@ -1,4 +1,4 @@
-"""`make logs` for containers: the view of :mod:`network.log_viewer`, fed by `docker compose logs`."""
+"""`make logs` for containers. It prints the output of `docker compose logs` as :mod:`network.log_viewer` does."""
 
 import queue
 import re
@@ -31,7 +31,10 @@ def show(
     service: str | None = None,
     follow: bool = True,
 ) -> int:
-    """Print the last lines, or all lines of one trace; then print new lines until interrupted."""
+    """Print the last lines, or all lines of one trace; then print new lines until interrupted.
+
+    If `follow` is false, it ends after the existing lines. Returns the exit status.
+    """
     command = [*(compose or _COMPOSE), "logs", "--no-color", "--tail", "all" if trace else str(HISTORY_LINES)]
     command += ["--follow"] if follow else []
     command += [service] if service else []
@@ -86,7 +89,7 @@ def _fill(process: "subprocess.Popen[str]", records: "queue.Queue[LogRecord]", w
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[LogRecord]:
-    """Parse the output of `docker compose logs`. All replicas but the first keep their number."""
+    """Parse the output of `docker compose logs`. All replicas but the first have a number after their name."""
     latest_time: dict[str, float] = {}
     for line in lines:
         match = _LINE.match(_ESCAPE_SEQUENCE.sub("", line, count=1))
@@ -100,7 +103,7 @@ def parse_lines(lines: Iterable[str]) -> Iterator[LogRecord]:
 
 
 def _take_history(records: "queue.Queue[LogRecord]", process: "subprocess.Popen[str]") -> Iterator[LogRecord]:
-    """Take lines until none has arrived for a moment."""
+    """Yield the queued lines until no further line arrives for a moment."""
     timeout = _FIRST_LINE_SECONDS
     while True:
         try:

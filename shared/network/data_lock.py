@@ -1,4 +1,4 @@
-"""One `make run` per data folder. It waits for the processes that a killed run has left."""
+"""Allows only one `make run` per data folder. It first waits until the processes of a killed run have ended."""
 
 import fcntl
 import os
@@ -19,10 +19,11 @@ class DataInUseError(RuntimeError):
 
 
 class DataLock:
-    """Two locks: the run's own, and `shared`, a descriptor that every process of the run inherits.
+    """Two file locks. One belongs to the run alone. Every process of the run also holds the other one, `shared`.
 
-    The kernel releases a lock when its last holder ends. So the owner of the first lock knows that no other run is
-    alive, and the owner of the second that no process of a killed run is left.
+    The processes inherit the descriptor `shared`. The kernel releases a lock when the last process that holds it ends.
+    So a run that gets the first lock knows that no other run is alive. When it also gets the second lock, it knows
+    that no process of a killed run is left.
     """
 
     def __init__(self, data: Path, report: Callable[[str], None]) -> None:
@@ -48,7 +49,7 @@ class DataLock:
 
 
 def is_in_use(data: Path) -> bool:
-    """Whether a `make run` uses this data folder."""
+    """Whether a `make run` uses this data folder at present."""
     try:
         with (data / _RUN_LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Send the sample request of the Quote API through the running chain, pay the quote, and show what is refused.
+"""Send the sample request of the Quote API through the running chain, pay the quote, and show some refused requests.
 
-It uses the public API and reads logs, nothing else. It also serves as a smoke test.
+It uses only the public API and the logs. It is also a smoke test.
 """
 
 import base64
@@ -63,7 +63,7 @@ class _Refusal:
 
 
 class Demo:
-    """`run` prints each step. It raises `DemoError` at the first reply that is not the expected one.
+    """Shows a sample quote: `run` prints each step, and raises `DemoError` at the first unexpected reply.
 
     `own_settings` names the variables that the user has set and that may change the replies.
     """
@@ -135,7 +135,7 @@ class Demo:
         return f"see its log, or wait: services write their logs within {_LOG_SECONDS:.0f} s unless they are busy"
 
     def _read_hops(self, folder: LogFolder, trace_id: str) -> list[LoggedHop]:
-        """Read the log lines of the trace, which appear shortly after the reply."""
+        """Return the log lines of the trace. Wait for them, because they appear shortly after the reply."""
         found: list[LogRecord] = []
         timer = PollTimer(_LOG_SECONDS, 0.05)
         while timer.wait():
@@ -249,7 +249,7 @@ class Demo:
 
 
 def curl(origin: str) -> str:
-    """Return the sample request as a command for a shell."""
+    """Return the sample request as a curl command for a shell."""
     return f"curl -u {CALLER}:{PASSWORD} -d '{json.dumps(SAMPLE)}' {origin}/v1/quoteSourceAmount"
 
 
@@ -258,7 +258,7 @@ def _body(request: Mapping[str, str]) -> bytes:
 
 
 def _seconds_until(expires: object) -> float:
-    """Return the seconds until a quote's `expires`; raises DemoError if that is not a time."""
+    """Return the seconds until a quote's `expires`. Raises DemoError if `expires` is not a time."""
     try:
         return (datetime.fromisoformat(str(expires)) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):

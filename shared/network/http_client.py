@@ -1,4 +1,4 @@
-"""A minimal HTTP client: one request, one reply, no proxy, no redirects."""
+"""A minimal HTTP client. It sends one request and reads one reply, without proxies or redirects."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ class HttpReply:
 
     @property
     def json(self) -> dict[str, Any]:
-        """Return the body if it is a JSON object, else an empty one."""
+        """Return the body if it is a JSON object, else an empty dictionary."""
         try:
             value = json.loads(self.body)
         except ValueError:
@@ -40,7 +40,7 @@ def send(
     timeout_seconds: float = 15,
     tls: ssl.SSLContext | None = None,
 ) -> HttpReply:
-    """Send a request, over TLS if `tls` is given. Raises OSError if there is no reply."""
+    """Send a request and return the reply. It uses TLS if `tls` is given. Raises OSError if there is no reply."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     connection = (

@@ -1,4 +1,4 @@
-"""Follow log files, including files that appear later, are truncated, or are rotated."""
+"""Follows log files, including files that are created later, truncated or rotated."""
 
 import os
 import time
@@ -32,9 +32,9 @@ class LogChunk:
 
 
 class FollowedLog:
-    """A log that is read from its beginning, or after a `seek_…`, one chunk at a time.
+    """Reads a log chunk by chunk: from its beginning, or from the position that `seek_last` or `seek_end` sets.
 
-    It may be rotated at any time: `<path>.1` is the previous file, `<path>.2` the one before.
+    The log may be rotated at any time: `<path>.1` is then the previous file, and `<path>.2` the one before it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class FollowedLog:
             self._file = None
 
     def seek_last(self, lines: int) -> None:
-        """Continue where the last `lines` lines begin, in an older file if need be."""
+        """Move to the first of the last `lines` lines. It may be in an older file."""
         for age in range(self._oldest_age() + 1):
             if (file := self._open(age)) is None:
                 return
@@ -61,7 +61,7 @@ class FollowedLog:
         self.seek_last(0)
 
     def next_chunk(self) -> bytes:
-        """Return the next whole lines, about a megabyte at most; empty if there is nothing new."""
+        """Return the next complete lines, at most about a megabyte; empty if there is nothing new."""
         if (file := self._current_file()) is None:
             return b""
         new = file.read(_MAX_CHUNK_BYTES)
@@ -91,7 +91,7 @@ class FollowedLog:
         return self._file
 
     def _open_next(self, file: BinaryIO) -> BinaryIO | None:
-        """Open the file that was begun when this one was rotated; None if it was not rotated."""
+        """Open the file that follows `file`, which was rotated. Return None if it was not rotated."""
         if self._has_age(file, 0) or not self._path.exists():
             return None  # not rotated; or renamed just now, and the service still writes to it
         for age in range(1, self._oldest_age() + 2):
@@ -128,7 +128,7 @@ class FollowedLog:
 
 
 def _seek_last(file: BinaryIO, lines: int) -> int:
-    """Seek to where the last lines begin. Return their number: fewer than `lines` if the file has fewer."""
+    """Move to the first of the last `lines` lines. Return how many lines follow: fewer if the file has fewer."""
     position, newlines = file.seek(0, os.SEEK_END), 0
     while position and newlines <= lines:
         step = min(65_536, position)
@@ -141,7 +141,7 @@ def _seek_last(file: BinaryIO, lines: int) -> int:
 
 
 class LogFolder:
-    """All logs of a folder except Postgres', or one service's log."""
+    """Reads all logs of a folder except the log of Postgres, or only the log of one service."""
 
     def __init__(
         self, folder: Path, service: str | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -167,12 +167,12 @@ class LogFolder:
             log.seek_end()
 
     def next_chunks(self) -> list[LogChunk]:
-        """Return the next chunk of each log that has one. Call it until the list is empty to read everything."""
+        """Return the next chunk of each log that has one. To read everything, call it until the list is empty."""
         self._scan()
         return [LogChunk(service, data) for service, log in self._logs.items() if (data := log.next_chunk())]
 
     def parse(self, chunks: Iterable[LogChunk], *, containing: str = "") -> list[LogRecord]:
-        """Parse the lines that contain a text. Pass each chunk once, in the order in which they were read."""
+        """Parse the lines that contain the text `containing`. Pass each chunk once, in the order of reading."""
         wanted = containing.encode()
         return [
             self._parse_line(chunk.service, line.decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""Format a log record as one short line for people."""
+"""Formats a log record as one short line that people can read."""
 
 import zlib
 from http import HTTPStatus
@@ -14,14 +14,14 @@ _NAME_WIDTH = max(len(name) for name in topology.SERVICE_NAMES)
 
 
 def service_column(name: str, terminal: Terminal) -> str:
-    """Return a service's name, padded to the column's width, in the service's colour."""
+    """Return a service's name in the service's colour, with spaces up to the width of the column."""
     names = topology.SERVICE_NAMES
     number = names.index(name) if name in names else zlib.crc32(name.encode())
     return terminal.colour(f"{name:<{_NAME_WIDTH}}", _SERVICE_COLOURS[number % len(_SERVICE_COLOURS)])
 
 
 def format_record(record: LogRecord, terminal: Terminal, *, time: float | None = None) -> str:
-    """Return a line of `make logs`. Text that is not JSON is shown unchanged."""
+    """Return a record as a line of `make logs`. Text that is not JSON is not changed."""
     name = service_column(record.service, terminal)
     if not record.fields:
         return f"{' ' * 12}  {name}  {escape_controls(record.text)}"
@@ -30,7 +30,7 @@ def format_record(record: LogRecord, terminal: Terminal, *, time: float | None =
 
 
 def format_hop(hop: LoggedHop, terminal: Terminal) -> str:
-    """Return a line of one request's way. Its time is when the hop started."""
+    """Return a line for one hop of a request. The time in the line is the time at which the hop started."""
     return format_record(hop.record, terminal, time=hop.start_time if hop.record.is_request else None)
 
 

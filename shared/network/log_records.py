@@ -1,4 +1,4 @@
-"""Parse one line of a service's log, and put the lines of one trace in order."""
+"""Parses a line of a service's log, and sorts the lines of one trace."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _CLOCK_STEP_SECONDS = 0.001
 
 @dataclass(frozen=True)
 class LogRecord:
-    """`time` is in seconds since 1970; `fields` is empty if the line is not a JSON object."""
+    """One line of a log. `time` is Unix time; `fields` is empty if the line is not a JSON object."""
 
     service: str
     time: float
@@ -42,25 +42,25 @@ class LogRecord:
 
     @property
     def start_time(self) -> float:
-        """Time at which the request started; `time` is when it was answered."""
+        """Time at which the request started. `time` is when it was answered."""
         return self.time - self.duration_ms / _MS_PER_SECOND
 
     def text_of(self, field: str) -> str:
-        """Return a field as text; empty if it is missing or null."""
+        """Return the value of a field as text; empty if the field is missing or null."""
         value = self.fields.get(field)
         return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
 class LoggedHop:
-    """One service's part in a request."""
+    """One service's log line about a request, and when the service started it."""
 
     record: LogRecord
     start_time: float
 
 
 def parse(service: str, text: str, *, default_time: float) -> LogRecord:
-    """Parse a line. A line without a time, such as a traceback's, gets `default_time`."""
+    """Parse a line. If the line has no time, as in a traceback, its time is `default_time`."""
     try:
         value = json.loads(text) if text.startswith("{") else None
     except (ValueError, RecursionError):
@@ -70,15 +70,15 @@ def parse(service: str, text: str, *, default_time: float) -> LogRecord:
 
 
 def time_of_day(time: float) -> str:
-    """Return the time of day in UTC, as the logs show it."""
+    """Return the time of day in UTC, in the format that the printed logs use."""
     return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def order_hops(records: Iterable[LogRecord]) -> list[LoggedHop]:
-    """Put the lines of one trace in the order in which the hops started.
+    """Sort the lines of one trace by the time at which each hop started.
 
-    Consecutive hops start within the millisecond to which log times are exact. So within one request the order of
-    the chain decides.
+    Log times are exact to a millisecond, and a hop often starts in the same millisecond as the hop before it.
+    Therefore the lines of one request are sorted by the order of the services in the chain.
     """
     hops: list[LoggedHop] = []
     for request in _split_requests(sorted(records, key=lambda record: record.start_time)):
@@ -90,7 +90,10 @@ def order_hops(records: Iterable[LogRecord]) -> list[LoggedHop]:
 
 
 def _split_requests(records: list[LogRecord]) -> list[list[LogRecord]]:
-    """Split the lines of one trace, sorted by start, where one request ended before the next started."""
+    """Split the lines of one trace into requests: one request has ended before the next one starts.
+
+    `records` must be sorted by their start.
+    """
     requests: list[list[LogRecord]] = []
     last_end = float("-inf")
     for record in records:

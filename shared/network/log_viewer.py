@@ -1,4 +1,4 @@
-"""`make logs`: all services' logs, merged by time."""
+"""`make logs`: prints the logs of all services together, sorted by time."""
 
 import heapq
 import itertools
@@ -18,11 +18,11 @@ _WINDOW_SECONDS = 0.4
 
 
 class LogsNotFoundError(ValueError):
-    """There are no logs of this folder, of this service or of this trace."""
+    """The folder, the service or the trace has no logs."""
 
 
 class LogMerger:
-    """Sorts lines of several files by time. Each line is held back for `window_seconds`."""
+    """Sorts the lines of several files by time. For this purpose it keeps each line for `window_seconds`."""
 
     def __init__(
         self, window_seconds: float = _WINDOW_SECONDS, clock: Callable[[], float] = time.monotonic
@@ -38,7 +38,7 @@ class LogMerger:
             heapq.heappush(self._held, (record.time, next(self._count), now, record))
 
     def take_due(self) -> list[LogRecord]:
-        """Remove and return the lines that were added a window ago, and before them all that are older."""
+        """Remove and return the lines that have been kept long enough, and all lines with an earlier time."""
         added_before = self._clock() - self._window_seconds
         latest = max((time for time, _, added, _ in self._held if added <= added_before), default=None)
         if latest is None:
@@ -59,8 +59,8 @@ def show(
 ) -> None:
     """Print the last lines, or all lines of one trace; then print new lines until interrupted.
 
-    Raises `LogsNotFoundError` if the folder or the service does not exist, and if nothing is followed and there is
-    nothing to print.
+    If `follow` is false, it ends after the existing lines. Raises `LogsNotFoundError` if the folder or the service
+    does not exist, or if there are no lines and `follow` is false.
     """
     folder = LogFolder(_existing_folder(data, service), service)
     try:
@@ -79,7 +79,7 @@ def show(
 def report_nothing_found(
     terminal: Terminal, *, trace: str | None, service: str | None, place: object, follow: bool
 ) -> None:
-    """Report that there are no lines, which a mistyped name may cause. Raises LogsNotFoundError unless `follow`."""
+    """Print that there are no lines, perhaps because a name is misspelt. Raises LogsNotFoundError unless `follow`."""
     of_service = f" of {service}" if service else ""
     text = f"no line{of_service} in {place}" + (f" has the trace id {trace!r}" if trace else "")
     if not follow:
@@ -88,7 +88,7 @@ def report_nothing_found(
 
 
 def print_records(records: list[LogRecord], terminal: Terminal, trace: str | None) -> None:
-    """Print records sorted by time; of one trace, hop by hop."""
+    """Print records, which are sorted by time. The records of one trace are printed in the order of the hops."""
     if trace is None:
         for record in records:
             terminal.print_line(log_format.format_record(record, terminal))

@@ -1,12 +1,13 @@
-"""Tie a process' life to its parent's: the kernel sends it a signal when the parent ends, even by SIGKILL (Linux).
+"""Makes a process end when its parent ends, even if SIGKILL ends the parent: the kernel sends it a signal (Linux).
 
-As a script it ties itself, then becomes COMMAND; elsewhere than on Linux it just runs COMMAND:
+Run as a script, it requests this signal for itself and then becomes COMMAND. On other systems it only becomes COMMAND.
 
     python -I -S parent_death.py SIGNAL PARENT UID GID COMMAND ARGUMENT…
 
-A process in between is used because subprocess' preexec_fn is not safe beside threads, and Python 3.12 warns about
-it. The kernel drops the tie when the user changes, so UID and GID (which may be empty) are set here, before it. As
-a script this module runs without the project on its path: it imports only the standard library.
+A separate script is used because the preexec_fn of subprocess is not safe with threads, and Python 3.12 warns about
+it. The kernel forgets the request when the user changes. So the script first changes to UID and GID (which may be
+empty), and then requests the signal. The script runs without the project on its path, so it imports only the standard
+library.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def is_tied_to(parent: int, death_signal: int) -> bool:
-    """Have the kernel send us `death_signal` when the parent ends. Returns False if it has ended already."""
+    """Make the kernel send this process `death_signal` when `parent` ends. Returns False if it has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     return os.getppid() == parent

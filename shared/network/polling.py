@@ -4,7 +4,7 @@ import time
 
 
 class PollTimer:
-    """`while timer.wait():` runs its body at once, then every `interval_seconds` until the time is up."""
+    """Repeats a loop: the body of `while timer.wait():` runs at once, then every `interval_seconds` for `seconds`."""
 
     def __init__(self, seconds: float, interval_seconds: float = 0.02) -> None:
         self._end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Find out which ports are taken, and find free ones."""
+"""Finds out which ports are in use, and finds free ports."""
 
 import errno
 import random
@@ -17,7 +17,7 @@ _claims: deque[socket.socket] = deque()
 
 
 def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
-    """Return a sentence for each port that cannot be used, with its number and service."""
+    """Return one sentence, with port and service, for each service whose port cannot be used."""
     return [
         f"port {spec.port} ({spec.name}) {why}"
         for spec in specs
@@ -26,7 +26,7 @@ def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
 
 
 def find_first_port(count: int = PORT_COUNT) -> int:
-    """Return the first of `count` free ports in a row, which no other process gets from this function now."""
+    """Return the first of `count` free ports in a row. While they are claimed, no other process gets them from here."""
     assert count <= _BLOCK_SIZE  # noqa: S101 - a larger one could reach into another process' block
     while True:
         first = random.randrange(_MIN_PORT, _MAX_PORT, _BLOCK_SIZE)  # noqa: S311 - no secret
@@ -36,9 +36,10 @@ def find_first_port(count: int = PORT_COUNT) -> int:
 
 
 def _claim(first_port: int) -> bool:
-    """Claim a block of ports until it is in use: processes that start a network at once must not choose the same.
+    """Claim a block of ports, so that processes which start networks at the same time choose different blocks.
 
-    A claim is an abstract socket (Linux). It ends with the process, or after some further claims.
+    Returns False if another process has claimed the block. The claim is an abstract socket (Linux). It ends when the
+    process ends, or after the process has claimed some further blocks: by then the ports are in use.
     """
     if sys.platform != "linux":
         return True

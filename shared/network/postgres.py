@@ -1,4 +1,4 @@
-"""Run the embedded PostgreSQL 18 on a data folder. It listens on a Unix socket only."""
+"""Runs the embedded PostgreSQL 18 on a data folder. It listens only on a Unix socket."""
 
 import os
 import signal
@@ -27,10 +27,10 @@ _PID_LINE, _STATUS_LINE = 0, 7
 
 
 class EmbeddedPostgres:
-    """Usable on its own: `with EmbeddedPostgres(data / "postgres") as postgres: connect(postgres.dsn)`.
+    """A Postgres server: `with EmbeddedPostgres(data / "postgres") as postgres: connect(postgres.dsn)`.
 
-    `folder` is used by Postgres alone; its parent must exist. `log` is beside it by default. `report` receives one
-    line at a time when a start takes long.
+    Only Postgres may use `folder`, whose parent folder must exist. The default for `log` is a file beside `folder`. If
+    a start takes long, `report` is called with lines about it, one at a time.
     """
 
     name = "postgres"
@@ -64,14 +64,14 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """Return the database URL. Available after the first `start`; it never changes."""
+        """The database URL. It is available after the first `start` and never changes."""
         if self._data is None:
             raise PostgresError("Postgres was never started")
         return self._data.dsn
 
     @property
     def opened(self) -> tuple[Path, ...]:
-        """Return the folders that other users can now pass through, because Postgres' own user has to."""
+        """The folders that other users can pass through since the start, because Postgres runs as another user."""
         return self._data.opened if self._data else ()
 
     @property
@@ -87,7 +87,7 @@ class EmbeddedPostgres:
         return self._server is not None and self._server.died
 
     def all_pids(self) -> set[int]:
-        """Return the process ids of the server and its backends."""
+        """Return the process ids of the server and of the backends, which serve its connections."""
         pids = processes_on(self._folder)
         return pids | {self.pid} if self.pid is not None else pids
 
@@ -95,14 +95,15 @@ class EmbeddedPostgres:
         return self._server.last_lines(count) if self._server else []
 
     def rotate_log(self) -> None:
-        """Rotate the log if it is large. Call it now and then: Postgres' own rotation does not limit the size."""
+        """Rotate the log if it is large. Call this now and then: Postgres' own rotation does not limit its size."""
         if self._server is not None:
             self._server.rotate_log(_MAX_LOG_BYTES)
 
     def start(self) -> None:
-        """Start, and return when connections are accepted. Ends a server that an earlier run left on this data.
+        """Start the server and wait until it accepts connections. An older server on this data is ended first.
 
-        A crash recovery is waited for, whatever time it takes. Raises `PostgresError` if the server ends.
+        There is no time limit, because recovery after a crash may take long. Raises `PostgresError` if the server
+        ends.
         """
         if self._server is not None and self._server.running:
             return
@@ -117,15 +118,15 @@ class EmbeddedPostgres:
         self._wait_until_ready(self._server)
 
     def stop(self) -> None:
-        """Stop in good order: end the connections and write everything. Kill it if that takes too long."""
+        """Stop the server: it ends the connections and writes everything. Kill it if that takes too long."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """Send SIGKILL, which leaves the data as a crash does."""
+        """End the server with SIGKILL. The data is then as after a crash."""
         self._end(signal.SIGKILL)
 
     def resume(self) -> None:
-        """Continue server and backends that were paused by SIGSTOP."""
+        """Let the server and the backends continue after SIGSTOP has paused them."""
         for pid in self.all_pids():
             with suppress(OSError):
                 os.kill(pid, signal.SIGCONT)
@@ -142,7 +143,7 @@ class EmbeddedPostgres:
         self._kill_backends()
 
     def _kill_backends(self) -> None:
-        """Backends end by themselves when the server is gone, unless they are paused or stuck."""
+        """Wait until the backends end, which follows the end of the server. Kill those that are paused or stuck."""
         timer = PollTimer(_KILL_SECONDS)
         while timer.wait() and (pids := processes_on(self._folder)):
             if timer.seconds_left < _KILL_SECONDS - 1:
@@ -193,7 +194,7 @@ def _describe_start(seconds: float, server: ChildProcess) -> str:
 
 
 def _clear_leftovers(data: PostgresData) -> None:
-    """End a server that still runs on this data, wait for its last processes, and clear the files it left."""
+    """End a server that still runs on this data, wait until its processes have ended, and remove the files it left."""
     lines = _read_pid_file(data.folder)
     pid = int(lines[_PID_LINE]) if lines and lines[_PID_LINE].isdigit() else 0
     if pid and _is_server(pid, data.folder):
@@ -254,7 +255,7 @@ def _is_server(pid: int, folder: Path) -> bool:
 
 
 def processes_on(folder: Path) -> set[int]:
-    """Return the ids of Postgres' processes on this data: those that work in this folder (Linux; elsewhere none)."""
+    """Return the ids of the Postgres processes whose working folder is `folder` (on Linux; elsewhere an empty set)."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

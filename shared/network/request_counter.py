@@ -1,6 +1,6 @@
-"""Count requests in the raw bytes of log lines, for loads too high to show each request.
+"""Counts requests in the raw bytes of log lines, when there are too many requests to show each one.
 
-Parsing each line would cost as much processor time as one service of the chain does.
+To parse each line would cost as much processor time as a service of the chain needs.
 """
 
 import re
@@ -18,7 +18,10 @@ _TRACE_ID = re.compile(rb'"event":"request","traceId":"([^"]*)"')
 
 @dataclass(frozen=True)
 class RequestCounts:
-    """The requests of one period; `trace_ids` is complete only if the requests were `few`."""
+    """The requests of one period. `few` means that they are not too many to show each one.
+
+    `trace_ids` is complete only if the requests are few.
+    """
 
     requests: int
     failed: int
@@ -27,12 +30,12 @@ class RequestCounts:
 
 
 class RequestCounter:
-    """Counts requests period by period. Up to `max_few` requests in a period are few.
+    """Counts the requests of each period. Up to `max_few` requests in a period are `few`.
 
-    Each service of the chain logs each request that passes it, so the largest count of a service is the number of
-    requests. If some requests are rejected at the first hop while others enter further down, the larger of the two
-    groups is counted. Services off the chain are counted likewise and added. Counts are cumulative, because
-    services write their lines at different times.
+    A request is logged by each service of the chain that it passes. So the number of requests is the largest count of
+    any service in the chain. (If some requests are rejected at the first hop and others enter at a later hop, this
+    counts only the larger group.) The largest count of a service outside the chain is added. The counts never restart
+    at 0, because the services write their lines at different times.
     """
 
     def __init__(self, period_start: float, max_few: int) -> None:
@@ -59,7 +62,7 @@ class RequestCounter:
             self._trace_ids.update(trace_id.decode() for trace_id in _TRACE_ID.findall(chunk.data))
 
     def end_period(self, now: float) -> RequestCounts:
-        """Return the counts since the previous period ended, and begin the next period."""
+        """Return the counts since the end of the previous period, and begin the next period."""
         requests, failed = _total(self._requests), _total(self._failed)
         new = requests - self._requests_before
         counts = RequestCounts(

@@ -1,4 +1,4 @@
-"""Print one line for each request, whatever number of services it passed; under load one line each second."""
+"""Prints one line for each request, even if many services logged it. Under load it prints one line each second."""
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -32,9 +32,9 @@ class _PendingTrace:
 
 
 class TraceBuffer:
-    """Collects log lines by trace id. When no more arrive for a trace, returns the lines of the hop nearest to the caller.
+    """Collects log lines by trace id. When a trace gets no more lines, `take` returns one for each of its requests.
 
-    A caller may use one trace id for many requests: each line returned is one request.
+    This is the line of the hop nearest to the caller. A caller may use one trace id for many requests.
     """
 
     def __init__(self, *, ignored: Iterable[str] = ()) -> None:
@@ -44,7 +44,10 @@ class TraceBuffer:
         self._late: tuple[Collection[str], float] = ((), 0.0)
 
     def ignore(self, trace_ids: Collection[str], *, until: float) -> None:
-        """Drop lines of these traces, which were counted already. Later ones may be new requests."""
+        """Ignore lines of these traces until the time `until`, because their requests have been counted already.
+
+        Later lines may belong to new requests.
+        """
         self._late = trace_ids, until
 
     def add(self, records: Iterable[LogRecord], now: float) -> None:
@@ -57,7 +60,10 @@ class TraceBuffer:
                 self._traces.move_to_end(record.trace_id)
 
     def take(self, now: float) -> list[LogRecord]:
-        """Remove and return the requests of traces that are quiet or too large, and the oldest above the limit."""
+        """Remove and return the requests of all traces that have got no lines for a while or have too many lines.
+
+        If there are too many traces, it returns the requests of the oldest traces too.
+        """
         taken: list[LogRecord] = []
         for trace_id, trace in list(self._traces.items()):
             is_quiet = now - trace.latest >= _QUIET_SECONDS
@@ -68,7 +74,7 @@ class TraceBuffer:
         return sorted(taken, key=lambda record: record.start_time)
 
     def take_all(self) -> list[LogRecord]:
-        """Remove and return every line that is still waiting for others of its trace."""
+        """Remove and return all collected lines, without waiting for more lines of their traces."""
         taken = [record for trace in self._traces.values() for record in trace.records]
         self._traces.clear()
         return taken
@@ -90,7 +96,7 @@ class TraceBuffer:
 
 
 class FailureLimiter:
-    """Lets a few failed requests (status 500 or higher) of a period through, and counts the others."""
+    """Lets a few failed requests (status 500 or higher) be shown in each period, and counts the others."""
 
     def __init__(self) -> None:
         self._period_start = float("-inf")
@@ -109,7 +115,7 @@ class FailureLimiter:
         return False
 
     def take_summary(self, now: float) -> str:
-        """Return a line for the requests that were not shown; empty until their period has ended."""
+        """Return a line about the requests that were not shown; empty until their period has ended."""
         if not self._hidden or now - self._period_start < _FAILURE_PERIOD_SECONDS:
             return ""
         kinds = ", ".join(f"{count} of them {kind}" for kind, count in self._hidden.most_common())
@@ -119,9 +125,9 @@ class FailureLimiter:
 
 
 class RequestPrinter:
-    """Prints each request, or their number each second when there are too many to read.
+    """Prints each request. If there are too many to read, it prints their number each second.
 
-    Requests of the traces `ignored` are not printed. Of many failed requests only some are.
+    It does not print requests whose trace ids are in `ignored`. If many requests fail, it prints only some of them.
     """
 
     def __init__(
@@ -135,7 +141,7 @@ class RequestPrinter:
         self._counter: RequestCounter | None = None
 
     def show(self, chunks: Sequence[LogChunk], now: float) -> None:
-        """Take the new log lines, and print what is due."""
+        """Read the new log lines, and print the requests that are complete."""
         if self._counter is None and sum(chunk.line_count for chunk in chunks) > _MAX_LINES_AT_ONCE:
             self._start_counting([], now)
         if self._counter is None:

@@ -1,4 +1,4 @@
-"""`make run`: start a whole network, show one quote from reservation to payment, then print a line for each request."""
+"""`make run`: starts a whole network, reserves and pays a sample quote, then prints a line for each request."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ _LOG_FOLDER_MODE = 0o700
 
 
 class PortsTakenError(RuntimeError):
-    """One or more ports cannot be used; the message has a line for each."""
+    """One or more ports cannot be used. The message has a line for each port."""
 
 
 # reported in a few lines; every other exception is a bug and shows its traceback
@@ -47,7 +47,7 @@ _EXPECTED_ERRORS = (
 
 
 class NetworkRun:
-    """One `make run`. Calling it runs the network until it is stopped, and returns the exit code."""
+    """One `make run`. A call runs the network until it is stopped, and returns the exit code."""
 
     def __init__(self, first_port: int, data: Path, terminal: Terminal) -> None:
         self._first_port = first_port
@@ -61,7 +61,7 @@ class NetworkRun:
         self._signals = SignalHandlers(self._kill_all)
 
     def __call__(self, *, parent: int | None = None) -> int:
-        """Run. If `parent` is given, the run also stops when that process ends."""
+        """Run the network and return the exit code. It also stops when the process with the id `parent` ends."""
         code = 0
         try:
             self._signals.install()
@@ -142,7 +142,7 @@ class NetworkRun:
         return [SupervisedProcess(self._postgres), *processes] if self._postgres else processes
 
     def _demonstrate(self) -> list[str]:
-        """Show the sample quote. A failure is reported and stops nothing. Returns the trace ids of its requests."""
+        """Show the sample quote and return the trace ids of its requests. If this fails, report it and continue."""
         assert self._network is not None  # noqa: S101 - started before
         demonstration = Demo(
             self._network.origin(topology.FIRST_SERVICE),
@@ -218,7 +218,7 @@ class NetworkRun:
             self._report_progress("all processes have stopped")
 
     def _kill_all(self) -> None:
-        """Kill every process at once. Runs in a signal handler: it neither prints nor waits."""
+        """Kill every process at once. Because it runs in a signal handler, it neither prints nor waits."""
         pids = self._postgres.all_pids() if self._postgres else set()
         for child in self._network.children.values() if self._network else ():
             if child.pid is not None:

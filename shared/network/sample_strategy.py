@@ -1,4 +1,4 @@
-"""The sample strategy, which the strategy engine registers with `integrations` for the sample user."""
+"""The sample strategy. The strategy engine registers it with `integrations` for the sample user."""
 
 import base64
 import json
@@ -13,11 +13,11 @@ ENGINE, ENGINE_PASSWORD = "engine", "sample"
 
 
 class StrategyError(RuntimeError):
-    """`integrations` did not accept the strategy, which the user's own settings may cause."""
+    """`integrations` did not accept the strategy. Settings of the user may be the cause."""
 
 
 def register(origin: str, trace_id: str, tls: ssl.SSLContext | None = None) -> None:
-    """Register the strategy, whether it is registered already or not. Raises StrategyError."""
+    """Register the strategy. This also succeeds if it is already registered. Raises StrategyError."""
     credentials = base64.b64encode(f"{ENGINE}:{ENGINE_PASSWORD}".encode()).decode()
     reply = http_client.send(
         "PUT",

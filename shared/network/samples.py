@@ -1,4 +1,4 @@
-"""The sample users, the sample directory and other sample files. Existing files are kept."""
+"""Creates the sample users, the sample directory and other sample files. It keeps existing files."""
 
 import base64
 import json
@@ -31,11 +31,11 @@ _ADD_USER_SECONDS = 60
 
 
 class SampleError(RuntimeError):
-    """A sample file cannot be written or updated; the message says why."""
+    """A sample file cannot be written or updated. The message says why."""
 
 
 def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
-    """Write a users file, readable by its owner alone, if it does not exist."""
+    """Write a users file if it does not exist. Only its owner can read it."""
     if file.exists():
         return
     # under another name first: services must never read an incomplete file
@@ -48,18 +48,18 @@ def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
 
 
 def ensure_secret(file: Path, content: str) -> None:
-    """Write a file, readable by its owner alone, if it does not exist."""
+    """Write a file if it does not exist. Only its owner can read it."""
     if not file.exists():
         files.write_atomically(file, content.encode(), 0o600)
 
 
 def encryption_key() -> str:
-    """Return a new Fernet key, with which `integrations` encrypts."""
+    """Return a new Fernet key, which `integrations` uses for encryption."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
 def ensure_directory(file: Path, spsp_server: str) -> None:
-    """Write a directory if there is none; else update the sample payees' entries to the port of `spsp_server`."""
+    """Write a directory file if there is none. Otherwise update the sample payees' port to that of `spsp_server`."""
     if not file.exists():
         _write_directory(file, _sample_directory(spsp_server))
         return
@@ -103,7 +103,7 @@ def _sample_directory(spsp_server: str) -> dict[str, Any]:
 
 
 def _update_ports(content: dict[str, Any], spsp_server: str) -> bool:
-    """Set the port of sample payees on this machine; whether anything has changed."""
+    """Set the port in the entries of sample payees that are on this machine. Returns whether anything changed."""
     is_changed = False
     for entry in content["resources"]:
         url = urlsplit(entry.get("spspReceiver") or "")

@@ -1,4 +1,4 @@
-"""Signals to `make run`: the first one stops the network, a second Ctrl-C kills every process at once."""
+"""Handles signals to `make run`. The first signal stops the network; a second Ctrl-C kills every process at once."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ class SignalHandlers:
             signal.signal(number, self._interrupt)
 
     def ignore_but_kill(self) -> None:
-        """From now on Ctrl-C kills every process, and other signals are ignored."""
+        """From now on, let Ctrl-C kill every process at once, and ignore SIGTERM and SIGHUP."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, self._kill)

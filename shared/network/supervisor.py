@@ -1,8 +1,8 @@
-"""Restart processes that end or hang, for as long as it takes.
+"""Restarts processes that end or hang, until the restart succeeds.
 
-The delay before a restart grows by a second with each failure in a row, up to 30 s, like supervisord's back-off. It
-does not double, as systemd's may: after a fault that lasts less than a minute, the next attempt follows within about
-ten seconds of its end.
+The delay before a restart grows by one second with each failure in a row, up to 30 s, as in supervisord. It is not
+doubled each time, as systemd can do. So if a fault lasts less than a minute, the next attempt comes within about ten
+seconds after the fault has ended.
 """
 
 import threading
@@ -25,7 +25,7 @@ _JOIN_SECONDS = 2.0
 
 
 class RestartableProcess(Protocol):
-    """A `ChildProcess` or an `EmbeddedPostgres`."""
+    """A process that can be restarted: a `ChildProcess` or an `EmbeddedPostgres`."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +40,7 @@ class RestartableProcess(Protocol):
 
 @dataclass(frozen=True)
 class SupervisedProcess:
-    """`answers` is its health check; None if the process has none."""
+    """A process, and its health check `answers`, which is None if the process has none."""
 
     process: RestartableProcess
     answers: Callable[[], bool] | None = None
@@ -61,7 +61,7 @@ class Backoff:
 
 
 class ProcessSupervisor:
-    """Supervises one process: call `look` often. `report` receives one line at a time."""
+    """Supervises one process. Call `look` often. It calls `report` with one line at a time."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class ProcessSupervisor:
         self._failed_probes = 0
 
     def look(self) -> None:
-        """Look once: schedule a restart if the process has ended or hangs, and carry out one that is due.
+        """Check the process once. Schedule a restart if the process has ended or hangs; do a restart that is due.
 
-        Blocks for as long as a restart takes.
+        It blocks until the restart has ended.
         """
         now = self._clock()
         if self._restart_at is not None:
@@ -146,7 +146,7 @@ class ProcessSupervisor:
 
 
 class Supervisor:
-    """Supervises processes between `start` and `stop`, each in its own thread: a slow restart delays no other."""
+    """Supervises processes between `start` and `stop`, each in its own thread. So a slow restart delays no other."""
 
     def __init__(self, processes: Iterable[SupervisedProcess], report: Callable[[str], None]) -> None:
         self._stopping = threading.Event()

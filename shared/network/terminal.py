@@ -1,4 +1,4 @@
-"""Print whole lines for people: in colour on a terminal, plain elsewhere."""
+"""Prints whole lines for people. They have colours on a terminal, and are plain text in a file or pipe."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 
 
 class Terminal:
-    """Thread-safe. After the reader's end has closed (a pipe or a window), output is dropped."""
+    """Prints lines; any thread may use it. When the reader (a pipe or a window) has closed, output is dropped."""
 
     def __init__(self, stream: TextIO | None = None, *, colour: bool | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -44,7 +44,7 @@ class Terminal:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def has_reader(self) -> bool:
-        """Whether the output is still read. Notices a closed pipe although nothing was written to it."""
+        """Whether the output still has a reader. It notices a closed pipe even if nothing has been written."""
         if not self._is_closed and not self._stream.isatty():
             poll = select.poll()
             poll.register(self._stream.fileno(), 0)

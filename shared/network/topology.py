@@ -1,4 +1,4 @@
-"""The services of a network on one machine, and the environment that each is started with. No I/O."""
+"""The services of a network on one machine, and the environment of each. The module does no input or output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class PortError(ValueError):
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """A service to start with `python -m <module>`. `env` has QUOTES_… variables only."""
+    """A service that `python -m <module>` starts. `env` contains only the variables whose names start with QUOTES_."""
 
     name: str
     module: str
@@ -31,9 +31,10 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class _Row:
-    """One service and its variables. `<name>` in a value stands for the origin of that service, `<data>` for the folder.
+    """One service and its variables. In a value, `<name>` stands for that service's origin.
 
-    `wiring` connects the services and overrides the caller's environment. `defaults` count where that sets nothing.
+    `<data>` stands for the data folder. `wiring` connects the services; it overrides the caller's environment.
+    `defaults` apply to the variables that the caller's environment does not set.
     """
 
     name: str
@@ -112,9 +113,9 @@ def services(
     database_url: str,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[ServiceSpec, ...]:
-    """Return the network's services. QUOTES_… variables of the caller's `environment` are passed on to all.
+    """Return the services of the network. All of them get the QUOTES_… variables of `environment`.
 
-    Only services with a database get its URL, which may contain a password.
+    Only services that use a database get its URL, because it may contain a password.
     """
     check_first_port(first_port)
     origins = {row.name: f"http://{HOST}:{first_port + offset}" for offset, row in enumerate(_TABLE)}
@@ -138,7 +139,7 @@ def services(
 
 
 def check_first_port(port: int) -> None:
-    """Raise `PortError` if not all services have a port from `port` on."""
+    """Raise `PortError` if the ports from `port` on are not enough for all services."""
     if not 1 <= port <= MAX_FIRST_PORT:
         raise PortError(
             f"PORT must be from 1 to {MAX_FIRST_PORT}, since it is the first of {PORT_COUNT} ports; {port} is not"
@@ -146,12 +147,12 @@ def check_first_port(port: int) -> None:
 
 
 def chain_position(service: str) -> int:
-    """Return a service's position in the chain. Services off the chain come after it."""
+    """Return a service's position in the chain. Services outside the chain come after all others."""
     return CHAIN.index(service) if service in CHAIN else len(CHAIN)
 
 
 def _without_overridden(defaults: Mapping[str, str], passed_on: Mapping[str, str]) -> dict[str, str]:
-    """Leave out `X_FILE` if the caller's environment has `X`: a service refuses to start with both."""
+    """Return the defaults without `X_FILE` if `passed_on` has `X`, because a service refuses to start with both."""
     return {name: value for name, value in defaults.items() if name.removesuffix("_FILE") not in passed_on}
 
 
