@@ -4,7 +4,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 IPV6_PREFIX_BITS: Final = 64
-"""An internet provider assigns these bits of an address; its customer can choose all the others."""
+"""Number of bits that an internet provider sets in a customer's IPv6 addresses. The customer sets the others."""
 
 
 def is_loopback(host: str) -> bool:
@@ -18,7 +18,7 @@ def is_loopback(host: str) -> bool:
 
 
 def network_of(address: str) -> str:
-    """Return the text by which limits count a caller: the /64 network of an IPv6 address, or the IPv4 address."""
+    """Return the key under which limits count a caller: the /64 network of an IPv6 address, or the IPv4 address."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

@@ -2,19 +2,19 @@
 
 The decision depends on measured response times, not on a fixed rate. It combines three methods:
 
-- Little's law (Little 1961): one more request will take as long as the number of requests in flight times the seconds
-  per answer.
-- CoDel (Nichols and Jacobson 2012): a queue that drains is a burst. A queue that stays is overload: even its
-  *shortest* wait is too long. Here overload begins if even the fastest answer of a window is too slow, or if in three
-  windows in a row every request had to expect too long a wait.
+- Little's law (Little 1961): the time that one more request will take is the number of requests in flight times the
+  seconds per answer.
+- CoDel (Nichols and Jacobson 2012): a queue that is soon empty again is a burst. A queue that stays means overload:
+  even the *shortest* wait in it is too long. Here overload begins in two cases: even the fastest answer of a window (a
+  tenth of a second) was too slow, or in three windows in a row even the shortest expected response time was too long.
 - Deadline-aware load shedding (as in DAGOR, Zhou et al. 2018): a request that would be answered after its deadline is
   rejected before any work is done for it. To reject a request costs a tenth of an answer.
 
 Without overload every request is admitted. Under overload a request is admitted only if it can be answered within
 `max_wait_seconds`, even if its deadline is later. One slow receiver among fast ones never causes a rejection.
 
-A request may wait in a socket buffer before this process reads it. Linux reports how long ago the data of a socket
-arrived (TCP_INFO). This time counts as a part of the request's wait, also if the whole process stood still meanwhile.
+A request may wait in a socket buffer before this process reads it, for example while the whole process stands still.
+Linux reports how long ago the data of a socket arrived (TCP_INFO). This time counts as part of the request's wait.
 """
 
 import asyncio
@@ -27,28 +27,34 @@ from typing import Final
 
 WINDOW_SECONDS: Final = 0.1
 STALL_SECONDS: Final = 0.1
-"""If the timer that ends a window is this late, the process stood still or its event loop was blocked."""
+"""If the timer that ends a window is more than this late, the process stood still or its event loop was blocked."""
 MIN_LATE_SECONDS: Final = 0.1
 """A request that is expected to take at most this time is admitted, even if its deadline is sooner."""
 MIN_BACKLOG_SECONDS: Final = 0.05
-"""With less work in flight, `waited` usually makes no system call: the call costs a twentieth of a request."""
+"""If the requests in flight need less time than this, `LoadMonitor.waited` usually makes no system call.
+
+The system call costs a twentieth of a request.
+"""
 BUSY_IN_FLIGHT: Final = 640
 MIN_IN_FLIGHT: Final = 64
-"""With fewer requests in flight, `waited` usually makes no system call: no request has waited for long."""
+"""If fewer requests are in flight, `LoadMonitor.waited` usually makes no system call.
+
+No request has waited for long then.
+"""
 JAMMED_WINDOWS: Final = 3
 RELIEF_SHARE: Final = 0.25
-"""Overload ends when the shortest expected time of a window is at most this share of `max_wait_seconds`."""
+"""Share of `max_wait_seconds`. Overload ends when the shortest expected response time of a window is not longer."""
 LATEST_SHARE: Final = 0.3
 """Weight of the latest window in the moving average of the answer rate."""
 BEST_SHARE: Final = 0.98
-"""Each window multiplies the best answer rate of the past by this factor."""
+"""At the end of each window, the best answer rate so far is multiplied by this factor."""
 QUEUE_SHARE: Final = 0.8
-"""Under overload the queue takes requests for this share of `max_wait_seconds`, not for all of it.
+"""Share of `max_wait_seconds`. Under overload the queue takes no request that would wait for longer.
 
 The answer rate varies, and to reject a request after it has waited costs more than to reject it at once.
 """
 SLICE_SECONDS: Final = 0.005
-"""Maximum time in which one iteration of the event loop begins queued requests."""
+"""Maximum time for which one iteration of the event loop begins queued requests."""
 
 _LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
 """Reads `tcpi_last_data_recv`, in milliseconds, from the struct tcp_info of Linux."""
@@ -73,7 +79,7 @@ class LoadMonitor:
         A window without answers sets it to 0, except under overload.
         """
         self._recent = 0.0, 0.0
-        """Weighted sums of the windows since the service was last idle: answers, and seconds."""
+        """(answers, seconds): sums over the windows since the service was last idle. Later windows have more weight."""
         self.seconds_each = 0.0
         """Seconds per answer in the recent windows; 0 if there were too few answers."""
         self._best_rate = 0.0

@@ -58,9 +58,9 @@ def create_app(
 ) -> web.Application:
     """Create an application that has the endpoints for operators; `add_routes` adds the service's own routes.
 
-    `name` is the service's name in responses. `log_name` is its name in the log, where it differs because one machine
-    runs the same service in two roles. `also` returns the password hash of a user who is not in the users file, or
-    None. `middlewares` run after `envelope` and before `gate`. `shown_path` returns the path for the log line, without
+    `name` is the service's name in responses. `log_name` is its name in the log; it differs if one machine runs the
+    same service in two roles. `also` returns the password hash of a user who is not in the users file, or None.
+    `middlewares` run after `envelope` and before `gate`. `shown_path` returns the path for the log line, without
     secrets.
     """
     logs = Logs(log_name or name)
@@ -111,7 +111,7 @@ def create_app(
 
 
 def add_routes(app: web.Application, routes: Routes) -> None:
-    """Serve `routes`, both for the requests that the protocol class reads and for those that aiohttp reads."""
+    """Serve `routes`, both for requests that `HttpProtocol` reads and for requests that aiohttp reads."""
     service = app[SERVICE]
     service.accept = partial(accept, service, routes)
     for method, route in routes.all:
@@ -150,7 +150,7 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Give a request to an aiohttp handler an exchange, which adds trace id, error object, log line and metrics."""
+    """Make an exchange for a request to an aiohttp handler. It adds trace id, error object, log line and metrics."""
     if hasattr(handler, _IS_ROUTE):
         route_response: web.StreamResponse = await request.match_info.handler(request)
         return route_response

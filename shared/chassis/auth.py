@@ -122,7 +122,7 @@ class Credentials:
         return User(name, hashed) if hashed is not None else None
 
     async def check(self, headers: Sequence[str], address: str) -> str:
-        """Return the caller's name. ``headers`` are all Authorization headers of the request: exactly one is valid.
+        """Return the caller's name. ``headers`` are all Authorization headers of a request: it must have exactly one.
 
         Raises UnauthorizedError. Raises TooManyRequestsError after 100 wrong passwords within a minute for the same
         name and address, and if too many passwords are waiting to be checked.

@@ -1,9 +1,10 @@
 """Send many waiting items in few batches.
 
 Each batch takes one of `window` slots. An item that arrives while a slot is free is sent at once, together with the
-items that arrive in the same iteration of the event loop and in those right after it. Items that arrive while all
-slots are taken wait, and are sent together when a slot is free. No timer delays a batch to make it larger (except for
-items that are added with `may_linger`): an idle service adds no delay, and a busy service makes large batches.
+items that arrive in the same iteration of the event loop and in those right after it. If all slots are taken, the
+items that arrive have to wait. They are sent together when a slot is free. No timer delays a batch to make it larger
+(except for items that are added with `may_linger`): an idle service adds no delay, and a busy service makes large
+batches.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ MAX_ITEMS: Final = 64
 MAX_WAITING: Final = 4_096
 MAX_IN_FLIGHT: Final = 256
 BACKLOG: Final = 256
-"""While more items than this wait, there are twice as many slots."""
+"""If more items than this wait, the number of slots is doubled."""
 RELEASE_SECONDS: Final = 0.05
 """A batch frees its slot at its first result, or after this time at the latest.
 
@@ -53,7 +54,7 @@ class Item(Generic[V, R]):
         raise NotImplementedError
 
     def is_wanted(self, now: float) -> bool:
-        """Whether the item still has to be sent. If its deadline has passed, it fails here."""
+        """Whether the item still has to be sent. If its deadline has passed, the item fails at this call."""
         if self.deadline <= now:
             self.fail(UpstreamTimeoutError())
         return not self.is_settled

@@ -15,8 +15,7 @@ _UNNAMED_TYPES: Final = frozenset({"", "application/x-www-form-urlencoded"})
 def require_json(headers: Mapping[str, str]) -> None:
     """Raise UnsupportedMediaTypeError unless the headers allow the body to be read as JSON.
 
-    A request without a Content-Type, or with the one that curl sends by default, is accepted too, unless a browser
-    sends it.
+    A request without a Content-Type, or with curl's default Content-Type, is accepted too, unless a browser sent it.
     """
     content_type = headers.get("content-type", "")
     is_from_browser = "origin" in headers

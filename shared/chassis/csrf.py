@@ -30,8 +30,9 @@ async def own_pages_only(
 def refuse_foreign(method: str, headers: Headers) -> None:
     """Raise ForbiddenError if a page of another site makes a browser send a request with an unsafe method.
 
-    If there is a ``Sec-Fetch-Site`` header, it decides: pages cannot set it, and a proxy that rewrites ``Host`` does
-    not change it. Older browsers send only ``Origin``. Its host and port must then be the same as in ``Host``.
+    Unsafe are all methods but GET, HEAD and OPTIONS. If there is a ``Sec-Fetch-Site`` header, it decides: pages cannot
+    set it, and a proxy that rewrites ``Host`` does not change it. Older browsers send only ``Origin``. Its host and
+    port must then be the same as in ``Host``.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if method in SAFE or (site is None and origin is None):
@@ -42,7 +43,7 @@ def refuse_foreign(method: str, headers: Headers) -> None:
 
 
 def _is_same_host(origin: str, host: str) -> bool:
-    """Whether both have the same host and port. The schemes may differ, because a proxy may decrypt TLS."""
+    """Whether ``origin`` and ``host`` have the same host and port. TLS may end at a proxy, so schemes may differ."""
     try:
         page, service = urlsplit(origin), urlsplit(f"//{host}")
         page_port, service_port = page.port, service.port

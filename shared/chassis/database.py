@@ -23,7 +23,7 @@ RETRY_SECONDS: Final = 0.5
 MAX_TURNS: Final = 8
 """Turns of the event loop in which asyncpg may read what has come on an idle connection."""
 STATEMENT_SECONDS: Final = 60.0
-"""Time limit of a statement that has no caller. It is also the longest time that a caller can give."""
+"""Time limit of a statement that has no caller. It is also the longest time limit that a caller can set."""
 READY_SECONDS: Final = 2.0
 EXPIRE_EVERY_SECONDS: Final = 10.0
 """Minimum time between two replacements of all connections.
@@ -70,7 +70,7 @@ class Database:
     """A pool of connections to one database.
 
     The database may be unreachable when the service starts. It may become unreachable, or be replaced, at any later
-    time. As long as it is not usable, each use raises UnavailableError. When it is usable again, the service needs no
+    time. While it is not usable, each use raises UnavailableError. When it is usable again, the service needs no
     restart.
     """
 
@@ -175,13 +175,13 @@ class Database:
         raise UnavailableError(cause=f"{MAX_TRIES} deadlocks or serialization failures")
 
     async def connected(self, *, deadline: float | None = None) -> None:
-        """Wait until there is a connection for the next statement. Raises the errors of :meth:`fetch`."""
+        """Wait until the pool has an open connection for the next statement. Raises the errors of :meth:`fetch`."""
         self._require_prepared()
         if self._pool is None or not self._pool.get_idle_size():
             await self.use(_nothing_to_reset, deadline=deadline)
 
     async def missing(self) -> list[str]:
-        """Return the resources that the database lacks, such as a table. Empty if it is ready (wire.md §6)."""
+        """Return the resources that the database lacks, such as a table; an empty list if it is ready (wire.md §6)."""
         if self._is_prepared:
             try:
                 # no request's deadline limits this

@@ -270,7 +270,7 @@ def _object_start(id_: str, message: str, service: str) -> bytes:
 
 
 def _with_first_fault(message: str, faults: Sequence[Fault]) -> str:
-    """Add the first fault and the number of other faults to the message, so that one log line already helps."""
+    """Return the message, extended by the first fault and the number of the other faults, for the log line."""
     if not faults:
         return message
     first = f"{_shown(faults[0].key)} {faults[0].message}"
@@ -292,9 +292,9 @@ def _writable(text: str) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the cause of an error on one line, or its text if it has no cause.
+    """Return the cause of an error as one line. If the error has no cause, return its text.
 
-    Errors of Postgres have several lines, such as DETAIL and HINT.
+    The text of a Postgres error has several lines, such as DETAIL and HINT.
     """
     text = str(getattr(error, "cause", None) or error)
     return "; ".join(line.strip() for line in text.splitlines() if line.strip()) or type(error).__name__

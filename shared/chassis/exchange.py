@@ -1,4 +1,4 @@
-"""One request while it is being answered. It is the same for every service, and for requests alone or in a batch.
+"""One request while it is being answered. It is the same for every service, and for a request alone or in a batch.
 
 `Request` -> `Exchange` -> `Route.handle` -> `Response`. The exchange does the work that every request needs: it sets
 the trace id and the deadline, checks the request, sends exactly one response, and writes the log line and the metrics.
@@ -129,7 +129,7 @@ class Exchange(Item[Any, Any]):
         finish: "Callable[[Exchange, Any], Response | None]",
         explain: Callable[[Exception], Exception] | None = None,
     ) -> None:
-        """Prepare the exchange to wait in a batch with this value. Add the exchange to a batcher next.
+        """Prepare the exchange to wait in a batch with `value`. Add the exchange to a batcher next.
 
         `finish` gets the exchange and the result, and returns the response. It returns None if the exchange has to
         wait again, and may raise a QuotingError. `explain` converts an error of the batch to the error that the caller
@@ -142,7 +142,7 @@ class Exchange(Item[Any, Any]):
     def run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
         """Answer with the response of a coroutine. Use it for work that waits, such as checking a new password.
 
-        The coroutine returns None if something else will settle the exchange.
+        The coroutine returns None if other code will settle the exchange.
         """
         self._task = asyncio.get_running_loop().create_task(self._run(coroutine))
 

@@ -1,8 +1,8 @@
 """The log of a service: one line of JSON for each request and event. On a terminal the lines have a readable form.
 
 Lines are buffered for a fifth of a second and written together. A line about an error is written at once, with all
-lines before it. Text that a peer controls is cut, and its invisible characters are escaped, before it is cached or
-logged.
+lines before it. Text that a peer controls is shortened, and its invisible characters are escaped, before it is cached
+or logged.
 """
 
 import asyncio
@@ -150,8 +150,8 @@ class Logs:
         """Return the log line of one answered request.
 
         ``at`` comes from `iso_time` and ``trace_id`` from `trace_id_from`. ``caller`` and ``method`` must have few
-        different values, because text with them is cached. ``error`` is the id and the cause of an error; None after a
-        success.
+        different values, because a part of the line is cached for each of them. ``error`` is the id and the cause of
+        an error; None after a success.
         """
         # nearly every line shares this part with others; to serialise each whole line took three times as long
         pattern = _request_pattern(self._service, caller, method, status, error and error[0])
@@ -208,7 +208,7 @@ def _cut(value: object) -> object:
 
 
 class StandardLogging(logging.Handler):
-    """Sends the warnings and errors of libraries, which use ``logging``, to a service's log."""
+    """Sends the warnings and errors that libraries log with ``logging`` to a service's log."""
 
     def __init__(self, logs: Logs) -> None:
         super().__init__(logging.WARNING)

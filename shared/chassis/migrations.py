@@ -30,7 +30,7 @@ class Migrations:
     """The ``*.sql`` files of a folder. Each is applied once, in the order of the file names."""
 
     def __init__(self, service: str, folder: Traversable, *, schema: str | None = None) -> None:
-        """Read the files. ``service`` is the name under which applied migrations are recorded, and of their lock.
+        """Read the files. ``service`` is the name under which migrations are recorded, and the name of their lock.
 
         A ``schema`` is created before the migrations run. Connections must already have it as their ``search_path``.
         """

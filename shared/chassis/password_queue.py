@@ -40,9 +40,9 @@ class PasswordQueue:
     def check(self, hashed: str | None, password: str, network: str) -> asyncio.Future[bool]:
         """Return a future with the result: whether the password has the hash ``hashed``.
 
-        If ``hashed`` is None, the result is False, after the same time. Raises TooManyRequestsError if the queue is
-        full. The future gets TooManyRequestsError if the queue is full later and another network, which has fewer
-        places, needs this one.
+        If ``hashed`` is None, the result is False, and takes the same time as for a user's hash. Raises
+        TooManyRequestsError if the queue is full. If the queue becomes full later, the future may get
+        TooManyRequestsError, too: its place is then given to a network that has fewer places.
         """
         check = _Check(hashed, password, asyncio.get_running_loop().create_future())
         if sum(map(len, self._waiting.values())) + self._is_hashing >= MAX_PASSWORDS:

@@ -1,4 +1,4 @@
-"""Work that a service repeats for as long as it runs, for example retention."""
+"""Work that a service repeats until it stops, for example retention."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

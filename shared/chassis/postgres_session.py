@@ -1,9 +1,9 @@
 """Sets and checks the settings of each new connection to Postgres, before a statement uses the connection.
 
-A response with status 200 promises that a quote is on disk, and limits are counted under READ COMMITTED. The settings
-of the role, the database or the server could break both, so each connection sets its own. It sends them after
-connecting and not as startup parameters, because PgBouncer refuses or silently drops the startup parameters that it
-does not know.
+A response with status 200 promises that a quote is on disk, and counting a limit needs the isolation level READ
+COMMITTED. The settings of the role, the database or the server could break both, so each connection sets its own. It
+sends them after connecting and not as startup parameters, because PgBouncer refuses or silently drops the startup
+parameters that it does not know.
 """
 
 import asyncio
@@ -31,9 +31,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
 }
-"""They leave out ``default_transaction_read_only``: an administrator sets it to prevent writes.
+"""Settings of every connection. ``default_transaction_read_only`` is not one of them.
 
-An example is a move to another server. The readiness check then reports that the database accepts no writes.
+An administrator sets it to prevent writes, for example before a move to another server. The readiness check then
+reports that the database accepts no writes.
 """
 
 POOLER_CHECK_SECONDS: Final = 2.0

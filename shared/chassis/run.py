@@ -211,7 +211,10 @@ async def _ready(service: Service) -> None:
 
 
 async def _answered(service: Service, began: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Wait until no request is in flight or queued, but only for the time that is left. Call `meanwhile` repeatedly."""
+    """Wait until no request is in flight or queued, or until the time for that has passed.
+
+    Call `meanwhile` again and again until then.
+    """
     while True:
         meanwhile()
         await asyncio.sleep(0.02)  # a counter that every request changes is cheaper than an event

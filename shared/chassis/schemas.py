@@ -78,7 +78,7 @@ def _texts(key: str, found: Any, value: object) -> Iterator[tuple[str, str, obje
 
 
 def _value_for_error(value: object) -> object:
-    """Return a faulty value as an error shows it: a scalar unchanged, for others the name of the type."""
+    """Return a faulty value as an error shows it: a scalar unchanged, any other value as the name of its type."""
     if value is None or isinstance(value, str | bool):
         return value
     return value.text if isinstance(value, Literal) else "an object" if isinstance(value, dict) else "a list"

@@ -30,9 +30,9 @@ Check = Callable[[], Awaitable[Sequence[str]]]
 Reload = Callable[[], Awaitable[None]]
 """Reads a file again. Logs that it did, or why the previous content stays in force."""
 ShownPath = Callable[[str, str | None], str]
-"""A function that returns a request's path for the log line.
+"""A function that returns the path for the log line of a request.
 
-Its arguments are the path, and the pattern of its route or None.
+Its arguments are the path of the request, and the pattern of the request's route (None without a route).
 """
 
 

@@ -73,7 +73,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def yes_or_no(value: str | bool) -> bool:
-    """Convert true/false, yes/no and 1/0. Any other word is an error, because a typing error must not mean "no"."""
+    """Convert true/false, yes/no and 1/0. Any other word is an error, because a mistyped word must not mean "no"."""
     if isinstance(value, bool):
         return value
     word = value.strip().lower()

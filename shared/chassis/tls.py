@@ -65,8 +65,8 @@ class Tls:
     def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
         """Return the contexts for server and client. Raises TlsError.
 
-        The server's context is None without TLS. The client's context is True if no file is configured: it uses the
-        system's CAs.
+        Without TLS, the server's context is None. If no file is configured, the client's context is True, which means
+        the system's CAs.
         """
         settings = self._settings
         if not self._files():

@@ -43,7 +43,7 @@ class UsersFile:
         return self.users.get(key_of(name))
 
     def reload_if_changed(self, now: float) -> bool:
-        """Read the file again if it has changed; check this once a second. Returns True if new users are in use."""
+        """Read the file again if it has changed; this is checked once a second. Returns True after it was read."""
         if now < self._next_check:
             return False
         self._next_check = now + CHECK_FILE_SECONDS

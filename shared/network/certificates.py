@@ -33,8 +33,8 @@ _FOLDER_MODE = 0o755
 def names() -> dict[str, tuple[str, ...]]:
     """Return, for each compose service, the host names that its certificate must contain.
 
-    A service of the second DFSP has a name such as `dfsp2-spsp-client`. In that DFSP's own network it is also reached
-    by the short name `spsp-client`, as the service of the first DFSP is.
+    A DFSP's service has a short name such as `spsp-client` in the DFSP's own network, and a name such as
+    `dfsp2-spsp-client` in other networks.
     """
     found: dict[str, tuple[str, ...]] = {
         name: (name,) for name in (DIRECTORY, CALLER, *_INTEGRATION_LOAD_BALANCERS)

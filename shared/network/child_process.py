@@ -64,7 +64,7 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code; None if the process runs or never ran. If a signal ended it: the signal's number, negative."""
+        """The exit code; None if the process runs or never ran. After a signal it is the signal's negative number."""
         return self._process.poll() if self._process else None
 
     @property
@@ -119,9 +119,10 @@ class ChildProcess:
             return []
 
     def rotate_log(self, max_bytes: int) -> None:
-        """Move the content of the log to `<log>.1` if it has `max_bytes`. For processes that do not rotate their log.
+        """Move the content of a log of at least `max_bytes` to `<log>.1`. For processes that do not rotate their log.
 
-        It copies the log, then truncates it. Lines that are written in the microseconds between the two are lost.
+        It copies the log, then truncates it. Lines that are written in the microseconds between the two steps are
+        lost.
         """
         if not self.log.exists() or self.log.stat().st_size < max_bytes:
             return

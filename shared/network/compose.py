@@ -54,7 +54,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _strategy(options: argparse.Namespace) -> int:
-    """Register the sample strategy with `integrations` at the port that it publishes."""
+    """Register the sample strategy with `integrations` through the published port."""
     try:
         sample_strategy.register(_origin(options), str(uuid4()), _tls(options))
     except (StrategyError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`make logs` for containers. It prints the output of `docker compose logs` as :mod:`network.log_viewer` does."""
+"""`make logs` for containers. It prints `docker compose logs` in the format of :mod:`network.log_viewer`."""
 
 import queue
 import re

@@ -128,7 +128,10 @@ class FollowedLog:
 
 
 def _seek_last(file: BinaryIO, lines: int) -> int:
-    """Move to the first of the last `lines` lines. Return how many lines follow: fewer if the file has fewer."""
+    """Move to the first of the last `lines` lines. Return the number of lines from there to the end of the file.
+
+    The file may have fewer lines than `lines`.
+    """
     position, newlines = file.seek(0, os.SEEK_END), 0
     while position and newlines <= lines:
         step = min(65_536, position)

@@ -75,10 +75,10 @@ def time_of_day(time: float) -> str:
 
 
 def order_hops(records: Iterable[LogRecord]) -> list[LoggedHop]:
-    """Sort the lines of one trace by the time at which each hop started.
+    """Sort the lines of one trace: request by request, and within each request in the order of the chain.
 
-    Log times are exact to a millisecond, and a hop often starts in the same millisecond as the hop before it.
-    Therefore the lines of one request are sorted by the order of the services in the chain.
+    The times in the log cannot give this order: they are exact to a millisecond, and a hop often starts in the same
+    millisecond as the hop before it.
     """
     hops: list[LoggedHop] = []
     for request in _split_requests(sorted(records, key=lambda record: record.start_time)):
@@ -92,7 +92,7 @@ def order_hops(records: Iterable[LogRecord]) -> list[LoggedHop]:
 def _split_requests(records: list[LogRecord]) -> list[list[LogRecord]]:
     """Split the lines of one trace into requests: one request has ended before the next one starts.
 
-    `records` must be sorted by their start.
+    `records` must be sorted by their start time.
     """
     requests: list[list[LogRecord]] = []
     last_end = float("-inf")

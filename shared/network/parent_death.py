@@ -1,6 +1,7 @@
-"""Makes a process end when its parent ends, even if SIGKILL ends the parent: the kernel sends it a signal (Linux).
+"""Makes a process end when its parent ends, even by SIGKILL: on Linux, the kernel then sends the process a signal.
 
-Run as a script, it requests this signal for itself and then becomes COMMAND. On other systems it only becomes COMMAND.
+As a script, this module requests the signal for its own process and then becomes COMMAND. On other systems it only
+becomes COMMAND.
 
     python -I -S parent_death.py SIGNAL PARENT UID GID COMMAND ARGUMENT…
 
@@ -19,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def is_tied_to(parent: int, death_signal: int) -> bool:
-    """Make the kernel send this process `death_signal` when `parent` ends. Returns False if it has already ended."""
+    """Make the kernel send this process `death_signal` when `parent` ends. Returns False if `parent` has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     return os.getppid() == parent

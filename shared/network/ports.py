@@ -26,7 +26,7 @@ def unavailable_ports(specs: Sequence[ServiceSpec]) -> list[str]:
 
 
 def find_first_port(count: int = PORT_COUNT) -> int:
-    """Return the first of `count` free ports in a row. While they are claimed, no other process gets them from here."""
+    """Return the first of `count` free ports in a row. Claim them, so that other processes choose other ports."""
     assert count <= _BLOCK_SIZE  # noqa: S101 - a larger one could reach into another process' block
     while True:
         first = random.randrange(_MIN_PORT, _MAX_PORT, _BLOCK_SIZE)  # noqa: S311 - no secret
@@ -38,8 +38,8 @@ def find_first_port(count: int = PORT_COUNT) -> int:
 def _claim(first_port: int) -> bool:
     """Claim a block of ports, so that processes which start networks at the same time choose different blocks.
 
-    Returns False if another process has claimed the block. The claim is an abstract socket (Linux). It ends when the
-    process ends, or after the process has claimed some further blocks: by then the ports are in use.
+    Returns False if another process has claimed the block. The claim is an abstract socket (Linux). It ends when this
+    process ends, or after this process has claimed some further blocks: the ports are in use by then.
     """
     if sys.platform != "linux":
         return True

@@ -71,7 +71,7 @@ class EmbeddedPostgres:
 
     @property
     def opened(self) -> tuple[Path, ...]:
-        """The folders that other users can pass through since the start, because Postgres runs as another user."""
+        """The folders that this class made passable for all users, because Postgres runs as another user."""
         return self._data.opened if self._data else ()
 
     @property
@@ -143,7 +143,7 @@ class EmbeddedPostgres:
         self._kill_backends()
 
     def _kill_backends(self) -> None:
-        """Wait until the backends end, which follows the end of the server. Kill those that are paused or stuck."""
+        """Wait until the backends have ended, as they do after their server. Kill those that are paused or stuck."""
         timer = PollTimer(_KILL_SECONDS)
         while timer.wait() and (pids := processes_on(self._folder)):
             if timer.seconds_left < _KILL_SECONDS - 1:

@@ -146,9 +146,10 @@ def _create(folder: Path, binaries: Path, user: tuple[int, int] | None, log: Pat
 
 
 def _socket_folder(folder: Path, user: tuple[int, int] | None) -> Path:
-    """Return the folder for the socket: the data folder, or one under /tmp if the data folder's path does not suit.
+    """Return the folder for the socket: the data folder, or one under /tmp.
 
-    Postgres trusts every connection to its socket, so only Postgres' user and root may have access to it.
+    It is under /tmp if the data folder's path is too long for a socket or has special characters. Postgres trusts
+    every connection to its socket, so only Postgres' user and root may have access to it.
     """
     if _SOCKET_FOLDER.match(str(folder)):
         return folder

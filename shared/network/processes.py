@@ -32,7 +32,7 @@ class NotReadyError(RuntimeError):
 
 
 class Network:
-    """Services as processes: `with Network(services(8010, data=…, database_url=…), logs=…) as network: …`.
+    """Runs services as processes: `with Network(services(8010, data=…, database_url=…), logs=…) as network: …`.
 
     Its methods block, and any thread may call them. `overrides` are further environment variables by service name.
     `keep_open` are descriptors that every process inherits. A service that ends is not restarted; `network.supervisor`

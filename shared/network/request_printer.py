@@ -32,9 +32,9 @@ class _PendingTrace:
 
 
 class TraceBuffer:
-    """Collects log lines by trace id. When a trace gets no more lines, `take` returns one for each of its requests.
+    """Collects log lines by trace id. When a trace gets no more lines, `take` returns one line for each request.
 
-    This is the line of the hop nearest to the caller. A caller may use one trace id for many requests.
+    It is the line of the hop nearest to the caller. A caller may use one trace id for many requests.
     """
 
     def __init__(self, *, ignored: Iterable[str] = ()) -> None:

@@ -59,7 +59,7 @@ def encryption_key() -> str:
 
 
 def ensure_directory(file: Path, spsp_server: str) -> None:
-    """Write a directory file if there is none. Otherwise update the sample payees' port to that of `spsp_server`."""
+    """Write a directory file if there is none. Else set the sample payees' port to the port of `spsp_server`."""
     if not file.exists():
         _write_directory(file, _sample_directory(spsp_server))
         return

@@ -83,9 +83,9 @@ class ProcessSupervisor:
         self._failed_probes = 0
 
     def look(self) -> None:
-        """Check the process once. Schedule a restart if the process has ended or hangs; do a restart that is due.
+        """Check the process once. If it has ended or hangs, schedule a restart. If a restart is due, restart it.
 
-        It blocks until the restart has ended.
+        The restart blocks this method until it has ended.
         """
         now = self._clock()
         if self._restart_at is not None:

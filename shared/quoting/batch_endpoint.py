@@ -44,7 +44,7 @@ from quoting.batch_format import (
 
 MAX_ID_SHOWN: Final = 64
 SLICE_BYTES: Final = 256 * 1024
-"""Size of the lines that one iteration of the event loop begins.
+"""Total size of the lines whose requests one iteration of the event loop begins.
 
 No usual batch is larger. A larger batch lets other requests run between its slices.
 """
@@ -92,7 +92,7 @@ class BatchEndpoint:
     def _begin(self, request: Request, respond: Respond) -> None:
         """Begin the request of every line of a batch that has been read completely.
 
-        The response begins with the first answer. Until then the connection may close and the caller may repeat the
+        The response begins with the first answer. If the connection closes before that, the caller may repeat the
         batch. If all answers exist when the response begins, they are written together.
         """
         if len(request.body) > MAX_BATCH_BYTES:

@@ -110,8 +110,8 @@ class NextHop:
 def _was_damaged(content: dict[str, Any]) -> bool:
     """Whether the next hop refused the request because it arrived incomplete or changed.
 
-    The error shows this: this hop never sends such a request. The caller is not at fault, and the call had no effect,
-    so it can be sent again.
+    Such an error names a fault that no request of this hop has. The caller is not at fault, and the call had no
+    effect. So the call can be sent again.
     """
     faults = content.get("validationErrors")
     if isinstance(faults, list) and len(faults) == 1 and isinstance(faults[0], dict):

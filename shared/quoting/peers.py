@@ -1,7 +1,7 @@
 """Sends requests to the services that a service calls, in batches if the peer takes batches.
 
 A service that takes batches announces this in a header of its responses. If a peer has not announced it, or no longer
-does, each request is sent alone, in its documented form. So any other implementation of the Quote API can be used
+does, each request is sent as a separate HTTP request. So any other implementation of the Quote API can be used
 anywhere in the chain, and never receives a batch (wire.md §8).
 """
 

@@ -1,4 +1,4 @@
-"""Accepts connections on a listening socket, with the present TLS files.
+"""Accepts connections on a listening socket, with the newest TLS files.
 
 uvloop accepts one connection in each iteration of its loop. If an iteration takes long, the kernel's queue of new
 connections fills, and the kernel drops further callers. They try again only after one, three and seven seconds. To

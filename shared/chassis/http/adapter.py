@@ -35,7 +35,10 @@ from chassis.http.unfinished_head import HEAD_END, UnfinishedHead
 
 MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
-"""Limit for the name and value of a header. It is not the URL's limit, so an error's limit shows the cause."""
+"""Limit for a header's name and value together.
+
+It is not equal to the URL's limit. So the limit in an error of aiohttp shows whether the URL or a header is too long.
+"""
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
 """For the head of a request; for the first one that aiohttp reads on a connection from its beginning."""

@@ -1,4 +1,4 @@
-"""Reads the body of a request that aiohttp serves. Limits its size, and its arrival to ten seconds (wire.md §4)."""
+"""Reads the body of a request that aiohttp serves, with a limit for its size and for its time (wire.md §4)."""
 
 import asyncio
 from typing import Final
@@ -30,7 +30,7 @@ async def read_json(request: web.BaseRequest) -> bytes:
 
 
 async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
-    """Return the body.
+    """Return the body, which may have up to ``max_bytes`` and must arrive within ten seconds.
 
     Raises PayloadTooLargeError, ExpectationFailedError, RequestTimeoutError, InvalidBodyError, UnavailableError.
     """

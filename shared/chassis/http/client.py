@@ -1,8 +1,8 @@
 """One connection to another service: HTTP/1.1, one request at a time, responses parsed by llhttp.
 
-A general HTTP client does not suit for two reasons. Its cost for each request would be most of the cost of a hop. And
-when a connection breaks, it does not report whether a response had begun, which decides whether the request is
-repeated (wire.md §4, "Repeating").
+There are two reasons not to use a general HTTP client. It costs so much processor time for each request that this
+would be most of the cost of a hop. And when a connection breaks, it does not report whether a response had begun,
+which decides whether the request is repeated (wire.md §4, "Repeating").
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class BrokenResponseError(Exception):
 
 
 class StopReadingError(Exception):
-    """A sink raises it if it needs no more of the response."""
+    """A sink raises this error if it needs no more of the response."""
 
 
 class Sink(Protocol):

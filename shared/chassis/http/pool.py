@@ -172,7 +172,7 @@ class ConnectionPool:
 
 
 class BufferedResponse:
-    """A sink that keeps a response whose body is at most 64 KiB."""
+    """A sink that keeps one response, but without its body if that is longer than 64 KiB."""
 
     def __init__(self) -> None:
         self._status = 0

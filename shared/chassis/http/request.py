@@ -93,7 +93,8 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
 class RequestReader:
     """Reads request heads for all connections of a server.
 
-    The connections share one parser: to make a new parser for each took a third of the time to read a head.
+    The connections share one parser, because to make a new parser for a head took a third of the time to read this
+    head.
     """
 
     def __init__(self) -> None:

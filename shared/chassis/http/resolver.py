@@ -21,7 +21,7 @@ AVOID_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """Base URL of one replica, in which an IP address replaces the service's name. Also its headers and time limit."""
+    """Address of one replica: a base URL with an IP address instead of the name, headers to send, and a time limit."""
 
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)

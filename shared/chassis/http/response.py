@@ -94,7 +94,7 @@ def response_bytes(
 
 @lru_cache(maxsize=64)
 def _start(status: int, content_type: str, service_lines: str, now: int, is_last: bool) -> str:
-    """Return the first lines of a response, cached: many responses within one second have the same."""
+    """Return the first lines of a response. They are cached, because many responses have the same first lines."""
     close = "Connection: close\r\n" if is_last else ""
     return (
         f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\nDate: {formatdate(now, usegmt=True)}\r\n{service_lines}"

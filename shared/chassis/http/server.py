@@ -24,7 +24,7 @@ from chassis.http.request import RequestReader
 from chassis.tracing import TRACE_HEADER
 
 LOOKS: Final = 15
-"""How often an idle connection is checked before it is closed after KEEPALIVE_SECONDS."""
+"""Number of times that an idle connection is checked before it is closed after KEEPALIVE_SECONDS."""
 SHUTDOWN_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.02
 
