@@ -148,7 +148,7 @@ class LoadMonitor:
         """Whether the queue can take one more request that will still be answered well within `max_wait_seconds`."""
         if self.is_overloaded:
             return (self.in_flight + self.queued) * self.seconds_each <= self._max_wait * QUEUE_SHARE
-        # without overload a backlog may be one slow receiver, and few answers a short stall
+        # without overload, one slow receiver may cause a backlog, and a short stall may cause few answers
         limit = max(MIN_IN_FLIGHT, self._best_rate * self._max_wait) if self._best_rate else _NEVER
         return self.queued <= limit
 
@@ -176,7 +176,7 @@ class LoadMonitor:
             self._expected = 0.0
         soonest = 0.0 if self._soonest == _NEVER else self._soonest
         relief = self._max_wait * RELIEF_SHARE
-        # a window without any answer may be one slow receiver, a short stall, or errors alone
+        # a window without answers is no sign of overload: a slow receiver, a short stall or errors may be the cause
         is_slow_and_busy = self.is_busy and relief < self._fastest < _NEVER
         self._jammed_windows = self._jammed_windows + 1 if soonest > self._max_wait else 0
         if is_slow_and_busy or self._jammed_windows >= JAMMED_WINDOWS:

@@ -81,7 +81,7 @@ class Credentials:
             return self._latest[1]
         caller = self._known(self._digest(header))
         if caller is not None:
-            # the lines of a batch mostly have one header; it is kept in clear for this event loop iteration only
+            # most lines of a batch have the same header; it is kept unhashed for this iteration of the event loop only
             self._latest = header, caller
             asyncio.get_running_loop().call_soon(self._forget_latest)
         return caller
@@ -112,7 +112,7 @@ class Credentials:
 
     def _reload_users(self, now: float) -> None:
         if self._users.reload_if_changed(now):
-            self._wrong.clear()  # right passwords may have failed because of the file
+            self._wrong.clear()  # the old file may have made right passwords fail
 
     def _find(self, name: str) -> User | None:
         user = self._users.find(name)

@@ -162,7 +162,7 @@ class Batcher(Generic[V, R]):
 
     @property
     def _has_slot(self) -> bool:
-        # under overload an event loop iteration takes long: with the plain window the next hop would run dry meanwhile
+        # under overload an iteration takes long: with the normal window the next hop would run out of work
         window = 2 * self._window if len(self._waiting) > BACKLOG else self._window
         return self._slots_taken < window and len(self._in_flight) < self._max_in_flight
 
@@ -200,7 +200,7 @@ class Batcher(Generic[V, R]):
                 item.fail(error)
         finally:
             for item in items:
-                if not item.is_settled:  # every item gets an end, also when the process stops
+                if not item.is_settled:  # each item must be settled, also when the process stops
                     item.fail(UnavailableError(cause="the batch ended without a result for this item"))
             slot.release()
 
@@ -219,7 +219,7 @@ class Batcher(Generic[V, R]):
         """Cancel the batches in flight and fail the waiting items."""
         while self._waiting:
             self._waiting.popleft().fail(UnavailableError(cause="the service is shutting down"))
-        await asyncio.sleep(0)  # a batch that has not begun would settle nothing
+        await asyncio.sleep(0)  # let new tasks begin: a task that is cancelled before that settles nothing
         tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()

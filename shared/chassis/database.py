@@ -162,7 +162,7 @@ class Database:
         self._require_prepared()
         for _ in range(MAX_TRIES):
             seconds = STATEMENT_SECONDS if deadline is None else deadline - time.monotonic()
-            if seconds <= 0:  # a timeout of nothing would let the statement be sent before it fires
+            if seconds <= 0:  # with a timeout of 0 s the statement would still be sent
                 raise UpstreamTimeoutError
             try:
                 return await self._with_connection(work, seconds, has_caller=deadline is not None)
@@ -279,8 +279,10 @@ class Database:
         try:
             yield connection
         except (asyncio.CancelledError, *_AWAY):
-            # a server that hangs would hold up an orderly release, and with it the caller
-            with contextlib.suppress(asyncpg.InterfaceError):  # it was lost, and is not in the pool any more
+            # if the server hangs, to close the connection in good order would delay the caller
+            with contextlib.suppress(
+                asyncpg.InterfaceError
+            ):  # the connection was lost and is not in the pool
                 connection.terminate()
             raise
         finally:
@@ -300,7 +302,7 @@ class Database:
         missing = [f"database with {row['name']} on" for row in await connection.fetch(_UNSAFE)]
         if await connection.fetchval(_IS_READ_ONLY):
             missing.append(NEEDS_WRITES)
-            # what the role or the database says now holds for new connections
+            # only new connections use a setting that has been changed for the role or the database
             await self.expire_connections()
         tables = await self._migrations.missing(connection)
         if tables:
@@ -329,7 +331,7 @@ async def _is_in_step(connection: Connection) -> bool:
 
 
 def _lacks(missing: Sequence[str]) -> str:
-    # created again it would be empty: only the operator can decide that
+    # a new table would be empty: only the operator can decide to create it
     return f"database with {', '.join(missing)} (recorded as created, so it is not created again)"
 
 

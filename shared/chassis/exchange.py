@@ -55,7 +55,7 @@ class Exchange(Item[Any, Any]):
         self._respond = respond
         service.monitor.in_flight += 1  # until it is settled
 
-    # the way in
+    # from the request to its route
 
     def answer(self, route: "Route") -> None:
         """Check the request, then let `route` handle it."""
@@ -110,7 +110,7 @@ class Exchange(Item[Any, Any]):
         route.handle(self)
 
     async def _read_then(self, route: "Route", reading: Awaitable[bytes]) -> None:
-        # a body has its own time limit: one that does not come is the caller's fault, a 408, and no 504
+        # a body has its own time limit: if it does not arrive, the caller is at fault and gets 408, not 504
         if self._tick:
             self.service.deadlines.forget(self, self._tick)
             self._tick = 0
@@ -121,7 +121,7 @@ class Exchange(Item[Any, Any]):
             self._tick = self.service.deadlines.watch(self, self.deadline)
         route.handle(self)
 
-    # the ways to a response
+    # from the route to a response
 
     def wait(
         self,

@@ -144,7 +144,7 @@ def require_unique_keys(body: bytes) -> None:
     """
     try:
         if orjson.dumps(orjson.loads(body)) == body:
-            return  # compact JSON, as most programs send it: a second key would be missing
+            return  # compact JSON, as most programs send it; orjson drops a key that occurs twice
     except (ValueError, TypeError):  # not JSON, or nested too deeply for orjson
         pass
     try:

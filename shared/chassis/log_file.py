@@ -49,8 +49,8 @@ class LogFile:
             for older, newer in pairwise(names):
                 with suppress(FileNotFoundError):
                     newer.replace(older)
-            # before a file has the name again: a reader that follows the log leaves the old file then,
-            # so nothing may be written to it later
+            # before the new file gets the log's name: a reader that follows the log then leaves the old file,
+            # so nothing may be written to the old file later
             self._redirect_to(file.fileno())
             self._new.replace(self._path)
 

@@ -40,7 +40,7 @@ reports that the database accepts no writes.
 POOLER_CHECK_SECONDS: Final = 2.0
 POOLER_CHECKS: Final = 5
 
-# Older versions of Postgres, and databases that speak its protocol, do not know all of them. A search_path in the
+# Older versions of Postgres, and databases that speak its protocol, do not know all settings. A search_path in the
 # database's URL is the operator's own choice of a schema.
 _SET: Final = """
 SELECT wanted.name, set_config(wanted.name, wanted.value, false) AS value
@@ -104,7 +104,7 @@ async def _require_own_session(connection: Connection, url: str, pid: int) -> No
     other = await asyncpg.connect(url, timeout=POOLER_CHECK_SECONDS)
     try:
         async with asyncio.timeout(POOLER_CHECK_SECONDS):
-            # a pooler of sessions that has none left lets this one wait, and nothing more can be found out
+            # a pooler that does not share sessions and has none left lets this connection wait until the timeout
             async with other.transaction():
                 pids = {await other.fetchval(_PID)}
             for _ in range(POOLER_CHECKS):

@@ -145,7 +145,7 @@ class Service:
         lines, is_urgent, at = [], False, iso_time(time.time())
         for answered, response, ended in unlogged:
             request, pattern, status = answered.request, answered.pattern, response.status
-            if status == OK:  # an error may come back at once, and says nothing of how long an answer takes
+            if status == OK:  # an error may be sent at once, so it does not show how long an answer takes
                 self.monitor.answered(ended - answered.began)
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received

@@ -89,7 +89,7 @@ def read(path: Path, *, must_end: bool = False) -> dict[str, User]:
         key = key_of(name)
         fault = fault_of_name(user.name) or _fault_of_hash(user.hashed)
         if fault is None and key in users:
-            fault = f"the name is a repetition of {users[key].name}"
+            fault = f"the user {users[key].name} already has a line in this file"
         if fault is None and must_end and number == len(lines):
             fault = "the line has no line end, so the file may be incomplete"
         if fault is not None:

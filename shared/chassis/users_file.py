@@ -54,14 +54,16 @@ class UsersFile:
         try:
             users = self._checked(read(self._path, must_end=True))
         except (UsersFileError, SampleCredentialsError) as error:
-            self._on_fault(f"the users file has changed but cannot be used; the users before stay: {error}")
+            self._on_fault(
+                f"the users file has changed but cannot be used; the previous users stay in force: {error}"
+            )
             return False
         self.users = users
         return True
 
     def _checked(self, users: dict[str, User]) -> dict[str, User]:
         if self.users and not users:
-            raise UsersFileError(f"{self._path} has no users; restart the service if that is right")
+            raise UsersFileError(f"{self._path} has no users; restart the service if this is intended")
         if self._samples_allowed:
             return users
         found = [

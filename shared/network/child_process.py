@@ -13,8 +13,8 @@ from typing import BinaryIO
 from network.files import open_private
 
 _PARENT_DEATH_SCRIPT = Path(__file__).with_name("parent_death.py")
-# To the kernel, a process' parent is the thread that started it. This thread starts all, and lives until the
-# interpreter ends.
+# To the kernel, a process' parent is the thread that started it. This thread starts all processes, and lives until
+# the interpreter ends.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network-starter")
 _LAST_BYTES = 16_384
 
@@ -139,7 +139,7 @@ class ChildProcess:
         return size if now.st_ino == inode and size <= now.st_size else 0
 
     def _send(self, number: signal.Signals) -> None:
-        # by the starter thread, so that it comes after a start whose caller was interrupted by Ctrl-C
+        # sent by the starter thread, so that a start whose caller Ctrl-C has interrupted ends before
         _starter.submit(self._send_now, number).result()
 
     def _send_now(self, number: signal.Signals) -> None:

@@ -38,7 +38,7 @@ class DataLock:
         self.shared = _open(data / _PROCESSES_LOCK)
         if not _try_lock(self.shared):
             report("waiting for the processes of an earlier run to end")
-            # without Linux they do not end with their run: then the port check says which ones are left
+            # only on Linux do they end with their run; elsewhere the port check names those that are left
             timer = PollTimer(_LEFTOVER_SECONDS if sys.platform == "linux" else 1)
             while timer.wait() and not _try_lock(self.shared):
                 pass

@@ -12,7 +12,7 @@ from network.log_records import LogRecord, parse
 _MAX_CHUNK_BYTES = 1_048_576
 _MAX_LINE_BYTES = 1_048_576
 _FILE_SCAN_INTERVAL_SECONDS = 0.5
-# its log is not JSON and is shown only on request
+# Postgres' log is not JSON and is shown only on request
 POSTGRES = "postgres"
 
 

@@ -57,7 +57,7 @@ def _claim(first_port: int) -> bool:
 
 def _why_unavailable(port: int) -> str | None:
     with socket.socket() as probe:
-        # like servers: connections of an earlier run in TIME_WAIT do not block the port
+        # servers set this too: connections of an earlier run in TIME_WAIT do not block the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -184,7 +184,7 @@ class EmbeddedPostgres:
                 report_at += _REPORT_INTERVAL_SECONDS
                 self._report(_describe_start(time.monotonic() - started, server))
             time.sleep(_POLL_SECONDS)
-        server.request_end(signal.SIGINT)  # the failed start is reported by the exception alone
+        server.request_end(signal.SIGINT)  # so that only the exception reports the failed start
         raise PostgresError("\n".join(["Postgres does not start:", *server.last_lines()]))
 
 
@@ -206,9 +206,9 @@ def _clear_leftovers(data: PostgresData) -> None:
                 os.kill(leftover, signal.SIGKILL)
     data.remove_socket()
     if pid and _exists(pid):
-        # The process id belongs to another process by now, which Postgres would take for a running server. It takes
-        # its own parent's id for stale, and then still checks whether its shared memory is in use. That is safer
-        # than to remove the file.
+        # Another process has this id by now. Postgres would mistake it for a running server and not start. But
+        # Postgres ignores its own parent's id, and then still checks whether its shared memory is in use. To write
+        # the parent's id is therefore safer than to remove the file.
         path = data.folder / "postmaster.pid"
         with suppress(FileNotFoundError):
             path.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))

@@ -14,12 +14,12 @@ from network.terminal import Terminal, escape_controls
 _QUIET_SECONDS = 0.5
 _PERIOD_SECONDS = 1.0
 _MAX_LINES_PER_PERIOD = 50
-# during an outage, lines of failed requests must not hide the supervisor's
+# during an outage, lines of failed requests must not hide the supervisor's lines
 _MAX_FAILURES_PER_PERIOD = 5
 _FAILURE_PERIOD_SECONDS = 10.0
 _MAX_TRACES = 5_000
 _MAX_RECORDS_PER_TRACE = 100
-# with seven services in the chain, more lines in one look mean more requests than a period may show
+# seven services log each request: more lines at once mean more requests than a period may show
 _MAX_LINES_AT_ONCE = 350
 # two times in whole milliseconds may differ from the true ones by this much
 _CLOCK_STEP_SECONDS = 0.002
@@ -39,7 +39,7 @@ class TraceBuffer:
 
     def __init__(self, *, ignored: Iterable[str] = ()) -> None:
         self._traces: OrderedDict[str, _PendingTrace] = OrderedDict()
-        # position of the first service of each trace already returned: late lines of later hops are dropped
+        # by trace: position of the first service that was returned; late lines of later hops are dropped
         self._first_position: OrderedDict[str, int] = OrderedDict.fromkeys(ignored, -1)
         self._late: tuple[Collection[str], float] = ((), 0.0)
 

@@ -96,7 +96,7 @@ PORT_COUNT = len(_TABLE)
 MAX_FIRST_PORT = 65_535 - PORT_COUNT + 1
 _SHARED_DEFAULTS = {
     "QUOTES_USERS_FILE": "<data>/users",
-    # no load balancer is in front of these services that would have to notice that they stop
+    # there is no load balancer in front of these services that has to notice their end
     "QUOTES_STOP_GRACE_SECONDS": "0",
 }
 SERVICE_NAMES = tuple(row.name for row in _TABLE)

@@ -117,7 +117,7 @@ class BatchEndpoint:
             try:
                 asked = read_request(line)
                 if asked.id in seen:
-                    raise _UnreadableError(f"id {str(asked.id)[:MAX_ID_SHOWN]} is there twice")  # noqa: TRY301
+                    raise _UnreadableError(f"id {str(asked.id)[:MAX_ID_SHOWN]} occurs twice")  # noqa: TRY301
                 self._begin_line(asked, request, answers)
                 seen.add(asked.id)
             except (*LINE_ERRORS, _UnreadableError) as error:

@@ -117,7 +117,7 @@ class _Peer:
         value = headers.get(_ANNOUNCEMENT, "")
         is_number = value.isascii() and value.isdigit() and len(value) <= _MAX_ANNOUNCEMENT_DIGITS
         self._announced = min(int(value) if is_number else 0, self._max_lines)
-        # requests that wait for a peer that takes no batches any more leave at once, each alone
+        # if the peer no longer takes batches, the requests that wait are sent at once, each alone
         self._batcher.max_items = self._announced or MAX_WAITING
 
     async def _send_alone(self, item: Waiting) -> None:

@@ -179,7 +179,7 @@ class ChainRoute:
         headers = exchange.request.headers
         seconds: float | None = _DEFAULT_SECONDS
         if _TIMEOUT in headers and (seconds := _timeout_seconds(headers[_TIMEOUT])) is None:
-            message = f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}."
+            message = f"{TIMEOUT_HEADER} must be given once, as a whole number from 1 to {MAX_TIMEOUT_MS}."
             exchange.header_error = InvalidHeaderError(message)
         exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
         if self._reserves:
@@ -189,7 +189,7 @@ class ChainRoute:
             elif is_key(key):
                 exchange.reply_headers[IDEMPOTENCY_HEADER] = key
             elif exchange.header_error is None:
-                message = f"{IDEMPOTENCY_HEADER} must be given once: 1 to 128 visible ASCII characters."
+                message = f"{IDEMPOTENCY_HEADER} must be given once, with 1 to 128 visible ASCII characters."
                 exchange.header_error = InvalidHeaderError(message)
 
     def handle(self, exchange: Exchange) -> None:

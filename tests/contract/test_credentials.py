@@ -406,7 +406,10 @@ async def test_an_invalid_users_file_leaves_the_users_before_in_force(own_users,
     assert [200] * 3 == [(await hop.send()).status for _ in range(3)]
     faults = [line for line in hop.log.events if line["event"] != "request"]
     assert ["error"] == [line["level"] for line in faults]
-    assert "the users file has changed but cannot be used; the users before stay: " in faults[0]["event"]
+    assert (
+        "the users file has changed but cannot be used; the previous users stay in force: "
+        in faults[0]["event"]
+    )
 
 
 async def test_a_corrected_users_file_unlocks_names(credentials, users_file, monkeypatch):

@@ -120,7 +120,7 @@ class Acceptor:
 
     def _refuse_waiting(self) -> None:
         """Accept and close the connections of the callers that wait, so that they can try another replica."""
-        with contextlib.suppress(OSError):  # none is waiting, or the descriptor is used elsewhere
+        with contextlib.suppress(OSError):  # no caller is waiting, or another thread has taken the descriptor
             for _ in range(MAX_AT_ONCE):
                 self._release_reserve()
                 self._listener.accept()[0].close()

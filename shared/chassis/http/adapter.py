@@ -216,7 +216,7 @@ class AiohttpConnection(RequestHandler):
             self._head.finish()
             self._head = None
         super().connection_lost(exc)
-        self._message_tail = b""  # no public name: this object may be part of a cycle
+        self._message_tail = b""  # has no public name; this object may be part of a reference cycle
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """Log an error, unless a client closed the connection before its body was complete."""
@@ -306,7 +306,7 @@ class AiohttpConnection(RequestHandler):
         elif isinstance(exc, LineTooLong):
             error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
-            # after the colon comes the line at fault, and that may be the one with the credentials
+            # after the colon comes the faulty line, which may contain the credentials
             cause = (message or "").partition(":")[0]
             error = InvalidHeaderError(MALFORMED_HTTP, cause=cause)
         return refusal(self.service, error)
@@ -332,7 +332,7 @@ def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
     if encodings and request.version < HttpVersion11:
         return InvalidHeaderError("Transfer-Encoding needs HTTP/1.1.")
     if not is_host(request.headers.get(hdrs.HOST, "")):
-        return InvalidHeaderError("The Host header must be a host name or address, with or without a port.")
+        return InvalidHeaderError("The Host header must be a host name or address. A port may follow it.")
     return None
 
 

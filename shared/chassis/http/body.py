@@ -65,7 +65,7 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
 
 
 def no_room() -> UnavailableError:
-    return UnavailableError("The service reads as many incomplete bodies as it may. Retry after 1 s.")
+    return UnavailableError("The limit for incomplete bodies is reached. Retry after 1 s.")
 
 
 async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:

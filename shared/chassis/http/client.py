@@ -161,7 +161,7 @@ class ClientConnection(asyncio.Protocol):
             return
         headers = self._headers
         if headers.get(_TRACE, self._trace_id) != self._trace_id:
-            # the peer sent it before it read this request: no response to this one has begun
+            # the peer sent it before it read this request: no response to this request has begun
             self._sink = None
             self._fail(ConnectionClosedError("the peer sent a response to another request"))
             return

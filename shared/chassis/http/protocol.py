@@ -81,7 +81,7 @@ class HttpProtocol(asyncio.Protocol):
         self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._server.opened(self)
         if self._server.is_closing:
-            transport.close()  # accepted a moment too late: nothing has begun, so the client may repeat
+            transport.close()  # accepted a moment too late: no request has begun, so the client may repeat it
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
@@ -107,7 +107,9 @@ class HttpProtocol(asyncio.Protocol):
         self._has_eof = True
         self._leave_queue()
         self._serve_unread()
-        return self._transport is None or not self.is_idle  # handed over, or still to answer
+        return (
+            self._transport is None or not self.is_idle
+        )  # aiohttp serves it, or a response is still to be sent
 
     def data_received(self, data: bytes) -> None:
         now = self._last_used = time.monotonic()
@@ -261,7 +263,9 @@ class HttpProtocol(asyncio.Protocol):
         self._is_last = self._is_last or service.is_leaving or (self._has_eof and not self._unread)
         try:
             head = response_bytes(response, reply_headers, service.header_lines, is_last=self._is_last)
-        except UnicodeError as error:  # must not reach the caller, which answers other requests, too
+        except (
+            UnicodeError
+        ) as error:  # must not reach the caller of this method, which also answers other requests
             transport.abort()
             failure = {"message": "a response could not be written", "exception": error}
             asyncio.get_running_loop().call_exception_handler(failure)

@@ -130,7 +130,7 @@ async def resolve(base: str) -> list[ReplicaAddress] | None:
         families.setdefault(family, set()).add(str(address[0]))
     addresses = max(families.values(), key=len, default=set())
     if len(addresses) == 1 and len(families) > 1:
-        # an address of each family is one host: asyncio connects to the one that accepts
+        # one IPv4 and one IPv6 address are one host: asyncio connects to the address that accepts
         return [ReplicaAddress(base)]
     seconds = CONNECT_SECONDS if len(addresses) == 1 else REPLICA_CONNECT_SECONDS
     return [_replica(base, address, seconds) for address in sorted(addresses)]
