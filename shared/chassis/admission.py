@@ -199,7 +199,7 @@ class AdmissionQueue:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def add(self, begin: Callable[[], None]) -> None:
-        """Call `begin` when its turn comes."""
+        """Add a request. `begin` is called when the request's turn comes."""
         self._waiting.append(begin)
         self._monitor.queued += 1
         if self._monitor.queued == 1:

@@ -171,7 +171,7 @@ class Exchange(Item[Any, Any]):
                 self.reply(response)
 
     def fail(self, error: BaseException) -> None:
-        """Answer with an error."""
+        """Answer with this error."""
         if self.is_settled:
             return
         if self._explain is not None and isinstance(error, Exception):
@@ -184,13 +184,13 @@ class Exchange(Item[Any, Any]):
         self.reply(self.service.error_response(as_error(error), self.trace_id))
 
     def end(self) -> None:
-        """The deadline has passed."""
+        """Answer with UpstreamTimeoutError, because the deadline has passed."""
         self._fail(UpstreamTimeoutError())
         if self._task is not None:
             self._task.cancel()
 
     def reply(self, response: Response) -> None:
-        """Answer; only the first response counts."""
+        """Send the response. Later calls do nothing."""
         if self.is_settled:
             return
         self.is_settled = True
@@ -204,14 +204,14 @@ class Exchange(Item[Any, Any]):
 
 
 class Route(Protocol):
-    """One method and path."""
+    """The handling of requests with one method and path."""
 
     pattern: str
     """The path. A part that varies is a name in braces."""
     is_open: bool
     """Whether the route needs no credentials, or checks credentials itself."""
     has_body: bool
-    """Whether it takes a JSON body."""
+    """Whether requests have a JSON body."""
 
     def prepare(self, exchange: Exchange, /) -> None:
         """Set the exchange's deadline and `reply_headers`, before any check. Raises QuotingError."""

@@ -166,7 +166,7 @@ class _ObjectScanner:
         self._key: str | None = None
 
     def scan(self) -> list[Member]:
-        """Raises InvalidBodyError."""
+        """Return the members of the object. Raises InvalidBodyError."""
         if self._peek() != "{":
             try:
                 json.loads(self._text)

@@ -32,7 +32,7 @@ class PasswordQueue:
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[_Check]] = {}
-        """By network; the next one is the first."""
+        """Waiting passwords by network. The first network has the next turn."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
         self._worker: asyncio.Task[None] | None = None
         self._is_hashing = False

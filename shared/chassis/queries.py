@@ -1,4 +1,4 @@
-"""Queries of requests (wire.md §4)."""
+"""Reads the query of a request's URL (wire.md §4)."""
 
 from typing import Final
 from urllib.parse import parse_qsl

@@ -107,7 +107,7 @@ def _runner() -> asyncio.Runner:
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
-    """Listen, wait for a signal, drain, end."""
+    """Serve requests until a signal arrives, then answer the requests in flight, and return."""
     service = app[SERVICE]
     logging.getLogger().addHandler(StandardLogging(service.logs))
     stop = stop_signalled()

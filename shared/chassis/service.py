@@ -82,9 +82,9 @@ class Service:
     accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
     """A function that answers a request, or returns False if no route of the service has its path."""
     headers: dict[str, str] = field(default_factory=dict)
-    """Headers of every response over HTTP."""
+    """Headers of every HTTP response."""
     header_lines: str = ""
-    """These headers as they are written."""
+    """`headers` as header lines of HTTP/1.1."""
     is_leaving: bool = False
     """Whether readiness is 503 and each response closes its connection. Requests are still answered."""
     is_closed: bool = False
@@ -101,7 +101,7 @@ class Service:
             await reload()
 
     def announce(self, header: str, value: str) -> None:
-        """Send a header with every response."""
+        """Add a header to every response."""
         self.headers[header] = value
         self.header_lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
 
@@ -198,7 +198,7 @@ class _Unrouted:
 
 
 def challenge(service: str) -> str:
-    """The WWW-Authenticate header of a 401."""
+    """Return the value of the WWW-Authenticate header for a 401 response."""
     return f'Basic realm="{service}", charset="UTF-8"'
 
 

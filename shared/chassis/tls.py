@@ -20,7 +20,7 @@ class Tls:
     """The present TLS contexts."""
 
     def __init__(self, settings: Listening, on_fault: Callable[[str], object] = print) -> None:
-        """Raises TlsError."""
+        """Load the files. Raises TlsError."""
         self._settings = settings
         self._on_fault = on_fault
         self._seen = self._state()

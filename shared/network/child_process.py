@@ -94,7 +94,7 @@ class ChildProcess:
         self.request_end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL and wait for the end."""
+        """Send SIGKILL and wait until the process has ended."""
         self.request_end(signal.SIGKILL)
         self.wait(10)
 

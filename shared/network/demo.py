@@ -51,7 +51,7 @@ SETTINGS_THAT_CHANGE_IT = (
 
 
 class DemoError(RuntimeError):
-    """A reply was not the expected one."""
+    """A reply differs from the expected one."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ POSTGRES = "postgres"
 
 @dataclass(frozen=True)
 class LogChunk:
-    """Whole lines of one service's log."""
+    """Complete lines of one service's log."""
 
     service: str
     data: bytes

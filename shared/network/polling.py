@@ -1,4 +1,4 @@
-"""Poll for a condition with a time limit."""
+"""Checks a condition repeatedly, with a time limit."""
 
 import time
 

@@ -97,7 +97,7 @@ class Network:
         return True
 
     def kill(self, name: str) -> None:
-        """Send SIGKILL and wait for the end."""
+        """Send SIGKILL and wait until the service has ended."""
         self.children[name].kill()
 
     def terminate(self, name: str, *, wait_seconds: float = _STOP_SECONDS) -> int | None:

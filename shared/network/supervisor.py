@@ -165,7 +165,7 @@ class Supervisor:
             thread.start()
 
     def stop(self) -> None:
-        """Restart nothing from now on."""
+        """Stop the supervision: nothing is restarted from now on."""
         self._stopping.set()
         wait_until = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:

@@ -11,7 +11,7 @@ LOG_FILE = "QUOTES_LOG_FILE"
 
 
 class PortError(ValueError):
-    """The number cannot be the first port."""
+    """The number cannot be the first port of a network."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def request_line(
 
 
 def answer_line(answer: AnswerLine) -> bytes:
-    """An answer as a line, with its newline."""
+    """Return an answer as a line with its newline."""
     return _encode(answer) + b"\n"
 
 

@@ -223,7 +223,7 @@ class _BatchResponse:
 
 
 class _Batch:
-    """The items of one round trip."""
+    """The items that are sent in one batch."""
 
     def __init__(self, items: Items[PeerRequest, PeerResponse]) -> None:
         self.lines: list[bytes] = []

@@ -75,7 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._ends_with_connection = False
         self.has_response_begun = False
         self.is_usable = True
-        """Whether it can take another request."""
+        """Whether the connection can take another request."""
         self.idle_since = 0.0
         """Time of the last response, on the monotonic clock; 0 before the first response."""
 

@@ -155,7 +155,7 @@ class ConnectionPool:
         self._idle = {key: idle for key, idle in usable.items() if idle}
 
     async def _connect(self, replica: ReplicaAddress, key: _Key) -> ClientConnection:
-        """Raises NotConnectedError."""
+        """Open a connection to a replica. Raises NotConnectedError."""
         self._forget_closed()
         base, context = key
         parts = urlsplit(base)

@@ -79,15 +79,15 @@ def is_host(host: str) -> bool:
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """The head of one request."""
+    """The head of one request, and the position of its body in the data that was read."""
 
     method: str
     target: str
     headers: Headers
     end: int
-    """Where the body begins."""
+    """Position at which the body begins."""
     whole_at: int
-    """Where it ends."""
+    """Position at which the body ends."""
 
 
 class RequestReader:

@@ -22,14 +22,14 @@ class BodyStream:
 
     def __init__(self) -> None:
         self.on_ready: Callable[[], None] = _ignore
-        """Called when there is something to take."""
+        """Called when there are pieces to take."""
         self.is_finished = False
         self._pieces: list[bytes] = []
         self._is_scheduled = False
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing is left to take."""
+        """Whether the body is complete and all its pieces have been taken."""
         return self.is_finished and not self._pieces
 
     def put(self, piece: bytes, *, is_last: bool) -> None:
@@ -44,7 +44,7 @@ class BodyStream:
         self.on_ready()
 
     def take(self) -> bytes:
-        """The pieces that have not been taken yet."""
+        """Remove and return the pieces that have not been taken yet."""
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
@@ -63,7 +63,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     """Headers of this response alone; the headers that every response of the service has are not among them."""
     content_type: str = JSON
     error_id: str | None = None
-    """For the log, as `cause`."""
+    """The id of the error, for the log. `cause` is also for the log."""
     cause: str | None = None
     stream: BodyStream | None = None
     """The rest of a body whose length is not known yet; None if `body` is complete."""
@@ -103,5 +103,5 @@ def _start(status: int, content_type: str, service_lines: str, now: int, is_last
 
 
 def chunk(data: bytes) -> bytes:
-    """One piece of a body of unknown length."""
+    """Return a piece of the body as a chunk of chunked encoding."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
