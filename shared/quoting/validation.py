@@ -20,7 +20,7 @@ _PRINTABLE: Final = "[^\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
 def _amount(max_fraction_digits: int) -> Match:
-    """Return a function that matches an amount above zero. It allows fewer digits than the schema."""
+    """Return a function that matches an amount above zero. It accepts fewer digits than the schema does."""
     fraction = rf"(\.[0-9]{{1,{max_fraction_digits}}})?" if max_fraction_digits else ""
     return re.compile(rf"(?=[0.]*[1-9])(0|[1-9][0-9]{{0,12}}){fraction}\Z").match
 

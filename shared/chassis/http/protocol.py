@@ -304,7 +304,7 @@ class HttpProtocol(asyncio.Protocol):
     # the server calls these
 
     def close(self) -> None:
-        """Close the connection, after the response if a request is being answered."""
+        """Close the connection. If a request is being answered, close it after the response."""
         self._is_last = True
         if self._transport is not None and self.is_idle:
             self._transport.close()
