@@ -22,7 +22,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-install test-collection lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-client test-install test-collection lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -61,8 +61,14 @@ LONG = fault or container or deploy or browser or install or collection
 # two processes; each module's tests stay in one of them, and the longest modules, which come first, start first
 PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
+# the Python client, its command line and its conformance kit
+CLIENT = tests/client_library tests/command_line tests/conformance
+
 test: lint
-	$(BIN)/pytest $(PARALLEL) -m "not ($(LONG))"
+	$(BIN)/pytest $(PARALLEL) -m "not ($(LONG))" $(CLIENT:%=--ignore=%)
+
+test-client: $(READY)
+	$(BIN)/pytest $(PARALLEL) -m "not ($(LONG))" $(CLIENT)
 
 # the tests that batches between services may affect, once more without batches
 test-without-batches: $(READY)
