@@ -182,6 +182,9 @@ class Exchange(Item[Any, Any]):
         if isinstance(error, TimeoutError):
             error = UpstreamTimeoutError()
         self.reply(self.service.error_response(as_error(error), self.trace_id))
+        error.__traceback__ = (
+            None  # its frames have the request, and what they have may have the error: a cycle
+        )
 
     def end(self) -> None:
         """Answer with UpstreamTimeoutError, because the deadline has passed."""

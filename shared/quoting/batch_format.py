@@ -1,7 +1,7 @@
 """The lines of a batch (wire.md §8). Each line is one request or one answer, as JSON."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -9,6 +9,7 @@ MEDIA_TYPE: Final = "application/x-ndjson"
 BATCH_PATH: Final = "/v1/batch"
 BATCH_HEADER: Final = "Quote-Batch"
 
+MAX_ID_CHARACTERS: Final = 1_024
 MAX_LINES: Final = 256
 """Default for the maximum number of requests in one batch.
 
@@ -22,7 +23,7 @@ MAX_ANSWER_BYTES: Final = 512 * 1024
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request. `path` includes the query. `body` is the text of the request's body, unchanged."""
 
-    id: int | str
+    id: int | Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
     method: str
     path: str
     headers: dict[str, str]

@@ -148,11 +148,32 @@ async def test_a_head_whose_end_comes_in_parts_is_answered(start_hop, http, monk
             assert not heads.pop().is_begun
 
 
+async def test_a_head_that_goes_on_and_on_is_refused(start_hop, http):
+    hop = await start_hop("spsp-server", http=http)
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 7_000) for number in range(100))
+    [response] = await hop.send_bytes(b"GET / HTTP/1.1\r\n" + fields)
+
+    assert (400, "InvalidHeaderError") == (response.status, response.id)
+
+
+@pytest.mark.parametrize("size", [1_000, 500_000])
+async def test_the_body_of_a_refused_request_is_discarded_and_the_next_request_answered(
+    start_hop, http, size
+):
+    """The connection was read no further, and the body stayed for 75 s."""
+    hop = await start_hop("spsp-server", http=http)
+    first = b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    async with connection(hop.url) as (reader, writer):
+        for _ in range(3):
+            writer.write(first)
+            assert 404 == (await response_from(reader)).status
+
+
 async def test_unfinished_heads_have_the_budget_of_bodies(start_hop, http):
     hop = await start_hop("spsp-server", http=http, max_unread_bytes="4194304")
-    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 7_000) for number in range(120))
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 7_000) for number in range(8))
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(2):
+        for _ in range(37):
             _, writer = await stack.enter_async_context(connection(hop.url))
             writer.write(b"GET / HTTP/1.1\r\n" + fields)
             await writer.drain()

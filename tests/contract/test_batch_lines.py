@@ -159,10 +159,17 @@ async def test_a_repeated_id_is_400_and_the_first_line_with_it_goes_on(batch_ser
 
 
 async def test_the_error_about_a_repeated_id_is_short(server):
-    long = "x" * 2**20
+    long = "x" * 1_000
     whole = await server.batch(server.line(long), server.line(long))
     [rejected] = [each for each in whole.lines if each["id"] is None]
 
+    assert len(rejected["body"]) < 1_000
+
+
+async def test_a_long_id_is_400_and_does_not_come_back(server):
+    [rejected] = (await server.batch(server.line("x" * 1_025))).lines
+
+    assert (None, 400) == (rejected["id"], rejected["status"])
     assert len(rejected["body"]) < 1_000
 
 

@@ -39,6 +39,8 @@ MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 
 It is not equal to the URL's limit. So the limit in an error of aiohttp shows whether the URL or a header is too long.
 """
+MAX_WHOLE_HEAD_BYTES: Final = 64 * 1024
+"""Limit for the bytes of a head that has not arrived completely."""
 KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 10.0
 """For the head of a request; for the first one that aiohttp reads on a connection from its beginning."""
@@ -75,7 +77,6 @@ def request_of(request: web.BaseRequest, monitor: LoadMonitor) -> Request:
         now - monitor.waited(getattr(request.protocol, "socket", None), now),
         request.remote or "",
         request.scheme,
-        read=partial(read, request),
     )
 
 
@@ -91,8 +92,14 @@ def aiohttp_handler(
         def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
             answered.set_result((response, reply_headers))
 
-        answer(request_of(request, service.monitor), respond)
-        response, reply_headers = await answered
+        received = request_of(request, service.monitor)
+        received.read = partial(read, request)
+        try:
+            answer(received, respond)
+            response, reply_headers = await answered
+        finally:
+            # the garbage collector does not look into a Request: a cycle through it would stay for ever
+            received.read = None
         is_last = service.is_leaving or (
             isinstance(request.protocol, AiohttpConnection) and request.protocol.is_ending
         )
@@ -145,7 +152,7 @@ class AiohttpConnection(RequestHandler):
 
     __slots__ = (
         *("_body_left", "_has_eof", "_head", "_is_malformed", "_newest_body", "_tail"),
-        *("service", "socket"),
+        *("_unwanted_body", "service", "socket"),
     )
 
     def __init__(
@@ -159,6 +166,8 @@ class AiohttpConnection(RequestHandler):
         self.service = service
         self.socket = connection
         self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._unwanted_body: StreamReader = EMPTY_PAYLOAD
+        """The body of the latest request that was answered."""
         self._body_left: int | None = None
         """Bytes of the newest body that are still to come; None for a body in chunks."""
         self._tail = b""
@@ -216,7 +225,25 @@ class AiohttpConnection(RequestHandler):
             self._head.finish()
             self._head = None
         super().connection_lost(exc)
-        self._message_tail = b""  # has no public name; this object may be part of a reference cycle
+        # this object may be part of a reference cycle
+        self._message_tail = b""  # no public name
+        self._newest_body = self._unwanted_body = EMPTY_PAYLOAD
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        self._unwanted_body = request.content
+        self._discard_unwanted_body()
+        return finished
+
+    def _discard_unwanted_body(self) -> None:
+        """Read what nobody has read of an answered request: else it stays, and the connection is read no further."""
+        # to read may let aiohttp parse more, which comes back here
+        body, self._unwanted_body = self._unwanted_body, EMPTY_PAYLOAD
+        while body.is_eof() and body.exception() is None and body.read_nowait():
+            pass
+        self._unwanted_body = body
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """Log an error, unless a client closed the connection before its body was complete."""
@@ -225,11 +252,11 @@ class AiohttpConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Give aiohttp each head and each body by itself: it does not say what it has read of an unfinished head."""
-        while True:
+        while not self._is_malformed:
             part = data[: self._length_of_part(data)]
             data = data[len(part) :]
             self._read_part(part)
-            if not data or self._is_malformed:
+            if not data:
                 return
 
     def _length_of_part(self, data: bytes) -> int:
@@ -250,6 +277,8 @@ class AiohttpConnection(RequestHandler):
             self._body_left -= len(part)
         elif self._newest_body.is_eof():  # what follows the last chunk is a head
             self._hold_head(len((before + part).rpartition(HEAD_END)[2]))
+        if self._newest_body is self._unwanted_body:
+            self._discard_unwanted_body()
 
     def _begin_message(self) -> None:
         # no public name: the body that is still arriving is the newest message's
@@ -261,6 +290,7 @@ class AiohttpConnection(RequestHandler):
             self._is_malformed = True
             if not before.is_eof():
                 before.set_exception(RequestPayloadError("the body is malformed"))
+                before.feed_eof()  # aiohttp does not wait for the rest
             if message.exc is not None:
                 message.exc.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
         elif message.chunked:
@@ -269,10 +299,17 @@ class AiohttpConnection(RequestHandler):
             self._body_left = int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
 
     def _hold_head(self, length: int) -> None:
-        if not length or self._head is None or self._head.grow(length):
+        if not length or self._head is None:
+            return
+        error: QuotingError
+        if not self._head.grow(length):
+            error = no_room()
+        elif self._head.length > MAX_WHOLE_HEAD_BYTES:
+            error = InvalidHeaderError(f"The head is longer than {MAX_WHOLE_HEAD_BYTES:,} bytes.")
+        else:
             return
         if self.is_idle:
-            self._refuse(no_room())
+            self._refuse(error)
         else:
             self.close()  # after the response
 

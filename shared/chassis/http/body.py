@@ -54,6 +54,7 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
     except TimeoutError:
         raise RequestTimeoutError from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
+        error.__traceback__ = None  # a cycle: the body has the error, and its frames have the body
         raise InvalidBodyError(
             "The body did not arrive completely.",
             faults=[Fault("body", BODY_CUT_OFF)],

@@ -22,7 +22,7 @@ class UnfinishedHead:
         self._address = address
         self._seconds = seconds
         self._on_timeout = on_timeout
-        self._length = 0
+        self.length = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -39,7 +39,7 @@ class UnfinishedHead:
         self.begin()
         if not self._budget.take(self._address, length):
             return False
-        self._length += length
+        self.length += length
         return True
 
     def finish(self) -> None:
@@ -47,9 +47,9 @@ class UnfinishedHead:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._length:
-            self._budget.give_back(self._address, self._length)
-            self._length = 0
+        if self.length:
+            self._budget.give_back(self._address, self.length)
+            self.length = 0
 
     def _time_out(self) -> None:
         self._timer = None
