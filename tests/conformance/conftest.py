@@ -12,7 +12,7 @@ from dfsp_quotes.conformance import Clock
 from support.payee import FakeClock
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_hashes():
     """Wrong passwords do not wait for expensive hashes."""
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
