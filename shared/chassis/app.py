@@ -171,9 +171,8 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
         response = await handler(request)
     except web.HTTPException as raised:
         exchange.fail(from_aiohttp(raised))
-        raised.__traceback__ = (
-            None  # a cycle: the request's match_info has the exception, and its frames the request
-        )
+        # a reference cycle: the request's match_info holds the exception, and its frames hold the request
+        raised.__traceback__ = None
     except Exception as error:  # noqa: BLE001 - the one place where an error of a handler becomes a response
         exchange.fail(error)
     except BaseException as error:  # the connection is being closed

@@ -280,9 +280,8 @@ class Database:
             yield connection
         except (asyncio.CancelledError, *_AWAY):
             # if the server hangs, to close the connection in good order would delay the caller
-            with contextlib.suppress(
-                asyncpg.InterfaceError
-            ):  # the connection was lost and is not in the pool
+            # InterfaceError: the connection was lost and is not in the pool
+            with contextlib.suppress(asyncpg.InterfaceError):
                 connection.terminate()
             raise
         finally:

@@ -182,9 +182,8 @@ class Exchange(Item[Any, Any]):
         if isinstance(error, TimeoutError):
             error = UpstreamTimeoutError()
         self.reply(self.service.error_response(as_error(error), self.trace_id))
-        error.__traceback__ = (
-            None  # its frames have the request, and what they have may have the error: a cycle
-        )
+        # its frames hold the request, and something that they hold may hold the error: a reference cycle
+        error.__traceback__ = None
 
     def end(self) -> None:
         """Answer with UpstreamTimeoutError, because the deadline has passed."""
