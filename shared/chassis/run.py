@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from chassis import usage
+from chassis.allocator import return_large_buffers
 from chassis.app import SERVICE
 from chassis.http.acceptor import Acceptor
 from chassis.http.server import Runner
@@ -77,6 +78,7 @@ def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, A
     if arguments := sys.argv[1:]:
         return usage.respond(arguments, {"Settings": settings_class})
     try:
+        return_large_buffers()
         running = start(load(settings_class))
         with _runner() as runner:
             runner.run(running)
