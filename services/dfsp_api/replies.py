@@ -102,7 +102,7 @@ def _mismatches(quote: StoredQuote, payment: Mapping[str, str]) -> list[Fault]:
         "destinationAmount": _format_amount(quote.destination_amount),
     }
     return [
-        Fault(name, "differs from the reserved value", value)
+        Fault(name, "differs from the reserved one", value)
         for name, value in payment.items()
         if not _is_same(name, value, expected[name])
     ]

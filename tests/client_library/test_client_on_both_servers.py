@@ -416,9 +416,17 @@ async def test_a_transfer_type_without_fees_is_refused(client):
 @pytest.mark.parametrize(
     ("operation", "amount", "message"),
     [
-        ("quote_source_amount", "1000000.01", "The amount must be from 0.01 to 1000000.00 here."),
-        ("quote_destination_amount", "1100000.01", "The amount must be from 0.02 to 1100000.00 here."),
-        ("quote_destination_amount", "0.01", "The amount must be from 0.02 to 1100000.00 here."),
+        (
+            "quote_source_amount",
+            "1000000.01",
+            "The amount must be from 0.01 to 1000000.00 for this transfer.",
+        ),
+        (
+            "quote_destination_amount",
+            "1100000.01",
+            "The amount must be from 0.02 to 1100000.00 for this transfer.",
+        ),
+        ("quote_destination_amount", "0.01", "The amount must be from 0.02 to 1100000.00 for this transfer."),
     ],
 )
 async def test_an_amount_outside_the_fee_schedule_is_refused(client, operation, amount, message):

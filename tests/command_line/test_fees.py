@@ -159,7 +159,7 @@ async def test_a_terminal_gets_tables_with_colours(bare, files):
         (
             ("explain", "steps.toml", "source", "9000", "USD"),
             1,
-            "The amount must be from 1.00 to 1000.00 here.",
+            "The amount must be from 1.00 to 1000.00 for this transfer.",
         ),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_schedule_is_accepted_exactly_when_every_larger_amount_costs_more(rule
     with pytest.raises(FeeScheduleError) as raised:
         parse_fee_schedule(toml(rule))
     amount, cost = falls[0]
-    assert f"rule p2p {rule['currency']}: {amount} would cost the sender {cost} in all" in str(raised.value)
+    assert f"rule p2p {rule['currency']}: {amount} would cost the sender {cost} in total" in str(raised.value)
 
 
 @settings(thorough, max_examples=400)

@@ -148,7 +148,7 @@ class QuoteNotFoundError(NotFoundError):
 
 
 class MethodNotAllowedError(QuoteError):
-    """The path does not support this method. The Allow header names those that it supports."""
+    """The path does not support this method. The Allow header lists the methods that the path supports."""
 
     status = 405
 

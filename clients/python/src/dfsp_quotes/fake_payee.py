@@ -170,7 +170,7 @@ class FakePayee:
 def _require_within(amount: int, minimum: int, maximum: int, digits: int) -> None:
     if not minimum <= amount <= maximum:
         least, most = _decimal(minimum, digits), _decimal(maximum, digits)
-        raise AmountOutOfRangeError(f"The amount must be from {least} to {most} here.")
+        raise AmountOutOfRangeError(f"The amount must be from {least} to {most} for this transfer.")
 
 
 def _decimal(minor_units: int, digits: int) -> Decimal:
