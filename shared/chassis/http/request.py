@@ -119,7 +119,7 @@ class RequestReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
             return None
         finally:
-            self._headers = {}  # no credentials stay here
+            self._headers = NO_HEADERS  # no credentials stay here
         method = parser.get_method().decode()
         length = headers.get("content-length", "0")
         connection = headers.get("connection", "keep-alive").lower()
@@ -147,7 +147,8 @@ class RequestReader:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._headers
         key = _NAMES.get(name) or name.decode("latin-1").lower()
-        text = value.decode("utf-8", "surrogateescape")
-        self._has_repeated = self._has_repeated or key in self._headers
-        self._headers[key] = text
+        if key in headers:
+            self._has_repeated = True
+        headers[key] = value.decode("utf-8", "surrogateescape")
