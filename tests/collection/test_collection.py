@@ -139,7 +139,7 @@ def test_every_operation_of_every_service_is_in_the_collection(finished):
 
 def is_at_several(path: str) -> bool:
     """Whether several services have this path, so that one request stands for all: those of the chain, and wire.md §6."""
-    return path.startswith(("/health/", "/metrics", "/openapi.json", "/v1/quote", "/v1/payments/"))
+    return path.startswith(("/health/", "/metrics", "/openapi.json", "/docs", "/v1/quote", "/v1/payments/"))
 
 
 def test_every_error_that_a_caller_can_cause_is_in_the_collection():
