@@ -160,7 +160,7 @@ class Settings(Listening):
         help="maximum number of requests in flight; further ones get 503",
     )
     max_connections: int = environ.var(
-        4_096,
+        12_000,
         converter=whole(4, 1_000_000),
         help="maximum number of connections; three quarters of them from one network of callers",
     )
