@@ -15,6 +15,6 @@ _M_MMAP_THRESHOLD: Final = -3
 
 
 def return_large_buffers() -> None:
-    """Fix the size from which a buffer has memory pages of its own. Does nothing where the C library is not glibc."""
+    """Fix the size from which a buffer gets separate memory pages. Does nothing if the C library is not glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,7 +1,7 @@
 """Services that crash or loop in native code are started again, as every process of `make run` is.
 
 Random bytes from Postgres once ended a payee in asyncpg's decoder with SIGSEGV, and once let it loop without end, so that
-it served nobody and ignored SIGTERM. The service here does both on request, with the signal handler of a real one.
+it answered no request and ignored SIGTERM. The service here does both on request, with the signal handler of a real one.
 """
 
 import contextlib

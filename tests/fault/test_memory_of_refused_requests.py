@@ -145,7 +145,7 @@ class Running:
                 writer.close()
 
     async def health_seconds(self) -> float:
-        """How long a health check takes, over a connection of its own."""
+        """Send a health check over a new connection. Return how many seconds it takes."""
         began = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

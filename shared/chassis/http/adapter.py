@@ -238,7 +238,10 @@ class AiohttpConnection(RequestHandler):
         return finished
 
     def _discard_unwanted_body(self) -> None:
-        """Read what nobody has read of an answered request: else it stays, and the connection is read no further."""
+        """Discard the rest of the body of a request that has been answered.
+
+        Otherwise the body would stay in memory, and aiohttp would stop reading the connection.
+        """
         # to read may let aiohttp parse more, which comes back here
         body, self._unwanted_body = self._unwanted_body, EMPTY_PAYLOAD
         while body.is_eof() and body.exception() is None and body.read_nowait():
