@@ -23,7 +23,7 @@ from network.ports import find_first_port
 from support.messages import basic
 from support.settings import HTTP
 
-MAX_GROWTH_MIB = {"protocol": 64, "aiohttp": 96}
+MAX_GROWTH_MIB = {"protocol": 64, "aiohttp": 160}
 """aiohttp's requests are reference cycles, which wait for the garbage collector."""
 HEALTH_SECONDS = 30
 """Generous: each of the two processors of a busy machine may stand still for a while."""
