@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import Credentials
 from chassis.deadlines import Deadlines
-from chassis.errors import QuotingError, UnauthorizedError, UnavailableError, error_object
+from chassis.errors import ForbiddenError, QuotingError, UnauthorizedError, UnavailableError, error_object
 from chassis.http.body_budget import BodyBudget
 from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.request import Request
@@ -22,6 +22,7 @@ from chassis.metrics import RequestMetrics
 from chassis.settings import Settings
 from chassis.tls import Tls
 from chassis.tracing import TRACE_HEADER, trace_id_from
+from chassis.users import key_of
 
 OK: Final = 200
 
@@ -90,9 +91,11 @@ class Service:
     is_closed: bool = False
     """Whether new requests are rejected."""
     _unlogged: list[tuple[Answered, Response, float]] = field(default_factory=list)
+    _operators: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.announce(hdrs.SERVER, self.name)
+        self._operators = frozenset(map(key_of, self.settings.operators))
 
     async def reload(self) -> None:
         if not self.reloads:
@@ -112,6 +115,20 @@ class Service:
         if self.monitor.in_flight + further > self.settings.max_in_flight:
             raise UnavailableError(
                 f"The service is at capacity: {self.settings.max_in_flight} requests are in flight. Retry after 1 s."
+            )
+
+    def is_operator(self, caller: str | None) -> bool:
+        """Whether the caller is one of the users in QUOTES_OPERATORS. `caller` is None without credentials."""
+        return caller is not None and key_of(caller) in self._operators
+
+    def require_operator(self, caller: str | None) -> None:
+        """Raise ForbiddenError if the caller may not use the operations for operators.
+
+        A `Route` passes `exchange.caller`, an aiohttp handler `request[CALLER]`.
+        """
+        if not self.is_operator(caller):
+            raise ForbiddenError(
+                "Only an operator may use this operation. QUOTES_OPERATORS names the operators."
             )
 
     def admit(self, request: Request, began: float, deadline: float) -> QuotingError | None:

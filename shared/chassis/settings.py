@@ -15,6 +15,7 @@ import attrs
 import environ
 
 from chassis.text_file import TextFileError, read_text
+from chassis.users import fault_of_name, normal
 
 PREFIX: Final = "QUOTES"
 FILE_ENDING: Final = "_FILE"
@@ -99,6 +100,17 @@ def base_urls(value: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(base_url(item.strip()) for item in items if item.strip())
 
 
+def user_names(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Convert a comma-separated list of user names to a tuple of names in Unicode form NFC."""
+    items = value.split(",") if isinstance(value, str) else value
+    names = tuple(normal(item.strip()) for item in items if item.strip())
+    for name in names:
+        fault = fault_of_name(name)
+        if fault is not None:
+            raise ValueError(f"must be user names, separated by commas: {fault}")
+    return names
+
+
 def optional_path(value: str | Path | None) -> Path | None:
     """Convert to a path; None and empty text become None."""
     return Path(value) if value else None
@@ -139,6 +151,11 @@ class Settings(Listening):
     }
 
     users_file: Path = environ.var(converter=Path, help="file of names and password hashes")
+    operators: tuple[str, ...] = environ.var(
+        "",
+        converter=user_names,
+        help="names of the users who may use the operations for operators, separated by commas",
+    )
     allow_sample_credentials: bool = environ.var(
         default=False,
         converter=yes_or_no,

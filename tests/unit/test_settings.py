@@ -18,6 +18,7 @@ from chassis.settings import (
     number,
     old_names,
     one_of,
+    user_names,
     variables,
     whole,
     yes_or_no,
@@ -258,3 +259,12 @@ def test_a_list_of_urls_is_separated_by_commas():
     assert ("http://a",) == base_urls(("http://a",))
     with pytest.raises(ValueError, match="absolute"):
         base_urls("http://a,b")
+
+
+def test_a_list_of_user_names_is_separated_by_commas_and_in_unicode_form_nfc():
+    assert ("ann", "user@example.com") == user_names(" ann,user@example.com ,")
+    assert () == user_names("")
+    assert ("\u00e9",) == user_names("e\u0301")
+    for faulty in ("ann:secret", "ann bob", "#ann", "a" * 65):
+        with pytest.raises(ValueError, match="must be user names, separated by commas: a name"):
+            user_names(faulty)
