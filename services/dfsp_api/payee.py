@@ -140,6 +140,7 @@ class Payee:
         """Each request is priced from one schedule, whenever another one takes its place."""
 
     def handle(self, exchange: Exchange, call: Call) -> None:
+        exchange.waits_for = "The database"
         namespace = self.quotes.known_namespace
         if call.operation is Operation.EXECUTE:
             self._execute(exchange, call)
@@ -173,7 +174,7 @@ class Payee:
             self._statements.find(exchange)
             return
         new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
-        exchange.wait(new, lambda _, quote: _ok(reservation_reply(quote, call.operation, wanted)))
+        exchange.wait(new, partial(_reserved, call.operation, wanted))
         self._statements.reserve(exchange)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
@@ -201,7 +202,7 @@ class Payee:
 
 
 def _repeated(
-    operation: Operation, wanted: bytes, error: QuotingError, _exchange: Exchange, quote: StoredQuote | None
+    operation: Operation, wanted: bytes, error: QuotingError, exchange: Exchange, quote: StoredQuote | None
 ) -> Response:
     """Return the reply with the quote that the same request got earlier. Its fee cannot be calculated now.
 
@@ -209,7 +210,17 @@ def _repeated(
     """
     if quote is None:
         raise error
-    return _ok(reservation_reply(quote, operation, wanted))
+    return _reserved(operation, wanted, exchange, quote)
+
+
+def _reserved(operation: Operation, wanted: bytes, exchange: Exchange, quote: StoredQuote | None) -> Response:
+    try:
+        reply = reservation_reply(quote, operation, wanted)
+    except QuotingError:
+        exchange.uuid = None if quote is None else str(quote.uuid)
+        raise
+    exchange.uuid = reply["uuid"]
+    return _ok(reply)
 
 
 def _ok(content: object) -> Response:

@@ -22,7 +22,7 @@ from quoting.schemas import same_amount
 
 def reservation_reply(
     quote: StoredQuote | None, operation: Operation, fingerprint: bytes
-) -> Mapping[str, object]:
+) -> Mapping[str, str]:
     """Return the reply to a reservation. `quote` is the stored quote for its idempotency key.
 
     `operation` and `fingerprint` are those of the request. Raises IdempotencyKeyReusedError if another request reserved

@@ -84,6 +84,7 @@ class DirectoryClient:
 
     def _join(self, key: Key, waiting: "Waiting") -> None:
         """Let the exchange wait for an equal look-up in flight; if there is none, send one."""
+        waiting.exchange.waits_for = "The central directory"
         look_up = self._in_flight.get(key)
         if look_up is not None and not look_up.is_settled:
             look_up.waiting.append(waiting)
@@ -182,7 +183,6 @@ class LookUp(Item[PeerRequest, PeerResponse]):
             return
         self._is_over = True
         if isinstance(error, (TimeoutError, UpstreamTimeoutError)):
-            error = UpstreamTimeoutError("The central directory did not answer in time.")
             self._end(self, None)  # exchanges that joined later may have a later deadline
         elif isinstance(error, NoResponseError):
             error = UpstreamError(_NO_ANSWER, cause=str(error))

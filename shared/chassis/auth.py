@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, Counter
 from chassis.addresses import network_of
 from chassis.errors import TooManyRequestsError, UnauthorizedError
 from chassis.password_queue import PasswordQueue
-from chassis.users import User, fault_of_name, fault_of_password, key_of, normal
+from chassis.users import MAX_NAME_CHARACTERS, User, fault_of_name, fault_of_password, key_of, normal
 from chassis.users_file import UsersFile
 
 CALLER: Final = web.RequestKey("caller", str)
@@ -195,6 +195,19 @@ def parse_basic(header: str) -> tuple[str, str]:
     if not colon or fault is not None:
         raise UnauthorizedError(cause=fault or "the credentials have no colon")
     return name, password
+
+
+def attempted_name(header: str | None) -> str | None:
+    """Return the name in an HTTP Basic header, cut for the log; None if the header has none.
+
+    Text without a colon is no name: it may be a secret of another kind.
+    """
+    scheme, _, encoded = (header or "").partition(" ")
+    try:
+        name, colon, _ = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return name[:MAX_NAME_CHARACTERS] if colon and scheme.lower() == "basic" else None
 
 
 def without_credentials(handler: Any) -> Any:  # noqa: ANN401 - any handler of aiohttp

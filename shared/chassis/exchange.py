@@ -13,9 +13,17 @@ from typing import Any, Final, Protocol
 
 from aiohttp import hdrs
 
+from chassis.auth import attempted_name
 from chassis.batching import Item
 from chassis.content import MAX_BODY_BYTES, require_json
-from chassis.errors import MethodNotAllowedError, PayloadTooLargeError, QuotingError, UpstreamTimeoutError
+from chassis.errors import (
+    MethodNotAllowedError,
+    PayloadTooLargeError,
+    QuotingError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UpstreamTimeoutError,
+)
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.service import Service, as_error
@@ -23,6 +31,7 @@ from chassis.tracing import TRACE_HEADER, trace_id_from
 
 _TRACE: Final = TRACE_HEADER.lower()
 _NO_DEADLINE: Final = float("inf")
+_REPEAT: Final = "The outcome is unknown; repeating is safe."
 
 
 class Exchange(Item[Any, Any]):
@@ -31,6 +40,14 @@ class Exchange(Item[Any, Any]):
     # most exchanges never change these
     caller: str | None = None
     """Name of the caller; None until the credentials are checked."""
+    attempted: str | None = None
+    """Name with which the request tried to authenticate, if that failed; cut for the log."""
+    idempotency_key: str | None = None
+    """Key of a reservation, for the log line. It is also among `reply_headers`."""
+    uuid: str | None = None
+    """Uuid of the quote that the request names or reserves, in lower case; None until it is known. For the log line."""
+    waits_for: str | None = None
+    """Name of the service or resource that the request waits for; None if it waits for this service alone."""
     header_error: QuotingError | None = None
     """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
     is_logged = True
@@ -91,7 +108,11 @@ class Exchange(Item[Any, Any]):
         """Set `caller` to the caller's name. Raises UnauthorizedError, TooManyRequestsError."""
         header = self.request.headers.get("authorization")
         headers = () if header is None else (header,)
-        self.caller = await self.service.credentials.check(headers, self.request.address)
+        try:
+            self.caller = await self.service.credentials.check(headers, self.request.address)
+        except (UnauthorizedError, TooManyRequestsError):
+            self.attempted = attempted_name(header)
+            raise
 
     async def _authenticate_then(self, route: "Route") -> None:
         await self.authenticate()
@@ -179,11 +200,18 @@ class Exchange(Item[Any, Any]):
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, TimeoutError):
-            error = UpstreamTimeoutError()
+        if isinstance(error, (TimeoutError, UpstreamTimeoutError)):
+            error = self._timeout(error)
         self.reply(self.service.error_response(as_error(error), self.trace_id))
         # its frames hold the request, and something that they hold may hold the error: a reference cycle
         error.__traceback__ = None
+
+    def _timeout(self, error: BaseException) -> QuotingError:
+        """Return the error for a deadline that has passed. It names the service that has not answered."""
+        cause: str | None = getattr(error, "cause", None)
+        if self.waits_for is not None:
+            return UpstreamTimeoutError(f"{self.waits_for} did not answer in time. {_REPEAT}", cause=cause)
+        return UpstreamTimeoutError(cause=cause or f"{self.service.name} itself did not finish in time")
 
     def end(self) -> None:
         """Answer with UpstreamTimeoutError, because the deadline has passed."""

@@ -146,16 +146,27 @@ class Logs:
         status: int,
         seconds: float,
         error: tuple[str, str | None] | None,
+        key: str | None = None,
+        uuid: str | None = None,
+        attempted: str | None = None,
     ) -> bytes:
         """Return the log line of one answered request.
 
         ``at`` comes from `iso_time` and ``trace_id`` from `trace_id_from`. ``caller`` and ``method`` must have few
         different values, because a part of the line is cached for each of them. ``error`` is the id and the cause of
-        an error; None after a success.
+        an error; None after a success. ``key`` is an idempotency key (visible ASCII characters), ``uuid`` that of a
+        quote, and ``attempted`` the name of a caller that could not be authenticated.
         """
         # nearly every line shares this part with others; to serialise each whole line took three times as long
         pattern = _request_pattern(self._service, caller, method, status, error and error[0])
-        members = at, trace_id, _text(path[:MAX_PATH_CHARACTERS]), seconds * 1_000
+        more = "" if uuid is None else f',"uuid":"{uuid}"'
+        if key is not None:  # each key occurs a few times only, so it is not worth a place in a cache
+            more += (
+                f',"key":"{key}"' if '"' not in key and "\\" not in key else f',"key":{_json(key).decode()}'
+            )
+        if attempted is not None:
+            more += f',"attempted":{_text(attempted)}'
+        members = at, trace_id, _text(path[:MAX_PATH_CHARACTERS]), seconds * 1_000, more
         return (pattern % (members if error is None else (*members, _text(error[1])))).encode()
 
 
@@ -171,14 +182,14 @@ def _short_text(text: str | None) -> str:
 
 @lru_cache(maxsize=256)
 def _request_pattern(service: str, caller: str | None, method: str, status: int, error_id: str | None) -> str:
-    """Return a log line with placeholders for time, trace id, path, milliseconds and the cause of an error."""
+    """Return a log line with placeholders for time, trace id, path, milliseconds, more members, and an error's cause."""
     level = "info" if status < 400 else "warning" if status < 500 else "error"  # noqa: PLR2004
     first = _members({"level": level, "service": service, "event": "request"})
     second = _members({"caller": caller, "method": method})
     error = "" if error_id is None else "," + _members({"id": error_id})
     first, second, error = (part.replace("%", "%%") for part in (first, second, error))
     cause = "" if error_id is None else ',"cause":%s'
-    start = f'{{"time":"%s",{first},"traceId":"%s",{second},"path":%s,"status":{status},"duration_ms":%.3f'
+    start = f'{{"time":"%s",{first},"traceId":"%s",{second},"path":%s,"status":{status},"duration_ms":%.3f%s'
     return start + error + cause + "}"
 
 

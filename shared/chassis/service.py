@@ -50,6 +50,12 @@ class Answered(Protocol):
     @property
     def caller(self) -> str | None: ...
     @property
+    def attempted(self) -> str | None: ...
+    @property
+    def idempotency_key(self) -> str | None: ...
+    @property
+    def uuid(self) -> str | None: ...
+    @property
     def request(self) -> Request: ...
     @property
     def pattern(self) -> str | None: ...
@@ -176,6 +182,9 @@ class Service:
                 status,
                 seconds,
                 (response.error_id, response.cause) if response.error_id is not None else None,
+                answered.idempotency_key,
+                answered.uuid,
+                answered.attempted,
             )
             lines.append(line)
             is_urgent = is_urgent or status >= URGENT_STATUS
@@ -205,7 +214,7 @@ class Service:
 class _Unrouted:
     """A request of which only the trace id is known."""
 
-    caller = None
+    caller = attempted = idempotency_key = uuid = None
     pattern = None
 
     def __init__(self, trace_id: str) -> None:

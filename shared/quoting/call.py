@@ -17,6 +17,9 @@ SUBMISSION_URL: Final = "submissionUrl"
 IDENTIFIER: Final = "identifier"
 IDENTIFIER_TYPE: Final = "identifierType"
 
+# re.IGNORECASE takes twice as long
+is_uuid: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z").match
+
 KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 is_key: Final = KEY.match
 

@@ -26,7 +26,7 @@ from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.http.request import Headers
 from chassis.http.response import Response
 from chassis.service import challenge
-from quoting.call import Call
+from quoting.call import Call, is_uuid
 from quoting.peers import Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
@@ -48,6 +48,8 @@ _DAMAGE: Final = frozenset({400, 408})
 _DAMAGE_MESSAGES: Final = frozenset({MALFORMED_HTTP, RequestTimeoutError().message})
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 _MAX_ID_CHARACTERS: Final = 64
+MAX_MESSAGE_CHARACTERS: Final = 160
+"""Of the message of another service's error, for the log."""
 
 
 class NextHop:
@@ -62,6 +64,7 @@ class NextHop:
     def send(self, exchange: Exchange, call: Call, to: str) -> None:
         """Send `call` to the service at base URL `to`. Its response settles the exchange."""
         exchange.repeat_to = to
+        exchange.waits_for = self._next
         exchange.wait(call, self._response, self._explain)
         self._peers.send(to, exchange)
 
@@ -83,10 +86,12 @@ class NextHop:
             return None
         if content is not None and body is not None:
             if status == 200:  # noqa: PLR2004
+                if exchange.uuid is None:
+                    exchange.uuid = _uuid(content)
                 return Response(status, body, _passed(headers), _content_type(headers))
             if 400 <= status < 500 or (status >= 500 and _is_error_object(content)):  # noqa: PLR2004
                 error_id = str(content.get("id"))[:_MAX_ID_CHARACTERS]
-                cause = f"raised by {str(content.get('service'))[:_MAX_ID_CHARACTERS]}"
+                cause = _cause(content)
                 return Response(status, body, _passed(headers), _content_type(headers), error_id, cause)
         if 400 <= status < 500:  # noqa: PLR2004
             return self._own_error(exchange, received)
@@ -105,6 +110,19 @@ class NextHop:
             headers += ((hdrs.WWW_AUTHENTICATE, challenge(self._service)),)
         body = error_object(error, self._service, exchange.trace_id)
         return Response(received.status, body, headers, error_id=error.id)
+
+
+def _uuid(content: dict[str, Any]) -> str | None:
+    """Return the uuid of the quote that a reply names, in lower case, for the log; None if there is none."""
+    uuid = content.get("uuid")
+    return uuid.lower() if isinstance(uuid, str) and is_uuid(uuid) else None
+
+
+def _cause(error: dict[str, Any]) -> str:
+    """Return who raised an error, and its message, for the log."""
+    cause = f"raised by {str(error.get('service'))[:_MAX_ID_CHARACTERS]}"
+    message = error.get("message")
+    return f"{cause}: {message[:MAX_MESSAGE_CHARACTERS]}" if isinstance(message, str) else cause
 
 
 def _was_damaged(content: dict[str, Any]) -> bool:

@@ -4,7 +4,6 @@ The chassis has checked path, method, admission, credentials, media type and siz
 the uuid and the query, in this order (wire.md §4). Each service checks the body itself.
 """
 
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,6 +39,7 @@ from quoting.call import (
     Operation,
     is_key,
     is_traceparent,
+    is_uuid,
 )
 from quoting.next_hop import NextHop
 from quoting.openapi import openapi
@@ -60,7 +60,6 @@ It raises a QuotingError to refuse the call.
 
 PEERS: Final = web.AppKey("peers", Peers)
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _MAX_DIGITS: Final = len(str(MAX_TIMEOUT_MS))
 _DEFAULT_SECONDS: Final = DEFAULT_TIMEOUT_MS / 1_000
 _KEY: Final = IDEMPOTENCY_HEADER.lower()
@@ -185,16 +184,20 @@ class ChainRoute:
         if self._reserves:
             key = headers.get(_KEY)
             if key is None:
-                exchange.reply_headers[IDEMPOTENCY_HEADER] = secrets.token_urlsafe(24)
-            elif is_key(key):
-                exchange.reply_headers[IDEMPOTENCY_HEADER] = key
+                key = secrets.token_urlsafe(24)
+            if is_key(key):
+                exchange.idempotency_key = exchange.reply_headers[IDEMPOTENCY_HEADER] = key
             elif exchange.header_error is None:
                 message = f"{IDEMPOTENCY_HEADER} must be given once, with 1 to 128 visible ASCII characters."
                 exchange.header_error = InvalidHeaderError(message)
+        elif self._has_uuid:
+            exchange.uuid = _uuid(exchange.request.path)
 
     def handle(self, exchange: Exchange) -> None:
         if exchange.header_error is not None:
             raise exchange.header_error
+        if self._has_uuid and exchange.uuid is None:
+            raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
         request = exchange.request
         headers = request.headers
         traceparent = headers.get(_TRACEPARENT)
@@ -206,10 +209,10 @@ class ChainRoute:
             headers["authorization"],
             exchange.trace_id,
             exchange.deadline,
-            _uuid(request.path) if self._has_uuid else None,
+            exchange.uuid,
             query_parameters(request.query, self._parameters) if request.query else (),
             request.body if self.has_body else None,
-            exchange.reply_headers.get(IDEMPOTENCY_HEADER),
+            exchange.idempotency_key,
             traceparent,
         )
         if exchange.deadline <= time.monotonic():
@@ -232,9 +235,7 @@ def _short_timeout_seconds(given: str) -> float | None:
     return min(int(given), MAX_TIMEOUT_MS) / 1_000 or None
 
 
-def _uuid(path: str) -> str:
-    """Return the uuid at the end of a path, in lower case. Raises InvalidUriParameterError."""
+def _uuid(path: str) -> str | None:
+    """Return the uuid at the end of a path, in lower case; None if it is malformed."""
     uuid = unquote(path.rpartition("/")[2])
-    if not _UUID.match(uuid):
-        raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
-    return uuid.lower()
+    return uuid.lower() if is_uuid(uuid) else None

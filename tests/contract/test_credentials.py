@@ -266,13 +266,13 @@ async def test_the_metrics_say_what_becomes_of_passwords(hop):
     }
 
 
-async def test_a_refusal_names_the_user_in_the_log_if_there_is_one(hop):
+async def test_a_refusal_names_the_user_that_was_attempted_in_the_log_and_no_password(hop):
     await hop.send(Authorization=authorization("test:secret-1"))
-    await hop.send(Authorization=authorization("secret-2:x"))
+    await hop.send(Authorization=authorization("nobody:secret-2"))
 
     known, unknown = hop.log.events
-    assert "wrong password for 'test'" == known["cause"]
-    assert "unknown user name" == unknown["cause"]
+    assert ("wrong password for 'test'", "test") == (known["cause"], known["attempted"])
+    assert ("unknown user name", "nobody") == (unknown["cause"], unknown["attempted"])
     assert "secret" not in hop.log.text
 
 

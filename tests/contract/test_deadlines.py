@@ -24,7 +24,11 @@ async def test_a_next_hop_that_hangs_is_504_at_the_deadline(start_hop, forwarder
 
         for response, seconds in timings:
             assert (504, "UpstreamTimeoutError") == (response.status, response.id)
+            assert response.json["message"].startswith(
+                f"{hop.forwarder.next_service} did not answer in time."
+            )
             assert 0.14 < seconds < 0.15 + LATE_SECONDS
+        assert {response.json["message"]} == {line["cause"] for line in hop.log.events}
         assert len(OPERATIONS) == len(next_hop.requests)
 
 
@@ -58,6 +62,7 @@ async def test_a_directory_that_hangs_is_504_at_the_deadline(start_hop, operatio
         response, seconds = await timed(hop, operation, 150)
 
         assert (504, "UpstreamTimeoutError") == (response.status, response.id)
+        assert response.json["message"].startswith("The central directory did not answer in time.")
         assert 0.14 < seconds < 0.15 + LATE_SECONDS
         assert [] == hop.next_hop.seen
 

@@ -7,7 +7,8 @@ import pytest
 from support.client import is_error_object
 from support.forwarders import EXECUTE, LOOK_UP, SOURCE, ClientRequest, hop_of
 from support.internals import fail_requests, fail_responses
-from support.messages import TRACE
+from support.messages import KEY, TRACE, basic
+from support.messages import UNKNOWN_UUID as UUID
 from support.scripted_server import unused_url
 from support.serving import reply
 
@@ -19,6 +20,7 @@ async def test_a_request_has_one_line(hop, operation):
     answer = await hop.send(operation)
 
     [line] = hop.log.events
+    named = {"key": answer.headers[KEY]} if operation is SOURCE else {"uuid": UUID}
     assert TIME.match(line.pop("time"))
     assert 0 < line.pop("duration_ms") < 5_000
     service = "dfsp-api-payer" if hop.service == "dfsp-api" else hop.service
@@ -31,7 +33,80 @@ async def test_a_request_has_one_line(hop, operation):
         "method": operation.method,
         "path": operation.path,
         "status": 200,
+        **named,
     } == line
+
+
+@pytest.mark.parametrize("told", [UUID, UUID.upper()])
+async def test_the_line_of_a_reservation_has_the_uuid_of_its_quote(hop, told):
+    hop.next_hop.answer = reply(200, {"amount": "13.75", "expires": "2017-05-11T11:30:03.561Z", "uuid": told})
+
+    await hop.send(SOURCE)
+
+    assert UUID == hop.log.events[0]["uuid"]
+
+
+@pytest.mark.parametrize(
+    "told", [None, 7, "", "x", UUID + "0", "g" + UUID[1:], UUID + "\n", [UUID], '"' * 36]
+)
+async def test_a_reply_without_a_uuid_gives_its_line_none(hop, told):
+    hop.next_hop.answer = reply(200, {"uuid": told})
+
+    await hop.send(SOURCE)
+
+    assert "uuid" not in hop.log.events[0]
+
+
+@pytest.mark.parametrize("key", ["k", "!" * 128, '"', "\\", 'a"b\\c', "%s%d%"])
+async def test_the_line_of_a_reservation_has_its_key(hop, key):
+    await hop.send(SOURCE, Idempotency_Key=key)
+
+    assert key == hop.log.events[0]["key"]
+
+
+@pytest.mark.parametrize("key", ["", "k" * 129, "a b", "\xe9"])
+async def test_no_line_has_a_malformed_key(hop, key):
+    answer = await hop.send(SOURCE, Idempotency_Key=key)
+
+    assert (400, "InvalidHeaderError") == (answer.status, answer.id)
+    assert "key" not in hop.log.events[0]
+
+
+async def test_a_rejected_request_has_its_key_and_uuid_too(hop):
+    await hop.send(SOURCE, Authorization=None, Idempotency_Key="k")
+    await hop.send(EXECUTE, Authorization=None)
+
+    reserve, execute = hop.log.events
+    assert ("k", None) == (reserve["key"], reserve.get("uuid"))
+    assert (None, UUID) == (execute.get("key"), execute["uuid"])
+
+
+@pytest.mark.parametrize(
+    ("name", "logged"),
+    [
+        ("test", "test"),
+        ("nobody", "nobody"),
+        ("x" * 5_000, "x" * 64),
+        ("a\x1b[2Jb\u202e", "a\x1b[2Jb\u202e"),
+        ("", ""),
+    ],
+)
+async def test_a_failed_authentication_logs_the_name_that_was_attempted(hop, name, logged):
+    answer = await hop.send(Authorization=basic(name, "wrong"))
+
+    [line] = hop.log.events
+    assert (401, None, logged) == (answer.status, line["caller"], line["attempted"])
+    assert hop.log.text.replace("\n", "").isprintable()
+    assert "wrong" not in hop.log.text.replace("wrong password", "")
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic", "Basic !", "Bearer bmFtZTpzZWNyZXQ=", "Basic c2VjcmV0"]
+)
+async def test_credentials_without_a_name_log_none(hop, header):
+    await hop.send(Authorization=header)
+
+    assert "attempted" not in hop.log.events[0]
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
@@ -61,7 +136,16 @@ async def test_the_line_of_another_services_error_has_its_id_and_service(hop):
     await hop.send(EXECUTE)
 
     [line] = hop.log.events
-    assert (410, "QuoteExpiredError", "raised by dfsp-api") == (line["status"], line["id"], line["cause"])
+    assert (410, "QuoteExpiredError", "raised by dfsp-api: m") == (line["status"], line["id"], line["cause"])
+
+
+async def test_the_line_of_another_services_error_has_its_message_cut(hop):
+    hop.next_hop.answer = reply(410, {"id": "I" * 9_000, "message": "m" * 9_000, "service": "s" * 9_000})
+
+    await hop.send(EXECUTE)
+
+    [line] = hop.log.events
+    assert ("I" * 64, f"raised by {'s' * 64}: {'m' * 160}") == (line["id"], line["cause"])
 
 
 async def test_only_the_log_names_the_address_of_an_unreachable_next_hop(forwarder, users_file, client):
