@@ -32,7 +32,6 @@ from integrations.encryption import Encryption
 from integrations.notifications import CHANNEL, NOTIFICATIONS_STORED, NotificationFeed
 from integrations.operations import Operations
 from integrations.page import views
-from integrations.page.form_tokens import FormTokens
 from integrations.retention import EVERY_SECONDS, delete_old
 from integrations.settings import IntegrationsSettings
 from integrations.signals import SignalPublisher
@@ -49,8 +48,9 @@ WEBHOOK_CLIENT: Final = web.AppKey("webhook_client", WebhookClient)
 
 
 def create_app(settings: IntegrationsSettings) -> web.Application:
+    pages = views.create_pages(settings.encryption_keys)
     app = create_service(
-        NAME, settings, middlewares=[views.page_responses, own_pages_only], openapi=openapi(NAME)
+        NAME, settings, middlewares=[pages.middleware, own_pages_only], openapi=openapi(NAME)
     )
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
@@ -63,8 +63,7 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     app[SIGNALS] = SignalPublisher(database, dispatcher)
     app[NOTIFICATIONS] = NotificationFeed(database)
     _add_api(app, settings)
-    tokens = FormTokens(settings.encryption_keys)
-    app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], tokens))
+    app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], pages))
     app.cleanup_ctx.append(_running(settings, database))
     if settings.webhook_ca is not None:
         service.reloads.append(partial(_reload_ca, app[WEBHOOK_CLIENT], service))

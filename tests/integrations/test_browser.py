@@ -20,7 +20,7 @@ def messages_of(browser) -> list[str]:
     return [
         each["message"]
         for each in browser.driver.get_log("browser")
-        if "Content Security Policy" in each["message"] or "page.js" in each["message"]
+        if "Content Security Policy" in each["message"] or ".js" in each["message"]
     ]
 
 

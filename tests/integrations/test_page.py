@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from standardwebhooks import Webhook
 
-from integrations.page.form_tokens import FormTokens
+from chassis.page.form_tokens import FormTokens
 from support.provider import KEY, OTHER, REQUEST, STRATEGY, USER, Script, basic, typed, types, until
 from support.serving import reply, stub
 
@@ -39,7 +39,7 @@ async def post(
 ):
     """Post a form; return status, Location and body of the answer itself."""
     made = {"Authorization": basic(as_), "Content-Type": FORM, **headers}
-    body = f"token={FormTokens([KEY]).create(as_) if token is None else token}{more}"
+    body = f"token={FormTokens('integrations', [KEY]).create(as_) if token is None else token}{more}"
     async with provider.client.post(
         provider.url + path, data=body, headers=made, allow_redirects=False
     ) as answer:
@@ -226,7 +226,13 @@ async def test_a_browser_is_asked_for_credentials(provider):
 async def test_a_form_without_the_users_token_changes_nothing(start):
     provider = await start(deliveries_at_once=0)
     id_ = (await provider.requested())["id"]
-    for token in ["", "nonsense", "%C3%A4", FormTokens([KEY]).create(OTHER), FormTokens(["k"]).create(USER)]:
+    for token in [
+        "",
+        "nonsense",
+        "%C3%A4",
+        FormTokens("integrations", [KEY]).create(OTHER),
+        FormTokens("integrations", ["k"]).create(USER),
+    ]:
         status, _, text = await post(provider, f"/integrations/{id_}/approve", token=token)
 
         assert (403, True) == (status, 'role="alert"' in text)
@@ -284,11 +290,11 @@ async def test_a_token_made_with_an_older_key_is_accepted(start):
 async def test_every_answer_of_the_page_has_security_headers(provider):
     for method, path, as_, status in [
         ("GET", "/", USER, 200),
-        ("GET", "/page.js", USER, 200),
+        ("GET", "/live.js", USER, 200),
         ("GET", "/page.css", USER, 200),
         ("GET", "/integrations/nonsense", USER, 404),
         ("GET", "/", None, 401),
-        ("GET", "/page.js", None, 200),
+        ("GET", "/integrations.js", None, 200),
         ("GET", "/nothing", USER, 404),
         ("OPTIONS", "/", USER, 405),
         ("POST", "/integrations/x/approve", USER, 403),
@@ -313,7 +319,7 @@ async def test_words_of_partners_and_users_are_escaped(provider):
     pages = [await view(provider), await view(provider, f"/integrations/{id_}")]
     scripts = [each for page in pages for each in Elements(page).all("script")]
 
-    assert [{"src": "/page.js", "defer": None}] * 2 == scripts
+    assert [{"src": f"/{name}.js", "defer": None} for name in ("live", "integrations")] * 2 == scripts
     assert all("&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}" in page for page in pages)
 
 
