@@ -18,6 +18,8 @@ SAMPLE_USERS: Final = {
     "user@example.com": "sample",
     "engine": "sample",
     "receiver": "sample",
+    "operator": "sample",
+    "viewer": "sample",
 }
 
 

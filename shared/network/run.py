@@ -124,10 +124,16 @@ class NetworkRun:
 
     def _write_samples(self, specs: Sequence[ServiceSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
+        password = samples.console_password(self._data / "console-password")
         if "QUOTES_USERS_FILE" not in os.environ:
-            samples.ensure_users(self._data / "users")
-            samples.ensure_users(self._data / "integrations-users", samples.INTEGRATION_CALLERS)
-            samples.ensure_users(self._data / "receiver-users", samples.RECEIVER_CALLERS)
+            for name, callers in (
+                ("users", samples.CALLERS),
+                ("integrations-users", samples.INTEGRATION_CALLERS),
+                ("receiver-users", samples.RECEIVER_CALLERS),
+            ):
+                samples.ensure_users(self._data / name, {**callers, samples.CONSOLE: password})
+                samples.ensure_user(self._data / name, samples.CONSOLE, password)
+            samples.ensure_users(self._data / "console-users", samples.CONSOLE_USERS)
         samples.ensure_secret(self._data / "encryption-keys", samples.encryption_key())
         samples.ensure_secret(self._data / "accounts.toml", samples.ACCOUNTS)
         if "QUOTES_DIRECTORY_FILE" not in os.environ:
@@ -181,6 +187,11 @@ class NetworkRun:
         print_line(
             f"  page   {self._network.origin(topology.INTEGRATIONS)}/ shows the integrations of the strategy"
             f" {sample_strategy.ID!r} (user {sample_strategy.USER}, password {sample_strategy.PASSWORD})"
+        )
+        name, password = next(iter(samples.CONSOLE_USERS.items()))
+        print_line(
+            f"  page   {self._network.origin(topology.CONSOLE)}/ is the console: what each service does at this moment"
+            f" (user {name}, password {password})"
         )
         print_line()
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from network.topology import HOST
 CALLERS = {"test": "123", "other": "456", "admin": "admin"}
 INTEGRATION_CALLERS = {"user@example.com": "sample", "engine": "sample"}
 RECEIVER_CALLERS = {"receiver": "sample"}
+CONSOLE_USERS = {"operator": "sample", "viewer": "sample"}
+CONSOLE = "console"
+"""The user with whom the console calls the services."""
 ACCOUNTS = """\
 [[account]]
 id = "sample"
@@ -45,6 +49,18 @@ def ensure_users(file: Path, callers: Mapping[str, str] = CALLERS) -> None:
             _add_user(new, name, password)
         new.chmod(0o600)
         new.replace(file)
+
+
+def ensure_user(file: Path, name: str, password: str) -> None:
+    """Add a user to a users file if the file has no user of this name."""
+    if not any(line.startswith(f"{name}:") for line in file.read_text(encoding="utf-8").splitlines()):
+        _add_user(file, name, password)
+
+
+def console_password(file: Path) -> str:
+    """Return the password with which the console calls the services; the first call writes a random one to `file`."""
+    ensure_secret(file, secrets.token_urlsafe(24))
+    return file.read_text(encoding="utf-8").strip()
 
 
 def ensure_secret(file: Path, content: str) -> None:

@@ -1,5 +1,6 @@
 """The services of a network on one machine, and the environment of each. The module does no input or output."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ HOST = "127.0.0.1"
 PREFIX = "QUOTES_"
 DATABASE_URL = "QUOTES_DATABASE_URL"
 LOG_FILE = "QUOTES_LOG_FILE"
+
+_NAME = re.compile(r"<([a-z-]+)>")
 
 
 class PortError(ValueError):
@@ -31,10 +34,10 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class _Row:
-    """One service and its variables. In a value, `<name>` stands for that service's origin.
+    """One service and its variables. In a value, `<name>` stands for that service's origin, `<data>` for the data folder.
 
-    `<data>` stands for the data folder. `wiring` connects the services; it overrides the caller's environment.
-    `defaults` apply to the variables that the caller's environment does not set.
+    `<services>` stands for the name and origin of each other service, for the console. `wiring` connects the services;
+    it overrides the caller's environment. `defaults` apply to the variables that the caller's environment does not set.
     """
 
     name: str
@@ -91,17 +94,30 @@ _TABLE = (
         },
         has_database=True,
     ),
+    _Row(
+        "console",
+        "console",
+        # its users are people, so its operators are others than those of the services
+        defaults={
+            "QUOTES_CONSOLE_SERVICES": "<services>",
+            "QUOTES_USERS_FILE": "<data>/console-users",
+            "QUOTES_OPERATORS": "operator",
+            "QUOTES_SERVICE_PASSWORD_FILE": "<data>/console-password",
+        },
+        has_database=True,
+    ),
 )
 PORT_COUNT = len(_TABLE)
 MAX_FIRST_PORT = 65_535 - PORT_COUNT + 1
 _SHARED_DEFAULTS = {
     "QUOTES_USERS_FILE": "<data>/users",
+    "QUOTES_OPERATORS": "console",
     # there is no load balancer in front of these services that has to notice their end
     "QUOTES_STOP_GRACE_SECONDS": "0",
 }
 SERVICE_NAMES = tuple(row.name for row in _TABLE)
 FIRST_SERVICE, SPSP_SERVER, DIRECTORY = "dfsp-api-payer", "spsp-server", "central-directory"
-INTEGRATIONS, SIGNAL_RECEIVER = "integrations", "signal-receiver"
+INTEGRATIONS, SIGNAL_RECEIVER, CONSOLE = "integrations", "signal-receiver", "console"
 # a request passes the directory between spsp-client-proxy and spsp-client
 CHAIN = (*SERVICE_NAMES[:2], DIRECTORY, *SERVICE_NAMES[2:6])
 
@@ -119,6 +135,8 @@ def services(
     """
     check_first_port(first_port)
     origins = {row.name: f"http://{HOST}:{first_port + offset}" for offset, row in enumerate(_TABLE)}
+    watched = ",".join(f"{name}={origins[name]}" for name in sorted(origins, key=chain_position))
+    names = {**origins, "data": str(data), "services": watched.removesuffix(f",{CONSOLE}={origins[CONSOLE]}")}
     passed_on = {name: value for name, value in (environment or {}).items() if name.startswith(PREFIX)}
     passed_on.pop(DATABASE_URL, None)
     specs = []
@@ -126,9 +144,9 @@ def services(
         port = first_port + offset
         defaults = {**_SHARED_DEFAULTS, **row.defaults}
         env = {
-            **_resolve(_without_overridden(defaults, passed_on), origins, data),
+            **_resolve(_without_overridden(defaults, passed_on), names),
             **passed_on,
-            **_resolve(row.wiring, origins, data),
+            **_resolve(row.wiring, names),
             "QUOTES_HOST": HOST,
             "QUOTES_PORT": str(port),
         }
@@ -156,11 +174,5 @@ def _without_overridden(defaults: Mapping[str, str], passed_on: Mapping[str, str
     return {name: value for name, value in defaults.items() if name.removesuffix("_FILE") not in passed_on}
 
 
-def _resolve(values: Mapping[str, str], origins: Mapping[str, str], data: Path) -> dict[str, str]:
-    resolved = dict(values)
-    for variable, value in values.items():
-        if value.startswith("<data>"):
-            resolved[variable] = str(data) + value.removeprefix("<data>")
-        elif value.startswith("<"):
-            resolved[variable] = origins[value.strip("<>")]
-    return resolved
+def _resolve(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {variable: _NAME.sub(lambda found: names[found[1]], value) for variable, value in values.items()}

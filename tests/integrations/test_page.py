@@ -337,7 +337,7 @@ async def test_an_image_is_shown_only_from_https_and_without_a_referrer(start):
 
         assert [url] * shown == [each["src"] for each in elements.all("img")]
         assert ["no-referrer"] * shown == [each["referrerpolicy"] for each in elements.all("img")]
-        assert 1 == len(elements.all("script"))
+        assert 2 == len(elements.all("script"))
 
 
 async def test_the_page_has_no_inline_scripts_or_styles(provider, hook):

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from central_directory import app as central_directory
 from chassis.app import OPENAPI
+from console import app as console
+from console.settings import ConsoleSettings
 from dfsp_api import payee
 from integrations import app as integrations
 from integrations.settings import IntegrationsSettings
@@ -16,7 +18,7 @@ from support.settings import load
 
 METHODS: Final = frozenset({"get", "put", "post", "delete"})
 NO_DATABASE: Final = "postgresql://postgres@127.0.0.1:1/none"
-SERVICES: Final = (*FORWARDERS, "payee", "central-directory", "integrations", "signal-receiver")
+SERVICES: Final = (*FORWARDERS, "payee", "central-directory", "integrations", "signal-receiver", "console")
 
 
 def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
@@ -27,6 +29,8 @@ def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
         "QUOTES_DIRECTORY_FILE": str(folder / "directory.json"),
         "QUOTES_DATABASE_URL": NO_DATABASE,
         "QUOTES_ENCRYPTION_KEYS": KEY,
+        "QUOTES_CONSOLE_SERVICES": "dfsp-api=http://127.0.0.1:1",
+        "QUOTES_SERVICE_PASSWORD": "secret",
     }
     if service in FORWARDERS:
         forwarder = FORWARDERS[service]
@@ -37,6 +41,8 @@ def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
         app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
     elif service == "integrations":
         app = integrations.create_app(load(IntegrationsSettings, environment))
+    elif service == "console":
+        app = console.create_app(load(ConsoleSettings, environment))
     else:
         app = signal_receiver.create_app(load(signal_receiver.ReceiverSettings, environment))
     return app[OPENAPI]

@@ -9,6 +9,7 @@ import pytest
 from central_directory.app import CentralDirectorySettings
 from chassis.errors import QuotingError
 from chassis.settings import old_names, variables
+from console.settings import ConsoleSettings
 from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.payee import PayeeSettings
 from dfsp_api.payer import PayerSettings
@@ -33,8 +34,9 @@ SERVICES = {
     "central-directory": CentralDirectorySettings,
     "integrations": IntegrationsSettings,
     "signal-receiver": ReceiverSettings,
+    "console": ConsoleSettings,
 }
-INTEGRATION_SERVICES = {"integrations", "signal-receiver"}
+OUTSIDE_THE_CHAIN = {"integrations", "signal-receiver", "console"}
 # defaults that the table describes in words: they differ by service, or are a path
 WORDS = {
     "QUOTES_PORT": "each its own, see the chain",
@@ -52,7 +54,7 @@ def table() -> dict[str, tuple[set[str], str]]:
 
 
 def _services(cell: str) -> set[str]:
-    every = {"all": set(SERVICES), "all of the chain": set(SERVICES) - INTEGRATION_SERVICES}
+    every = {"all": set(SERVICES), "all of the chain": set(SERVICES) - OUTSIDE_THE_CHAIN}
     return every.get(cell.strip()) or {name.strip() for name in cell.split(",")}
 
 
@@ -93,7 +95,7 @@ def test_every_service_of_the_chain_has_a_port_of_its_own_and_the_readme_shows_i
     ports = {name: str(dict(variables(cls))["QUOTES_PORT"].default) for name, cls in SERVICES.items()}
 
     assert len(set(ports.values())) == len(ports)
-    assert all(f":{port}" in README for name, port in ports.items() if name not in INTEGRATION_SERVICES)
+    assert all(f":{port}" in README for name, port in ports.items() if name not in OUTSIDE_THE_CHAIN)
 
 
 def test_the_example_of_the_fees_document_charges_the_fees_that_it_names():

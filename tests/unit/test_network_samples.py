@@ -112,8 +112,31 @@ def test_a_secret_is_created_once_and_only_its_owner_can_read_it(tmp_path):
 
 def test_the_samples_are_the_credentials_that_services_accept_on_loopback_only():
     """`network` does not import services, so both tables must be equal."""
-    all_callers = samples.CALLERS | samples.INTEGRATION_CALLERS | samples.RECEIVER_CALLERS
+    all_callers = (
+        samples.CALLERS | samples.INTEGRATION_CALLERS | samples.RECEIVER_CALLERS | samples.CONSOLE_USERS
+    )
 
     assert SAMPLE_USERS == all_callers
     assert f'token = "{SAMPLE_TOKEN}"' in samples.ACCOUNTS
     assert {sample_strategy.USER, sample_strategy.ENGINE} == set(samples.INTEGRATION_CALLERS)
+
+
+def test_the_console_has_a_random_password_that_only_its_owner_can_read(tmp_path):
+    first, again = (samples.console_password(tmp_path / "console-password") for _ in range(2))
+
+    assert first == again
+    assert first != samples.console_password(tmp_path / "another")
+    assert 0o600 == (tmp_path / "console-password").stat().st_mode & 0o777
+
+
+def test_a_user_is_added_to_an_existing_users_file_once(users_command, tmp_path):
+    file = tmp_path / "users"
+    file.write_text("consoles:hash\n")
+    samples.ensure_user(file, "console", "secret")
+
+    assert "consoles:hash\nconsole=secret\n" == file.read_text()
+
+    file.write_text("console:hash\n")
+    samples.ensure_user(file, "console", "another")
+
+    assert "console:hash\n" == file.read_text()

@@ -30,6 +30,7 @@ def test_each_service_calls_the_next_one_of_the_chain():
         ("central-directory", 9016, None),
         ("integrations", 9017, None),
         ("signal-receiver", 9018, None),
+        ("console", 9019, None),
     ] == [(name, spec.port, spec.env.get("QUOTES_NEXT_HOP")) for name, spec in made.items()]
     assert made["spsp-client"].env["QUOTES_SUBMISSION_URLS"] == made["spsp-server"].origin
     assert made["spsp-client-proxy"].env["QUOTES_DIRECTORY_URL"] == made["central-directory"].origin
@@ -42,6 +43,23 @@ def test_the_two_integration_services_have_users_of_their_own():
     assert ["/data/integrations-users", "/data/receiver-users"] == [
         made[name].env["QUOTES_USERS_FILE"] for name in (topology.INTEGRATIONS, topology.SIGNAL_RECEIVER)
     ]
+
+
+def test_the_console_watches_every_other_service_in_the_order_of_the_chain():
+    made = services(9010)
+    watched = [pair.split("=") for pair in made[topology.CONSOLE].env["QUOTES_CONSOLE_SERVICES"].split(",")]
+
+    assert [*topology.CHAIN, "integrations", "signal-receiver"] == [name for name, _ in watched]
+    assert [made[name].origin for name, _ in watched] == [origin for _, origin in watched]
+
+
+def test_the_services_take_the_console_for_an_operator_and_the_console_takes_a_person():
+    made = services()
+
+    assert "operator" == made[topology.CONSOLE].env["QUOTES_OPERATORS"]
+    assert {"console"} == {
+        spec.env["QUOTES_OPERATORS"] for name, spec in made.items() if name != topology.CONSOLE
+    }
 
 
 def test_a_value_in_the_callers_environment_replaces_the_default_file():
@@ -77,7 +95,7 @@ def test_the_caller_may_set_files_and_a_directory_but_not_the_chains_connections
 def test_only_services_with_a_database_get_its_url():
     made = services(QUOTES_DATABASE_URL="postgresql://user:secret@host/db")
 
-    assert ["dfsp-api", "integrations", "signal-receiver"] == [
+    assert ["dfsp-api", "integrations", "signal-receiver", "console"] == [
         name for name, spec in made.items() if "QUOTES_DATABASE_URL" in spec.env
     ]
     assert {"postgresql://own"} == {
@@ -86,10 +104,10 @@ def test_only_services_with_a_database_get_its_url():
     assert not [spec for spec in made.values() if "secret" in repr(spec)]
 
 
-@pytest.mark.parametrize("port", [0, -1, 65_528, 70_000])
+@pytest.mark.parametrize("port", [0, -1, 65_527, 70_000])
 def test_the_first_port_leaves_room_for_all_services(port):
     with pytest.raises(
-        topology.PortError, match=f"from 1 to 65527, since it is the first of 9 ports; {port} is not"
+        topology.PortError, match=f"from 1 to 65526, since it is the first of 10 ports; {port} is not"
     ):
         services(port)
 

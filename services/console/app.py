@@ -1,0 +1,80 @@
+"""console: pages for the people who operate the services."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any, Final
+
+from aiohttp import web
+
+from chassis.app import SERVICE
+from chassis.app import create_app as create_service
+from chassis.auth import CALLER
+from chassis.csrf import own_pages_only
+from chassis.database import Database
+from chassis.migrations import Migrations
+from chassis.page.form_tokens import FormTokens
+from chassis.page.pages import PageOptions, Pages, sign_out, with_error_pages
+from console.collectors.fleet import Fleet
+from console.collectors.service_client import ServiceClient
+from console.live_stream import PATH, LiveStream
+from console.openapi import openapi
+from console.settings import ConsoleSettings
+from console.view import Console
+from console.views import VIEWS
+
+NAME: Final = "console"
+MIGRATIONS: Final = Migrations("console", files("console") / "migrations", schema="console")
+CONSOLE: Final = web.AppKey("console", Console)
+
+
+def create_app(settings: ConsoleSettings) -> web.Application:
+    # a new key at each start: forms that were loaded before it have to be loaded again
+    pages = Pages(_page_options(), FormTokens(NAME, [secrets.token_urlsafe(32)]))
+    app = create_service(
+        NAME, settings, middlewares=[pages.middleware, own_pages_only], openapi=openapi(NAME)
+    )
+    service = app[SERVICE]
+    database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
+    client = ServiceClient(
+        settings.console_services, service.tls, settings.service_user, settings.service_password
+    )
+    app[CONSOLE] = console = Console(settings, service, pages, database, Fleet(client))
+    views = [make(console) for make in VIEWS]
+    pages.templates.globals["views"] = views
+    for view in views:
+        app.add_routes(with_error_pages(pages, view.routes))
+    app.add_routes(with_error_pages(pages, [web.get("/sign-out", sign_out)]))
+    app.add_routes([web.get(PATH, LiveStream(console.fleet).stream), *pages.files()])
+    app.cleanup_ctx.append(_running(console))
+    return app
+
+
+def _page_options() -> PageOptions:
+    def context(request: web.Request) -> dict[str, Any]:
+        return {"here": request.path, "is_operator": request.app[SERVICE].is_operator(request[CALLER])}
+
+    return PageOptions(
+        NAME,
+        home="The first page",
+        sign_in="Sign in with your name and password. Load the page again, and your browser asks for both.",
+        context=context,
+    )
+
+
+def _running(console: Console) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        logs = console.service.logs
+        console.fleet.client.open()
+        await console.database.open(lambda cause: logs.error("the console's database is away", cause=cause))
+        looking = asyncio.create_task(console.fleet.run())
+        yield
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+        await console.fleet.client.close()
+        await console.database.close()
+
+    return run

@@ -1,0 +1,66 @@
+"""`/live`: a stream of server-sent events, one after each look at the services. Pages then fetch themselves again."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from chassis.app import EXCHANGE, SERVICE
+from chassis.errors import TooManyRequestsError
+from chassis.http.adapter import AiohttpConnection
+from chassis.tracing import TRACE_HEADER
+from console.collectors.fleet import Fleet
+
+PATH: Final = "/live"
+MAX_STREAMS: Final = 64
+IDLE_SECONDS: Final = 5.0
+
+
+class LiveStream:
+    """The open streams, of which there are at most MAX_STREAMS."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._open: list[web.Request] = []
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Send one event after each look at the services. Raises TooManyRequestsError if too many streams are open."""
+        if sum(not _has_gone(each) for each in self._open) >= MAX_STREAMS:
+            raise TooManyRequestsError(
+                f"{MAX_STREAMS} pages are open. Close one, or load this page again by hand.", retry_after=10
+            )
+        self._open.append(request)
+        try:
+            return await self._send(request)
+        finally:
+            self._open.remove(request)
+
+    async def _send(self, request: web.Request) -> web.StreamResponse:
+        service = request.app[SERVICE]
+        response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: "text/event-stream",
+                hdrs.CACHE_CONTROL: "no-store",
+                # without this, a proxy that collects whole responses would delay the events
+                "X-Accel-Buffering": "no",
+                TRACE_HEADER: request[EXCHANGE].trace_id,
+                hdrs.SERVER: service.name,
+            }
+        )
+        await response.prepare(request)
+        while not (service.is_leaving or service.is_closed or _has_gone(request)):
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._fleet.ticked()
+                event = b"data: new figures\n\n"
+            except TimeoutError:
+                event = b": no news\n\n"
+            try:
+                await response.write(event)
+            except ConnectionResetError:  # the client has closed its connection
+                break
+        return response
+
+
+def _has_gone(request: web.Request) -> bool:
+    return isinstance(request.protocol, AiohttpConnection) and request.protocol.is_ending
