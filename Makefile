@@ -145,8 +145,8 @@ user: $(READY)
 PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 pin:
-	$(PIN) pyproject.toml clients/python/pyproject.toml --extra network --extra dev --extra cli -o constraints.txt
-	$(PIN) pyproject.toml -c constraints.txt -o services/runtime.txt
+	$(PIN) pyproject.toml clients/python/pyproject.toml --extra network --extra tracing --extra dev --extra cli -o constraints.txt
+	$(PIN) pyproject.toml --extra tracing -c constraints.txt -o services/runtime.txt
 	$(PIN) pyproject.toml --extra network --extra bench -c constraints.txt -o benchmarks/requirements.txt
 	echo hatchling | $(PIN) - -c constraints.txt -o services/build.txt
 

@@ -92,6 +92,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
         await payee.close()
 
     app.cleanup_ctx.append(database)
+    payee.statements.tracer = app[SERVICE].tracer
     app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
     app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE].logs))
     return app
@@ -135,7 +136,7 @@ class Payee:
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
-        self._statements = StatementBatcher(self.quotes, database, connections)
+        self.statements = StatementBatcher(self.quotes, database, connections)
         self.fees = fees
         """Each request is priced from one schedule, whenever another one takes its place."""
 
@@ -152,7 +153,7 @@ class Payee:
             self._reserve(exchange, call, namespace)
 
     async def close(self) -> None:
-        await self._statements.close()
+        await self.statements.close()
         await self.database.close()
 
     async def _reserve_with_namespace(self, exchange: Exchange, call: Call) -> None:
@@ -171,11 +172,11 @@ class Payee:
         except (NoFeeScheduleError, AmountOutOfRangeError) as error:
             # a repeated request gets its quote, whatever today's fees are
             exchange.wait(LookUp(uuid, call.caller), partial(_repeated, call.operation, wanted, error))
-            self._statements.find(exchange)
+            self.statements.find(exchange)
             return
         new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
         exchange.wait(new, partial(_reserved, call.operation, wanted))
-        self._statements.reserve(exchange)
+        self.statements.reserve(exchange)
 
     def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
         if operation is Operation.QUOTE_SOURCE_AMOUNT:
@@ -192,13 +193,13 @@ class Payee:
             parameters.get("destinationAmount"),
         )
         exchange.wait(payment, lambda _, quote: _ok(execution_reply(quote, call.caller, parameters)))
-        self._statements.execute(exchange)
+        self.statements.execute(exchange)
 
     def _look_up(self, exchange: Exchange, call: Call) -> None:
         query = dict(call.query)
         wanted = LookUp(UUID(call.uuid), call.caller)
         exchange.wait(wanted, lambda _, quote: _ok(look_up_reply(quote, call.caller, query)))
-        self._statements.find(exchange)
+        self.statements.find(exchange)
 
 
 def _repeated(

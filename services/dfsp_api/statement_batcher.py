@@ -15,9 +15,11 @@ import asyncpg
 from chassis.batching import Batcher, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
+from chassis.spans import Tracer, batch_span
 from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.stored_quote import StoredQuote
 
+TABLE: Final = "quote"
 MAX_IN_FLIGHT: Final = 8
 """Maximum of statements in flight for each operation, including those that wait for a connection."""
 
@@ -34,10 +36,12 @@ class StatementBatcher:
         self._database = database
         # items wait here for a connection, so that their deadlines can be checked before the statement begins
         self._connections = asyncio.Semaphore(connections)
-        self._reserve = self._batcher(quotes.reserve, lambda new: new.uuid)
-        self._execute = self._batcher(quotes.execute, lambda payment: payment.uuid)
+        self.tracer: Tracer | None = None
+        """Makes the spans of the statements; None for no spans."""
+        self._reserve = self._batcher("reserve", quotes.reserve, lambda new: new.uuid)
+        self._execute = self._batcher("execute", quotes.execute, lambda payment: payment.uuid)
         self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
-            quotes.find, lambda wanted: wanted.uuid
+            "look_up", quotes.find, lambda wanted: wanted.uuid
         )
 
     def reserve(self, item: Item[NewQuote, StoredQuote | None]) -> None:
@@ -62,12 +66,23 @@ class StatementBatcher:
 
     def _batcher(
         self,
+        name: str,
         statement: Callable[[Sequence[V], float], Awaitable[Mapping[UUID, StoredQuote]]],
         uuid_of: Callable[[V], UUID],
     ) -> Batcher[V, StoredQuote | None]:
+        span_name = f"{name} {TABLE}"
+        span_attributes = {
+            "db.system.name": "postgresql",
+            "db.operation.name": name,
+            "db.collection.name": TABLE,
+        }
+
         async def run(items: Items[V, StoredQuote | None]) -> None:
             deadline = max(item.deadline for item in items)
-            quotes = await statement([item.value for item in items], deadline)
+            with batch_span(self.tracer, items, span_name, span_attributes) as attributes:
+                if len(items) > 1:
+                    attributes["db.operation.batch.size"] = len(items)
+                quotes = await statement([item.value for item in items], deadline)
             for item in items:
                 item.settle(quotes.get(uuid_of(item.value)))
 

@@ -29,8 +29,8 @@ from chassis.exchange import Exchange
 from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.logs import url_for_log
 from chassis.settings import base_url
-from chassis.tracing import TRACE_HEADER
-from quoting.call import TRACEPARENT_HEADER, Call
+from chassis.tracing import TRACE_HEADER, TRACEPARENT_HEADER, SpanContext
+from quoting.call import Call
 from quoting.peers import PeerRequest, Peers
 
 Key = tuple[bytes, str, str]
@@ -163,6 +163,11 @@ class LookUp(Item[PeerRequest, PeerResponse]):
     def is_settled(self) -> bool:
         """Whether the look-up has ended, or no exchange waits for it any more."""
         return self._is_over or all(each.exchange.is_settled for each in self.waiting)
+
+    @property
+    def span(self) -> SpanContext | None:
+        """The place of the first exchange in its trace."""
+        return self.waiting[0].exchange.span if self.waiting else None
 
     def settle(self, result: PeerResponse) -> None:
         try:

@@ -31,7 +31,8 @@ from chassis.http.response import Respond, Response
 from chassis.logs import Logs
 from chassis.metrics import RequestMetrics
 from chassis.service import Service, ShownPath, whole_path
-from chassis.settings import Settings
+from chassis.settings import Settings, SettingsError
+from chassis.spans import SpanMetrics, Tracer
 from chassis.tls import Tls
 from chassis.users_file import UsersFile
 
@@ -83,6 +84,7 @@ def create_app(
         BodyBudget(settings.max_unread_bytes),
         ConnectionLimit(settings.max_connections, request_metrics.registry),
         shown_path,
+        _tracer(log_name or name, settings, logs, request_metrics),
     )
     app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app.cleanup_ctx.append(_resources)
@@ -108,6 +110,22 @@ def create_app(
     }.items():
         app.router.add_get(path, _for_operators(handler))
     return app
+
+
+def _tracer(name: str, settings: Settings, logs: Logs, metrics: RequestMetrics) -> Tracer | None:
+    """Return the tracer of a service; None if no URL for traces is configured. Raises SettingsError."""
+    if settings.traces_url is None:
+        return None
+    try:
+        # its packages are optional, and to import them takes a third of a second
+        from chassis.otlp import OtlpExporter
+    except ImportError as error:
+        raise SettingsError(
+            f"QUOTES_TRACES_URL is set, but the extra `tracing` is not installed ({error}). Install "
+            "dfsp-quoting[tracing], or remove the variable"
+        ) from error
+    span_metrics = SpanMetrics(metrics.registry)
+    return Tracer(settings, OtlpExporter(name, settings, span_metrics, logs), span_metrics)
 
 
 def add_routes(app: web.Application, routes: Routes) -> None:
@@ -141,11 +159,16 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
     """Run the load monitor while the application runs; close the application's resources when it ends."""
     service = app[SERVICE]
     service.monitor.start()
+    if service.tracer is not None:
+        service.tracer.exporter.start()
     yield
     service.monitor.stop()
     service.deadlines.close()
     await app[CONNECTION_POOL].close()
     service.credentials.close()
+    if service.tracer is not None:
+        service.flush_log()
+        await service.tracer.exporter.close()
 
 
 @web.middleware

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from chassis.errors import UnavailableError, UpstreamTimeoutError
+from chassis.tracing import SpanContext
 
 WINDOW: Final = 4
 MAX_ITEMS: Final = 64
@@ -46,6 +47,11 @@ class Item(Generic[V, R]):
     def is_settled(self) -> bool:
         """Whether the item has its result or error, or no longer needs one."""
         raise NotImplementedError
+
+    @property
+    def span(self) -> SpanContext | None:
+        """The place of the item's request in its trace; None if it is not traced."""
+        return None
 
     def settle(self, result: R) -> None:
         raise NotImplementedError

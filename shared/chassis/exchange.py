@@ -27,7 +27,7 @@ from chassis.errors import (
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.service import Service, as_error
-from chassis.tracing import TRACE_HEADER, trace_id_from
+from chassis.tracing import TRACE_HEADER, TRACEPARENT_HEADER, SpanContext, is_traceparent, trace_id_from
 
 _TRACE: Final = TRACE_HEADER.lower()
 _NO_DEADLINE: Final = float("inf")
@@ -52,6 +52,7 @@ class Exchange(Item[Any, Any]):
     """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
     is_logged = True
     is_settled = False
+    span: SpanContext | None = None
     _explain: Callable[[Exception], Exception] | None = None
     repeat_to: str | None = None
     """Base URL to which the call is sent once more if it was damaged on its way."""
@@ -143,6 +144,15 @@ class Exchange(Item[Any, Any]):
         route.handle(self)
 
     # from the route to a response
+
+    def traceparent(self) -> str | None:
+        """Return the header `traceparent` for the requests that this one causes; None for no header."""
+        given = self.request.headers.get(TRACEPARENT_HEADER)
+        tracer = self.service.tracer
+        if tracer is None:
+            return given if given is not None and is_traceparent(given) else None
+        self.span = span = tracer.begin(given, self.trace_id)
+        return span.traceparent
 
     def wait(
         self,

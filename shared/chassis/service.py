@@ -20,8 +20,9 @@ from chassis.http.response import Respond, Response
 from chassis.logs import URGENT_STATUS, Logs, iso_time
 from chassis.metrics import RequestMetrics
 from chassis.settings import Settings
+from chassis.spans import Tracer
 from chassis.tls import Tls
-from chassis.tracing import TRACE_HEADER, trace_id_from
+from chassis.tracing import TRACE_HEADER, SpanContext, trace_id_from
 from chassis.users import key_of
 
 OK: Final = 200
@@ -61,6 +62,8 @@ class Answered(Protocol):
     def pattern(self) -> str | None: ...
     @property
     def began(self) -> float: ...
+    @property
+    def span(self) -> SpanContext | None: ...
 
 
 def whole_path(path: str, _pattern: str | None) -> str:
@@ -82,6 +85,8 @@ class Service:
     bodies: BodyBudget
     connections: ConnectionLimit
     shown_path: ShownPath = whole_path
+    tracer: Tracer | None = None
+    """Makes the spans; None if no URL for traces is configured."""
     checks: list[Check] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)
     """SIGHUP calls them, in this order."""
@@ -166,6 +171,7 @@ class Service:
         """Write the log lines of the requests that have been answered and not logged."""
         unlogged, self._unlogged = self._unlogged, []
         lines, is_urgent, at = [], False, iso_time(time.time())
+        tracer = self.tracer
         for answered, response, ended in unlogged:
             request, pattern, status = answered.request, answered.pattern, response.status
             if status == OK:  # an error may be sent at once, so it does not show how long an answer takes
@@ -188,6 +194,8 @@ class Service:
             )
             lines.append(line)
             is_urgent = is_urgent or status >= URGENT_STATUS
+            if tracer is not None:
+                tracer.end(answered, response, self.shown_path(request.path, pattern), ended)
         self.logs.write(lines, now=is_urgent)
 
     def error_response(self, error: QuotingError, trace_id: str) -> Response:
@@ -216,6 +224,7 @@ class _Unrouted:
 
     caller = attempted = idempotency_key = uuid = None
     pattern = None
+    span = None
 
     def __init__(self, trace_id: str) -> None:
         self.trace_id = trace_id

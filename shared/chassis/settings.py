@@ -111,6 +111,11 @@ def user_names(value: str | Iterable[str]) -> tuple[str, ...]:
     return names
 
 
+def optional_url(value: str | None) -> str | None:
+    """Convert to an absolute http(s) URL; None and empty text become None."""
+    return base_url(value) if value else None
+
+
 def optional_path(value: str | Path | None) -> Path | None:
     """Convert to a path; None and empty text become None."""
     return Path(value) if value else None
@@ -196,6 +201,26 @@ class Settings(Listening):
     )
     log_max_bytes: int = environ.var(
         67_108_864, converter=whole(65_536, 1 << 40), help="size at which the log file is rotated"
+    )
+    traces_url: str | None = environ.var(
+        None,
+        converter=optional_url,
+        help="URL to which spans are sent by OTLP over HTTP, with its path, such as /v1/traces; default: no spans",
+    )
+    traces_ratio: float = environ.var(
+        0.01,
+        converter=number(0, 1),
+        help="part of the requests that get a span although their caller did not ask for it",
+    )
+    traces_slow_seconds: float = environ.var(
+        1.0,
+        converter=number(0, 3_600),
+        help="response time from which a request always gets a span, as an error does",
+    )
+    traces_per_second: int = environ.var(
+        200,
+        converter=whole(1, 100_000),
+        help="maximum number of spans per second on average, for sampled requests and again for errors and slow ones",
     )
 
 

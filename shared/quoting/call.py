@@ -7,11 +7,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from chassis.tracing import TRACEPARENT_HEADER
+
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
-TRACEPARENT_HEADER: Final = "traceparent"
-
-is_traceparent: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?\Z").match
 
 SUBMISSION_URL: Final = "submissionUrl"
 IDENTIFIER: Final = "identifier"

@@ -31,6 +31,7 @@ from chassis.openapi import (
 )
 from chassis.patterns import pattern_of
 from chassis.schemas import Text
+from chassis.tracing import TRACEPARENT_HEADER
 from quoting import json_schema, schemas
 from quoting.call import (
     DEFAULT_TIMEOUT_MS,
@@ -39,7 +40,6 @@ from quoting.call import (
     MAX_TIMEOUT_MS,
     SUBMISSION_URL,
     TIMEOUT_HEADER,
-    TRACEPARENT_HEADER,
     Operation,
 )
 

@@ -12,11 +12,13 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import hdrs
+from yarl import URL
 
 from chassis.batching import MAX_WAITING, Batcher, Item, Items
 from chassis.content import JSON, MAX_BODY_BYTES, is_of_type
 from chassis.http.pool import BufferedResponse, ConnectionPool, NoResponseError, PeerResponse
 from chassis.http.request import Headers, joined
+from chassis.spans import Attributes, Tracer, batch_span
 from chassis.tracing import TRACE_HEADER
 from quoting.batch_format import (
     BATCH_HEADER,
@@ -36,6 +38,7 @@ ALONE_AFTER: Final = FORGET_AFTER | {413}
 """After a batch gets one of these statuses, each of its requests is sent alone."""
 
 _BATCH_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: MEDIA_TYPE}
+_SPAN_NAME: Final = f"{hdrs.METH_POST} {BATCH_PATH}"
 _ANNOUNCEMENT: Final = BATCH_HEADER.lower()
 _MAX_ANNOUNCEMENT_DIGITS: Final = 5
 
@@ -63,10 +66,13 @@ Waiting = Item[PeerRequest, PeerResponse]
 class Peers:
     """The services that one service calls, by base URL. The configuration limits their number."""
 
-    def __init__(self, pool: ConnectionPool, max_lines: int = MAX_LINES) -> None:
+    def __init__(
+        self, pool: ConnectionPool, max_lines: int = MAX_LINES, tracer: Tracer | None = None
+    ) -> None:
         """`max_lines` limits the requests in one batch. With 0 no batch is ever sent."""
         self._pool = pool
         self._max_lines = max_lines
+        self._tracer = tracer
         self._peers: dict[str, _Peer] = {}
 
     def send(self, base: str, item: Waiting) -> None:
@@ -77,7 +83,7 @@ class Peers:
         """
         peer = self._peers.get(base)
         if peer is None:
-            peer = self._peers[base] = _Peer(self._pool, base, self._max_lines)
+            peer = self._peers[base] = _Peer(self._pool, base, self._max_lines, self._tracer)
         peer.send(item)
 
     async def close(self) -> None:
@@ -88,10 +94,12 @@ class Peers:
 class _Peer:
     """One service that is called, with all its replicas."""
 
-    def __init__(self, pool: ConnectionPool, base: str, max_lines: int) -> None:
+    def __init__(self, pool: ConnectionPool, base: str, max_lines: int, tracer: Tracer | None) -> None:
         self._pool = pool
         self._base = base
         self._max_lines = max_lines
+        self._tracer = tracer
+        self._span_attributes = _span_attributes(base)
         self._announced = 0
         """Maximum number of lines that the peer takes in one batch; 0 if it takes no batches."""
         self._batcher: Batcher[PeerRequest, PeerResponse] = Batcher(self._send_batch)
@@ -162,9 +170,18 @@ class _Peer:
             return
         sink = _BatchResponse(batch, self._note_announcement, release)
         try:
-            await self._pool.stream(
-                "POST", self._base, BATCH_PATH, _BATCH_HEADERS, b"".join(batch.lines), sink, batch.deadline
-            )
+            with batch_span(self._tracer, batch.items, _SPAN_NAME, self._span_attributes) as attributes:
+                attributes["quote.batch.size"] = len(batch.lines)
+                await self._pool.stream(
+                    "POST",
+                    self._base,
+                    BATCH_PATH,
+                    _BATCH_HEADERS,
+                    b"".join(batch.lines),
+                    sink,
+                    batch.deadline,
+                )
+                attributes["http.response.status_code"] = sink.status
         except (NoResponseError, TimeoutError) as error:
             batch.fail(error)
         else:
@@ -187,6 +204,17 @@ class _Peer:
             batch.fail(NoResponseError(f"status {refusal.status} to a batch"))
 
 
+def _span_attributes(base: str) -> Attributes:
+    """Return the attributes of every batch that is sent to the service at `base`."""
+    url = URL(base)
+    return {
+        "http.request.method": hdrs.METH_POST,
+        "url.full": f"{base}{BATCH_PATH}",
+        "server.address": url.host or "",
+        "server.port": url.port or 0,
+    }
+
+
 class _BatchResponse:
     """Reads the response to a batch. Each line settles one item as soon as it arrives.
 
@@ -201,6 +229,7 @@ class _BatchResponse:
         self._release = release
         self._splitter = Splitter()
         self._refusal: BufferedResponse | None = None
+        self.status = 0
 
     @property
     def refusal(self) -> PeerResponse | None:
@@ -208,6 +237,7 @@ class _BatchResponse:
         return None if self._refusal is None else self._refusal.received
 
     def begin(self, status: int, headers: Headers) -> None:
+        self.status = status
         self._note_announcement(headers)
         if status != 200 or not is_of_type(headers, MEDIA_TYPE):  # noqa: PLR2004
             self._refusal = BufferedResponse()
@@ -229,7 +259,7 @@ class _Batch:
         self.lines: list[bytes] = []
         self.others: list[Waiting] = []
         """Items that cannot be a line of a batch, or for which this batch had no room."""
-        self._items: list[Waiting] = []
+        self.items: list[Waiting] = []
         left = MAX_BATCH_BYTES
         now = time.monotonic()
         for item in items:
@@ -242,15 +272,15 @@ class _Batch:
                 continue
             left -= len(line)
             self.lines.append(line)
-            self._items.append(item)
+            self.items.append(item)
 
     @property
     def deadline(self) -> float:
-        return max(item.deadline for item in self._items)
+        return max(item.deadline for item in self.items)
 
     @property
     def unsettled(self) -> list[Waiting]:
-        return [item for item in self._items if not item.is_settled]
+        return [item for item in self.items if not item.is_settled]
 
     def settle(self, line: bytes) -> None:
         """Settle the item to which an answer belongs. A line that is not an answer is ignored."""
@@ -261,11 +291,11 @@ class _Batch:
         number = answer.id
         if number is None and answer.line is not None:
             number = answer.line - 1
-        if isinstance(number, int) and 0 <= number < len(self._items):
+        if isinstance(number, int) and 0 <= number < len(self.items):
             body = None if answer.body is None else answer.body.encode()
             if body is not None and len(body) > MAX_BODY_BYTES:
                 body = None
-            self._items[number].settle(PeerResponse(answer.status, joined(answer.headers), body))
+            self.items[number].settle(PeerResponse(answer.status, joined(answer.headers), body))
 
     def fail(self, error: Exception) -> None:
         for item in self.unsettled:

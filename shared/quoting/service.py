@@ -34,11 +34,9 @@ from quoting.call import (
     IDENTIFIER_TYPE,
     MAX_TIMEOUT_MS,
     TIMEOUT_HEADER,
-    TRACEPARENT_HEADER,
     Call,
     Operation,
     is_key,
-    is_traceparent,
     is_uuid,
 )
 from quoting.next_hop import NextHop
@@ -64,7 +62,6 @@ _MAX_DIGITS: Final = len(str(MAX_TIMEOUT_MS))
 _DEFAULT_SECONDS: Final = DEFAULT_TIMEOUT_MS / 1_000
 _KEY: Final = IDEMPOTENCY_HEADER.lower()
 _TIMEOUT: Final = TIMEOUT_HEADER.lower()
-_TRACEPARENT: Final = TRACEPARENT_HEADER.lower()
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -110,7 +107,7 @@ def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: in
 
 def add_peers(app: web.Application, batch_lines: int) -> None:
     """Add `Peers` to the application. They are closed before the application's connection pool."""
-    app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines)
+    app[PEERS] = Peers(app[CONNECTION_POOL], batch_lines, app[SERVICE].tracer)
 
     async def close_peers(app: web.Application) -> AsyncIterator[None]:
         yield
@@ -200,9 +197,6 @@ class ChainRoute:
             raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
         request = exchange.request
         headers = request.headers
-        traceparent = headers.get(_TRACEPARENT)
-        if traceparent is not None and not is_traceparent(traceparent):
-            traceparent = None
         call = Call(
             self._operation,
             exchange.caller or "",
@@ -213,7 +207,7 @@ class ChainRoute:
             query_parameters(request.query, self._parameters) if request.query else (),
             request.body if self.has_body else None,
             exchange.idempotency_key,
-            traceparent,
+            exchange.traceparent(),
         )
         if exchange.deadline <= time.monotonic():
             raise UpstreamTimeoutError  # the request was not read, or its body not complete, in time

@@ -1,7 +1,7 @@
 """The whole chain in the test's process: seven services on real sockets. A setting enables or disables batches."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +49,16 @@ async def _slowly(seen: Seen) -> web.StreamResponse:
 
 
 class _Starter:
-    def __init__(self, stack: AsyncExitStack, users_file: Path, batch_lines: int) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, users_file: Path, batch_lines: int, environment: Mapping[str, str]
+    ) -> None:
         self._stack = stack
         self._environment = {
             "QUOTES_USERS_FILE": str(users_file),
             "QUOTES_BATCH_LINES": str(batch_lines),
             # seven services share one event loop: slow responses do not mean overload
             "QUOTES_MAX_WAIT_SECONDS": "60",
+            **environment,
         }
 
     async def start(self, module: object, kind: type[Settings], **settings: str) -> str:
@@ -67,10 +70,18 @@ class _Starter:
 
 @asynccontextmanager
 async def chain_in_process(
-    users_file: Path, client: aiohttp.ClientSession, database_url: str, folder: Path, *, batch_lines: int
+    users_file: Path,
+    client: aiohttp.ClientSession,
+    database_url: str,
+    folder: Path,
+    *,
+    batch_lines: int,
+    **settings: str,
 ) -> AsyncIterator[ChainInProcess]:
+    """Run the chain. `settings` are environment variables of every service, in lower case without "QUOTES_"."""
+    environment = {f"QUOTES_{name.upper()}": value for name, value in settings.items()}
     async with AsyncExitStack() as stack:
-        start = _Starter(stack, users_file, batch_lines).start
+        start = _Starter(stack, users_file, batch_lines, environment).start
         slow = await stack.enter_async_context(stub(_slowly))
         payee_url = await start(payee, payee.PayeeSettings, database_url=database_url)
         backend = await start(

@@ -1,0 +1,273 @@
+"""The spans of one service: which requests get one, and what it says (OpenTelemetry's semantic conventions for HTTP).
+
+A span is made after its request has been answered, so a request without one costs little more than its place in the
+trace. Three kinds of requests get a span: those whose caller set the flag for sampled traces or that fall into the
+configured ratio, those whose answer is an error, and slow ones. Batches and statements serve many requests at once.
+They get a span, with links to the requests that are known to be sampled, if there is such a request.
+
+This module knows nothing of OpenTelemetry's packages, which are optional; `chassis.otlp` sends the spans.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter
+
+from chassis.batching import Item
+from chassis.http.response import Response
+from chassis.settings import Settings
+from chassis.tracing import TRACEPARENT_HEADER, Sampler, SpanContext, batch_context
+
+BURST_SECONDS: Final = 5
+"""A burst of spans may be this many times as large as the number for one second."""
+MAX_LINKS: Final = 128
+"""OpenTelemetry's own default."""
+MAX_CHARACTERS: Final = 256
+"""Maximum length of text that a peer controls."""
+
+_ERROR_STATUS: Final = 400
+_SERVER_ERROR_STATUS: Final = 500
+_KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
+_NANOSECONDS: Final = 1_000_000_000
+
+Attributes = Mapping[str, str | int]
+
+
+class Kind(Enum):
+    """Whether a span stands for a request that was received, or for one that was sent."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """A span to export."""
+
+    context: SpanContext
+    name: str
+    kind: Kind
+    start_ns: int
+    """Unix time in nanoseconds."""
+    end_ns: int
+    attributes: Attributes
+    links: tuple[SpanContext, ...] = ()
+    failure: str | None = None
+    """Why the work failed, if it did by OpenTelemetry's rules: a server is not at fault for a 4xx."""
+
+
+class Exporter(Protocol):
+    """Sends spans to a tracing system, later and in batches."""
+
+    def start(self) -> None:
+        """Begin to send, on the running event loop."""
+
+    def add(self, span: Span) -> bool:
+        """Take a span and return True; return False if too many wait already."""
+
+    async def close(self) -> None:
+        """Send the spans that wait, within a short time."""
+
+
+class SpanRequest(Protocol):
+    """The fields of a request that its span shows."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def received(self) -> float: ...
+
+
+class Traced(Protocol):
+    """The fields of an answered request that its span shows."""
+
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def caller(self) -> str | None: ...
+    @property
+    def request(self) -> SpanRequest: ...
+    @property
+    def pattern(self) -> str | None: ...
+    @property
+    def uuid(self) -> str | None: ...
+    @property
+    def span(self) -> SpanContext | None: ...
+
+
+class SpanMetrics:
+    """Numbers of spans. They count what a collector misses, too."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.exported = Counter("spans_exported", "Spans that the collector has accepted", registry=registry)
+        self.dropped = Counter(
+            "spans_dropped",
+            "Spans that were not exported: over the limit, no room in the queue, or refused by the collector",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("limit", "queue", "collector"):
+            self.dropped.labels(reason)
+
+
+class Tracer:
+    """Makes the spans of one service."""
+
+    def __init__(self, settings: Settings, exporter: Exporter, metrics: SpanMetrics) -> None:
+        self.begin: Final = Sampler(settings.traces_ratio).begin
+        """Returns the context of a request, from its `traceparent` header and its L1p trace id."""
+        self.exporter = exporter
+        self._metrics = metrics
+        self._slow_seconds = settings.traces_slow_seconds
+        # two limits: a flood of errors must not displace the requests that somebody wants to follow
+        self._sampled = _Limit(settings.traces_per_second)
+        self._others = _Limit(settings.traces_per_second)
+
+    def end(self, traced: Traced, response: Response, path: str, ended: float) -> None:
+        """Export the span of an answered request, if it gets one.
+
+        `path` is the path as the log shows it, `ended` the time of the answer on the monotonic clock.
+        """
+        span = traced.span
+        if span is None:
+            span = self.begin(traced.request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
+        seconds = ended - traced.request.received
+        if span.is_sampled:
+            limit = self._sampled
+        elif response.status >= _ERROR_STATUS or seconds >= self._slow_seconds:
+            limit = self._others
+        else:
+            return
+        if limit.admits(ended):
+            self._export(span, traced, response, path, ended)
+        else:
+            self._metrics.dropped.labels("limit").inc()
+
+    def _export(self, span: SpanContext, traced: Traced, response: Response, path: str, ended: float) -> None:
+        request, status = traced.request, response.status
+        method = request.method if request.method in _KNOWN_METHODS else "_OTHER"
+        attributes: dict[str, str | int] = {
+            "l1p.trace_id": traced.trace_id,
+            "http.request.method": method,
+            "http.response.status_code": status,
+            "url.path": path[:MAX_CHARACTERS],
+            "url.scheme": request.scheme,
+        }
+        if traced.pattern is not None:
+            attributes["http.route"] = traced.pattern
+        if traced.uuid is not None:
+            attributes["quote.uuid"] = traced.uuid
+        if traced.caller is not None:
+            attributes["enduser.id"] = traced.caller[:MAX_CHARACTERS]
+        failure = None
+        if status >= _ERROR_STATUS:
+            attributes["error.type"] = (response.error_id or str(status))[:MAX_CHARACTERS]
+            cause = (response.cause or "")[:MAX_CHARACTERS]
+            if cause:
+                attributes["error.message"] = cause
+            if status >= _SERVER_ERROR_STATUS:
+                failure = cause
+        name = "HTTP" if method == "_OTHER" else method
+        name = name if traced.pattern is None else f"{name} {traced.pattern}"
+        start_ns, end_ns = _unix_ns(request.received, ended)
+        self._add(Span(span, name, Kind.SERVER, start_ns, end_ns, attributes, span.links, failure))
+
+    def _add(self, span: Span) -> None:
+        if not self.exporter.add(span):
+            self._metrics.dropped.labels("queue").inc()
+
+    def begin_batch(
+        self, items: Sequence[Item[Any, Any]], name: str, attributes: Attributes
+    ) -> "BatchSpan | None":
+        """Begin the span of a batch or statement for these items; return None if none of them is sampled so far."""
+        sampled = [item.span for item in items if item.span is not None and item.span.is_sampled]
+        if not sampled or not self._sampled.admits(time.monotonic()):
+            return None
+        return BatchSpan(name, attributes, sampled[:MAX_LINKS], self._add)
+
+
+def batch_span(
+    tracer: Tracer | None, items: Sequence[Item[Any, Any]], name: str, attributes: Attributes
+) -> AbstractContextManager[dict[str, str | int]]:
+    """Return a context for the round trip of a batch or statement. It makes a span if an item is sampled so far.
+
+    The value of the context takes further attributes.
+    """
+    span = None if tracer is None else tracer.begin_batch(items, name, attributes)
+    return nullcontext({}) if span is None else span
+
+
+class BatchSpan:
+    """The span of a batch or statement that is in progress. It and its requests have links to each other."""
+
+    def __init__(
+        self, name: str, attributes: Attributes, sampled: list[SpanContext], add: Callable[[Span], None]
+    ) -> None:
+        self._context = batch_context()
+        self._name = name
+        self._attributes = dict(attributes)
+        self._links = tuple(sampled)
+        self._add = add
+        self._began = time.monotonic()
+        for each in sampled:
+            if len(each.links) < MAX_LINKS:
+                each.links += (self._context,)
+
+    def __enter__(self) -> dict[str, str | int]:
+        return self._attributes
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        failure = None
+        if kind is not None:
+            self._attributes["error.type"] = kind.__qualname__
+            failure = str(error)[:MAX_CHARACTERS]
+        start_ns, end_ns = _unix_ns(self._began, time.monotonic())
+        self._add(
+            Span(
+                self._context,
+                self._name,
+                Kind.CLIENT,
+                start_ns,
+                end_ns,
+                self._attributes,
+                self._links,
+                failure,
+            )
+        )
+
+
+class _Limit:
+    """A token bucket: limits how many spans are made per second, on average."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._max_tokens = float(per_second * BURST_SECONDS)
+        self._tokens = self._max_tokens
+        self._at = time.monotonic()
+
+    def admits(self, now: float) -> bool:
+        if now > self._at:
+            self._tokens = min(self._max_tokens, self._tokens + (now - self._at) * self._per_second)
+            self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _unix_ns(began: float, ended: float) -> tuple[int, int]:
+    """Return two times on the monotonic clock as Unix times in nanoseconds."""
+    end_ns = time.time_ns() - int((time.monotonic() - ended) * _NANOSECONDS)
+    return end_ns - int((ended - began) * _NANOSECONDS), end_ns
