@@ -22,6 +22,8 @@ class EngineSignal:
     ticker: str
     quantity: str
     position_id: str
+    trace_id: str = ""
+    """Trace id of the request that sent the signal. It is no part of the signal's meaning."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -52,7 +54,7 @@ class EngineSignal:
         return msgspec.json.encode(signal).decode()
 
 
-def engine_signal(strategy_id: str, body: Mapping[str, Any]) -> EngineSignal:
+def engine_signal(strategy_id: str, body: Mapping[str, Any], trace_id: str = "") -> EngineSignal:
     return EngineSignal(
         strategy_id,
         body["signalId"],
@@ -61,4 +63,5 @@ def engine_signal(strategy_id: str, body: Mapping[str, Any]) -> EngineSignal:
         body["ticker"],
         body["quantity"],
         body["proquantPositionId"],
+        trace_id,
     )

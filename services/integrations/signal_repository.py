@@ -50,8 +50,8 @@ INSERT_EVENTS: Final = """
 WITH s AS (
     SELECT s.*, row_number() OVER (PARTITION BY strategy_id ORDER BY position) AS rank,
         count(*) OVER (PARTITION BY strategy_id) AS total
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) WITH ORDINALITY
-        AS s (strategy_id, type, data, life_seconds, position)
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $10::text[]) WITH ORDINALITY
+        AS s (strategy_id, type, data, life_seconds, trace_id, position)
 ), l AS (
     UPDATE lane SET last_seq = last_seq + t.total,
         token = CASE WHEN is_free THEN $7 ELSE token END,
@@ -66,12 +66,12 @@ WITH s AS (
     RETURNING lane.id, lane.integration_id, lane.strategy_id, lane.last_seq - t.total AS before, lane.changes,
         is_free
 ), e AS (
-    INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires)
+    INSERT INTO event (lane_id, seq, integration_id, type, timestamp_ms, data, expires, trace_id)
     SELECT l.id, l.before + s.rank, l.integration_id, s.type,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, s.data,
-        clock_timestamp() + make_interval(secs => s.life_seconds)
+        clock_timestamp() + make_interval(secs => s.life_seconds), s.trace_id
     FROM l JOIN s ON s.strategy_id = l.strategy_id
-    RETURNING lane_id, seq, take, id, type, timestamp_ms, data, tries, is_told,
+    RETURNING lane_id, seq, take, id, type, timestamp_ms, data, tries, is_told, trace_id,
         extract(epoch FROM expires - clock_timestamp())::float8 AS lives_seconds
 )
 SELECT e.*, NULL::float8 AS since_first_seconds, l.integration_id, l.strategy_id, l.before AS done_seq, l.changes,
@@ -134,6 +134,7 @@ async def publish(
             token,
             LEASE_SECONDS,
             holder,
+            [each.trace_id for each in with_events],
         )
     stored = {key: (each.fingerprint(), len(lanes[each.strategy_id])) for key, each in first.items()}
     repeated = [each.key for each in known if each.key not in new]

@@ -203,6 +203,14 @@ class Provider:
         body = {"signalId": f"signal-{self.signals}", **OPEN, "type": type_, **more}
         return await self.send("POST", f"/v1/strategies/{strategy}/signals", body, as_=ENGINE)
 
+    async def send_signal_with_trace(self, trace: str, type_: str = "OPEN", **more: Any) -> Got:
+        """Send a signal as the engine, under a trace id."""
+        self.signals += 1
+        body = {"signalId": f"signal-{self.signals}", **OPEN, "type": type_, **more}
+        return await self.send(
+            "POST", f"/v1/strategies/{STRATEGY}/signals", body, as_=ENGINE, L1p_Trace_Id=trace
+        )
+
     async def deliveries(self, id_: str, query: str = "") -> list[dict[str, Any]]:
         """Return the attempt log of an integration, the oldest event first."""
         got = await self.send("GET", f"/v1/me/integrations/{id_}/deliveries{query}")

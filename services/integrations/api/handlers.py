@@ -93,7 +93,10 @@ class EngineApi:
     async def send(self, request: web.Request) -> web.Response:
         id_ = self._strategy(request)
         body = schemas.parse_signal(await read_json(request))
-        return json_response({"events": await self._signals.send(engine_signal(id_, body))}, status=202)
+        return json_response(
+            {"events": await self._signals.send(engine_signal(id_, body, request[EXCHANGE].trace_id))},
+            status=202,
+        )
 
     def _strategy(self, request: web.Request) -> str:
         if key_of(request[CALLER]) != key_of(self._name):

@@ -60,7 +60,7 @@ class Dispatcher:
         self._circuit_breaker = circuit_breaker
         max_waiting = max(max_lanes, 1) * MAX_UNCOMMITTED
         self._reporter = LaneReporter(queue, circuit_breaker, logs.error, max_waiting)
-        self._context = LaneContext(client, endpoints, self._reporter, metrics, self._wake_in)
+        self._context = LaneContext(client, endpoints, self._reporter, metrics, logs, self._wake_in)
         self._workers: dict[int, LaneWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from chassis.logs import iso_time
+from chassis.logs import Logs, iso_time
 from integrations.delivery.attempt_outcome import after_attempt, expired
 from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.lane_reporter import LaneReporter
@@ -31,6 +31,7 @@ from integrations.delivery.queue import (
     QueuedEvent,
 )
 from integrations.webhook.client import Endpoint, WebhookClient
+from integrations.webhook.webhook_response import WebhookResponse
 
 MARGIN_SECONDS: Final = 5.0
 MAX_UNCOMMITTED: Final = 16
@@ -47,6 +48,7 @@ class LaneContext:
     endpoints: EndpointCache
     reporter: LaneReporter
     metrics: DeliveryMetrics
+    logs: Logs
     wake_in: Callable[[int, float], None]
     """Function that wakes the dispatcher later. Arguments: the lane's id, and the seconds until its next retry."""
     is_closing: bool = False
@@ -149,12 +151,30 @@ class LaneWorker:
         response = await context.client.send(queued.event, self._endpoint)
         seconds = time.monotonic() - began
         context.metrics.count(queued, response, seconds)
+        self._log(queued, response, seconds)
         result = after_attempt(
             self.lane, queued, self._endpoint.integration, response, at=at, seconds=seconds
         )
         self._report(result)
         if result.state in {"WAITING", "EXPIRED"}:
             await self._wait_for_reports()
+
+    def _log(self, queued: QueuedEvent, response: WebhookResponse, seconds: float) -> None:
+        """Log an attempt under the trace id of its signal. All fields are this service's own, or numbers."""
+        logs = self._context.logs
+        (logs.info if response.is_healthy else logs.warning)(
+            "delivery",
+            **({"traceId": queued.trace_id} if queued.trace_id else {}),
+            integration=str(self.lane.integration_id),
+            strategy=self.lane.strategy_id,
+            eventId=queued.event.id,
+            type=queued.event.type,
+            attempt=queued.attempts + 1,
+            outcome=response.outcome,
+            status=response.status,
+            duration_ms=round(seconds * 1_000, 3),
+            cause=response.cause or response.error_type,
+        )
 
     def _report(self, result: AttemptResult | None) -> None:
         if result is not None and result.state == "EXPIRED":

@@ -55,7 +55,7 @@ RETURNING id
 
 READ: Final = """
 SELECT l.id AS lane_id, l.changes, i.revision, e.seq, e.take, e.id, e.type, e.timestamp_ms, e.data, e.tries,
-    e.is_told, extract(epoch FROM e.expires - clock_timestamp())::float8 AS lives_seconds,
+    e.is_told, e.trace_id, extract(epoch FROM e.expires - clock_timestamp())::float8 AS lives_seconds,
     extract(epoch FROM clock_timestamp() - e.first_try)::float8 AS since_first_seconds
 FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]) AS r (id, seq, take)
 JOIN lane l ON l.id = r.id JOIN integration i ON i.id = l.integration_id
@@ -95,11 +95,12 @@ RETURNING e.id, e.state
 """
 
 INSERT_CLOSES: Final = """
-INSERT INTO event (lane_id, seq, take, integration_id, type, timestamp_ms, data, expires)
+INSERT INTO event (lane_id, seq, take, integration_id, type, timestamp_ms, data, expires, trace_id)
 SELECT r.lane_id, r.seq, 1, l.integration_id, 'SIGNAL_CLOSE', r.timestamp_ms, r.data,
-    clock_timestamp() + make_interval(secs => $5)
+    clock_timestamp() + make_interval(secs => $5), coalesce(e.trace_id, '')
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS r (lane_id, seq, timestamp_ms, data)
 JOIN lane l ON l.id = r.lane_id
+LEFT JOIN event e ON (e.lane_id, e.seq, e.take) = (r.lane_id, r.seq, 0)
 """
 
 ADVANCE: Final = """
@@ -154,6 +155,8 @@ class QueuedEvent:
     lifetime_seconds: float
     since_first_seconds: float | None
     read_at: float
+    trace_id: str = ""
+    """Trace id of the signal; empty if the event is about no signal."""
 
     @property
     def age_seconds(self) -> float:
@@ -387,4 +390,5 @@ def _queued_event(row: asyncpg.Record, read_at: float) -> QueuedEvent:
         row["lives_seconds"],
         row["since_first_seconds"],
         read_at,
+        row["trace_id"],
     )
