@@ -17,15 +17,20 @@ import orjson
 from chassis.database import Connection
 from chassis.errors import UnavailableError
 from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
+from dfsp_api.quote_filter import Page, QuoteFilter
 from dfsp_api.repository import (
     COLUMNS,
     MAX_TRIES,
+    OF_CALLER,
     SWEEP_ROWS,
     SWEEP_SLICE,
     NewQuote,
     PaymentOrder,
     QuoteOfCaller,
     Repository,
+    is_listed,
+    list_arguments,
+    page_of,
     quotes_by_uuid,
 )
 from dfsp_api.stored_quote import StoredQuote
@@ -77,6 +82,23 @@ WHERE uuid = $1 AND expires < $2 AND executed IS NULL AND request IS NOT NULL
 """
 
 SWEPT: Final = "UPDATE retention SET swept_until = $1 WHERE swept_until < $1"
+
+
+def _list(of_caller: str) -> str:
+    """Return the statement that lists quotes. Each node reads its own quotes until it has found $4.
+
+    To limit the number of quotes that are read, they would all have to be sent to one node.
+    """
+    return f"""
+SELECT {COLUMNS}, {is_expired("$8")} AS is_expired, true AS is_listed, false AS is_limit FROM quote
+WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){of_caller} AND {is_listed(is_expired("$8"))}
+ORDER BY created DESC, uuid DESC
+LIMIT $4
+"""
+
+
+LIST_OF_ALL: Final = _list("")
+LIST_OF_CALLER: Final = _list(OF_CALLER)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -163,6 +185,16 @@ class DistributedRepository(Repository):
         (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
         rows = await self._database.fetch(SELECT, uuid, time["at"], caller, deadline=deadline)
         return quotes_by_uuid(rows).get(uuid)
+
+    async def page(self, wanted: QuoteFilter, deadline: float | None = None) -> Page:
+        (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
+        statement, of_caller = (
+            (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
+        )
+        rows = await self._database.fetch(
+            statement, *list_arguments(wanted), time["at"], *of_caller, deadline=deadline
+        )
+        return page_of(rows, wanted.limit)
 
     async def missing(self) -> list[str]:
         return []

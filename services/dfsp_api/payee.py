@@ -10,12 +10,13 @@ from typing import Final
 from uuid import UUID
 
 import environ
+import msgspec
 import orjson
 from aiohttp import web
 
 from chassis.app import SERVICE
 from chassis.database import Database
-from chassis.errors import AmountOutOfRangeError, NoFeeScheduleError, QuotingError
+from chassis.errors import AmountOutOfRangeError, ForbiddenError, NoFeeScheduleError, QuotingError
 from chassis.exchange import Exchange
 from chassis.http.response import Response
 from chassis.logs import Logs
@@ -23,21 +24,25 @@ from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
 from chassis.text_file import TextFileError, read_text
+from dfsp_api import quote_list
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.fee_schedule_file import FeeScheduleError, changes, parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms
+from dfsp_api.quote_list import filter_of, list_reply
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
 from dfsp_api.repository import MIGRATIONS, LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
 from quoting.call import Call, Operation
-from quoting.service import create_chain_app
+from quoting.service import OwnOperation, Query, create_chain_app
 from quoting.settings import ChainSettings
 
 NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
+MAX_LISTS: Final = 4
+"""Maximum of lists that are read at once. They take longer than other statements, and must leave connections to those."""
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 
@@ -78,7 +83,8 @@ def create_app(settings: PayeeSettings) -> web.Application:
         timedelta(seconds=settings.ttl_seconds),
         REPOSITORIES[settings.database_kind],
     )
-    app = create_chain_app(NAME, settings, payee.handle)
+    lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
+    app = create_chain_app(NAME, settings, payee.handle, own=[lists])
     retention = timedelta(days=settings.retention_days)
 
     async def sweep() -> bool:
@@ -124,7 +130,7 @@ async def reload_fees(payee: "Payee", path: Path, logs: Logs) -> None:
 
 
 class Payee:
-    """Answers the four operations of the Quote API with the fee schedule and the database."""
+    """Answers the operations of the Quote API with the fee schedule and the database."""
 
     def __init__(
         self,
@@ -137,6 +143,7 @@ class Payee:
         self.database = database
         self.quotes = repository(database, ttl)
         self.statements = StatementBatcher(self.quotes, database, connections)
+        self._lists = asyncio.Semaphore(MAX_LISTS)
         self.fees = fees
         """Each request is priced from one schedule, whenever another one takes its place."""
 
@@ -151,6 +158,21 @@ class Payee:
             exchange.run(self._reserve_with_namespace(exchange, call))
         else:
             self._reserve(exchange, call, namespace)
+
+    async def list_quotes(self, exchange: Exchange, query: Query) -> Response:
+        """Return a page of the caller's own quotes, or of everybody's for an operator.
+
+        Raises InvalidQueryParameterError, ForbiddenError.
+        """
+        wanted = filter_of(query)
+        is_operator = exchange.service.is_operator(exchange.caller)
+        if not is_operator:
+            if wanted.caller not in {None, exchange.caller}:
+                raise ForbiddenError("Only an operator may list the quotes of another caller.")
+            wanted = msgspec.structs.replace(wanted, caller=exchange.caller)
+        async with self._lists:
+            page = await self.quotes.page(wanted, exchange.deadline)
+        return _ok(list_reply(page, with_callers=is_operator))
 
     async def close(self) -> None:
         await self.statements.close()

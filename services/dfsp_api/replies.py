@@ -74,10 +74,14 @@ def look_up_reply(
         raise QuoteNotFoundError
     if any(quote.request[name] != value for name, value in receiver.items()):
         raise QuoteNotFoundError
-    state = "EXECUTED" if quote.executed else "EXPIRED" if quote.is_expired else "RESERVED"
+    return quote_content(quote)
+
+
+def quote_content(quote: StoredQuote) -> dict[str, object]:
+    """Return a quote, which is not a stub, as look up and the list of quotes show it."""
     return {
         "uuid": str(quote.uuid),
-        "state": state,
+        "state": quote.state,
         "operation": quote.operation,
         "amount": _reserved_amount(quote),
         **_amounts(quote),

@@ -19,6 +19,7 @@ from chassis.errors import QuotingError, UnavailableError
 from chassis.migrations import Migrations
 from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
 from dfsp_api.pricing import Terms
+from dfsp_api.quote_filter import Page, Position, QuoteFilter
 from dfsp_api.stored_quote import StoredQuote
 
 MIGRATIONS: Final = Migrations("dfsp_api", files("dfsp_api") / "migrations")
@@ -113,6 +114,48 @@ SELECT count(*) FROM due
 """
 
 SWEPT: Final = "UPDATE retention SET swept_until = $1"
+
+MAX_SCANNED: Final = 50_000
+"""Maximum number of quotes that one statement of a list reads, which takes about a tenth of a second."""
+
+OF_CALLER: Final = " AND caller = $9"
+
+
+def is_listed(is_expired: str) -> str:
+    """Return SQL for the conditions of a list that no index helps with. A stub is not listed."""
+    return f"""(request IS NOT NULL
+        AND ($5::text IS NULL
+            OR $5 = CASE WHEN executed IS NOT NULL THEN 'EXECUTED' WHEN {is_expired} THEN 'EXPIRED' ELSE 'RESERVED' END)
+        AND ($6::text IS NULL OR request->>'identifier' = $6)
+        AND ($7::numeric IS NULL OR source_amount = $7 OR destination_amount = $7))"""
+
+
+def _list(of_caller: str) -> str:
+    """Return the statement that lists quotes.
+
+    It reads the quotes in the order of an index, newest first, until it has found $4 or read $8. Because of the second
+    limit, no filter makes it read the whole table. If it has read $8, the last of them is in the result, too.
+    """
+    return f"""
+SELECT {COLUMNS}, is_expired, is_listed, position = $8 AS is_limit FROM (
+    SELECT *, {is_listed("is_expired")} AS is_listed,
+        row_number() OVER (ORDER BY created DESC, uuid DESC) AS position
+    FROM (
+        SELECT {COLUMNS}, {is_expired("clock.at")} AS is_expired
+        FROM quote, (SELECT {CLOCK} AS at) AS clock
+        WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){of_caller}
+        ORDER BY created DESC, uuid DESC
+        LIMIT $8
+    ) AS newest
+) AS numbered
+WHERE is_listed OR position = $8
+ORDER BY created DESC, uuid DESC
+LIMIT $4
+"""
+
+
+LIST_OF_ALL: Final = _list("")
+LIST_OF_CALLER: Final = _list(OF_CALLER)
 
 
 class NewQuote(msgspec.Struct, frozen=True):
@@ -244,6 +287,16 @@ class Repository:
         uuids, callers = [each.uuid for each in wanted], [each.caller for each in wanted]
         return quotes_by_uuid(await self._database.fetch(SELECT, uuids, callers, deadline=deadline))
 
+    async def page(self, wanted: QuoteFilter, deadline: float | None = None) -> Page:
+        """Return the first quotes of a list. The page has fewer than ``wanted.limit`` if many others were read."""
+        statement, of_caller = (
+            (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
+        )
+        rows = await self._database.fetch(
+            statement, *list_arguments(wanted), MAX_SCANNED, *of_caller, deadline=deadline
+        )
+        return page_of(rows, wanted.limit)
+
     async def missing(self) -> list[str]:
         """Return why these statements cannot work on this database; an empty list if they can.
 
@@ -313,6 +366,33 @@ def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
 def quotes_by_uuid(rows: Iterable[asyncpg.Record]) -> dict[UUID, StoredQuote]:
     """Return the quotes by uuid. Each row has the columns COLUMNS and is_expired."""
     return {row[0]: _stored_quote(*row) for row in rows}
+
+
+def list_arguments(wanted: QuoteFilter) -> tuple[object, ...]:
+    """Return the first seven arguments of a statement that lists quotes. It finds one quote more than the page has."""
+    return (
+        wanted.since,
+        *wanted.before,
+        wanted.limit + 1,
+        wanted.state,
+        wanted.identifier,
+        wanted.amount,
+    )
+
+
+def page_of(rows: Sequence[asyncpg.Record], limit: int) -> Page:
+    """Return the page from the rows of a statement that lists quotes.
+
+    Each row has the columns COLUMNS and is_expired, is_listed and is_limit.
+    """
+    listed = [row for row in rows if row["is_listed"]][:limit]
+    last = None
+    if len(rows) > len(listed):
+        last = rows[-1] if not rows[-1]["is_listed"] else listed[-1]
+    elif rows and rows[-1]["is_limit"]:
+        last = rows[-1]
+    quotes = [_stored_quote(*row[:-2]) for row in listed]
+    return Page(quotes, None if last is None else Position(last["created"], last["uuid"]))
 
 
 def _stored_quote(

@@ -18,6 +18,8 @@ OPERATIONS: Final = {
     Operation.QUOTE_DESTINATION_AMOUNT: "quoteDestinationAmount",
 }
 
+STATES: Final = ("RESERVED", "EXECUTED", "EXPIRED")
+
 
 class StoredQuote(msgspec.Struct, frozen=True):
     """A row of table ``quote``. In a stub, to which retention reduces old quotes, request and amounts are None."""
@@ -34,3 +36,8 @@ class StoredQuote(msgspec.Struct, frozen=True):
     executed: datetime | None
     is_expired: bool
     """Whether the quote was expired when the row was read, by the database's clock."""
+
+    @property
+    def state(self) -> str:
+        """One of STATES. The statement that lists quotes computes it in the same way."""
+        return "EXECUTED" if self.executed else "EXPIRED" if self.is_expired else "RESERVED"

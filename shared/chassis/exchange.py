@@ -51,6 +51,8 @@ class Exchange(Item[Any, Any]):
     header_error: QuotingError | None = None
     """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
     is_logged = True
+    is_measured = True
+    """Whether the time until the answer counts for admission."""
     is_settled = False
     span: SpanContext | None = None
     _explain: Callable[[Exception], Exception] | None = None

@@ -124,7 +124,7 @@ def json_reply(description: str, schema: object, example: object = None) -> Answ
     return Answer(description=description, content={JSON: schema}, example=example)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DescribedOperation:
     """One method of one path, and its possible responses."""
 

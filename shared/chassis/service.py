@@ -64,6 +64,8 @@ class Answered(Protocol):
     def began(self) -> float: ...
     @property
     def span(self) -> SpanContext | None: ...
+    @property
+    def is_measured(self) -> bool: ...
 
 
 def whole_path(path: str, _pattern: str | None) -> str:
@@ -174,7 +176,8 @@ class Service:
         tracer = self.tracer
         for answered, response, ended in unlogged:
             request, pattern, status = answered.request, answered.pattern, response.status
-            if status == OK:  # an error may be sent at once, so it does not show how long an answer takes
+            # an error may be sent at once, so it does not show how long an answer takes
+            if status == OK and answered.is_measured:
                 self.monitor.answered(ended - answered.began)
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received
@@ -225,6 +228,7 @@ class _Unrouted:
     caller = attempted = idempotency_key = uuid = None
     pattern = None
     span = None
+    is_measured = True
 
     def __init__(self, trace_id: str) -> None:
         self.trace_id = trace_id

@@ -26,10 +26,10 @@ _ANY_AMOUNT: Final = (
     rf"^([1-9][0-9]{{0,{_MAX_FRACTION_DIGITS}}}|[1-9][0-9]{{0,{MAX_AMOUNT_DIGITS - 2}}}\.[0-9]{{1,{_MAX_FRACTION_DIGITS}}}"
     rf"|0\.0{{0,{_MAX_FRACTION_DIGITS - 1}}}[1-9][0-9]{{0,{_MAX_FRACTION_DIGITS - 1}}})$"
 )
-_AMOUNT: Final = {"pattern": _ANY_AMOUNT, "maxLength": MAX_AMOUNT_DIGITS + 1}
+ANY_AMOUNT: Final = {"pattern": _ANY_AMOUNT, "maxLength": MAX_AMOUNT_DIGITS + 1}
 
 AMOUNT: Final = {
-    **_AMOUNT,
+    **ANY_AMOUNT,
     "description": "A plain decimal number above zero with at most 18 digits, and no more fraction digits than the"
     " currency has.",
     "examples": ["12.50"],
@@ -47,12 +47,12 @@ IDENTIFIER: Final = {
 IDENTIFIER_TYPE: Final = {"description": "The kind of the identifier.", "examples": ["eur"]}
 TRANSFER_TYPE: Final = {"description": "The kind of transfer, which the fee depends on.", "examples": ["p2p"]}
 SOURCE_AMOUNT: Final = {
-    **_AMOUNT,
+    **ANY_AMOUNT,
     "description": "The amount that the payer sends; if given, it must equal the reserved one.",
     "examples": ["13.75"],
 }
 DESTINATION_AMOUNT: Final = {
-    **_AMOUNT,
+    **ANY_AMOUNT,
     "description": "The amount that arrives; if given, it must equal the reserved one.",
     "examples": ["12.50"],
 }

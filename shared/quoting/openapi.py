@@ -43,11 +43,11 @@ from quoting.call import (
     Operation,
 )
 
-_RESERVE, _PAY, _LOOK_UP = "Reserve", "Pay", "Look up"
+_RESERVE, _PAY, LOOK_UP_TAG = "Reserve", "Pay", "Look up"
 _TAGS: Final = {
     _RESERVE: "Agree on the terms of a transfer.",
     _PAY: "Carry out a transfer on the terms that were reserved.",
-    _LOOK_UP: "Read a quote.",
+    LOOK_UP_TAG: "Read a quote.",
 }
 _IDEMPOTENCY: Final = (
     f"A key in `{IDEMPOTENCY_HEADER}` stands for one attempt to agree on terms. The same request with the same key gives"
@@ -71,6 +71,8 @@ _TRACEPARENT: Final = header_parameter(
     "W3C trace context, passed on to the next service. One that is malformed is left out.",
     {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
 )
+COMMON_HEADERS: Final = (_TIMEOUT, _TRACEPARENT)
+"""The headers that a request to any operation may have."""
 _KEY_SCHEMA: Final = {"type": "string", "pattern": pattern_of(KEY), "examples": ["invoice-2026-0815"]}
 _KEY: Final = header_parameter(
     IDEMPOTENCY_HEADER,
@@ -101,7 +103,7 @@ _EXECUTION: Final = {
     **_AMOUNTS,
     "executed": "2026-11-21T02:18:51.322Z",
 }
-_STATE: Final = {
+QUOTE_EXAMPLE: Final = {
     "uuid": _SAMPLE_UUID,
     "state": "RESERVED",
     "operation": "quoteSourceAmount",
@@ -154,10 +156,12 @@ def openapi(
     query: Sequence[str],
     required: Sequence[str] = (),
     errors: Sequence[type[QuotingError]] = (),
+    further: Sequence[tuple[str, DescribedOperation]] = (),
 ) -> dict[str, Any]:
     """Return the document of a service whose look-up has the parameters in `query`, and must have those in `required`.
 
-    `errors` are those of this service and the ones behind it that the payee does not give.
+    `errors` are those of this service and the ones behind it that the payee does not give. `further` are the paths and
+    descriptions of operations with the method GET that this service alone has.
     """
     document = Document(title, _ABOUT, _TAGS)
     document.header(IDEMPOTENCY_HEADER, "The key of the request: repeat it with this key.", _KEY_SCHEMA)
@@ -179,6 +183,8 @@ def openapi(
         Operation.LOOK_UP: of_hop.look_up(),
     }.items():
         document.add(operation.method, operation.path, described)
+    for path, own in further:
+        document.add("GET", path, own)
     return document.to_dict()
 
 
@@ -202,7 +208,7 @@ class _Hop:
             summary=summary,
             tag=_RESERVE,
             description=f"{description} The difference is the fee.\n\n{_IDEMPOTENCY}",
-            parameters=[_KEY, _TIMEOUT, _TRACEPARENT],
+            parameters=[_KEY, *COMMON_HEADERS],
             body=self._body(schemas.Reservation),
             body_examples={"sample": self._example(f"/v1/{operation_id}")},
             answers={
@@ -225,7 +231,7 @@ class _Hop:
             description="The body has the fields as they were reserved; one that differs is a 409. The quote is paid at"
             " most once, and not at or after `expires`. The same request again gives the same response, so repeat it if"
             " the outcome is unknown.",
-            parameters=[_UUID, _TIMEOUT, _TRACEPARENT],
+            parameters=[_UUID, *COMMON_HEADERS],
             body=self._body(schemas.Payment),
             body_examples={"sample": self._example(f"/v1/payments/{_SAMPLE_UUID}")},
             answers={200: json_reply("The quote is paid.", schemas.Execution, _EXECUTION)},
@@ -236,10 +242,10 @@ class _Hop:
         return DescribedOperation(
             id="lookUpQuote",
             summary="Look up a quote",
-            tag=_LOOK_UP,
+            tag=LOOK_UP_TAG,
             description="A caller sees its own quotes only.",
-            parameters=[_UUID, *map(self._query_parameter, self._query), _TIMEOUT, _TRACEPARENT],
-            answers={200: json_reply("The quote as it is now.", schemas.QuoteState, _STATE)},
+            parameters=[_UUID, *map(self._query_parameter, self._query), *COMMON_HEADERS],
+            answers={200: json_reply("The quote as it is now.", schemas.QuoteState, QUOTE_EXAMPLE)},
             errors=(*_LOOK_UP_ERRORS, *self._errors),
         )
 

@@ -18,9 +18,10 @@ from chassis.schemas import Text
 from quoting import json_schema
 
 MAX_AMOUNT_DIGITS: Final = json_schema.MAX_AMOUNT_DIGITS
+AMOUNT_SCHEMA: Final = json_schema.ANY_AMOUNT
 
 AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
-_IS_IDENTIFIER: Final = validate.Length(1, 128, error="must be 1 to 128 characters")
+is_identifier: Final = validate.Length(1, 128, error="must be 1 to 128 characters")
 _IS_IDENTIFIER_TYPE: Final = validate.Regexp(
     r"[a-z0-9_-]{1,32}\Z", error="must be 1 to 32 of a-z, 0-9, _ and -"
 )
@@ -87,7 +88,7 @@ class Parameters(Schema):
         validate=[validate.Length(1, 2_048, error="must be 1 to 2,048 characters"), is_account],
         metadata=json_schema.ACCOUNT,
     )
-    identifier = Text(required=True, validate=_IS_IDENTIFIER, metadata=json_schema.IDENTIFIER)
+    identifier = Text(required=True, validate=is_identifier, metadata=json_schema.IDENTIFIER)
     identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE, metadata=json_schema.IDENTIFIER_TYPE)  # noqa: N815
     transferType = Text(  # noqa: N815
         required=True,
@@ -128,7 +129,7 @@ class Receiver(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    identifier = Text(required=True, validate=_IS_IDENTIFIER, metadata=json_schema.IDENTIFIER)
+    identifier = Text(required=True, validate=is_identifier, metadata=json_schema.IDENTIFIER)
     identifierType = Text(required=True, validate=_IS_IDENTIFIER_TYPE, metadata=json_schema.IDENTIFIER_TYPE)  # noqa: N815
 
 
@@ -167,6 +168,25 @@ class QuoteState(Reply):
     created = fields.AwareDateTime(required=True, metadata={"description": "When it was reserved."})
     executed = fields.AwareDateTime(required=True, allow_none=True, metadata=json_schema.EXECUTED)
     request = fields.Nested(Parameters, required=True)
+
+
+class ListedQuote(QuoteState):
+    """A quote in a list."""
+
+    caller = fields.String(metadata={"description": "Who reserved it. Only operators get this field."})
+
+
+class QuoteList(Reply):
+    """The response to a list of quotes."""
+
+    quotes = fields.List(fields.Nested(ListedQuote), required=True)
+    next = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "The parameter `after` of the next request. Null: there are no more quotes."
+        },
+    )
 
 
 RESERVATION: Final = Reservation()

@@ -6,13 +6,14 @@ the uuid and the query, in this order (wire.md §4). Each service checks the bod
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import environ
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from chassis.app import CONNECTION_POOL, SERVICE, add_routes, create_app
 from chassis.errors import (
@@ -23,6 +24,8 @@ from chassis.errors import (
     UpstreamTimeoutError,
 )
 from chassis.exchange import Exchange, Routes
+from chassis.http.response import Response
+from chassis.openapi import DescribedOperation
 from chassis.queries import query_parameters
 from chassis.settings import base_url
 from quoting.batch_endpoint import BatchEndpoint
@@ -55,6 +58,8 @@ Aim = Callable[[Call], tuple[Call, str]]
 
 It raises a QuotingError to refuse the call.
 """
+Query = tuple[tuple[str, str], ...]
+"""The parameters of a query: names and values."""
 
 PEERS: Final = web.AppKey("peers", Peers)
 
@@ -71,6 +76,17 @@ class ForwarderSettings(ChainSettings):
     next_hop: str = environ.var(converter=base_url, help="base URL of the next service of the chain")
 
 
+@dataclass(frozen=True)
+class OwnOperation:
+    """A read-only operation that one service answers itself. It does not travel through the chain, and not in batches."""
+
+    path: str
+    parameters: frozenset[str]
+    """Names of the query parameters that it may have."""
+    work: Callable[[Exchange, Query], Coroutine[Any, Any, Response]]
+    description: DescribedOperation
+
+
 def create_chain_app(
     name: str,
     settings: ChainSettings,
@@ -80,29 +96,47 @@ def create_chain_app(
     query: Sequence[str] = (IDENTIFIER_TYPE, IDENTIFIER),
     required: Sequence[str] = (),
     errors: Sequence[type[QuotingError]] = (),
+    own: Sequence[OwnOperation] = (),
 ) -> web.Application:
     """Create a service of the chain.
 
     `query` names the parameters that look up may bring to this service, `required` those that it must bring. `errors` are
-    those of this service and the ones behind it that the payee does not give; the service's document lists them.
+    those of this service and the ones behind it that the payee does not give; the service's document lists them. `own`
+    are further operations of this service alone.
     """
-    document = openapi(name, tuple(query), tuple(required), tuple(errors))
+    document = openapi(
+        name,
+        tuple(query),
+        tuple(required),
+        tuple(errors),
+        tuple((each.path, each.description) for each in own),
+    )
     app = create_app(name, settings, log_name=log_name, openapi=document)
     add_peers(app, settings.batch_lines)
     routes = Routes()
     for operation in Operation:
         parameters = frozenset[str]() if operation.has_body else frozenset(query)
         routes.add(operation.method, ChainRoute(operation, handle, parameters))
-    add_routes_and_batches(app, routes, settings.batch_lines)
+    add_routes_and_batches(app, routes, settings.batch_lines, [OwnRoute(each) for each in own])
     return app
 
 
-def add_routes_and_batches(app: web.Application, routes: Routes, batch_lines: int) -> None:
-    """Serve the requests of `routes`, alone and in batches. `batch_lines` limits a batch; 0 means no batches."""
+def add_routes_and_batches(
+    app: web.Application, routes: Routes, batch_lines: int, alone: "Sequence[OwnRoute]" = ()
+) -> None:
+    """Serve the requests of `routes`, alone and in batches, and those of `alone`, which no batch may have.
+
+    `batch_lines` limits a batch; 0 means no batches.
+    """
+    every = Routes()
+    for method, route in routes.all:
+        every.add(method, route)
+    for own in alone:
+        every.add(hdrs.METH_GET, own)
     if batch_lines:
         app[SERVICE].announce(BATCH_HEADER, str(batch_lines))
-        routes.endpoints[BATCH_PATH] = BatchEndpoint(app[SERVICE], routes, batch_lines)
-    add_routes(app, routes)
+        every.endpoints[BATCH_PATH] = BatchEndpoint(app[SERVICE], routes, batch_lines)
+    add_routes(app, every)
 
 
 def add_peers(app: web.Application, batch_lines: int) -> None:
@@ -172,14 +206,9 @@ class ChainRoute:
 
         With this key the caller can repeat the reservation after any response, also after an error (wire.md §3).
         """
-        headers = exchange.request.headers
-        seconds: float | None = _DEFAULT_SECONDS
-        if _TIMEOUT in headers and (seconds := _timeout_seconds(headers[_TIMEOUT])) is None:
-            message = f"{TIMEOUT_HEADER} must be given once, as a whole number from 1 to {MAX_TIMEOUT_MS}."
-            exchange.header_error = InvalidHeaderError(message)
-        exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
+        _set_deadline(exchange)
         if self._reserves:
-            key = headers.get(_KEY)
+            key = exchange.request.headers.get(_KEY)
             if key is None:
                 key = secrets.token_urlsafe(24)
             if is_key(key):
@@ -212,6 +241,39 @@ class ChainRoute:
         if exchange.deadline <= time.monotonic():
             raise UpstreamTimeoutError  # the request was not read, or its body not complete, in time
         self._handle(exchange, call)
+
+
+class OwnRoute:
+    """The route of an operation that one service answers itself."""
+
+    is_open = False
+    has_body = False
+
+    def __init__(self, operation: OwnOperation) -> None:
+        self.pattern = operation.path
+        self._operation = operation
+
+    def prepare(self, exchange: Exchange) -> None:
+        """Set the deadline. How long the answer takes says nothing about the answers of the chain's operations."""
+        exchange.is_measured = False
+        _set_deadline(exchange)
+
+    def handle(self, exchange: Exchange) -> None:
+        if exchange.header_error is not None:
+            raise exchange.header_error
+        query = query_parameters(exchange.request.query, self._operation.parameters)
+        if exchange.deadline <= time.monotonic():
+            raise UpstreamTimeoutError
+        exchange.run(self._operation.work(exchange, query))
+
+
+def _set_deadline(exchange: Exchange) -> None:
+    headers = exchange.request.headers
+    seconds: float | None = _DEFAULT_SECONDS
+    if _TIMEOUT in headers and (seconds := _timeout_seconds(headers[_TIMEOUT])) is None:
+        message = f"{TIMEOUT_HEADER} must be given once, as a whole number from 1 to {MAX_TIMEOUT_MS}."
+        exchange.header_error = InvalidHeaderError(message)
+    exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
 
 
 def _timeout_seconds(given: str) -> float | None:

@@ -15,6 +15,7 @@ DOCUMENT = ClientRequest("GET", "/openapi.json")
 RESERVATIONS = ("POST /v1/quoteSourceAmount", "POST /v1/quoteDestinationAmount")
 PAY, LOOK_UP = "PUT /v1/payments/{uuid}", "GET /v1/quote/{uuid}"
 CHAIN = (*RESERVATIONS, PAY, LOOK_UP)
+LIST = "GET /v1/quotes"
 EVERY = {"400", "401", "429"}
 WITH_BODY = EVERY | {"408", "413", "415", "417"}
 PAYEE = {"503", "504"}
@@ -155,7 +156,7 @@ def test_only_a_reservation_has_an_idempotency_key_which_each_response_returns(d
         is_reservation = name in RESERVATIONS
         assert is_reservation == (KEY in names(operation, "header")), name
         assert {is_reservation} == {KEY in each["headers"] for each in operation["responses"].values()}, name
-        assert (name in CHAIN) == ("X-Request-Timeout-Ms" in names(operation, "header")), name
+        assert (name in {*CHAIN, LIST}) == ("X-Request-Timeout-Ms" in names(operation, "header")), name
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,15 @@ def test_only_a_reservation_has_an_idempotency_key_which_each_response_returns(d
 )
 def test_a_look_up_requires_the_query_parameters_that_the_service_requires(document_of, service, query):
     assert query == names(dict(operations(document_of(service)))[LOOK_UP], "query")
+
+
+def test_only_the_payee_lists_quotes_and_every_parameter_is_optional(document_of):
+    found = {service: dict(operations(document_of(service))) for service in SERVICES[:6]}
+    optional = ("state", "since", "until", "caller", "identifier", "amount", "limit", "after")
+
+    assert ["payee"] == [service for service, described in found.items() if LIST in described]
+    assert dict.fromkeys(optional, False) == names(found["payee"][LIST], "query")
+    assert EVERY | PAYEE | {"403"} == statuses(found["payee"][LIST])
 
 
 def test_the_errors_of_an_operation_are_an_enumeration(document_of):

@@ -301,7 +301,7 @@ async def test_many_processes_migrate_one_database_once(database_url, sql):
 
     await asyncio.gather(*(opened() for _ in range(10)))
 
-    assert ["0001_quotes.sql"] == [
+    assert ["0001_quotes.sql", "0002_quote_lists.sql"] == [
         row["name"] for row in await sql.fetch("SELECT name FROM schema_migration")
     ]
     assert 1 == await sql.fetchval("SELECT count(*) FROM namespace")

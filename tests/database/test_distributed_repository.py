@@ -11,6 +11,7 @@ import pytest
 from chassis.database import Database
 from dfsp_api import distributed_repository
 from dfsp_api.distributed_repository import DistributedRepository
+from dfsp_api.quote_filter import QuoteFilter
 from dfsp_api.repository import MIGRATIONS
 from support.messages import OTHER, QUOTE, UNKNOWN_UUID
 from support.payee import TTL, database, new, payment, rows, stubs, until, waiting_for_lock
@@ -18,11 +19,11 @@ from support.payee import TTL, database, new, payment, rows, stubs, until, waiti
 STATEMENTS = {
     name: value
     for name, value in vars(distributed_repository).items()
-    if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK"}
+    if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER"}
 }
 ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "SWEEP"}
 # they read many rows without a lock, or use a reference table of one row
-ON_NO_ROW_OF_ITS_OWN = {"TIME", "DUE", "SWEEP_FROM", "SWEPT"}
+ON_NO_ROW_OF_ITS_OWN = {"TIME", "DUE", "LIST_OF_ALL", "LIST_OF_CALLER", "SWEEP_FROM", "SWEPT"}
 
 
 @pytest.fixture
@@ -269,6 +270,8 @@ async def test_the_repository_sends_no_other_statement(database_url):
         await repository.reserve([quote, new("never paid")])
     await repository.execute([payment(quote)])
     await repository.find([quote])
+    await repository.page(QuoteFilter())
+    await repository.page(QuoteFilter(caller="test"))
     await asyncio.sleep(0.02)
     await repository.execute([payment(new("a")), payment(new("b"))])
     await repository.sweep(timedelta(seconds=-1))
