@@ -22,6 +22,9 @@ hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.register_profile("searching", max_examples=1_000)
 hypothesis.settings.load_profile("steady")
 
+OPERATORS: Overrides = {"dfsp-api": {"QUOTES_OPERATORS": "admin"}}
+"""The payee's operator in the chain that tests share."""
+
 
 def pytest_addoption(parser) -> None:
     parser.addoption(
@@ -94,7 +97,7 @@ def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
     """The whole chain as processes on loopback. Tests leave every service running."""
     with (
         fresh_database(postgres_url) as url,
-        running(tmp_path_factory.mktemp("chain"), url, users_file, {}) as started,
+        running(tmp_path_factory.mktemp("chain"), url, users_file, OPERATORS) as started,
     ):
         yield started
 

@@ -17,7 +17,8 @@ from support.quote_client import QuoteServer
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeQuoteServer]:
     known = {(QUOTE["identifierType"], QUOTE["identifier"])}
-    async with FakeQuoteServer(receivers=known, users={"other": "456"}) as server:
+    users = {"other": "456", "admin": "admin"}
+    async with FakeQuoteServer(receivers=known, users=users, operators=["admin"]) as server:
         yield server
 
 
@@ -31,7 +32,8 @@ async def fake_client(fake) -> AsyncIterator[QuoteClient]:
 def server(request) -> QuoteServer:
     """The fake, and then the real chain."""
     started = request.getfixturevalue(request.param)
-    return QuoteServer(started.url, partial(EXPIRE[request.param], started))
+    payee_url = started.url if request.param == "fake" else started.origin("dfsp-api")
+    return QuoteServer(started.url, partial(EXPIRE[request.param], started), payee_url)
 
 
 async def _expire_in_fake(fake: FakeQuoteServer, uuid: UUID) -> None:

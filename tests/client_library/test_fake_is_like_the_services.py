@@ -1,17 +1,22 @@
 """The fake's prices and checks of messages are those of the services, for whatever hypothesis tries."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from urllib.parse import urlencode
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import AmountOutOfRangeError, InvalidBodyError
+from chassis.errors import AmountOutOfRangeError, InvalidBodyError, InvalidQueryParameterError
+from chassis.queries import query_parameters
 from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.payee import SAMPLE_FEES
+from dfsp_api.quote_filter import EARLIEST, LATEST
+from dfsp_api.quote_list import NAMES, filter_of
 from dfsp_quotes import AmountOutOfRangeError as FakeAmountOutOfRangeError
 from dfsp_quotes import InvalidBodyError as FakeInvalidBodyError
+from dfsp_quotes import InvalidQueryParameterError as FakeInvalidQueryParameterError
 from dfsp_quotes import Operation, fake_validation
 from dfsp_quotes.currencies import FRACTION_DIGITS
 from dfsp_quotes.fake_payee import FakePayee
@@ -113,3 +118,61 @@ def test_faults_of_a_message_are_the_same(changed, left_out):
 
     assert checked(validation.reservation, body) == checked(fake_validation.reservation, body)
     assert checked(validation.payment, body) == checked(fake_validation.payment, body)
+
+
+LISTED = [
+    *(
+        "RESERVED",
+        "EXECUTED",
+        "EXPIRED",
+        "reserved",
+        "test",
+        "a" * 64,
+        "a" * 65,
+        "50",
+        "0",
+        "200",
+        "201",
+        "-1",
+    ),
+    *(
+        "2030-01-01",
+        "2030-02-30",
+        "2030-01-01T00:00Z",
+        "2030-01-01T00:00:00.123456789+01:00",
+        "2030-01-01T24:00Z",
+    ),
+    *("2030-01-01T00:00:00", "2030-01-01t00:00:00z", "2030-01-01T00:00:00 01:00", "20300101", "2030-W01-1"),
+    *("12.5", "012", "\u0663", ""),
+]
+parameters = st.tuples(
+    st.sampled_from([*sorted(NAMES - {"after"}), "page"]), st.one_of(st.sampled_from(LISTED), texts)
+)
+
+
+@given(st.lists(parameters, max_size=4))
+def test_faults_of_a_list_are_the_same(query):
+    """Only the cursor differs."""
+    assert listed_by_service(query) == listed_by_fake(query)
+
+
+def listed_by_service(query: list[tuple[str, str]]) -> dict[str, object]:
+    """Return the limit and the times, or the faults by field."""
+    try:
+        wanted = filter_of(query_parameters(urlencode(query), NAMES))
+    except InvalidQueryParameterError as error:
+        return {fault.key: fault.message for fault in error.faults}
+    return {"limit": wanted.limit, "since": wanted.since, "until": wanted.before.created}
+
+
+def listed_by_fake(query: list[tuple[str, str]]) -> dict[str, object]:
+    try:
+        read = fake_validation.listing(query)
+    except FakeInvalidQueryParameterError as error:
+        return dict(error.fields)
+    since, until = read.get("since"), read.get("until")
+    return {
+        "limit": int(read["limit"]),
+        "since": EARLIEST if since is None else datetime.fromisoformat(since),
+        "until": LATEST if until is None else datetime.fromisoformat(until),
+    }

@@ -24,6 +24,7 @@ def quotes(tmp_path, chain: Chain) -> CommandLine:
     (folder / "dfsp-quotes.toml").write_text(f'account = "{QUOTE["account"]}"\n')
     environment = {
         "QUOTES_URL": chain.url,
+        "QUOTES_PAYEE_URL": chain.origin("dfsp-api"),
         "QUOTES_DIRECTORY_URL": chain.origin("central-directory"),
         "QUOTES_USER": "test",
         "QUOTES_PASSWORD": "123",
@@ -34,7 +35,16 @@ def quotes(tmp_path, chain: Chain) -> CommandLine:
 @pytest.fixture
 def refusal(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
     """Runs a command that is bad input, in this process and without a network. Returns its one line on stderr."""
-    for name in ("URL", "USER", "PASSWORD", "CONFIG", "DIRECTORY_URL", "INTEGRATIONS_URL", "NEW_PASSWORD"):
+    for name in (
+        "URL",
+        "USER",
+        "PASSWORD",
+        "CONFIG",
+        "PAYEE_URL",
+        "DIRECTORY_URL",
+        "INTEGRATIONS_URL",
+        "NEW_PASSWORD",
+    ):
         monkeypatch.delenv(f"QUOTES_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

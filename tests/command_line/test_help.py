@@ -50,6 +50,7 @@ def test_there_are_these_commands():
         "fees check",
         "fees diff",
         "fees explain",
+        "list",
         "pay",
         "quote destination",
         "quote source",

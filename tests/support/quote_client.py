@@ -34,9 +34,14 @@ class QuoteServer:
     url: str
     expire: Callable[[UUID], Awaitable[None]]
     """Lets a quote expire."""
+    payee_url: str
+    """The base URL of the payee, which lists quotes. `admin` is its operator."""
 
     def client(self, name: str = "test", password: str = "123") -> QuoteClient:
         return QuoteClient(self.url, name, password)
+
+    def payee_client(self, name: str = "test", password: str = "123") -> QuoteClient:
+        return QuoteClient(self.payee_url, name, password)
 
 
 async def reserve(client: QuoteClient, **changed: Any) -> Quote:

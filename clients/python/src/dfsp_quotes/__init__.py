@@ -32,7 +32,17 @@ from dfsp_quotes.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
-from dfsp_quotes.quotes import Operation, Payment, Quote, QuoteRequest, Requote, State, StoredQuote, Terms
+from dfsp_quotes.quotes import (
+    Operation,
+    Payment,
+    Quote,
+    QuotePage,
+    QuoteRequest,
+    Requote,
+    State,
+    StoredQuote,
+    Terms,
+)
 
 __all__ = [
     "AlreadyExistsError",
@@ -59,6 +69,7 @@ __all__ = [
     "QuoteExpiredError",
     "QuoteMismatchError",
     "QuoteNotFoundError",
+    "QuotePage",
     "QuoteRequest",
     "ReceiverNotFoundError",
     "RequestTimeoutError",

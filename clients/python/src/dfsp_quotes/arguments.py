@@ -5,13 +5,17 @@ The rules of the fields are the payee's: it refuses a wrong value with InvalidBo
 
 import math
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from dfsp_quotes.quotes import State
+
 MAX_TIMEOUT_SECONDS: Final = 3_600.0
 MAX_AMOUNT_DIGITS: Final = 18
+MAX_PAGE: Final = 200
 _KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 
 
@@ -49,6 +53,32 @@ def timeout(value: object) -> float:
     if not (math.isfinite(value) and 0 < value <= MAX_TIMEOUT_SECONDS):
         raise ValueError(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:,.0f} seconds")
     return float(value)
+
+
+def time(name: str, value: object) -> str:
+    """Return a time as the services read it. Raises TypeError, and ValueError for a time without a time zone."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise ValueError(f"{name} must have a time zone, such as datetime.now(UTC)")
+    return value.isoformat()
+
+
+def state(value: object) -> str:
+    """Return the name of a state. Raises TypeError, ValueError."""
+    try:
+        return State(text("state", value)).value
+    except ValueError:
+        raise ValueError(f"state must be one of {', '.join(State)}") from None
+
+
+def limit(value: object) -> str:
+    """Return the size of a page. Raises TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"limit must be an int, not {type(value).__name__}")
+    if not 1 <= value <= MAX_PAGE:
+        raise ValueError(f"limit must be from 1 to {MAX_PAGE}")
+    return str(value)
 
 
 def idempotency_key(value: object) -> str:

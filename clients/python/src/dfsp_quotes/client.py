@@ -1,10 +1,12 @@
-"""QuoteClient: reserves, pays, looks up and requotes, and repeats what is safe to repeat."""
+"""QuoteClient: reserves, pays, looks up, lists and requotes, and repeats what is safe to repeat."""
 
 import asyncio
 import json
 import logging
 import random
 import ssl
+from collections.abc import AsyncIterator
+from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
 from types import TracebackType
@@ -12,12 +14,23 @@ from typing import Final, Self
 from uuid import UUID, uuid4
 
 from dfsp_quotes import arguments
-from dfsp_quotes.quotes import Operation, Payment, Quote, QuoteRequest, Requote, StoredQuote, Terms
-from dfsp_quotes.responses import error_of, read_payment, read_quote, read_stored_quote
+from dfsp_quotes.quotes import (
+    Operation,
+    Payment,
+    Quote,
+    QuotePage,
+    QuoteRequest,
+    Requote,
+    State,
+    StoredQuote,
+    Terms,
+)
+from dfsp_quotes.responses import error_of, read_page, read_payment, read_quote, read_stored_quote
 from dfsp_quotes.retries import delay_seconds
-from dfsp_quotes.transport import Message, Reply, Transport
+from dfsp_quotes.transport import MAX_PAGE_BYTES, Message, Reply, Transport
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
+DEFAULT_LIMIT: Final = 50
 
 _log: Final = logging.getLogger("dfsp_quotes")
 
@@ -161,6 +174,50 @@ class QuoteClient:
         }
         message = Message("GET", f"/v1/quote/{wanted}", str(uuid4()), query=query)
         return read_stored_quote(await self._call(message, timeout), message, wanted)
+
+    def list_quotes(
+        self,
+        *,
+        state: State | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        caller: str | None = None,
+        identifier: str | None = None,
+        amount: Decimal | None = None,
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> AsyncIterator[QuotePage]:
+        """Return the pages of a list of quotes that these credentials reserved, the newest first.
+
+        `async for page in client.list_quotes(state=State.EXECUTED): ...`
+
+        `base_url` must be that of the payee: a list does not pass along the chain. The quotes fit all filters: they were
+        reserved at `since` or later and before `until`, and their source amount or destination amount is `amount`. An
+        operator gets the quotes of all callers, or of `caller`. A page has at most `limit` quotes. `after` is the `next`
+        of an earlier page. `timeout` is for each page.
+        """
+        query = {
+            "state": None if state is None else arguments.state(state),
+            "since": None if since is None else arguments.time("since", since),
+            "until": None if until is None else arguments.time("until", until),
+            "caller": None if caller is None else arguments.text("caller", caller),
+            "identifier": None if identifier is None else arguments.text("identifier", identifier),
+            "amount": None if amount is None else _amount(arguments.amount(amount)),
+            "limit": arguments.limit(limit),
+            "after": None if after is None else arguments.text("after", after),
+        }
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._pages(given, arguments.timeout(timeout))
+
+    async def _pages(self, query: dict[str, str], seconds: float) -> AsyncIterator[QuotePage]:
+        while True:
+            message = Message("GET", "/v1/quotes", str(uuid4()), query=query, max_reply_bytes=MAX_PAGE_BYTES)
+            page = read_page(await self._call(message, seconds), message)
+            yield page
+            if page.next is None:
+                return
+            query = {**query, "after": page.next}
 
     async def _reserve(self, request: QuoteRequest, key: str | None, seconds: float) -> Quote:
         message = Message(

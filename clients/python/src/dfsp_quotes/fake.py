@@ -21,6 +21,7 @@ from aiohttp import web
 
 from dfsp_quotes import fake_validation
 from dfsp_quotes.errors import (
+    ForbiddenError,
     InvalidHeaderError,
     InvalidUriParameterError,
     MethodNotAllowedError,
@@ -78,6 +79,7 @@ class FakeQuoteServer:
     `QuoteClient(server.url, server.name, server.password)` reaches it. `rate` is the fee's share of the amount that
     arrives; `lifetime` is the time for which a new quote is valid. Both can be changed while it runs. `receivers` are
     the known pairs of identifierType and identifier; None means all. `users` are further callers: passwords by name.
+    `operators` are the callers who may list the quotes of all callers.
     """
 
     name: Final = "test"
@@ -91,12 +93,14 @@ class FakeQuoteServer:
         receivers: Collection[tuple[str, str]] | None = None,
         transfer_types: Collection[str] = ("p2p",),
         users: Mapping[str, str] | None = None,
+        operators: Collection[str] = (),
     ) -> None:
         self.receivers = receivers
         self.received: deque[ReceivedRequest] = deque(maxlen=_MAX_REQUESTS)
         """The last 10,000 requests, also those that failed."""
         self._payee = FakePayee(rate, lifetime, transfer_types)
         self._users = {self.name: self.password, **(users or {})}
+        self._operators = frozenset(operators)
         self._faults: deque[QuoteError | Fault] = deque()
         self._runner: web.AppRunner | None = None
 
@@ -105,6 +109,7 @@ class FakeQuoteServer:
         app.router.add_post("/v1/{operation:quoteSourceAmount|quoteDestinationAmount}", self._reserve)
         app.router.add_put("/v1/payments/{uuid}", self._execute)
         app.router.add_get("/v1/quote/{uuid}", self._look_up, allow_head=False)
+        app.router.add_get("/v1/quotes", self._list, allow_head=False)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -218,6 +223,16 @@ class FakeQuoteServer:
         receiver = fake_validation.receiver(request.query)
         self._require_receiver(receiver)
         return web.json_response(self._payee.look_up(caller, uuid, receiver))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        caller = self._authenticate(request)
+        _check_timeout(request)
+        query = fake_validation.listing(list(request.query.items()))
+        is_operator = caller in self._operators
+        if not is_operator and query.get("caller", caller) != caller:
+            raise ForbiddenError("Only an operator may list the quotes of another caller.")
+        wanted = query.get("caller") if is_operator else caller
+        return web.json_response(self._payee.page(wanted, query, with_callers=is_operator))
 
     def _authenticate(self, request: web.Request) -> str:
         """Return the caller's name. Raises UnauthorizedError."""

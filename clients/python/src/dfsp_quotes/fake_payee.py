@@ -1,6 +1,6 @@
-"""The payee of the fake: prices, reserves, executes and looks up quotes, in memory."""
+"""The payee of the fake: prices, reserves, executes, looks up and lists quotes, in memory."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -118,17 +118,22 @@ class FakePayee:
         quote = self._find(caller, uuid)
         if _differences(receiver, quote.request):
             raise QuoteNotFoundError
+        return _content(quote)
+
+    def page(self, caller: str | None, query: Mapping[str, str], *, with_callers: bool) -> dict[str, object]:
+        """Return the reply to a list: the newest quotes that fit the checked query, and where the next page begins.
+
+        `caller` is the one whose quotes are listed; None for all.
+        """
+        found = [quote for quote in self.quotes.values() if caller in {None, quote.caller}]
+        found = sorted(filter(_filter(query), found), key=_position, reverse=True)
+        page = found[: int(query["limit"])]
         return {
-            "uuid": str(uuid),
-            "state": quote.state,
-            "operation": quote.operation,
-            "amount": quote.answer,
-            **quote.amounts(),
-            "fee": format(EXACT.subtract(quote.source_amount, quote.destination_amount), "f"),
-            "expires": _format(quote.expires),
-            "created": _format(quote.created),
-            "executed": None if quote.executed is None else _format(quote.executed),
-            "request": dict(quote.request),
+            "quotes": [
+                {**_content(quote), "caller": quote.caller} if with_callers else _content(quote)
+                for quote in page
+            ],
+            "next": _cursor(page[-1]) if len(found) > len(page) else None,
         }
 
     def _find(self, caller: str, uuid: UUID) -> FakeQuote:
@@ -165,6 +170,50 @@ class FakePayee:
             else:
                 high = middle - 1
         return low
+
+
+def _position(quote: FakeQuote) -> tuple[datetime, UUID]:
+    return quote.created, quote.uuid
+
+
+def _cursor(quote: FakeQuote) -> str:
+    """Return a position in a list as text that sorts as positions do."""
+    return f"{quote.created.timestamp():015.3f}_{quote.uuid}"
+
+
+def _filter(query: Mapping[str, str]) -> Callable[[FakeQuote], bool]:
+    state, identifier, after = query.get("state"), query.get("identifier"), query.get("after")
+    since, until = (
+        datetime.fromisoformat(query[name]) if name in query else None for name in ("since", "until")
+    )
+    amount = Decimal(query["amount"]) if "amount" in query else None
+
+    def fits(quote: FakeQuote) -> bool:
+        return (
+            (since is None or since <= quote.created)
+            and (until is None or quote.created < until)
+            and (after is None or _cursor(quote) < after)
+            and state in {None, quote.state}
+            and identifier in {None, quote.request["identifier"]}
+            and amount in {None, quote.source_amount, quote.destination_amount}
+        )
+
+    return fits
+
+
+def _content(quote: FakeQuote) -> dict[str, object]:
+    return {
+        "uuid": str(quote.uuid),
+        "state": quote.state,
+        "operation": quote.operation,
+        "amount": quote.answer,
+        **quote.amounts(),
+        "fee": format(EXACT.subtract(quote.source_amount, quote.destination_amount), "f"),
+        "expires": _format(quote.expires),
+        "created": _format(quote.created),
+        "executed": None if quote.executed is None else _format(quote.executed),
+        "request": dict(quote.request),
+    }
 
 
 def _require_within(amount: int, minimum: int, maximum: int, digits: int) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +14,12 @@ Check = Callable[[str], Iterator[str]]
 """Yields a message for each fault of a value."""
 
 MAX_AMOUNT_DIGITS: Final = 18
+DEFAULT_LIMIT: Final = "50"
+MAX_LIMIT: Final = 200
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[ +-][0-9]{2}:[0-9]{2}))?\Z",
+    re.IGNORECASE,
+)
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -42,6 +49,28 @@ def receiver(query: Mapping[str, str]) -> dict[str, str]:
     if faults:
         raise InvalidQueryParameterError(_message(InvalidQueryParameterError, faults), fields=faults)
     return dict(query)
+
+
+def listing(query: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameters of a list, with a limit, and with times in a form that Python reads.
+
+    Raises InvalidQueryParameterError.
+    """
+    names = [name for name, _ in query]
+    faults: dict[str, str] = {}
+    for name, value in query:
+        if name not in _LIST:
+            faults[name] = "is not a parameter of this operation"
+        elif names.count(name) > 1:
+            faults[name] = "occurs twice"
+        elif _UNPRINTABLE.search(value):
+            faults[name] = "must be UTF-8 without control characters"
+    if not faults:
+        faults = _faults(dict(query), _LIST, frozenset(_LIST))
+    if faults:
+        raise InvalidQueryParameterError(_message(InvalidQueryParameterError, faults), fields=faults)
+    times = {name: _time(value).isoformat() for name, value in query if name in {"since", "until"}}
+    return {"limit": DEFAULT_LIMIT, **dict(query), **times}
 
 
 def _object(body: bytes) -> dict[str, object]:
@@ -86,6 +115,26 @@ def _message(kind: type[InvalidBodyError | InvalidQueryParameterError], faults: 
     name, text = next(iter(faults.items()))
     others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
     return f"{(kind.__doc__ or '').rstrip('.')}: {name} {text}{others}."
+
+
+def _time(value: str) -> datetime:
+    """Raises ValueError."""
+    if not _TIME.match(value):
+        raise ValueError("not an ISO 8601 time")
+    time = datetime.fromisoformat(value.upper().replace(" ", "+"))
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _is_time(value: str) -> Iterator[str]:
+    try:
+        _time(value)
+    except ValueError:
+        yield "must be an ISO 8601 time with Z or an offset, such as 2026-11-21T02:18:51.099Z, or a date"
+
+
+def _limit(value: str) -> Iterator[str]:
+    if not re.match(r"[0-9]{1,9}\Z", value) or not 1 <= int(value) <= MAX_LIMIT:
+        yield f"must be a whole number from 1 to {MAX_LIMIT}"
 
 
 def _length(minimum: int, maximum: int) -> Check:
@@ -143,3 +192,15 @@ _PARAMETERS: Final[Mapping[str, Check]] = {
     "transferType": _pattern(r"[A-Za-z0-9_-]{1,32}\Z", "must be 1 to 32 of A-Z, a-z, 0-9, _ and -"),
 }
 _AMOUNTS: Final[Mapping[str, Check]] = {"sourceAmount": _amount, "destinationAmount": _amount}
+_LIST: Final[Mapping[str, Check]] = {
+    "state": _pattern(r"(RESERVED|EXECUTED|EXPIRED)\Z", "must be one of RESERVED, EXECUTED, EXPIRED"),
+    "since": _is_time,
+    "until": _is_time,
+    "caller": _length(1, 64),
+    "identifier": _length(1, 128),
+    "amount": _amount,
+    "limit": _limit,
+    "after": _pattern(
+        r"[0-9]{11}\.[0-9]{3}_[0-9a-f-]{36}\Z", "must be the value of next in an earlier response"
+    ),
+}

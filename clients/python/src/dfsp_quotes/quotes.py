@@ -100,6 +100,18 @@ class StoredQuote(Terms):
     created: datetime
     executed: datetime | None
     """When it was executed; None if it was not."""
+    caller: str | None = None
+    """The caller that reserved it; None unless an operator lists it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotePage:
+    """A part of a list of quotes, the newest first."""
+
+    quotes: tuple[StoredQuote, ...]
+    """Can be empty although there are more pages."""
+    next: str | None
+    """The argument `after` of a list that goes on from here; None if this is the last page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

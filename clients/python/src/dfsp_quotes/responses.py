@@ -17,10 +17,11 @@ from dfsp_quotes.errors import (
     QuoteError,
     QuoteNotFoundError,
 )
-from dfsp_quotes.quotes import Operation, Payment, Quote, QuoteRequest, State, StoredQuote
+from dfsp_quotes.quotes import Operation, Payment, Quote, QuotePage, QuoteRequest, State, StoredQuote
 from dfsp_quotes.transport import Message, Reply
 
 MAX_FIELDS: Final = 32
+MAX_QUOTES: Final = 200
 MAX_NAME_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 500
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
@@ -49,6 +50,9 @@ class _Members:
         if not isinstance(value, str):
             raise _FaultyReplyError(f"{name} is not a string")
         return value
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self._content.get(name) is None else self.text(name)
 
     def amount(self, name: str) -> Decimal:
         value = self.text(name)
@@ -82,6 +86,13 @@ class _Members:
 
     def object(self, name: str) -> "_Members":
         return _Members(self._content.get(name), name)
+
+    def every(self, name: str) -> "list[_Members]":
+        """Return the objects of a list that has nothing else."""
+        value = self._content.get(name)
+        if not isinstance(value, list) or len(value) > MAX_QUOTES:
+            raise _FaultyReplyError(f"{name} is not a list of at most {MAX_QUOTES} objects")
+        return [_Members(each, f"an entry of {name}") for each in value]
 
     def objects(self, name: str) -> list["_Members"]:
         """Return the objects of an optional list. Anything else in it is left out."""
@@ -131,19 +142,35 @@ def read_stored_quote(reply: Reply, message: Message, uuid: UUID) -> StoredQuote
     try:
         members = _members(reply)
         _require_same_quote(members, uuid)
-        return StoredQuote(
-            uuid=uuid,
-            request=_request(members),
-            amount=members.amount("amount"),
-            expires=members.time("expires"),
-            trace_id=message.trace_id,
-            state=members.one_of(State, "state"),
-            created=members.time("created"),
-            executed=members.optional_time("executed"),
-        )
+        return _stored_quote(members, message)
     except _FaultyReplyError as fault:
         reason = str(fault)
     raise _invalid(reason, reply, message)
+
+
+def read_page(reply: Reply, message: Message) -> QuotePage:
+    """Return a page of a list of quotes. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        quotes = tuple(_stored_quote(each, message) for each in members.every("quotes"))
+        return QuotePage(quotes=quotes, next=members.optional_text("next"))
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def _stored_quote(members: _Members, message: Message) -> StoredQuote:
+    return StoredQuote(
+        uuid=members.uuid(),
+        request=_request(members),
+        amount=members.amount("amount"),
+        expires=members.time("expires"),
+        trace_id=message.trace_id,
+        state=members.one_of(State, "state"),
+        created=members.time("created"),
+        executed=members.optional_time("executed"),
+        caller=members.optional_text("caller"),
+    )
 
 
 def error_of(reply: Reply, message: Message, *, is_repeated: bool) -> QuoteError:

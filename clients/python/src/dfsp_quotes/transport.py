@@ -14,6 +14,8 @@ import aiohttp
 from dfsp_quotes.retries import UNKNOWN_OUTCOME, retry_after_seconds
 
 MAX_BODY_BYTES: Final = 65_536
+MAX_PAGE_BYTES: Final = 4_194_304
+"""For a page of 200 quotes with the longest fields."""
 MAX_TIMEOUT_MS: Final = 60_000
 """The services count more as this (wire.md §3), so no attempt waits longer."""
 TRACE_HEADER: Final = "L1p-Trace-Id"
@@ -31,6 +33,7 @@ class Message:
     body: bytes | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    max_reply_bytes: int = MAX_BODY_BYTES
 
     def headers(self) -> dict[str, str]:
         found = {TRACE_HEADER: self.trace_id}
@@ -153,19 +156,20 @@ async def _exchange(
         allow_redirects=False,
     ) as response:
         retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-        body, problem = await _read(response)
+        limit = message.max_reply_bytes
+        body, problem = await _read(response, limit)
         if problem is not None and response.status == HTTPStatus.OK:
             return Reply(problem=problem, may_repeat=True)
-        if problem is None and len(body) > MAX_BODY_BYTES:
-            body, problem = b"", f"the body is longer than {MAX_BODY_BYTES:,} bytes"
+        if problem is None and len(body) > limit:
+            body, problem = b"", f"the body is longer than {limit:,} bytes"
         return Reply(response.status, body, retry_after, problem, response.status in UNKNOWN_OUTCOME)
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str | None]:
+async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, str | None]:
     """Read one byte more than the maximum at most. A broken body is no reason to forget the status."""
     body = bytearray()
     try:
-        while len(body) <= MAX_BODY_BYTES and (part := await response.content.read(MAX_BODY_BYTES)):
+        while len(body) <= limit and (part := await response.content.read(MAX_BODY_BYTES)):
             body += part
     except (aiohttp.ClientError, OSError) as error:
         return b"", f"the response broke off: {type(error).__name__}"

@@ -15,7 +15,16 @@ DEFAULT_FILE: Final = Path("~/.config/dfsp-quotes.toml")
 PASSWORD_VARIABLE: Final = "QUOTES_PASSWORD"  # noqa: S105 - the name of the variable
 MAX_FILE_BYTES: Final = 1_048_576
 _TEXT_KEYS: Final = frozenset(
-    {"url", "user", "password_file", "account", "transfer_type", "directory_url", "integrations_url"}
+    {
+        "url",
+        "user",
+        "password_file",
+        "account",
+        "transfer_type",
+        "directory_url",
+        "integrations_url",
+        "payee_url",
+    }
 )
 _SERVICES: Final = "services"
 

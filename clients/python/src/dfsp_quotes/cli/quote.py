@@ -34,9 +34,8 @@ from dfsp_quotes.cli.quote_views import (
     plain,
     quote_content,
     quote_rows,
-    request_content,
     state_text,
-    terms_content,
+    stored_content,
     time_text,
 )
 from dfsp_quotes.cli.receivers import receiver
@@ -207,13 +206,7 @@ def show_quote(
     used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
     quote = _call(used, look_up)
     executed = None if quote.executed is None else time_text(quote.executed)
-    content = {
-        **terms_content(quote),
-        "state": quote.state.value,
-        "created": time_text(quote.created),
-        "executed": executed,
-        "request": request_content(quote.request),
-    }
+    content = stored_content(quote)
     rows: list[tuple[str, str | Text]] = [("created", time_text(quote.created))]
     if executed is not None:
         rows.append(("executed", executed))

@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
-from dfsp_quotes import Quote, QuoteRequest, State, Terms
+from dfsp_quotes import Quote, QuoteRequest, State, StoredQuote, Terms
 
 _STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "EXPIRED": "red"}
 
@@ -15,6 +15,16 @@ def quote_content(quote: Quote) -> dict[str, object]:
     return {
         **terms_content(quote),
         "idempotencyKey": quote.idempotency_key,
+        "request": request_content(quote.request),
+    }
+
+
+def stored_content(quote: StoredQuote) -> dict[str, object]:
+    return {
+        **terms_content(quote),
+        "state": quote.state.value,
+        "created": time_text(quote.created),
+        "executed": None if quote.executed is None else time_text(quote.executed),
         "request": request_content(quote.request),
     }
 
