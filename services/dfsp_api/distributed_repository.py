@@ -100,6 +100,21 @@ LIMIT $4
 LIST_OF_ALL: Final = _list("")
 LIST_OF_CALLER: Final = _list(OF_CALLER)
 
+STATEMENTS: Final = {
+    TIME: "time",
+    INSERT: "reserve",
+    SELECT: "look_up",
+    LOCK_ONE: "lock",
+    EXECUTE: "execute",
+    SWEEP_FROM: "sweep_from",
+    DUE: "sweep_due",
+    SWEEP: "sweep",
+    SWEPT: "swept",
+    LIST_OF_ALL: "list_of_all",
+    LIST_OF_CALLER: "list_of_caller",
+}
+"""Name of each statement, for metrics."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

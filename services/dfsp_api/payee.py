@@ -24,11 +24,12 @@ from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
 from chassis.text_file import TextFileError, read_text
-from dfsp_api import quote_list
+from dfsp_api import distributed_repository, quote_counts, quote_list, repository
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.fee_schedule_file import FeeScheduleError, changes, parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms
+from dfsp_api.quote_counts import EVERY_SECONDS, QuoteCounts
 from dfsp_api.quote_list import filter_of, list_reply
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
 from dfsp_api.repository import MIGRATIONS, LookUp, NewQuote, PaymentOrder, Repository
@@ -43,6 +44,11 @@ NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
 MAX_LISTS: Final = 4
 """Maximum of lists that are read at once. They take longer than other statements, and must leave connections to those."""
+STATEMENTS: Final = {
+    **repository.STATEMENTS,
+    **distributed_repository.STATEMENTS,
+    **quote_counts.STATEMENTS,
+}
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 
@@ -78,7 +84,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     """Create the application of the payee role. Raises StartError if the fee schedule cannot be used."""
     payee = Payee(
         load_fees(settings.fee_schedule),
-        Database(settings.database_url, settings.database_connections, MIGRATIONS),
+        Database(settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS),
         settings.database_connections,
         timedelta(seconds=settings.ttl_seconds),
         REPOSITORIES[settings.database_kind],
@@ -86,6 +92,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
     app = create_chain_app(NAME, settings, payee.handle, own=[lists])
     retention = timedelta(days=settings.retention_days)
+    counts = QuoteCounts(payee.database, retention)
 
     async def sweep() -> bool:
         return await payee.quotes.sweep(retention) is not None
@@ -93,13 +100,20 @@ def create_app(settings: PayeeSettings) -> web.Application:
     async def database(app: web.Application) -> AsyncIterator[None]:
         log = app[SERVICE].logs.error
         await payee.database.open(lambda cause: log("the database is away", cause=cause))
-        async with periodically("retention", settings.retention_every_seconds, sweep, log):
+        async with (
+            periodically("retention", settings.retention_every_seconds, sweep, log),
+            periodically("counting quotes", EVERY_SECONDS, counts.step, log),
+        ):
             yield
         await payee.close()
 
     app.cleanup_ctx.append(database)
     payee.statements.tracer = app[SERVICE].tracer
-    app[SERVICE].checks += [payee.database.missing, payee.quotes.missing]
+    app[SERVICE].add_database(payee.database)
+    app[SERVICE].checks.append(payee.quotes.missing)
+    app[SERVICE].measurements.add(counts.measure)
+    for collector in (counts, payee.statements):
+        app[SERVICE].metrics.registry.register(collector)
     app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE].logs))
     return app
 

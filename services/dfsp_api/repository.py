@@ -157,6 +157,19 @@ LIMIT $4
 LIST_OF_ALL: Final = _list("")
 LIST_OF_CALLER: Final = _list(OF_CALLER)
 
+STATEMENTS: Final = {
+    INSERT: "reserve",
+    SELECT: "look_up",
+    EXECUTE: "execute",
+    NAMESPACE: "namespace",
+    SWEEP_FROM: "sweep_from",
+    SWEEP: "sweep",
+    SWEPT: "swept",
+    LIST_OF_ALL: "list_of_all",
+    LIST_OF_CALLER: "list_of_caller",
+}
+"""Name of each statement, for metrics."""
+
 
 class NewQuote(msgspec.Struct, frozen=True):
     """A quote to reserve. ``namespace`` is the database's secret from which its uuid was made."""

@@ -6,15 +6,18 @@ item is invalid, only that item fails.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from chassis.batching import Batcher, Item, Items
 from chassis.database import Database
 from chassis.errors import UnavailableError
+from chassis.histogram import ITEMS, Histogram, labelled
 from chassis.spans import Tracer, batch_span
 from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.stored_quote import StoredQuote
@@ -29,7 +32,7 @@ R = TypeVar("R")
 _BAD_DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
-class StatementBatcher:
+class StatementBatcher(Collector):
     """Collects items into batches and passes each batch to a method of the repository."""
 
     def __init__(self, quotes: Repository, database: Database, connections: int) -> None:
@@ -38,6 +41,7 @@ class StatementBatcher:
         self._connections = asyncio.Semaphore(connections)
         self.tracer: Tracer | None = None
         """Makes the spans of the statements; None for no spans."""
+        self._sizes = {operation: Histogram(ITEMS) for operation in ("reserve", "execute", "look_up")}
         self._reserve = self._batcher("reserve", quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher("execute", quotes.execute, lambda payment: payment.uuid)
         self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
@@ -64,6 +68,25 @@ class StatementBatcher:
         for batcher in batchers:
             await batcher.close()
 
+    def collect(self) -> Iterator[Metric]:
+        yield labelled(
+            "statement_batch_items", "Quotes that one statement works on", "operation", self._sizes
+        )
+        waiting = GaugeMetricFamily(
+            "statement_items_waiting", "Requests that wait for the next statement", labels=["operation"]
+        )
+        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (self._reserve, self._execute, self._find)
+        for operation, batcher in zip(self._sizes, batchers, strict=True):
+            waiting.add_metric([operation], batcher.waiting)
+        yield waiting
+
+    async def _take_connection(self) -> None:
+        if self._connections.locked():
+            with self._database.metrics.waiting():
+                await self._connections.acquire()
+        else:
+            await self._connections.acquire()
+
     def _batcher(
         self,
         name: str,
@@ -87,18 +110,22 @@ class StatementBatcher:
                 item.settle(quotes.get(uuid_of(item.value)))
 
         async def send(items: Items[V, StoredQuote | None], _release: Callable[[], None]) -> None:
-            async with self._connections:
+            await self._take_connection()
+            try:
                 await self._database.connected(deadline=max(item.deadline for item in items))
                 now = time.monotonic()
                 items = [item for item in items if item.is_wanted(now)]
                 if not items:
                     return
+                self._sizes[name].observe(len(items))
                 try:
                     await run(items)
                 except _BAD_DATA:  # nothing was stored, so try each item alone
                     for item in items:
                         if item.is_wanted(time.monotonic()):
                             await _alone(run, item)
+            finally:
+                self._connections.release()
 
         return Batcher(send, max_in_flight=MAX_IN_FLIGHT)
 

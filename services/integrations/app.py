@@ -17,13 +17,15 @@ from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.periodic import periodically
 from chassis.service import Service
+from integrations import signal_repository
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
 from integrations.api.rate_limit import RateLimit
+from integrations.delivery import metrics, queue
 from integrations.delivery.circuit_breaker import CircuitBreaker
 from integrations.delivery.dispatcher import Dispatcher
 from integrations.delivery.endpoint_cache import EndpointCache
-from integrations.delivery.metrics import DeliveryMetrics
+from integrations.delivery.metrics import BacklogMetrics, DeliveryMetrics
 from integrations.delivery.outbox import WORK_READY
 from integrations.delivery.pg_notify import PgNotifyListener
 from integrations.delivery.process_identity import this_process
@@ -39,6 +41,7 @@ from integrations.webhook.client import WebhookClient
 from integrations.webhook.ssrf_guard import SsrfGuard
 
 NAME: Final = "integrations"
+STATEMENTS: Final = {**metrics.STATEMENTS, **queue.STATEMENTS, **signal_repository.STATEMENTS}
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 SIGNALS: Final = web.AppKey("signals", SignalPublisher)
@@ -53,12 +56,18 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
         NAME, settings, middlewares=[pages.middleware, own_pages_only], openapi=openapi(NAME)
     )
     service = app[SERVICE]
-    database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
+    database = Database(
+        settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS
+    )
     encryption = Encryption(settings.encryption_keys)
     guard = SsrfGuard(settings.allow_networks, http=settings.allow_http)
     app[WEBHOOK_CLIENT] = WebhookClient(guard, settings.webhook_ca)
     app[DISPATCHER] = dispatcher = _dispatcher(settings, database, encryption, app[WEBHOOK_CLIENT], service)
-    service.checks += [database.missing, dispatcher.missing]
+    service.add_database(database)
+    service.checks.append(dispatcher.missing)
+    backlog = BacklogMetrics(database)
+    service.measurements.add(backlog.measure)
+    service.metrics.registry.register(backlog)
     app[OPERATIONS] = Operations(database, encryption, guard, dispatcher)
     app[SIGNALS] = SignalPublisher(database, dispatcher)
     app[NOTIFICATIONS] = NotificationFeed(database)

@@ -80,6 +80,15 @@ FROM l JOIN integration i ON i.id = l.integration_id JOIN e ON e.lane_id = l.id
 WHERE l.is_free ORDER BY l.id, e.seq
 """
 
+STATEMENTS: Final = {
+    STRATEGY_NAMES: "strategy_names",
+    LOCK_ENABLED_LANES: "lock_enabled_lanes",
+    INSERT_SIGNALS: "insert_signals",
+    FIND_SIGNALS: "find_signals",
+    INSERT_EVENTS: "insert_events",
+}
+"""Name of each statement, for metrics."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedBatch:

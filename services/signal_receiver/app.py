@@ -20,17 +20,21 @@ from chassis.exchange import Routes
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
+from signal_receiver import event_repository, trading_metrics
 from signal_receiver.account_repository import AccountRepository
 from signal_receiver.accounts_file import AccountsFile
 from signal_receiver.api import AccountApi
+from signal_receiver.event_errors import BY_TYPE
 from signal_receiver.event_repository import MIGRATIONS, SETTINGS
 from signal_receiver.executor import EventExecutor
 from signal_receiver.instruments import InstrumentsFile
 from signal_receiver.instruments import read as read_instruments
 from signal_receiver.openapi import openapi
+from signal_receiver.trading_metrics import TradingMetrics
 from signal_receiver.webhook import WebhookRoute
 
 NAME: Final = "signal-receiver"
+STATEMENTS: Final = {**event_repository.STATEMENTS, **trading_metrics.STATEMENTS}
 ACCOUNTS_CHECK_SECONDS: Final = 1.0
 SAMPLE_INSTRUMENTS: Final = Path(str(files("signal_receiver") / "sample_instruments.toml"))
 
@@ -81,13 +85,18 @@ def create_app(settings: ReceiverSettings) -> web.Application:
         MIGRATIONS,
         seed=seed,
         settings=SETTINGS,
+        statements=STATEMENTS,
     )
     repository = AccountRepository(database)
     executor = EventExecutor(database, instruments)
     app.cleanup_ctx.append(_running(database, repository, executor, settings.inbox_sweep_seconds))
     if accounts is not None:
         app.cleanup_ctx.append(_reloading(accounts, database, repository))
-    app[SERVICE].checks.append(database.missing)
+    app[SERVICE].add_database(database)
+    trading = TradingMetrics(database, instruments)
+    app[SERVICE].measurements.add(trading.measure)
+    app[SERVICE].metrics.registry.register(trading)
+    app[SERVICE].metrics.know_errors(BY_TYPE)
     _add_routes(app, executor, AccountApi(repository, instruments, settings.price_feeder))
     app[SERVICE].reloads.append(partial(_reload_instruments, instruments, database, repository, app))
     return app

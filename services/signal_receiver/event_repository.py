@@ -100,6 +100,9 @@ ON CONFLICT (account_id, key) DO UPDATE SET type = excluded.type, until = exclud
 RETURNING account_id
 """
 
+STATEMENTS: Final = {LOCK: "lock_accounts", READ: "read_accounts", WRITE: "write_accounts"}
+"""Name of each statement, for metrics."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -12,8 +12,7 @@ from chassis.errors import ReceiverNotFoundError, SubmissionUrlNotAllowedError, 
 from chassis.exchange import Exchange
 from chassis.settings import base_url, number, one_of, whole
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call
-from quoting.next_hop import NextHop
-from quoting.service import PEERS, ForwarderSettings, create_chain_app
+from quoting.service import PEERS, ForwarderSettings, add_next_hop, create_chain_app
 from spsp_client_proxy.directory import DirectoryClient, Form
 from spsp_client_proxy.submission_url import receiver, with_submission_url
 
@@ -70,7 +69,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         required=(IDENTIFIER_TYPE, IDENTIFIER),
         errors=(ReceiverNotFoundError, SubmissionUrlNotAllowedError, UpstreamError),
     )
-    next_hop = NextHop(app[PEERS], NAME, "spsp-client")
+    next_hop = add_next_hop(app, NAME, "spsp-client")
     app.cleanup_ctx.append(directory)
     app[SERVICE].reloads.append(forget)
     return app

@@ -25,7 +25,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from chassis.histogram import Histogram
+
 WINDOW_SECONDS: Final = 0.1
+LAG_BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 STALL_SECONDS: Final = 0.1
 """If the timer that ends a window is more than this late, the process stood still or its event loop was blocked."""
 MIN_LATE_SECONDS: Final = 0.1
@@ -84,6 +87,8 @@ class LoadMonitor:
         """Seconds per answer in the recent windows; 0 if there were too few answers."""
         self._best_rate = 0.0
         """Highest number of answers per second since the service was last idle."""
+        self.lag = Histogram(LAG_BOUNDS)
+        """How late the timer was that ends each window, in seconds."""
         self._timer: asyncio.TimerHandle | None = None
         self._heartbeat = _NEVER
         self._ask_kernel_until = 0.0
@@ -113,6 +118,7 @@ class LoadMonitor:
     def _beat(self) -> None:
         now = time.monotonic()
         elapsed = now - self._heartbeat
+        self.lag.observe(max(elapsed - WINDOW_SECONDS, 0.0))
         if elapsed > WINDOW_SECONDS + STALL_SECONDS:
             self._ask_kernel_until = now + WINDOW_SECONDS
         self._end_window(elapsed)

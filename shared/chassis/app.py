@@ -30,6 +30,7 @@ from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.logs import Logs
 from chassis.metrics import RequestMetrics
+from chassis.process_metrics import add_process_metrics
 from chassis.service import Service, ShownPath, whole_path
 from chassis.settings import Settings, SettingsError
 from chassis.spans import SpanMetrics, Tracer
@@ -86,6 +87,7 @@ def create_app(
         shown_path,
         _tracer(log_name or name, settings, logs, request_metrics),
     )
+    add_process_metrics(app[SERVICE], log_name or name)
     app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app.cleanup_ctx.append(_resources)
     app[OPENAPI] = openapi
@@ -248,10 +250,7 @@ async def live(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Answer 200 if this service's own resources are available, else 503. Other hops do not count (wire.md §6)."""
-    service = request.app[SERVICE]
-    missing = [problem for check in service.checks for problem in await check()]
-    if service.is_leaving:
-        missing.append("the service is shutting down")
+    missing = await request.app[SERVICE].missing()
     return web.json_response(
         {"status": "not ready", "missing": missing} if missing else {"status": "ready"},
         status=503 if missing else 200,
@@ -261,7 +260,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    service.metrics.in_flight.set(service.monitor.in_flight)
+    await service.measurements.take()
     return web.Response(
         body=generate_latest(service.metrics.registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST}
     )

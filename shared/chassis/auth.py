@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp_basicauth import BasicAuthMiddleware
 from cachetools import TTLCache
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from chassis.addresses import network_of
 from chassis.errors import TooManyRequestsError, UnauthorizedError
@@ -74,6 +74,8 @@ class Credentials:
             ["outcome"],
             registry=registry,
         )
+        queued = Gauge("passwords_queued", "Passwords that wait to be hashed", registry=registry)
+        queued.set_function(lambda: len(self._queue))
 
     def known(self, header: str) -> str | None:
         """Return the caller's name if this Authorization header is remembered, else None."""

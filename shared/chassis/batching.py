@@ -151,6 +151,11 @@ class Batcher(Generic[V, R]):
             self._is_starting = True
             asyncio.get_running_loop().call_soon(self._start_when_quiet, len(self._waiting))
 
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
     def _end_linger(self) -> None:
         self._is_due = True
         self._start_waiting()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from chassis.database_metrics import DatabaseMetrics
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError, cause_of
 from chassis.migrations import Connection, Migrations
 from chassis.postgres_session import UnfitDatabaseError, prepare_session
@@ -34,6 +35,7 @@ NEEDS_WRITES: Final = "database that accepts writes"
 NO_SERVER: Final = "/nonexistent"
 MAX_PORT: Final = 65_535
 NO_SETTINGS: Final[Mapping[str, str]] = {}
+NO_NAMES: Final[Mapping[str, str]] = {}
 
 T = TypeVar("T")
 
@@ -63,6 +65,10 @@ _CHANGED = (
 _UNSAFE: Final = """
 SELECT name FROM pg_settings WHERE setting <> 'on' AND name IN ('fsync', 'full_page_writes', 'synchronous_commit')
 """
+TABLE_BYTES: Final = """
+SELECT name, pg_total_relation_size(to_regclass(name)) AS bytes FROM unnest($1::text[]) AS t (name)
+WHERE to_regclass(name) IS NOT NULL
+"""
 _IS_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on'"
 
 
@@ -82,10 +88,12 @@ class Database:
         *,
         seed: Callable[[Connection], Awaitable[None]] | None = None,
         settings: Mapping[str, str] = NO_SETTINGS,
+        statements: Mapping[str, str] = NO_NAMES,
     ) -> None:
         """``seed`` writes initial rows. It is called each time the migrations have run, before other statements.
 
-        ``settings`` are settings of Postgres by name. They are set on each connection.
+        ``settings`` are settings of Postgres by name. They are set on each connection. ``statements`` has the name of
+        SQL statements, for metrics.
         """
         self._url = url
         self._connections = connections
@@ -93,6 +101,9 @@ class Database:
         self._seed = seed
         self._settings = settings
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.metrics = DatabaseMetrics(
+            connections, self._pool_size, {**statements, TABLE_BYTES: "table_bytes"}
+        )
         self._on_connect: list[Callable[[Connection], Awaitable[None]]] = []
         self._on_fault: Callable[[str], object] = lambda _: None
         self._is_prepared = False
@@ -167,6 +178,7 @@ class Database:
             try:
                 return await self._with_connection(work, seconds, has_caller=deadline is not None)
             except _TRY_AGAIN:
+                self.metrics.failures["conflict"] += 1
                 continue
             except _CHANGED as error:
                 self._prepare_again()
@@ -190,6 +202,19 @@ class Database:
                 pass
         return [self._problem or "database"]
 
+    async def measure(self) -> None:
+        """Measure the size of the tables, for metrics. Raises the errors of :meth:`fetch`."""
+        self.metrics.table_bytes = {}
+        rows = await self.fetch(TABLE_BYTES, self._migrations.tables)
+        self.metrics.table_bytes = {row["name"]: row["bytes"] for row in rows}
+
+    def _pool_size(self) -> tuple[int, int]:
+        """Return how many connections are in use, and how many are idle."""
+        if self._pool is None:
+            return 0, 0
+        idle = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle
+
     async def expire_connections(self) -> None:
         """Make the pool replace each connection that is open now before the connection's next use."""
         if self._pool is not None:
@@ -204,6 +229,7 @@ class Database:
                 await prepare_session(connection, self._settings, self._migrations.schema, url=url)
                 for hook in self._on_connect:
                     await hook(connection)
+                connection.add_query_logger(self.metrics.log_statement)
         except BaseException:
             connection.terminate()
             raise
@@ -260,7 +286,9 @@ class Database:
         except _AWAY as error:
             is_read_only = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
             self._problem = NEEDS_WRITES if is_read_only else None
-            if isinstance(error, TimeoutError) and limit.expired():
+            is_late = isinstance(error, TimeoutError) and limit.expired()
+            self.metrics.failures["timeout" if is_late else "unavailable"] += 1
+            if is_late:
                 await self._expire_suspects()
                 if has_caller:
                     raise UpstreamTimeoutError(cause="a statement did not end in time") from error
@@ -271,11 +299,12 @@ class Database:
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         assert self._pool is not None  # noqa: S101 - opened with the app
-        connection = await self._pool.acquire()
-        while not await _is_in_step(connection):
-            connection.terminate()
-            await self._pool.release(connection)
+        with self.metrics.waiting():
             connection = await self._pool.acquire()
+            while not await _is_in_step(connection):
+                connection.terminate()
+                await self._pool.release(connection)
+                connection = await self._pool.acquire()
         try:
             yield connection
         except (asyncio.CancelledError, *_AWAY):

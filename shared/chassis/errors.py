@@ -242,6 +242,14 @@ class UpstreamTimeoutError(QuotingError):
     status = 504
 
 
+def error_ids() -> set[str]:
+    """Return the ids of all errors."""
+    kinds = [QuotingError]
+    for kind in kinds:  # the list grows while it is read
+        kinds += kind.__subclasses__()
+    return {kind.__name__ for kind in kinds}
+
+
 def error_object(error: QuotingError, service: str, trace_id: str) -> bytes:
     """Return the Level One error object (wire.md §4) as JSON."""
     if not error.faults and len(error.message) <= MAX_VALUE_CHARACTERS * 2:

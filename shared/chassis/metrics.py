@@ -1,64 +1,94 @@
-"""Metrics of a service in Prometheus' form (wire.md §6)."""
+"""The metrics registry of a service, and the metrics about its requests, in Prometheus' form (docs/metrics.md).
 
-from bisect import bisect_left
-from collections.abc import Iterator
-from itertools import accumulate
-from typing import Final
+Answered requests are counted in plain numbers, which become samples only when Prometheus collects them. The counters of
+prometheus_client take a lock for each sample, which would cost more than the rest of a request's log line.
+"""
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-_LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-_LATENCY_BOUNDS: Final = [*(str(float(bound)) for bound in _LATENCY_BUCKETS), "+Inf"]
-_BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_000)
+from chassis.caller_counts import CallerCounts
+from chassis.errors import error_ids
+from chassis.histogram import Histogram
+
+OTHER: Final = "other"
+
+Rejection = Literal["overload", "queue_full", "capacity", "shutdown"]
+
+# Prometheus does not need the time at which each counter was created: the process has a start time
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class RequestMetrics(Collector):
-    """The metrics registry of a service, and the metrics about its requests.
-
-    Answered requests are counted in plain numbers, which become samples only when Prometheus collects them. The
-    counters of prometheus_client take a lock for each sample, which would cost more than the rest of a request's log
-    line.
-    """
+    """The metrics registry of a service, and the metrics about its requests."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.callers = CallerCounts()
+        self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
+        self._operations: dict[tuple[str, str], _Operation] = {}
+        self._errors: dict[tuple[str, str, int, str, bool], int] = {}
+        self._error_ids = error_ids()
         self.registry.register(self)
-        self.in_flight = Gauge("requests_in_flight", "Requests in flight", registry=self.registry)
-        self.batch_lines = Histogram(
-            "batch_lines", "Lines of a received batch", buckets=_BATCH_BUCKETS, registry=self.registry
-        )
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._durations: dict[str, _DurationHistogram] = {}
+        self.registry.register(self.callers)
+
+    def know_errors(self, ids: Iterable[str]) -> None:
+        """Let these error ids be labels. All ids but these and those of chassis.errors are counted as `other`."""
+        self._error_ids |= set(ids)
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. ``method`` and ``route`` are labels, so they must have few different values."""
-        key = (method, route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        durations = self._durations.get(route)
-        if durations is None:
-            durations = self._durations[route] = _DurationHistogram()
-        durations.sum += seconds
-        durations.buckets[bisect_left(_LATENCY_BUCKETS, seconds)] += 1
+        operation = self._operations.get((method, route))
+        if operation is None:
+            operation = self._operations[method, route] = _Operation()
+        operation.statuses[status] = operation.statuses.get(status, 0) + 1
+        operation.durations.observe(seconds)
+
+    def count_error(self, method: str, route: str, status: int, error: str, *, is_upstream: bool) -> None:
+        """Count the error of a request that `count` has counted, too.
+
+        `is_upstream` is true for an error that the next hop raised and this service passed on.
+        """
+        key = method, route, status, self.error_label(error), is_upstream
+        self._errors[key] = self._errors.get(key, 0) + 1
+
+    def error_label(self, error: str) -> str:
+        """Return the error's id, or `other`: the next hop may belong to others, who choose their own ids."""
+        return error if error in self._error_ids else OTHER
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("requests", "Requests answered", labels=["method", "route", "status"])
-        for (method, route, status), number in self._requests.items():
-            requests.add_metric([method, route, str(status)], number)
-        yield requests
         durations = HistogramMetricFamily(
-            "request_duration_seconds", "Time from request to response", labels=["route"]
+            "request_duration_seconds", "Time from request to response", labels=["method", "route"]
         )
-        for route, each in self._durations.items():
-            buckets = list(zip(_LATENCY_BOUNDS, accumulate(each.buckets), strict=True))
-            durations.add_metric([route], buckets, each.sum)
-        yield durations
+        for (method, route), operation in self._operations.items():
+            for status, number in operation.statuses.items():
+                requests.add_metric([method, route, str(status)], number)
+            operation.durations.add_to(durations, [method, route])
+        errors = CounterMetricFamily(
+            "request_errors",
+            "Errors answered, raised by this service (own) or by the next hop (upstream)",
+            labels=["method", "route", "status", "error", "origin"],
+        )
+        for (method, route, status, error, is_upstream), number in self._errors.items():
+            errors.add_metric(
+                [method, route, str(status), error, "upstream" if is_upstream else "own"], number
+            )
+        rejected = CounterMetricFamily(
+            "requests_rejected", "Requests rejected before they began", labels=["reason"]
+        )
+        for reason, number in self.rejected.items():
+            rejected.add_metric([reason], number)
+        yield from (requests, durations, errors, rejected)
 
 
-class _DurationHistogram:
-    __slots__ = ("buckets", "sum")
+class _Operation:
+    __slots__ = ("durations", "statuses")
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(_LATENCY_BUCKETS) + 1)
-        self.sum = 0.0
+        self.statuses: dict[int, int] = {}
+        self.durations = Histogram()

@@ -40,7 +40,7 @@ class Migrations:
             (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
         )
         self._statements = {file.name: file.read_text(encoding="utf-8") for file in files}
-        self._tables = [name for text in self._statements.values() for name in _TABLE.findall(text)]
+        self.tables = [name for text in self._statements.values() for name in _TABLE.findall(text)]
 
     async def apply(self, connection: Connection) -> None:
         """Apply the migrations that the database does not have yet, while holding an advisory lock."""
@@ -65,7 +65,7 @@ class Migrations:
     async def missing(self, connection: Connection) -> Sequence[str]:
         """Return the migrations and tables that the database lacks, such as ``table quote``."""
         try:
-            rows = await connection.fetch(_MISSING, self.service, list(self._statements), self._tables)
+            rows = await connection.fetch(_MISSING, self.service, list(self._statements), self.tables)
         except asyncpg.UndefinedTableError:
             return ["table schema_migration"]
         return [row[0] for row in rows]

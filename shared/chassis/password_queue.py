@@ -37,6 +37,10 @@ class PasswordQueue:
         self._worker: asyncio.Task[None] | None = None
         self._is_hashing = False
 
+    def __len__(self) -> int:
+        """Passwords in the queue, including the one that is being hashed."""
+        return sum(map(len, self._waiting.values())) + self._is_hashing
+
     def check(self, hashed: str | None, password: str, network: str) -> asyncio.Future[bool]:
         """Return a future with the result: whether the password has the hash ``hashed``.
 
@@ -45,7 +49,7 @@ class PasswordQueue:
         TooManyRequestsError, too: its place is then given to a network that has fewer places.
         """
         check = _Check(hashed, password, asyncio.get_running_loop().create_future())
-        if sum(map(len, self._waiting.values())) + self._is_hashing >= MAX_PASSWORDS:
+        if len(self) >= MAX_PASSWORDS:
             self._make_place_for(network)
         self._waiting.setdefault(network, deque()).append(check)
         if self._worker is None:

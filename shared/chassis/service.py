@@ -11,6 +11,7 @@ from aiohttp import hdrs
 
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import Credentials
+from chassis.database import Database
 from chassis.deadlines import Deadlines
 from chassis.errors import ForbiddenError, QuotingError, UnauthorizedError, UnavailableError, error_object
 from chassis.http.body_budget import BodyBudget
@@ -18,6 +19,7 @@ from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.logs import URGENT_STATUS, Logs, iso_time
+from chassis.measurements import Measurements
 from chassis.metrics import RequestMetrics
 from chassis.settings import Settings
 from chassis.spans import Tracer
@@ -92,6 +94,8 @@ class Service:
     checks: list[Check] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)
     """SIGHUP calls them, in this order."""
+    measurements: Measurements = field(default_factory=Measurements)
+    """Functions that wait for figures which `/metrics` shows."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
     """A function that answers a request, or returns False if no route of the service has its path."""
@@ -110,6 +114,19 @@ class Service:
         self.announce(hdrs.SERVER, self.name)
         self._operators = frozenset(map(key_of, self.settings.operators))
 
+    def add_database(self, database: Database) -> None:
+        """Let readiness and metrics show the state of a database."""
+        self.checks.append(database.missing)
+        self.measurements.add(database.measure)
+        self.metrics.registry.register(database.metrics)
+
+    async def missing(self) -> list[str]:
+        """Return what the service's own resources lack; empty if the service is ready (wire.md §6)."""
+        missing = [problem for check in self.checks for problem in await check()]
+        if self.is_leaving:
+            missing.append("the service is shutting down")
+        return missing
+
     async def reload(self) -> None:
         if not self.reloads:
             self.logs.info("nothing to reload")
@@ -124,8 +141,10 @@ class Service:
     def require_open(self, further: int = 0) -> None:
         """Raise UnavailableError if the service is shutting down or has no capacity for `further` more requests."""
         if self.is_closed:
+            self.metrics.rejected["shutdown"] += 1
             raise UnavailableError("The service is shutting down. Retry after 1 s.")
         if self.monitor.in_flight + further > self.settings.max_in_flight:
+            self.metrics.rejected["capacity"] += 1
             raise UnavailableError(
                 f"The service is at capacity: {self.settings.max_in_flight} requests are in flight. Retry after 1 s."
             )
@@ -156,6 +175,7 @@ class Service:
         if not monitor.admits(
             began - request.received, deadline - began, request.was_queued, request.is_excess
         ):
+            self.metrics.rejected["queue_full" if request.is_excess else "overload"] += 1
             return _OVERLOADED
         return None
 
@@ -181,7 +201,7 @@ class Service:
                 self.monitor.answered(ended - answered.began)
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received
-            self.metrics.count(method, pattern or "none", status, seconds)
+            self._count(answered.caller, method, pattern or "none", response, seconds)
             line = self.logs.access_line(
                 at,
                 answered.trace_id,
@@ -200,6 +220,14 @@ class Service:
             if tracer is not None:
                 tracer.end(answered, response, self.shown_path(request.path, pattern), ended)
         self.logs.write(lines, now=is_urgent)
+
+    def _count(self, caller: str | None, method: str, route: str, response: Response, seconds: float) -> None:
+        metrics, error = self.metrics, response.error_id
+        metrics.count(method, route, response.status, seconds)
+        if error is not None:
+            metrics.count_error(method, route, response.status, error, is_upstream=response.is_upstream)
+        if caller is not None:
+            metrics.callers.count(caller, error if error is None else metrics.error_label(error))
 
     def error_response(self, error: QuotingError, trace_id: str) -> Response:
         """Return the response for an error; its body is the error object (wire.md §4)."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from aiohttp import hdrs
+from prometheus_client import Histogram
 
 from chassis.content import JSON, is_of_type
 from chassis.errors import (
@@ -26,6 +27,7 @@ from chassis.errors import (
     error_object,
 )
 from chassis.exchange import Exchange, RefusingRoute, Route, Routes
+from chassis.histogram import ITEMS
 from chassis.http.adapter import MAX_FIELD_BYTES, MAX_LINE_BYTES
 from chassis.http.request import Read, Request, joined
 from chassis.http.response import BodyStream, Respond, Response
@@ -61,6 +63,9 @@ class BatchEndpoint:
         self._service = service
         self._routes = routes
         self._max_lines = max_lines
+        self._batch_lines = Histogram(
+            "batch_lines", "Lines of a received batch", buckets=ITEMS, registry=service.metrics.registry
+        )
         self._reading: set[asyncio.Task[None]] = set()
 
     def __call__(self, request: Request, respond: Respond) -> None:
@@ -100,7 +105,7 @@ class BatchEndpoint:
         lines = split(request.body)
         if len(lines) > self._max_lines:
             raise PayloadTooLargeError(f"A batch may hold at most {self._max_lines} lines.")
-        self._service.metrics.batch_lines.observe(len(lines))
+        self._batch_lines.observe(len(lines))
         answers = _BatchAnswers(len(lines), respond)
         self._begin_lines(enumerate(lines, 1), request, answers, set())
 

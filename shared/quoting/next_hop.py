@@ -91,8 +91,15 @@ class NextHop:
                 return Response(status, body, _passed(headers), _content_type(headers))
             if 400 <= status < 500 or (status >= 500 and _is_error_object(content)):  # noqa: PLR2004
                 error_id = str(content.get("id"))[:_MAX_ID_CHARACTERS]
-                cause = _cause(content)
-                return Response(status, body, _passed(headers), _content_type(headers), error_id, cause)
+                return Response(
+                    status,
+                    body,
+                    _passed(headers),
+                    _content_type(headers),
+                    error_id=error_id,
+                    cause=_cause(content),
+                    is_upstream=True,
+                )
         if 400 <= status < 500:  # noqa: PLR2004
             return self._own_error(exchange, received)
         raise self._no_answer(f"status {status}")

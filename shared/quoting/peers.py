@@ -86,6 +86,11 @@ class Peers:
             peer = self._peers[base] = _Peer(self._pool, base, self._max_lines, self._tracer)
         peer.send(item)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the next batch."""
+        return sum(peer.waiting for peer in self._peers.values())
+
     async def close(self) -> None:
         for peer in self._peers.values():
             await peer.close()
@@ -104,6 +109,10 @@ class _Peer:
         """Maximum number of lines that the peer takes in one batch; 0 if it takes no batches."""
         self._batcher: Batcher[PeerRequest, PeerResponse] = Batcher(self._send_batch)
         self._alone: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return self._batcher.waiting
 
     def send(self, item: Waiting) -> None:
         if self._announced:

@@ -46,6 +46,7 @@ from quoting.next_hop import NextHop
 from quoting.openapi import openapi
 from quoting.peers import Peers
 from quoting.settings import ChainSettings
+from quoting.upstream_metrics import UpstreamMetrics
 
 Handle = Callable[[Exchange, Call], None]
 """A function that does a service's own work for a call.
@@ -150,6 +151,12 @@ def add_peers(app: web.Application, batch_lines: int) -> None:
     app.cleanup_ctx.append(close_peers)
 
 
+def add_next_hop(app: web.Application, name: str, next_service: str) -> NextHop:
+    """Return the way to the next service, and let `/metrics` show the connections to it."""
+    app[SERVICE].metrics.registry.register(UpstreamMetrics(app[CONNECTION_POOL], app[PEERS]))
+    return NextHop(app[PEERS], name, next_service)
+
+
 def forwarder(
     name: str,
     settings: ChainSettings,
@@ -178,7 +185,7 @@ def forwarder(
         required=required,
         errors=(*errors, UpstreamError),
     )
-    next_hop = NextHop(app[PEERS], name, next_service)
+    next_hop = add_next_hop(app, name, next_service)
     return app
 
 

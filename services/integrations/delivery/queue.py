@@ -125,6 +125,16 @@ WHERE l.id = n.id
 RETURNING l.id, l.is_held, l.changes
 """
 
+STATEMENTS: Final = {
+    CLAIM: "claim",
+    READ: "read",
+    LOCK_HELD: "lock_held",
+    RECORD: "record",
+    INSERT_CLOSES: "insert_closes",
+    ADVANCE: "advance",
+}
+"""Name of each statement, for metrics."""
+
 Position = tuple[int, int]
 """Place of an event in its lane: the columns `seq` and `take`."""
 

@@ -56,6 +56,13 @@ class ConnectionPool:
         self._idle: dict[_Key, list[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.waiters = 0
+        """Requests that wait because MAX_CONNECTIONS are in use."""
+
+    def connections(self) -> tuple[int, int]:
+        """Return how many connections are in use, and how many are idle."""
+        idle = sum(connection.is_usable for each in self._idle.values() for connection in each)
+        return len(self._open) - idle, idle
 
     async def close(self) -> None:
         self._resolver.close()
@@ -118,7 +125,12 @@ class ConnectionPool:
         await self._try(other, request, sink)
 
     async def _try(self, replica: ReplicaAddress, request: "_PeerRequest", sink: Sink) -> None:
-        async with self._free:
+        self.waiters += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.waiters -= 1
+        try:
             key = replica.base, self._context(replica)
             connection = self._take_idle(key) or await self._connect(replica, key)
             try:
@@ -131,6 +143,8 @@ class ConnectionPool:
             if connection.is_usable:
                 connection.idle_since = time.monotonic()
                 self._idle.setdefault(key, []).append(connection)
+        finally:
+            self._free.release()
 
     def _context(self, replica: ReplicaAddress) -> ssl.SSLContext | None:
         if not replica.base.startswith("https:"):

@@ -67,6 +67,8 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     cause: str | None = None
     stream: BodyStream | None = None
     """The rest of a body whose length is not known yet; None if `body` is complete."""
+    is_upstream: bool = False
+    """Whether the next hop raised the error, and this service passes it on."""
 
 
 Respond = Callable[[Response, Mapping[str, str]], None]

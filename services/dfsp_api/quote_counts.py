@@ -1,0 +1,193 @@
+"""How many quotes are reserved, executed and expired: counted in the database, and shown by `/metrics`.
+
+A quote never changes after its expiry. So the quotes that expired some minutes ago are counted once and for all
+(*settled*), slice by slice, and only the later ones are counted again. The index for retention finds both. The result is
+in the table ``quote_count``, so all replicas show the same numbers, and they take turns to count.
+
+No statement that reserves or executes a quote does anything for this. However large the table is, counting takes at
+most about a hundredth of the time of one connection: after a count that took long, the next one is due later.
+
+The statements work on a distributed table, too: they get the time as a parameter and lock nothing. If two replicas
+settle the same slice at once, the condition on ``settled_until`` lets one of them win.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from chassis.database import Database
+from chassis.errors import QuotingError
+from dfsp_api.expiry import CLOCK
+
+EVERY_SECONDS: Final = 1.0
+MIN_AGE: Final = timedelta(seconds=2)
+PAUSES: Final = 100
+"""A count is due again after this many times the time that it took."""
+MAX_PAUSE_SECONDS: Final = 600.0
+"""Maximum pause after a count that failed."""
+SETTLED_AFTER: Final = timedelta(minutes=2)
+"""Time after its expiry from which a quote cannot change. A statement in progress at its expiry ends within a minute."""
+SETTLE_EVERY: Final = timedelta(minutes=1)
+FIRST_SLICE: Final = timedelta(hours=1)
+MIN_SLICE: Final = timedelta(seconds=1)
+MAX_SLICE: Final = timedelta(days=366)
+SHORT_SECONDS: Final = 0.1
+LONG_SECONDS: Final = 1.0
+MAX_UNCOUNTED_SHARE: Final = 0.1
+MAX_UNCOUNTED: Final = 10_000
+RECOUNT_EVERY_SECONDS: Final = 3_600.0
+
+STATE: Final = f"""
+SELECT settled_until, counted, seconds, reserved, executed, expired, swept_until, {CLOCK} AS now
+FROM quote_count, retention
+"""
+
+SETTLED: Final = """
+SELECT count(*) FILTER (WHERE executed IS NOT NULL) AS executed, count(*) FILTER (WHERE executed IS NULL) AS expired
+FROM quote WHERE expires >= $1 AND expires < $2
+"""
+
+SETTLE: Final = """
+UPDATE quote_count SET settled_until = $2, settled_executed = settled_executed + $3,
+    settled_expired = settled_expired + $4
+WHERE settled_until = $1
+"""
+
+LATER: Final = """
+SELECT count(*) FILTER (WHERE executed IS NOT NULL) AS executed,
+    count(*) FILTER (WHERE executed IS NULL AND expires <= $2) AS expired,
+    count(*) FILTER (WHERE executed IS NULL AND expires > $2) AS reserved
+FROM quote WHERE expires >= $1
+"""
+
+COUNTED: Final = """
+UPDATE quote_count SET reserved = $2, executed = settled_executed + $3, expired = settled_expired + $4,
+    counted = $5, seconds = $6
+WHERE settled_until = $1
+"""
+
+# The planner's estimate, after the last analysis of the table. It is 0 at a coordinator of Citus, which has no rows.
+ESTIMATE: Final = (
+    "SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass('quote')"
+)
+
+RECOUNT: Final = """
+UPDATE quote_count SET settled_until = '2000-01-01 00:00:00+00', settled_executed = 0, settled_expired = 0
+WHERE settled_until = $1
+"""
+
+STATEMENTS: Final = {
+    STATE: "count_state",
+    SETTLED: "count_settled",
+    SETTLE: "settle",
+    LATER: "count_later",
+    COUNTED: "counted",
+    ESTIMATE: "count_estimate",
+    RECOUNT: "recount",
+}
+"""Name of each statement, for metrics."""
+
+
+class QuoteCounts(Collector):
+    """The numbers of quotes by state."""
+
+    def __init__(self, database: Database, retention: timedelta) -> None:
+        """`retention` is the time after which retention reduces an expired quote."""
+        self._database = database
+        self._retention = retention
+        self._state: asyncpg.Record | None = None
+        self._slice = FIRST_SLICE
+        self._not_before = 0.0
+        self._next_recount = 0.0
+
+    async def step(self) -> bool:
+        """Count, or settle one slice, if that is due. Return whether more slices are left to settle."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return False
+        try:
+            return await self._step()
+        except (QuotingError, asyncpg.PostgresError):
+            # the readiness check reports a database that is away; a statement may have taken too long, too
+            self._not_before = began + min(PAUSES * (time.monotonic() - began), MAX_PAUSE_SECONDS)
+            return False
+
+    async def _step(self) -> bool:
+        (state,) = await self._database.fetch(STATE)
+        begin, final = state["settled_until"], state["now"] - SETTLED_AFTER
+        if final - begin > SETTLE_EVERY:
+            return await self._settle(begin, final)
+        if state["counted"] is None or _is_due(state):
+            await self._count(begin, state["now"])
+            await self._recount_if_incomplete(begin)
+        return False
+
+    async def _settle(self, begin: datetime, final: datetime) -> bool:
+        end = min(begin + self._slice, final)
+        began = time.monotonic()
+        (found,) = await self._database.fetch(SETTLED, begin, end)
+        took = time.monotonic() - began
+        if took < SHORT_SECONDS:
+            self._slice = min(self._slice * 2, MAX_SLICE)
+        elif took > LONG_SECONDS:
+            self._slice = max(self._slice / 2, MIN_SLICE)
+        await self._database.fetch(SETTLE, begin, end, found["executed"], found["expired"])
+        await asyncio.sleep(took)  # half of the time is left to requests
+        return True
+
+    async def _count(self, begin: datetime, now: datetime) -> None:
+        began = time.monotonic()
+        (found,) = await self._database.fetch(LATER, begin, now)
+        took = time.monotonic() - began
+        await self._database.fetch(
+            COUNTED, begin, found["reserved"], found["executed"], found["expired"], now, took
+        )
+
+    async def _recount_if_incomplete(self, begin: datetime) -> None:
+        """Begin again if the table has many more quotes than were counted.
+
+        They were written with an earlier expiry than those that are settled, for example copied from another database.
+        Until all are counted, the earlier numbers are shown.
+        """
+        if time.monotonic() < self._next_recount:
+            return
+        (state,) = await self._database.fetch(STATE)
+        counted = state["reserved"] + state["executed"] + state["expired"]
+        for row in await self._database.fetch(ESTIMATE):
+            if row["rows"] > counted * (1 + MAX_UNCOUNTED_SHARE) + MAX_UNCOUNTED:
+                self._next_recount = time.monotonic() + RECOUNT_EVERY_SECONDS
+                await self._database.fetch(RECOUNT, begin)
+
+    async def measure(self) -> None:
+        """Read the numbers for the next collection. Raises the errors of Database.fetch."""
+        self._state = None
+        (self._state,) = await self._database.fetch(STATE)
+
+    def collect(self) -> Iterator[Metric]:
+        quotes = GaugeMetricFamily("quotes", "Quotes by state", labels=["state"])
+        counted = GaugeMetricFamily("quotes_counted_timestamp_seconds", "Time at which quotes were counted")
+        swept = GaugeMetricFamily(
+            "retention_swept_until_timestamp_seconds", "Expiry up to which retention is complete"
+        )
+        lag = GaugeMetricFamily("retention_lag_seconds", "Time by which retention is behind")
+        state = self._state
+        if state is not None:
+            if state["counted"] is not None:
+                for name in ("reserved", "executed", "expired"):
+                    quotes.add_metric([name], state[name])
+                counted.add_metric([], state["counted"].timestamp())
+            swept.add_metric([], state["swept_until"].timestamp())
+            behind = state["now"] - self._retention - state["swept_until"]
+            lag.add_metric([], max(behind.total_seconds(), 0.0))
+        yield from (quotes, counted, swept, lag)
+
+
+def _is_due(state: asyncpg.Record) -> bool:
+    age = state["now"] - state["counted"]
+    return bool(abs(age) >= max(MIN_AGE, timedelta(seconds=PAUSES * state["seconds"])))
