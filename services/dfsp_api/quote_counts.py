@@ -22,7 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from chassis.database import Database
-from chassis.errors import QuotingError
+from chassis.errors import QuotingError, UnavailableError
 from dfsp_api.expiry import CLOCK
 
 EVERY_SECONDS: Final = 1.0
@@ -119,7 +119,7 @@ class QuoteCounts(Collector):
             return False
 
     async def _step(self) -> bool:
-        (state,) = await self._database.fetch(STATE)
+        state = await self._read_state()
         begin, final = state["settled_until"], state["now"] - SETTLED_AFTER
         if final - begin > SETTLE_EVERY:
             return await self._settle(begin, final)
@@ -157,17 +157,23 @@ class QuoteCounts(Collector):
         """
         if time.monotonic() < self._next_recount:
             return
-        (state,) = await self._database.fetch(STATE)
+        state = await self._read_state()
         counted = state["reserved"] + state["executed"] + state["expired"]
         for row in await self._database.fetch(ESTIMATE):
             if row["rows"] > counted * (1 + MAX_UNCOUNTED_SHARE) + MAX_UNCOUNTED:
                 self._next_recount = time.monotonic() + RECOUNT_EVERY_SECONDS
                 await self._database.fetch(RECOUNT, begin)
 
+    async def _read_state(self) -> asyncpg.Record:
+        rows = await self._database.fetch(STATE)
+        if not rows:
+            raise UnavailableError(cause="the table quote_count or retention has lost its row")
+        return rows[0]
+
     async def measure(self) -> None:
         """Read the numbers for the next collection. Raises the errors of Database.fetch."""
         self._state = None
-        (self._state,) = await self._database.fetch(STATE)
+        self._state = await self._read_state()
 
     def collect(self) -> Iterator[Metric]:
         quotes = GaugeMetricFamily("quotes", "Quotes by state", labels=["state"])

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from chassis.batching import FutureItem
 from chassis.database import Database
+from chassis.database_metrics import DatabaseMetrics
 from chassis.errors import IdempotencyKeyReusedError, QuotingError, UnavailableError, UpstreamTimeoutError
 from dfsp_api.idempotency import require_same_request
 from dfsp_api.repository import NewQuote, Repository
@@ -124,6 +125,7 @@ class Scripted:
 
     seconds: float = 0.0
     begun: list[list[str]] = field(default_factory=list)
+    metrics: DatabaseMetrics = field(default_factory=lambda: DatabaseMetrics(1, lambda: (0, 0), {}))
 
     async def connected(self, *, deadline: float) -> None:
         await asyncio.sleep(self.seconds)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from aiohttp import web
+
 from central_directory import app as central_directory
 from chassis.app import OPENAPI
 from console import app as console
@@ -23,6 +25,11 @@ SERVICES: Final = (*FORWARDERS, "payee", "central-directory", "integrations", "s
 
 def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
     """The document of one of `SERVICES`. `folder` is an empty one for the service's files."""
+    return application(service, users_file, folder)[OPENAPI]
+
+
+def application(service: str, users_file: Path, folder: Path) -> web.Application:
+    """The application of one of `SERVICES`. `folder` is an empty one for the service's files."""
     environment = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_NEXT_HOP": "http://127.0.0.1:1",
@@ -34,18 +41,16 @@ def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
     }
     if service in FORWARDERS:
         forwarder = FORWARDERS[service]
-        app = forwarder.create_app(load(forwarder.settings, environment))
-    elif service == "payee":
-        app = payee.create_app(load(payee.PayeeSettings, environment))
-    elif service == "central-directory":
-        app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
-    elif service == "integrations":
-        app = integrations.create_app(load(IntegrationsSettings, environment))
-    elif service == "console":
-        app = console.create_app(load(ConsoleSettings, environment))
-    else:
-        app = signal_receiver.create_app(load(signal_receiver.ReceiverSettings, environment))
-    return app[OPENAPI]
+        return forwarder.create_app(load(forwarder.settings, environment))
+    if service == "payee":
+        return payee.create_app(load(payee.PayeeSettings, environment))
+    if service == "central-directory":
+        return central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
+    if service == "integrations":
+        return integrations.create_app(load(IntegrationsSettings, environment))
+    if service == "console":
+        return console.create_app(load(ConsoleSettings, environment))
+    return signal_receiver.create_app(load(signal_receiver.ReceiverSettings, environment))
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
