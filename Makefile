@@ -10,8 +10,17 @@ DRAWS  := $(VENV)/.installed-bench
 PORT   ?= 8010
 # data and logs of `make run`
 DATA   ?= .data
-TRACE  ?=
 SERVICE ?=
+# filters of `make logs`: TRACE, QUOTE=<uuid>, SINCE=10m, UNTIL=18:30, STATUS=5xx, CALLER, ERROR=QuoteExpiredError
+TRACE  ?=
+QUOTE  ?=
+SINCE  ?=
+UNTIL  ?=
+STATUS ?=
+CALLER ?=
+ERROR  ?=
+# FOLLOW=no: `make logs` ends after the existing lines
+FOLLOW ?= yes
 # source of `make logs`: run or compose; by default the one that is running
 FROM   ?=
 # TLS=1: the containers use mutual TLS on every hop
@@ -49,12 +58,15 @@ ps:
 certs: $(READY)
 	@$(BIN)/python -m network.compose certs --folder "$(SECRETS)"
 
+FILTERS = --service "$(SERVICE)" --trace "$(TRACE)" --quote "$(QUOTE)" --since "$(SINCE)" --until "$(UNTIL)" \
+	--status "$(STATUS)" --caller "$(CALLER)" --error "$(ERROR)" --follow "$(FOLLOW)"
+
 logs: $(READY)
 	@if [ "$(FROM)" = compose ] || { [ -z "$(FROM)" ] && ! $(BIN)/python -m network.compose is-running --data "$(DATA)" \
 		&& [ -n "$$($(COMPOSE) ps --quiet 2>/dev/null)" ]; }; then \
-		exec $(BIN)/python -m network.compose logs --trace "$(TRACE)" --service "$(SERVICE)" -- $(COMPOSE); \
+		exec $(BIN)/python -m network.compose logs $(FILTERS) -- $(COMPOSE); \
 	else \
-		exec $(BIN)/python -m network logs --data "$(DATA)" --trace "$(TRACE)" --service "$(SERVICE)"; \
+		exec $(BIN)/python -m network logs --data "$(DATA)" $(FILTERS); \
 	fi
 
 LONG = fault or container or deploy or browser or install or collection

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
-from network import log_viewer, topology
-from network.log_viewer import LogsNotFoundError
+from network import log_options, log_viewer, topology
+from network.log_filter import LogFilterError
+from network.log_viewer import LogsNotFoundError, TerminalOutput
 from network.run import NetworkRun
 from network.terminal import Terminal
 
@@ -23,19 +23,21 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    # a closed window or a `kill` ends it as quietly as Ctrl-C does
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log_options.end_quietly()
     try:
+        wanted = log_options.filter_of(options)
         log_viewer.show(
             options.data,
-            Terminal(),
-            trace=options.trace or None,
+            TerminalOutput(Terminal(), by_trace=wanted.is_by_trace),
+            wanted,
             service=options.service or None,
-            follow=not options.no_follow,
+            follow=options.follow == "yes",
         )
     except KeyboardInterrupt:
         pass
+    except LogFilterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (LogsNotFoundError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -63,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     logs = commands.add_parser("logs", parents=[data], help="follow the logs of all services")
-    logs.add_argument("--trace", help="show only the request with this L1p-Trace-Id, hop by hop")
-    logs.add_argument("--service", help="show only this service")
-    logs.add_argument("--no-follow", action="store_true", help="print the existing lines, then exit")
+    log_options.add_options(logs)
     logs.set_defaults(command=_logs)
     return parser
 

@@ -2,15 +2,23 @@
 
 import argparse
 import json
-import signal
 import ssl
 import sys
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
-from network import certificates, compose_files, compose_logs, data_lock, http_client, sample_strategy
+from network import (
+    certificates,
+    compose_files,
+    compose_logs,
+    data_lock,
+    http_client,
+    log_options,
+    sample_strategy,
+)
 from network.demo import AUTHORIZATION, SAMPLE
+from network.log_filter import LogFilterError
 from network.log_viewer import LogsNotFoundError
 from network.sample_strategy import StrategyError
 from network.terminal import Terminal
@@ -82,17 +90,20 @@ def _is_running(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    log_options.end_quietly()
     try:
         return compose_logs.show(
             Terminal(),
             options.compose,
-            trace=options.trace or None,
+            log_options.filter_of(options),
             service=options.service or None,
-            follow=not options.no_follow,
+            follow=options.follow == "yes",
         )
     except KeyboardInterrupt:
         return 0
+    except LogFilterError as error:
+        print(error, file=sys.stderr)
+        return 2
     except LogsNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
@@ -118,9 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     is_running.add_argument("--data", type=Path, required=True)
     is_running.set_defaults(command=_is_running)
     logs = commands.add_parser("logs", help="follow the logs of all containers")
-    logs.add_argument("--trace", help="show only the request with this L1p-Trace-Id, hop by hop")
-    logs.add_argument("--service", help="show only this service")
-    logs.add_argument("--no-follow", action="store_true", help="print the existing lines, then exit")
+    log_options.add_options(logs)
     logs.add_argument("compose", nargs="*", help="the compose command, after --")
     logs.set_defaults(command=_logs)
     return parser

@@ -10,8 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from network.log_files import POSTGRES
+from network.log_filter import LogFilter, LogMatcher, format_time
 from network.log_records import LogRecord, parse
-from network.log_viewer import HISTORY_LINES, LOOK_SECONDS, LogMerger, print_records, report_nothing_found
+from network.log_viewer import (
+    EVERYTHING,
+    HISTORY_LINES,
+    LOOK_SECONDS,
+    LogFollower,
+    TerminalOutput,
+    report_nothing_found,
+)
 from network.terminal import Terminal
 
 _COMPOSE = ("docker", "compose")
@@ -26,37 +34,53 @@ _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 def show(
     terminal: Terminal,
     compose: Sequence[str],
+    wanted: LogFilter = EVERYTHING,
     *,
-    trace: str | None = None,
     service: str | None = None,
     follow: bool = True,
 ) -> int:
-    """Print the last lines, or all lines of one trace; then print new lines until interrupted.
+    """Print the last lines, or all lines that the filter accepts; then print new lines until interrupted.
 
     If `follow` is false, it ends after the existing lines. Returns the exit status.
     """
-    command = [*(compose or _COMPOSE), "logs", "--no-color", "--tail", "all" if trace else str(HISTORY_LINES)]
-    command += ["--follow"] if follow else []
-    command += [service] if service else []
+    follow = follow and not wanted.is_over(time.time())
+    command = _command(compose, wanted, service, follow=follow)
+    matcher = LogMatcher(wanted)
+    output = TerminalOutput(terminal, by_trace=wanted.is_by_trace)
     with _records(command, with_postgres=service is not None) as (records, process):
         # compose writes the existing lines container by container: they are sorted before they are printed
-        history = [record for record in _take_history(records, process) if _has_trace(record, trace)]
-        print_records(sorted(history, key=lambda record: record.time), terminal, trace)
+        history = _history(_take_history(records, process), matcher)
+        output.show(history)
         if not history and not process.poll():
-            report_nothing_found(
-                terminal, trace=trace, service=service, place="the containers' logs", follow=follow
-            )
-        merger = LogMerger()
-        while terminal.has_reader():
-            merger.add(record for record in _take_queued(records) if _has_trace(record, trace))
-            print_records(merger.take_due(), terminal, trace)
+            report_nothing_found(output, wanted, service=service, place="the containers' logs", follow=follow)
+        follower = LogFollower(output, matcher)
+        while not follower.is_over:
+            follower.add(_take_queued(records))
+            follower.show_due()
             has_ended = process.poll() is not None and records.empty()
             time.sleep(LOOK_SECONDS)
             if has_ended:
                 break
         time.sleep(0.5 if process.poll() is not None else 0)
-        print_records(merger.take_due(), terminal, trace)
+        follower.show_due()
         return process.poll() or 0
+
+
+def _command(compose: Sequence[str], wanted: LogFilter, service: str | None, *, follow: bool) -> list[str]:
+    tail = str(HISTORY_LINES) if wanted == EVERYTHING else "all"
+    command = [*(compose or _COMPOSE), "logs", "--no-color", "--tail", tail]
+    # the engine notes the time of a line a little after the service does
+    if wanted.since is not None:
+        command += ["--since", format_time(wanted.since)]
+    command += ["--follow"] if follow else []
+    command += [service] if service else []
+    return command
+
+
+def _history(records: Iterable[LogRecord], matcher: LogMatcher) -> list[LogRecord]:
+    found = [record for record in records if matcher.filter.accepts(record) or matcher.filter.quote]
+    matcher.note(found)
+    return sorted(filter(matcher.accepts, found), key=lambda record: record.time)
 
 
 @contextmanager
@@ -116,7 +140,3 @@ def _take_history(records: "queue.Queue[LogRecord]", process: "subprocess.Popen[
 def _take_queued(records: "queue.Queue[LogRecord]") -> Iterator[LogRecord]:
     for _ in range(records.qsize()):
         yield records.get_nowait()
-
-
-def _has_trace(record: LogRecord, trace: str | None) -> bool:
-    return trace is None or record.trace_id == trace

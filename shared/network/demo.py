@@ -137,9 +137,10 @@ class Demo:
     def _read_hops(self, folder: LogFolder, trace_id: str) -> list[LoggedHop]:
         """Return the log lines of the trace. Wait for them, because they appear shortly after the reply."""
         found: list[LogRecord] = []
+        wanted = trace_id.encode()
         timer = PollTimer(_LOG_SECONDS, 0.05)
         while timer.wait():
-            records = folder.parse(folder.next_chunks(), containing=trace_id)
+            records = folder.parse(folder.next_chunks(), lambda line: wanted in line)
             found += [record for record in records if record.trace_id == trace_id]
             if {record.service for record in found} >= set(self._expected_services()):
                 break

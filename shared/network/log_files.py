@@ -60,6 +60,16 @@ class FollowedLog:
     def seek_end(self) -> None:
         self.seek_last(0)
 
+    def seek_since(self, time: float) -> None:
+        """Move to the beginning of the first file that may have lines after the Unix time `time`."""
+        for age in range(self._oldest_age(), -1, -1):
+            if (file := self._open(age)) is None:
+                continue
+            if age == 0 or os.fstat(file.fileno()).st_mtime >= time:
+                self._continue_with(file)
+                return
+            file.close()
+
     def next_chunk(self) -> bytes:
         """Return the next complete lines, at most about a megabyte; empty if there is nothing new."""
         if (file := self._current_file()) is None:
@@ -154,7 +164,7 @@ class LogFolder:
         self._clock = clock
         self._logs: dict[str, FollowedLog] = {}
         self._scanned_at = float("-inf")
-        self._latest_time: dict[str, float] = {}
+        self._latest_line: dict[str, bytes] = {}
         self._scan()
 
     def close(self) -> None:
@@ -169,26 +179,36 @@ class LogFolder:
         for log in self._logs.values():
             log.seek_end()
 
+    def seek_since(self, time: float) -> None:
+        for log in self._logs.values():
+            log.seek_since(time)
+
     def next_chunks(self) -> list[LogChunk]:
         """Return the next chunk of each log that has one. To read everything, call it until the list is empty."""
         self._scan()
         return [LogChunk(service, data) for service, log in self._logs.items() if (data := log.next_chunk())]
 
-    def parse(self, chunks: Iterable[LogChunk], *, containing: str = "") -> list[LogRecord]:
-        """Parse the lines that contain the text `containing`. Pass each chunk once, in the order of reading."""
-        wanted = containing.encode()
-        return [
-            self._parse_line(chunk.service, line.decode(errors="replace"))
-            for chunk in chunks
-            for line in chunk.lines()
-            if wanted in line
-        ]
+    def parse(
+        self, chunks: Iterable[LogChunk], may_accept: Callable[[bytes], bool] = lambda _line: True
+    ) -> list[LogRecord]:
+        """Parse the lines for which `may_accept` is true. Pass each chunk once, in the order of reading."""
+        records = []
+        for chunk in chunks:
+            for line in chunk.lines():
+                is_json = line.startswith(b"{")
+                if may_accept(line):
+                    default_time = time.time() if is_json else self._time_of_latest_line(chunk.service)
+                    records.append(
+                        parse(chunk.service, line.decode(errors="replace"), default_time=default_time)
+                    )
+                if is_json:
+                    self._latest_line[chunk.service] = line
+        return records
 
-    def _parse_line(self, service: str, line: str) -> LogRecord:
-        # a line without a time, such as a traceback's, belongs to the line before it
-        record = parse(service, line, default_time=self._latest_time.get(service) or time.time())
-        self._latest_time[service] = record.time
-        return record
+    def _time_of_latest_line(self, service: str) -> float:
+        """Return the time of a line without one, such as a traceback's: it belongs to the line before it."""
+        line = self._latest_line.get(service, b"")
+        return parse(service, line.decode(errors="replace"), default_time=time.time()).time
 
     def _scan(self) -> None:
         if self._clock() - self._scanned_at < _FILE_SCAN_INTERVAL_SECONDS:

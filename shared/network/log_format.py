@@ -41,10 +41,20 @@ def format_request(record: LogRecord, terminal: Terminal) -> str:
         f"{escape_controls(request_line[:_MAX_TEXT_LENGTH]):<29}",
         terminal.colour(str(record.status), status_colour(record.status)),
         f"{record.duration_ms:7.1f} ms",
-        escape_controls(record.text_of("caller")[:_MAX_TEXT_LENGTH]) or "-",
+        _format_caller(record),
         terminal.colour(escape_controls(record.trace_id), "dim"),
     ]
+    uuid = record.text_of("uuid")
+    if uuid and uuid not in request_line:
+        parts.append(terminal.colour(f"quote {escape_controls(uuid[:_MAX_TEXT_LENGTH])}", "dim"))
     return "  ".join([*parts, *_format_error(record, terminal)])
+
+
+def _format_caller(record: LogRecord) -> str:
+    name = record.text_of("caller")
+    attempted = record.text_of("attempted")
+    text = f"{attempted[:_MAX_TEXT_LENGTH]} (refused)" if attempted and not name else name[:_MAX_TEXT_LENGTH]
+    return escape_controls(text) or "-"
 
 
 def status_colour(status: int) -> str:

@@ -3,16 +3,21 @@
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 from network import log_format, topology
-from network.log_files import POSTGRES, LogChunk, LogFolder
+from network.log_files import POSTGRES, LogFolder
+from network.log_filter import LogFilter, LogMatcher
 from network.log_records import LogRecord, order_hops
+from network.log_search import MAX_LINES, find_lines
 from network.terminal import Terminal
 
 HISTORY_LINES = 200
 LOOK_SECONDS = 0.1
+EVERYTHING = LogFilter()
 # services hold lines back for up to 0.2 s
 _WINDOW_SECONDS = 0.4
 
@@ -49,75 +54,123 @@ class LogMerger:
         return due
 
 
+class LogOutput(Protocol):
+    """The place where lines are shown."""
+
+    def has_reader(self) -> bool: ...
+
+    def show(self, records: Sequence[LogRecord]) -> None:
+        """Show records, which are sorted by time."""
+
+    def note(self, text: str) -> None:
+        """Show a remark about the lines."""
+
+
+class TerminalOutput:
+    """Prints lines for people. With `by_trace`, each trace is printed in the order of its hops."""
+
+    def __init__(self, terminal: Terminal, *, by_trace: bool) -> None:
+        self._terminal = terminal
+        self._by_trace = by_trace
+        self.has_reader = terminal.has_reader
+
+    def show(self, records: Sequence[LogRecord]) -> None:
+        for line in self._by_traces(records) if self._by_trace else self._by_time(records):
+            self._terminal.print_line(line)
+
+    def note(self, text: str) -> None:
+        self._terminal.print_line(self._terminal.colour(text, "dim"))
+
+    def _by_time(self, records: Sequence[LogRecord]) -> Iterator[str]:
+        return (log_format.format_record(record, self._terminal) for record in records)
+
+    def _by_traces(self, records: Sequence[LogRecord]) -> Iterator[str]:
+        traces: dict[str, list[LogRecord]] = {}
+        for record in records:
+            traces.setdefault(record.trace_id, []).append(record)
+        return (
+            log_format.format_hop(hop, self._terminal)
+            for found in traces.values()
+            for hop in order_hops(found)
+        )
+
+
 def show(
     data: Path,
-    terminal: Terminal,
+    output: LogOutput,
+    wanted: LogFilter = EVERYTHING,
     *,
-    trace: str | None = None,
     service: str | None = None,
     follow: bool = True,
 ) -> None:
-    """Print the last lines, or all lines of one trace; then print new lines until interrupted.
+    """Show the last lines, or all lines that the filter accepts; then show new lines until interrupted.
 
     If `follow` is false, it ends after the existing lines. Raises `LogsNotFoundError` if the folder or the service
     does not exist, or if there are no lines and `follow` is false.
     """
-    folder = LogFolder(_existing_folder(data, service), service)
-    try:
-        if trace is None:
+    path = existing_folder(data, service)
+    matcher = LogMatcher(wanted)
+    is_filtered = wanted != EVERYTHING
+    follow = follow and not wanted.is_over(time.time())
+    with closing(LogFolder(path, service)) as folder:
+        if not is_filtered:
             folder.seek_last(HISTORY_LINES)
-        history = _read_history(folder, trace)
-        print_records(history if trace else history[-HISTORY_LINES:], terminal, trace)
-        if not history:
-            report_nothing_found(terminal, trace=trace, service=service, place=data / "logs", follow=follow)
+        history = find_lines(folder, path, matcher, MAX_LINES if is_filtered else HISTORY_LINES)
+        if history.is_cut and is_filtered:
+            output.note(f"there are more lines; these are the last {MAX_LINES:,}")
+        output.show(history.records)
+        if not history.records:
+            report_nothing_found(output, wanted, service=service, place=path, follow=follow)
         if follow:
-            _follow(folder, terminal, trace)
-    finally:
-        folder.close()
+            _follow(folder, output, matcher)
 
 
 def report_nothing_found(
-    terminal: Terminal, *, trace: str | None, service: str | None, place: object, follow: bool
+    output: LogOutput, wanted: LogFilter, *, service: str | None, place: object, follow: bool
 ) -> None:
-    """Print that there are no lines, perhaps because a name is misspelt. Raises LogsNotFoundError unless `follow`."""
+    """Show that there are no lines, perhaps because a name is misspelt. Raises LogsNotFoundError unless `follow`."""
     of_service = f" of {service}" if service else ""
-    text = f"no line{of_service} in {place}" + (f" has the trace id {trace!r}" if trace else "")
+    text = f"no line{of_service} in {place}" + (f" has {wanted}" if wanted != EVERYTHING else "")
     if not follow:
         raise LogsNotFoundError(text)
-    terminal.print_line(terminal.colour(f"{text}; waiting for new lines, Ctrl-C ends", "dim"))
+    output.note(f"{text}; waiting for new lines, Ctrl-C ends")
 
 
-def print_records(records: list[LogRecord], terminal: Terminal, trace: str | None) -> None:
-    """Print records, which are sorted by time. The records of one trace are printed in the order of the hops."""
-    if trace is None:
-        for record in records:
-            terminal.print_line(log_format.format_record(record, terminal))
-        return
-    for hop in order_hops(records):
-        terminal.print_line(log_format.format_hop(hop, terminal))
+class LogFollower:
+    """Shows new lines that the filter accepts, some time after they were added, so that they are sorted by time."""
+
+    def __init__(
+        self, output: LogOutput, matcher: LogMatcher, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._output = output
+        self._matcher = matcher
+        self._merger = LogMerger(clock=clock)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the filter accepts no later lines, or the reader of the output has gone."""
+        return not self._output.has_reader() or self._matcher.filter.is_over(time.time() - _WINDOW_SECONDS)
+
+    def add(self, records: Iterable[LogRecord]) -> None:
+        new = list(records)
+        self._matcher.note(new)
+        self._merger.add(filter(self._matcher.filter.accepts, new))
+
+    def show_due(self) -> None:
+        # the traces count only now: a line that names the quote may come after other lines of its trace
+        self._output.show([record for record in self._merger.take_due() if self._matcher.accepts(record)])
 
 
-def _follow(folder: LogFolder, terminal: Terminal, trace: str | None) -> None:
-    merger = LogMerger()
-    while terminal.has_reader():
-        merger.add(_parse(folder, folder.next_chunks(), trace))
-        print_records(merger.take_due(), terminal, trace)
+def _follow(folder: LogFolder, output: LogOutput, matcher: LogMatcher) -> None:
+    follower = LogFollower(output, matcher)
+    while not follower.is_over:
+        follower.add(folder.parse(folder.next_chunks(), matcher.may_note_or_accept))
+        follower.show_due()
         time.sleep(LOOK_SECONDS)
 
 
-def _read_history(folder: LogFolder, trace: str | None) -> list[LogRecord]:
-    history: list[LogRecord] = []
-    while chunks := folder.next_chunks():
-        history += _parse(folder, chunks, trace)
-    return sorted(history, key=lambda record: record.time)
-
-
-def _parse(folder: LogFolder, chunks: Iterable[LogChunk], trace: str | None) -> list[LogRecord]:
-    records = folder.parse(chunks, containing=trace or "")
-    return [record for record in records if trace is None or record.trace_id == trace]
-
-
-def _existing_folder(data: Path, service: str | None) -> Path:
+def existing_folder(data: Path, service: str | None) -> Path:
+    """Return the folder of the logs. Raises LogsNotFoundError if it or the service does not exist."""
     folder = data / "logs"
     if not folder.is_dir():
         raise LogsNotFoundError(

@@ -177,7 +177,8 @@ class NetworkRun:
         print_line(self._terminal.colour("The network is up.", "bold"))
         print_line(f"  data   {self._data}")
         print_line(
-            f"  logs   {self._logs}: make logs{data}, TRACE=<id> for one request, SERVICE=<name> for one service"
+            f"  logs   {self._logs}: make logs{data}, TRACE=<id> for one request, QUOTE=<uuid> for one quote,"
+            " SINCE=10m STATUS=5xx for failed requests"
         )
         print_line("  stop   Ctrl-C")
         print_line(f"  try    {demo.curl(self._network.origin(topology.FIRST_SERVICE))}")

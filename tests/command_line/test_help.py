@@ -51,6 +51,7 @@ def test_there_are_these_commands():
         "fees diff",
         "fees explain",
         "list",
+        "logs",
         "pay",
         "quote destination",
         "quote source",

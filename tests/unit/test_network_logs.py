@@ -7,11 +7,13 @@ import pytest
 
 from network import log_format, log_records, log_viewer
 from network.log_files import FollowedLog, LogChunk, LogFolder
-from network.log_viewer import LogMerger
+from network.log_filter import log_filter
+from network.log_viewer import LogMerger, TerminalOutput
 from network.terminal import Terminal
 from support.log_lines import entry, record
 
 PLAIN = Terminal(io.StringIO())
+NOW = log_records.parse("", entry(at=30.0), default_time=0).time
 
 
 def lines_of(file):
@@ -220,9 +222,11 @@ def data(tmp_path):
     return tmp_path
 
 
-def shown(data, **options):
+def shown(data, *, service=None, **wanted):
     stream = io.StringIO()
-    log_viewer.show(data, Terminal(stream), follow=False, **options)
+    wanted = log_filter(NOW, **wanted)
+    output = TerminalOutput(Terminal(stream), by_trace=wanted.is_by_trace)
+    log_viewer.show(data, output, wanted, service=service, follow=False)
     return [line.split()[:2] for line in stream.getvalue().splitlines()]
 
 
@@ -279,7 +283,7 @@ def test_a_trace_that_is_not_there_yet_is_reported_and_waited_for(data, monkeypa
     terminal = Terminal(stream)
     readers = iter([True, False])
     monkeypatch.setattr(terminal, "has_reader", lambda: next(readers))
-    log_viewer.show(data, terminal, trace="later")
+    log_viewer.show(data, TerminalOutput(terminal, by_trace=True), log_filter(trace="later"))
 
     assert stream.getvalue().endswith("has the trace id 'later'; waiting for new lines, Ctrl-C ends\n")
 

@@ -8,7 +8,18 @@ import typer
 from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
-from dfsp_quotes.cli import conformance, directory, doctor, events, fees, quote, quote_list, trace, users
+from dfsp_quotes.cli import (
+    conformance,
+    directory,
+    doctor,
+    events,
+    fees,
+    logs,
+    quote,
+    quote_list,
+    trace,
+    users,
+)
 from dfsp_quotes.cli.configuration import is_utf8
 from dfsp_quotes.cli.failures import BadInputError, CommandError, ExitCode, failure_of
 from dfsp_quotes.cli.output import show_failure
@@ -24,6 +35,7 @@ app = typer.Typer(
 quote.add_to(app)
 quote_list.add_to(app)
 trace.add_to(app)
+logs.add_to(app)
 fees.add_to(app)
 users.add_to(app)
 doctor.add_to(app)

@@ -27,7 +27,7 @@ Wanted = Annotated[
     typer.Argument(
         metavar="ID",
         show_default=False,
-        help="Trace id, or the uuid of a quote: then all requests whose path names it.",
+        help="Trace id, or the uuid of a quote: then its reservation and all other requests about it.",
     ),
 ]
 Data = Annotated[
@@ -54,7 +54,7 @@ def trace(wanted: Wanted, data: Data = Path(".data"), as_json: AsJson = False) -
     except OSError as error:
         raise BadInputError(f"A log in {folder} cannot be read: {error.strerror}.") from None
     if not traces:
-        raise CommandError(f"No line in {folder} has this trace id, and no path names this uuid.")
+        raise CommandError(f"No line in {folder} has this trace id, and none names a quote with this uuid.")
     content = {"traces": [_content(each) for each in traces]}
     show(content, Group(*(_view(each) for each in traces)), as_json=as_json)
 

@@ -1,22 +1,21 @@
 """The way of a request through the services, from their log files."""
 
-import re
-from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from network.log_files import LogChunk, LogFolder
+from network import log_search
+from network.log_files import LogFolder
+from network.log_filter import LogFilter, LogMatcher, is_uuid
 from network.log_records import LoggedHop, LogRecord, order_hops
 
 MAX_TRACES: Final = 20
 MAX_HOPS: Final = 1_000
 """Limit for the lines of one trace."""
-_NO_ROOM: Final = range(MAX_HOPS)
 _MS_PER_SECOND: Final = 1_000
 _EVENT_FIELDS: Final = frozenset({"time", "level", "service", "event", "traceId", "id", "cause"})
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,37 +49,17 @@ class Trace:
 
 
 def find_traces(folder: Path, wanted: str) -> list[Trace]:
-    """Return the trace with this id, and those of requests whose path names this uuid; at most 20, oldest first."""
-    ids: dict[str, None] = {}
-    uuid = wanted.lower() if _UUID.match(wanted) else None
-    for record in _read(folder, {wanted, uuid or wanted}):
-        is_path = uuid is not None and uuid in record.text_of("path")
-        if len(ids) < MAX_TRACES and record.trace_id and (record.trace_id == wanted or is_path):
-            ids[record.trace_id] = None
-    records: dict[str, list[LogRecord]] = {each: [] for each in ids}
-    for record in _read(folder, ids) if ids else ():
-        if len(records.get(record.trace_id, _NO_ROOM)) < MAX_HOPS:
-            records[record.trace_id].append(record)
+    """Return the trace with this id, and those that name the quote with this uuid; at most 20, oldest first."""
+    matcher = LogMatcher(LogFilter(trace=wanted))
+    if is_uuid(wanted):
+        matcher.traces.update(log_search.find_traces(folder, wanted.lower(), MAX_TRACES))
+    records: dict[str, list[LogRecord]] = {}
+    with closing(LogFolder(folder)) as logs:
+        for record in log_search.read_all(logs, matcher.may_be_of_trace):
+            if matcher.accepts(record) and len(records.setdefault(record.trace_id, [])) < MAX_HOPS:
+                records[record.trace_id].append(record)
     traces = [_trace(trace_id, order_hops(found)) for trace_id, found in records.items()]
-    return sorted(traces, key=lambda trace: trace.hops[0].started)
-
-
-def _read(folder: Path, texts: Collection[str]) -> Iterator[LogRecord]:
-    """Parse the lines of all logs that contain one of these texts."""
-    wanted = [text.encode() for text in texts]
-    logs = LogFolder(folder)
-    try:
-        while chunks := logs.next_chunks():
-            yield from logs.parse(
-                LogChunk(chunk.service, b"\n".join(line for line in chunk.lines() if _has_any(line, wanted)))
-                for chunk in chunks
-            )
-    finally:
-        logs.close()
-
-
-def _has_any(line: bytes, wanted: Collection[bytes]) -> bool:
-    return any(text in line for text in wanted)
+    return sorted(traces, key=lambda trace: trace.hops[0].started)[:MAX_TRACES]
 
 
 def _trace(trace_id: str, hops: list[LoggedHop]) -> Trace:
