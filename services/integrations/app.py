@@ -20,6 +20,7 @@ from chassis.service import Service
 from integrations import signal_repository
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
+from integrations.api.operator_handlers import OperatorApi
 from integrations.api.rate_limit import RateLimit
 from integrations.delivery import metrics, queue
 from integrations.delivery.circuit_breaker import CircuitBreaker
@@ -33,7 +34,9 @@ from integrations.delivery.queue import MIGRATIONS, LaneQueue
 from integrations.encryption import Encryption
 from integrations.notifications import CHANNEL, NOTIFICATIONS_STORED, NotificationFeed
 from integrations.operations import Operations
+from integrations.operator_operations import OperatorOperations
 from integrations.page import views
+from integrations.replays import ReplayLimit
 from integrations.retention import EVERY_SECONDS, delete_old
 from integrations.settings import IntegrationsSettings
 from integrations.signals import SignalPublisher
@@ -69,9 +72,17 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     service.measurements.add(backlog.measure)
     service.metrics.registry.register(backlog)
     app[OPERATIONS] = Operations(database, encryption, guard, dispatcher)
+    operators = OperatorOperations(
+        database,
+        encryption,
+        app[WEBHOOK_CLIENT],
+        app[OPERATIONS],
+        ReplayLimit(settings.replays_per_minute),
+    )
     app[SIGNALS] = SignalPublisher(database, dispatcher)
     app[NOTIFICATIONS] = NotificationFeed(database)
     _add_api(app, settings)
+    _add_operators_api(app, OperatorApi(operators))
     app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], pages))
     app.cleanup_ctx.append(_running(settings, database))
     if settings.webhook_ca is not None:
@@ -139,6 +150,22 @@ def _add_api(app: web.Application, settings: IntegrationsSettings) -> None:
         ("POST", f"{one}/deliveries/{{eventId}}/replay", users.replay),
         ("PUT", switch, users.enable),
         ("DELETE", switch, users.disable),
+    ):
+        app.router.add_route(method, path, handler)
+
+
+def _add_operators_api(app: web.Application, api: OperatorApi) -> None:
+    root, one = "/v1/operations", "/v1/operations/integrations/{id}"
+    for method, path, handler in (
+        ("GET", f"{root}/backlog", api.backlog),
+        ("GET", f"{root}/integrations", api.integrations),
+        ("GET", one, api.integration),
+        ("POST", f"{one}/resume", api.resume),
+        ("GET", f"{one}/deliveries", api.deliveries),
+        ("GET", f"{one}/deliveries/{{eventId}}", api.delivery),
+        ("POST", f"{one}/deliveries/{{eventId}}/replay", api.replay),
+        ("GET", f"{one}/replays", api.failed),
+        ("POST", f"{one}/replays", api.replay_failed),
     ):
         app.router.add_route(method, path, handler)
 

@@ -143,7 +143,7 @@ class Operations:
             await _set_state(connection, user, id_, ("PENDING",), "APPROVED")
             await outbox.append(connection, id_, EventType.INTEGRATION_APPROVED)
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
 
     async def reject(self, user: str, id_: UUID) -> None:
         """Reject an integration. Raises NotFoundError; ConflictError if it is not PENDING."""
@@ -152,18 +152,19 @@ class Operations:
             await _set_state(connection, user, id_, ("PENDING",), "REJECTED")
             await outbox.append(connection, id_, EventType.INTEGRATION_REJECTED)
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
 
-    async def resume(self, user: str, id_: UUID) -> None:
+    async def resume(self, user: str | None, id_: UUID) -> None:
         """Resume a paused integration. Its strategies stay disabled until the user enables them.
 
-        Raises NotFoundError; ConflictError if the integration is not PAUSED.
+        `user` is None for an operator, who may resume the integrations of all users. Raises NotFoundError; ConflictError
+        if the integration is not PAUSED.
         """
 
         async def work(connection: Connection) -> None:
             await _set_state(connection, user, id_, ("PAUSED",), "APPROVED")
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
 
     async def delete(self, user: str, id_: UUID) -> None:
         """Delete an integration, cancel its waiting events, and notify the user of positions that may still be open.
@@ -178,7 +179,7 @@ class Operations:
                 text = notification_texts.may_stay_open(row["name"], row["description"], positions)
                 await insert_notifications(connection, [Notification(id_, None, "Deleted", text)])
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
 
     async def revision(self, user: str, id_: UUID) -> int:
         """Return the number of the current signing secret, which grows with each new one. Raises NotFoundError."""
@@ -207,7 +208,7 @@ class Operations:
                 raise ConflictError("A new signing secret has been made already. Load the page again.")
             await outbox.renew_secrets(connection, id_)
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
         return secret
 
     async def enable(self, user: str, id_: UUID, strategy_id: str) -> None:
@@ -221,7 +222,7 @@ class Operations:
             await _lock(connection, user, id_, ("APPROVED",))
             await outbox.enable(connection, id_, strategy)
 
-        await self._commit(id_, work, invalidates=False)
+        await self.commit(id_, work, invalidates=False)
 
     async def disable(self, user: str, id_: UUID, strategy_id: str) -> None:
         """Disable the integration for a strategy: it gets no more signals. Does nothing if it is disabled already.
@@ -234,7 +235,7 @@ class Operations:
             await _lock(connection, user, id_, ("APPROVED",))
             await outbox.disable(connection, id_, strategy_id)
 
-        await self._commit(id_, work)
+        await self.commit(id_, work)
 
     async def deliveries(self, user: str, id_: UUID, query: DeliveryQuery) -> list[dict[str, Any]]:
         """Return the events that match the query, each with its attempts, the newest event first.
@@ -249,7 +250,7 @@ class Operations:
         Raises NotFoundError.
         """
         return [
-            {**_delivery(row), "summary": _summary(row), "canReplay": _replay_fault(row, row) is None}
+            {**_delivery(row), "summary": summary(row), "canReplay": replay_fault(row, row) is None}
             for row in await self._deliveries(user, id_, query)
         ]
 
@@ -267,11 +268,12 @@ class Operations:
             query.event,
         )
 
-    async def replay(self, user: str, id_: UUID, event_id: UUID) -> None:
+    async def replay(self, user: str | None, id_: UUID, event_id: UUID) -> None:
         """Send an event again, with the same webhook-id and a new lifetime.
 
-        Raises NotFoundError. Raises ConflictError if the event is still being sent, if a later signal of its lane was
-        sent or waits, if the strategy is disabled, or if the event was sent again MAX_REPLAYS times already.
+        `user` is None for an operator, who may replay the events of all users. Raises NotFoundError. Raises
+        ConflictError if the event is still being sent, if a later signal of its lane was sent or waits, if the strategy
+        is disabled, or if the event was sent again MAX_REPLAYS times already.
         """
 
         async def work(connection: Connection) -> None:
@@ -281,14 +283,14 @@ class Operations:
                 raise NotFoundError("There is no such event.")
             event = await connection.fetchrow(repository.EVENT, event_id, list(SIGNALS))
             assert event is not None  # noqa: S101 - its lane is locked
-            fault = _replay_fault(lane, event)
+            fault = replay_fault(lane, event)
             if fault is not None:
                 raise ConflictError(fault)
-            await connection.execute(repository.REPLAY, event_id, lane["id"], LIFETIME_SECONDS[event["type"]])
+            await connection.execute(repository.REPLAY, [event_id], [LIFETIME_SECONDS[event["type"]]])
 
-        await self._commit(id_, work, invalidates=False)
+        await self.commit(id_, work, invalidates=False)
 
-    async def _commit(
+    async def commit(
         self, id_: UUID, work: Callable[[Connection], Awaitable[None]], *, invalidates: bool = True
     ) -> None:
         """Run `work` in a transaction, then wake the workers.
@@ -324,12 +326,14 @@ def _no_integration() -> NotFoundError:
     return NotFoundError("There is no such integration.")
 
 
-async def _lock(connection: Connection, user: str, id_: UUID, states: Sequence[str] | None) -> asyncpg.Record:
-    """Lock the integration's row and return it.
+async def _lock(
+    connection: Connection, user: str | None, id_: UUID, states: Sequence[str] | None
+) -> asyncpg.Record:
+    """Lock the integration's row and return it. It must belong to `user`, unless that is None.
 
     Raises NotFoundError; ConflictError if the integration's state is not in `states`.
     """
-    row = await connection.fetchrow(repository.LOCK_INTEGRATION, id_, key_of(user))
+    row = await connection.fetchrow(repository.LOCK_INTEGRATION, id_, user and key_of(user))
     if row is None:
         raise _no_integration()
     if states is not None and row["state"] not in states:
@@ -340,7 +344,7 @@ async def _lock(connection: Connection, user: str, id_: UUID, states: Sequence[s
 
 
 async def _set_state(
-    connection: Connection, user: str, id_: UUID, states: Sequence[str], state: str
+    connection: Connection, user: str | None, id_: UUID, states: Sequence[str], state: str
 ) -> asyncpg.Record:
     """Set the state of an integration and return its row.
 
@@ -358,7 +362,7 @@ async def _strategy(connection: Connection, user: str, strategy_id: str) -> Stra
     return StrategyData(row["id"], row["name"])
 
 
-def _replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
+def replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
     """Return the reason why an event cannot be sent again; None if it can."""
     if lane["strategy_id"] and not lane["is_enabled"]:
         return "The integration is disabled for this strategy. Enable it first."
@@ -371,7 +375,7 @@ def _replay_fault(lane: asyncpg.Record, event: asyncpg.Record) -> str | None:
     return None
 
 
-def _summary(row: asyncpg.Record) -> str:
+def summary(row: asyncpg.Record) -> str:
     """Return a short text that names the event's signal or strategy."""
     if row["data"] is None:
         return ""
@@ -392,5 +396,8 @@ def _delivery(row: asyncpg.Record) -> dict[str, Any]:
         "state": row["state"],
         "created": iso(row["created"]),
         "expires": iso(row["expires"]),
-        "attempts": orjson.loads(row["log"]),
+        "attempts": [
+            {name: value for name, value in each.items() if name != "response"}
+            for each in orjson.loads(row["log"])
+        ],
     }

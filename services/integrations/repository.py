@@ -14,13 +14,16 @@ COUNT_BY_STATE: Final = (
 # one request or approval of a user at a time, so that their numbers cannot exceed the limits
 LOCK_USER: Final = "SELECT pg_advisory_xact_lock(hashtext('integrations.user'), hashtext(lower($1)))"
 
+# without $2 whoever it belongs to
 LOCK_INTEGRATION: Final = """
-SELECT id, name, description, state FROM integration WHERE id = $1 AND lower(user_email) = lower($2)
+SELECT id, name, description, state FROM integration
+WHERE id = $1 AND ($2::text IS NULL OR lower(user_email) = lower($2))
 FOR NO KEY UPDATE
 """
 
 SET_STATE: Final = """
-UPDATE integration SET state = $2, changed = clock_timestamp(), failures = 0, failing_since = NULL WHERE id = $1
+UPDATE integration SET state = $2, changed = clock_timestamp(), failures = 0, failing_since = NULL, pause_reason = NULL
+WHERE id = $1
 """
 
 INTEGRATIONS: Final = """
@@ -80,10 +83,17 @@ SELECT e.seq, e.type, e.state, e.replays, {_IS_OVERTAKEN.format(signals="$2::tex
 FROM event e JOIN lane l ON l.id = e.lane_id WHERE e.id = $1
 """
 
-# the event moves to the end of its lane, because no later signal was sent or waits
+# the events move to the end of their lanes in the order of their positions, because no later signal was sent or waits
 REPLAY: Final = """
-WITH l AS (UPDATE lane SET last_seq = last_seq + 1 WHERE id = $2 RETURNING last_seq)
-UPDATE event SET seq = l.last_seq, take = 0, state = 'WAITING', tries = 0, first_try = NULL, is_told = false,
-    replays = replays + 1, expires = clock_timestamp() + make_interval(secs => $3)
-FROM l WHERE id = $1
+WITH n AS (
+    SELECT e.id, e.lane_id, r.life_seconds, row_number() OVER (PARTITION BY e.lane_id ORDER BY e.seq, e.take) AS rank,
+        count(*) OVER (PARTITION BY e.lane_id) AS total
+    FROM unnest($1::uuid[], $2::float8[]) AS r (id, life_seconds) JOIN event e ON e.id = r.id
+), l AS (
+    UPDATE lane SET last_seq = last_seq + t.total FROM (SELECT DISTINCT lane_id, total FROM n) t
+    WHERE lane.id = t.lane_id RETURNING lane.id, last_seq - t.total AS before
+)
+UPDATE event AS e SET seq = l.before + n.rank, take = 0, state = 'WAITING', tries = 0, first_try = NULL,
+    is_told = false, replays = replays + 1, expires = clock_timestamp() + make_interval(secs => n.life_seconds)
+FROM n JOIN l ON l.id = n.lane_id WHERE e.id = n.id
 """

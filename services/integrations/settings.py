@@ -55,6 +55,11 @@ class IntegrationsSettings(Settings):
         converter=whole(1, 1_000_000),
         help="maximum number of integration requests per minute for one userEmail",
     )
+    replays_per_minute: int = environ.var(
+        600,
+        converter=whole(1, 1_000_000),
+        help="maximum number of events per minute that operators send again through this process",
+    )
     retention_days: float = environ.var(
         30.0,
         converter=number(1, 36_500),

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from support.explored import LONG_EXAMPLES, explore, number_of_cases
-from support.provider import ENGINE, PASSWORDS, USER
+from support.provider import ENGINE, OPERATOR, PASSWORDS, USER
 
-pytestmark = pytest.mark.parametrize("user", [USER, ENGINE])
+pytestmark = pytest.mark.parametrize("user", [USER, ENGINE, OPERATOR])
 
 
 @pytest.fixture

@@ -23,9 +23,15 @@ from support.serving import Responder, Seen, Stub, reply, served
 
 PATIENCE_SECONDS: Final = 60.0
 KEY: Final = Fernet.generate_key().decode()
-USER, OTHER, ENGINE = "user@example.com", "other@example.com", "engine"
+USER, OTHER, ENGINE, OPERATOR = "user@example.com", "other@example.com", "engine", "operator"
 UNICODE_USER: Final = "änne@example.com"
-PASSWORDS: Final = {USER: "sample", OTHER: "another", ENGINE: "sample", UNICODE_USER: "sample"}
+PASSWORDS: Final = {
+    USER: "sample",
+    OTHER: "another",
+    ENGINE: "sample",
+    OPERATOR: "operate",
+    UNICODE_USER: "sample",
+}
 CREATE: Final = "/api/integrations/v1/integrations"
 STRATEGY: Final = "6bbc583bf6d70605bbbc892f66367ab7"
 POSITION: Final = "960fe1a63d264d0f4e19a0ebf385497e"
@@ -227,6 +233,10 @@ class Provider:
         found: list[dict[str, Any]] = await until(all_done)
         return found
 
+    async def operate(self, method: str, path: str, body: Any = None, **headers: str) -> Got:
+        """Call an operation for operators as an operator. `path` begins behind its prefix."""
+        return await self.send(method, f"/v1/operations{path}", body, as_=OPERATOR, **headers)
+
     async def notifications(self, as_: str = USER) -> list[dict[str, Any]]:
         """Return the notifications of a user, the oldest first."""
         got = await self.send("GET", "/v1/me/notifications", as_=as_)
@@ -269,6 +279,7 @@ async def provider(
         "allow_networks": "127.0.0.0/8",
         "requests_per_address": 1_000,
         "requests_per_email": 1_000,
+        "operators": OPERATOR,
         **settings,
     }
     environment = {f"QUOTES_{name.upper()}": str(value) for name, value in given.items()}

@@ -80,3 +80,18 @@ QUANTITY: Final[dict[str, Any]] = {
     "description": "A plain decimal number above zero with at most 18 digits, without an exponent. It keeps its digits.",
     "json_schema": {"type": "number", "exclusiveMinimum": 0, "examples": [10]},
 }
+SINCE_TEXT: Final = "Only events that were created at this time or later."
+UNTIL_TEXT: Final = (
+    "Not events that were created or sent again after this time; default: now. A call that is repeated with the same time"
+    " sends no event a second time."
+)
+REPLAYED_STATE_TEXT: Final = "Only events in this state. Without it, those that are FAILED or EXPIRED."
+SINCE: Final[dict[str, Any]] = {
+    "description": SINCE_TEXT,
+    "json_schema": {"type": "string", "format": "date-time", "examples": ["2026-01-31T20:00:00Z"]},
+}
+UNTIL: Final[dict[str, Any]] = {
+    "description": UNTIL_TEXT,
+    "json_schema": {"type": "string", "format": "date-time", "examples": ["2026-01-31T20:30:00Z"]},
+}
+REPLAYED_STATE: Final = {"description": REPLAYED_STATE_TEXT, "examples": ["EXPIRED"]}

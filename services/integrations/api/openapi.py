@@ -23,7 +23,7 @@ from chassis.openapi import (
     query_parameter,
 )
 from chassis.patterns import pattern_of
-from integrations.api import replies, schemas
+from integrations.api import operator_openapi, replies, schemas
 from integrations.api.parameters import DEFAULT_LIMIT, MAX_LIMIT
 from integrations.events import EventType
 
@@ -36,6 +36,7 @@ _TAGS: Final = {
     _PARTNERS: "The guide's one call, without credentials.",
     _USERS: "For users; a user's name is an e-mail address.",
     _ENGINE: "For the strategy engine's user.",
+    operator_openapi.TAG: operator_openapi.ABOUT,
 }
 _UUID: Final = {"type": "string", "format": "uuid"}
 _ID: Final = path_parameter(
@@ -92,6 +93,7 @@ def openapi(name: str) -> dict[str, Any]:
         ("POST", f"{one}/deliveries/{{eventId}}/replay", _replay()),
         ("PUT", switch, _switch("enable", "Send a strategy's signals to an integration")),
         ("DELETE", switch, _switch("disable", "Stop a strategy's signals to an integration")),
+        *operator_openapi.operations(),
     ):
         document.add(method, path, operation)
     return document.to_dict()

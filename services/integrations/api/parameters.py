@@ -1,6 +1,8 @@
 """Read and check path and query parameters of the JSON API and the user's page."""
 
 import re
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -8,15 +10,26 @@ from aiohttp import web
 
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
 from chassis.queries import query_parameters
-from integrations.api.replies import EVENT_STATES
-from integrations.api.schemas import STRATEGY_ID
+from integrations.api.replies import EVENT_STATES, STATES
+from integrations.api.schemas import MAX_EMAIL_CHARACTERS, REPLAYED_STATES, STRATEGY_ID, time_of
 from integrations.events import EventType
 from integrations.operations import DeliveryQuery
+from integrations.operator_operations import (
+    FAILED_STATES,
+    DeliveryFilter,
+    FailedQuery,
+    IntegrationQuery,
+    Place,
+)
 
 MAX_LIMIT: Final = 100
 DEFAULT_LIMIT: Final = 50
 WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
+PLACE: Final = re.compile(r"([0-9]{1,16})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\Z")
+"""A `Place` as text: microseconds since 1970, and the id."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 
 
@@ -51,17 +64,78 @@ def query_of(request: web.Request, *allowed: str) -> dict[str, str]:
 
 def delivery_query(query: dict[str, str]) -> DeliveryQuery:
     """Raises InvalidQueryParameterError."""
-    for name, known in (("state", EVENT_STATES), ("type", tuple(EventType))):
-        if name in query and query[name] not in known:
-            raise _query_fault(name, f"must be one of {', '.join(known)}", query[name])
     return DeliveryQuery(
-        query.get("state"),
-        query.get("type"),
+        _one_of(query, "state", EVENT_STATES),
+        _one_of(query, "type", tuple(EventType)),
         query.get("strategyId"),
         _event_of(query, "before"),
         _event_of(query, "event"),
         limit_of(query),
     )
+
+
+def integration_query(query: dict[str, str]) -> IntegrationQuery:
+    """Raises InvalidQueryParameterError."""
+    email = query.get("userEmail")
+    if email is not None and not 1 <= len(email) <= MAX_EMAIL_CHARACTERS:
+        raise _query_fault("userEmail", f"must have 1 to {MAX_EMAIL_CHARACTERS} characters", email)
+    return IntegrationQuery(_one_of(query, "state", STATES), email, _place_of(query), limit_of(query))
+
+
+def delivery_filter(query: dict[str, str]) -> DeliveryFilter:
+    """Raises InvalidQueryParameterError."""
+    return DeliveryFilter(
+        _one_of(query, "state", EVENT_STATES),
+        _one_of(query, "type", tuple(EventType)),
+        query.get("strategyId"),
+        _time_of(query, "since"),
+        _place_of(query),
+        limit_of(query),
+    )
+
+
+def failed_query(query: dict[str, str]) -> FailedQuery:
+    """Raises InvalidQueryParameterError."""
+    since = _time_of(query, "since")
+    if since is None:
+        raise _query_fault("since", "is missing", "")
+    return failed_events(since, _time_of(query, "until"), _one_of(query, "state", REPLAYED_STATES))
+
+
+def failed_events(since: datetime, until: datetime | None, state: str | None) -> FailedQuery:
+    return FailedQuery(since, until, FAILED_STATES if state is None else (state,))
+
+
+def text_of(place: Place | None) -> str | None:
+    """Return a place as the text that the query parameter `after` takes."""
+    return None if place is None else f"{(place.at - _EPOCH) // _MICROSECOND}.{place.id}"
+
+
+def _place_of(query: dict[str, str]) -> Place | None:
+    text = query.get("after")
+    if text is None:
+        return None
+    found = PLACE.match(text)
+    if found is None:
+        raise _query_fault("after", "must be the `next` of the page before", text)
+    return Place(_EPOCH + int(found[1]) * _MICROSECOND, UUID(found[2]))
+
+
+def _time_of(query: dict[str, str], name: str) -> datetime | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    found = time_of(text)
+    if found is None:
+        raise _query_fault(name, "must be a time such as 2026-01-31T20:00:00Z", text)
+    return found
+
+
+def _one_of(query: dict[str, str], name: str, known: Collection[str]) -> str | None:
+    text = query.get(name)
+    if text is not None and text not in known:
+        raise _query_fault(name, f"must be one of {', '.join(known)}", text)
+    return text
 
 
 def _event_of(query: dict[str, str], name: str) -> UUID | None:

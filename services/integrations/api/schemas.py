@@ -3,6 +3,7 @@
 import re
 import typing
 import unicodedata
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -18,10 +19,17 @@ from integrations.webhook.headers import header_fault
 MAX_HEADERS: Final = json_schema.MAX_HEADERS
 MAX_HEADER_CHARACTERS: Final = 16 * 1024
 MAX_QUANTITY_DIGITS: Final = 18
+MAX_EMAIL_CHARACTERS: Final = 254
+REPLAYED_STATES: Final = ("FAILED", "EXPIRED", "REFUSED")
 
 _MESSAGES: Final = {"unknown": "is not a field of this message", "type": "must be an object"}
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}\Z")
 _QUANTITY: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_TIME: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+_FIRST_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LAST_TIME: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 STRATEGY_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 # letters and symbols by category that have no glyph: Hangul fillers, Khmer inherent vowels, the blank braille pattern
@@ -34,6 +42,9 @@ _JOINER_AFTER_ASCII: Final = re.compile(f"(?<![^\\x00-\\x7f])(?<![0-9#*])([{_JOI
 
 def _length(min_: int, max_: int) -> validate.Length:
     return validate.Length(min_, max_, error=f"must be {min_:,} to {max_:,} characters")
+
+
+_EMAIL_LENGTH: Final = _length(3, MAX_EMAIL_CHARACTERS)
 
 
 def _is_visible(value: str) -> None:
@@ -110,7 +121,7 @@ class NewIntegration(Schema):
     imageUrl = Text(  # noqa: N815 - the guide's names
         required=True, validate=[_length(1, 2_048), _is_image_url], metadata=json_schema.IMAGE_URL
     )
-    userEmail = Text(required=True, validate=[_length(3, 254), _is_email], metadata=json_schema.EMAIL)  # noqa: N815
+    userEmail = Text(required=True, validate=[_EMAIL_LENGTH, _is_email], metadata=json_schema.EMAIL)  # noqa: N815
     webhook = fields.Nested(
         NewWebhook,
         required=True,
@@ -123,7 +134,7 @@ class NewStrategy(Schema):
 
     error_messages = _MESSAGES
     name = Text(required=True, validate=[_length(1, 200), _is_visible], metadata=json_schema.STRATEGY_NAME)
-    userEmail = Text(required=True, validate=[_length(3, 254), _is_email], metadata=json_schema.EMAIL)  # noqa: N815
+    userEmail = Text(required=True, validate=[_EMAIL_LENGTH, _is_email], metadata=json_schema.EMAIL)  # noqa: N815
 
 
 class QuantityField(fields.Field[str]):
@@ -151,6 +162,50 @@ def _one_of(*allowed: str) -> validate.OneOf:
     return validate.OneOf(allowed, error=f"must be one of {', '.join(allowed)}")
 
 
+def time_of(text: str) -> datetime | None:
+    """Return a time in the form of RFC 3339, in UTC; None if the text is not one.
+
+    A leap second counts as the second before it, and a time beyond the years 1 to 9999 as the nearest one.
+    """
+    found = _TIME.match(text)
+    if found is None:
+        return None
+    day, minute, second, zone = found.groups()
+    if day.startswith("0000"):
+        return _FIRST_TIME
+    second = second.replace("60", "59", 1) if second.startswith("60") else second
+    try:
+        at = datetime.fromisoformat(f"{day}T{minute}:{second}{zone.upper()}")
+    except ValueError:
+        return None
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return _FIRST_TIME if at.year == 1 else _LAST_TIME
+
+
+class TimeField(fields.Field[datetime]):
+    """A JSON string with a time in the form of RFC 3339."""
+
+    default_error_messages = {"required": "is missing", "null": "must be a string"}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:  # noqa: ANN401
+        del attr, data, kwargs
+        found = time_of(value) if isinstance(value, str) else None
+        if found is None:
+            raise ValidationError("must be a time such as 2026-01-31T20:00:00Z")
+        return found
+
+
+class NewReplay(Schema):
+    """The body of POST /v1/operations/integrations/{id}/replays, with which an operator replays failed events."""
+
+    error_messages = _MESSAGES
+    since = TimeField(required=True, metadata=json_schema.SINCE)
+    until = TimeField(metadata=json_schema.UNTIL)
+    state = Text(validate=_one_of(*REPLAYED_STATES), metadata=json_schema.REPLAYED_STATE)
+
+
 class NewSignal(Schema):
     """The body of POST /v1/strategies/{id}/signals, with which the strategy engine reports a signal."""
 
@@ -166,6 +221,7 @@ class NewSignal(Schema):
 NEW_INTEGRATION: Final = NewIntegration()
 NEW_STRATEGY: Final = NewStrategy()
 NEW_SIGNAL: Final = NewSignal()
+NEW_REPLAY: Final = NewReplay()
 
 
 class _PlainSignal(msgspec.Struct, forbid_unknown_fields=True):

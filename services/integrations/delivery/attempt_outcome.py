@@ -19,8 +19,12 @@ def after_attempt(
     *,
     at: str,
     seconds: float,
+    excerpt: dict[str, object] | None,
 ) -> AttemptResult:
-    """Return the result of an attempt that took `seconds`. `at` is its wall-clock time for the attempt log."""
+    """Return the result of an attempt that took `seconds`.
+
+    `at` is its wall-clock time, and `excerpt` the part of the response, for the attempt log.
+    """
     age = queued.age_seconds
     since_first = (queued.since_first_seconds or 0.0) + (age if queued.attempts else seconds)
     delay = None
@@ -36,6 +40,7 @@ def after_attempt(
         "errorType": response.error_type,
         "cause": response.cause,
         "durationMs": round(seconds * 1000),
+        "response": excerpt,
     }
     kind = _notification_kind(queued, response)
     notification = (

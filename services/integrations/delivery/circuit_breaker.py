@@ -17,6 +17,8 @@ from integrations.notifications import Notification, insert_notifications
 MAX_FAILURES: Final = 20
 FAILING_SECONDS: Final = 600.0
 MAX_ATTEMPTS_COUNTED: Final = 1_000
+GONE, FAILURES = "GONE", "FAILURES"
+"""Reasons of a pause: the webhook no longer exists; many failures in a row."""
 
 LOCK: Final = "SELECT FROM integration WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
@@ -38,7 +40,9 @@ RETURNING i.id, i.name, i.description, n.is_gone,
     )) AS is_over
 """
 
-PAUSE: Final = "UPDATE integration SET state = 'PAUSED', changed = clock_timestamp() WHERE id = $1"
+PAUSE: Final = """
+UPDATE integration SET state = 'PAUSED', pause_reason = $2, changed = clock_timestamp() WHERE id = $1
+"""
 
 
 @dataclass(slots=True)
@@ -134,7 +138,7 @@ async def _store(connection: Connection, streaks: dict[UUID, FailureStreak]) -> 
     )
     over = [row for row in rows if row["is_over"]]
     for row in over:
-        await connection.execute(PAUSE, row["id"])
+        await connection.execute(PAUSE, row["id"], GONE if row["is_gone"] else FAILURES)
         await disable(connection, row["id"])
     if over:
         await insert_notifications(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from chassis.logs import Logs, iso_time
+from chassis.logs import Logs
 from integrations.delivery.attempt_outcome import after_attempt, expired
 from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.lane_reporter import LaneReporter
@@ -30,6 +30,7 @@ from integrations.delivery.queue import (
     Position,
     QueuedEvent,
 )
+from integrations.timestamps import iso
 from integrations.webhook.client import Endpoint, WebhookClient
 from integrations.webhook.webhook_response import WebhookResponse
 
@@ -146,14 +147,20 @@ class LaneWorker:
             self._report(expired(self.lane, queued, self._endpoint.integration))
             await self._wait_for_reports()
             return
-        at = iso_time(context.client.now().timestamp())
+        at = context.client.now()
         began = time.monotonic()
-        response = await context.client.send(queued.event, self._endpoint)
+        response, excerpt = await context.client.send(queued.event, self._endpoint, at)
         seconds = time.monotonic() - began
         context.metrics.count(queued, response, seconds)
         self._log(queued, response, seconds)
         result = after_attempt(
-            self.lane, queued, self._endpoint.integration, response, at=at, seconds=seconds
+            self.lane,
+            queued,
+            self._endpoint.integration,
+            response,
+            at=iso(at),
+            seconds=seconds,
+            excerpt=excerpt,
         )
         self._report(result)
         if result.state in {"WAITING", "EXPIRED"}:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from integrations.events import VERSIONS, CanonicalEvent, EventVersion, IntegrationData, render
 from integrations.webhook.http_connection import RESPONSE_START, ResponseStart, WebhookConnector
+from integrations.webhook.response_excerpt import response_excerpt
 from integrations.webhook.signing import signature_headers
 from integrations.webhook.ssrf_guard import ADDRESS_NOT_ALLOWED, SsrfGuard
 from integrations.webhook.webhook_response import HttpResponse, WebhookResponse, classify
@@ -200,13 +201,18 @@ class WebhookClient:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, event: CanonicalEvent, to: Endpoint) -> WebhookResponse:
-        """Send an event and return what its response means. Raises no errors, whatever the webhook does."""
+    async def send(
+        self, event: CanonicalEvent, to: Endpoint, at: datetime
+    ) -> tuple[WebhookResponse, dict[str, object] | None]:
+        """Send an event, signed with the time `at`; raise no errors, whatever the webhook does.
+
+        Return what the response means, and its excerpt for the attempt log.
+        """
         assert self._session is not None  # noqa: S101 - opened with the app
-        at = self.now()
         body = render(self.versions, event, to.integration, at)
         headers = CIMultiDict(to.integration.webhook.headers)
         headers.update(signature_headers(to.signers(), event.id, at, body))
         headers[hdrs.CONTENT_TYPE] = "application/json"
         response = await post(self._session, to.url, headers, body, self.timeout_seconds, self._tls)
-        return classify(response, self.now())
+        excerpt = response_excerpt(response, to.integration.webhook.headers.values())
+        return classify(response, self.now()), excerpt

@@ -28,8 +28,8 @@ ERROR_TYPES: Final = frozenset(
 )
 GENERIC: Final = "Generic"
 MAX_RETRY_AFTER_SECONDS: Final = 3_600.0
+SUCCESS_BELOW: Final = 300
 
-_SUCCESS_BELOW: Final = 300
 _ERROR_FROM: Final = 400
 _GONE: Final = 410
 _RETRIED: Final = frozenset({408, 429})
@@ -85,7 +85,7 @@ def classify(response: HttpResponse, now: datetime) -> WebhookResponse:
     status, cause = response.status, response.cause
     if status is None:
         return WebhookResponse(AttemptOutcome.RETRY, None, GENERIC, cause=cause)
-    if status < _SUCCESS_BELOW:
+    if status < SUCCESS_BELOW:
         return WebhookResponse(AttemptOutcome.DELIVERED, status, cause=cause)
     error_type = error_type_of(response)
     if error_type is not None:

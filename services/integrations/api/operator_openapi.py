@@ -1,0 +1,188 @@
+"""The operators' calls in the OpenAPI document."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from chassis.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidQueryParameterError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from chassis.openapi import DescribedOperation, header_parameter, json_reply, path_parameter, query_parameter
+from chassis.patterns import pattern_of
+from integrations.api import json_schema, replies, schemas
+from integrations.api.operator_handlers import MAX_OPERATOR_CHARACTERS, OPERATOR_HEADER
+from integrations.api.parameters import DEFAULT_LIMIT, MAX_LIMIT, PLACE
+from integrations.events import EventType
+
+TAG: Final = "Operators of the platform"
+ABOUT: Final = "For the users in QUOTES_OPERATORS: the deliveries of all users' integrations."
+
+_UUID: Final = {"type": "string", "format": "uuid"}
+_ID: Final = path_parameter(
+    "id", "The integration's id.", _UUID, example="0c2d1a44-37d4-46e5-8f4e-2a5f8e0f1b35"
+)
+_EVENT_ID: Final = path_parameter(
+    "eventId", "The event's id.", _UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
+)
+_AFTER: Final = query_parameter(
+    "after", "The `next` of the page before.", {"type": "string", "pattern": pattern_of(PLACE)}
+)
+_LIMIT: Final = query_parameter(
+    "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+)
+_SINCE: Final = query_parameter("since", json_schema.SINCE_TEXT, {"type": "string", "format": "date-time"})
+_OPERATOR: Final = header_parameter(
+    OPERATOR_HEADER,
+    f"Name of the person for whom the caller does this, percent-encoded UTF-8. It is logged, cut to"
+    f" {MAX_OPERATOR_CHARACTERS} characters.",
+    {"type": "string"},
+)
+_READ_ERRORS: Final = (ForbiddenError, InvalidQueryParameterError, UnavailableError)
+_CHANGE_ERRORS: Final = (ForbiddenError, NotFoundError, ConflictError, UnavailableError)
+
+
+def operations() -> Iterator[tuple[str, str, DescribedOperation]]:
+    """Return method, path and description of each operation."""
+    root, one = "/v1/operations", "/v1/operations/integrations/{id}"
+    yield "GET", f"{root}/backlog", _backlog()
+    yield "GET", f"{root}/integrations", _integrations()
+    yield "GET", one, _integration()
+    yield "POST", f"{one}/resume", _resume()
+    yield "GET", f"{one}/deliveries", _deliveries()
+    yield "GET", f"{one}/deliveries/{{eventId}}", _delivery()
+    yield "POST", f"{one}/deliveries/{{eventId}}/replay", _replay()
+    yield "GET", f"{one}/replays", _failed()
+    yield "POST", f"{one}/replays", _replay_failed()
+
+
+def _one_of(name: str, description: str, values: tuple[str, ...]) -> dict[str, Any]:
+    return query_parameter(name, description, {"type": "string", "enum": [*values]})
+
+
+def _backlog() -> DescribedOperation:
+    return DescribedOperation(
+        id="readBacklog",
+        summary="How many events wait, and which integrations are paused, fail or have waiting events",
+        tag=TAG,
+        answers={200: json_reply("The figures.", replies.BacklogOverviewReply)},
+        errors=_READ_ERRORS,
+    )
+
+
+def _integrations() -> DescribedOperation:
+    return DescribedOperation(
+        id="listAllIntegrations",
+        summary="The integrations of all users, the one whose status changed last first",
+        tag=TAG,
+        parameters=[
+            _one_of("state", "Only integrations with this status, such as PAUSED.", replies.STATES),
+            query_parameter(
+                "userEmail",
+                "Only integrations of this user.",
+                {"type": "string", "minLength": 1, "maxLength": schemas.MAX_EMAIL_CHARACTERS},
+            ),
+            _AFTER,
+            _LIMIT,
+        ],
+        answers={200: json_reply("A page of integrations.", replies.OperatorIntegrationList)},
+        errors=_READ_ERRORS,
+    )
+
+
+def _integration() -> DescribedOperation:
+    return DescribedOperation(
+        id="readIntegration",
+        summary="One integration and its lanes",
+        tag=TAG,
+        parameters=[_ID],
+        answers={200: json_reply("The integration.", replies.OperatorIntegrationWithLanesReply)},
+        errors=[*_READ_ERRORS, NotFoundError],
+    )
+
+
+def _resume() -> DescribedOperation:
+    return DescribedOperation(
+        id="resumePausedIntegration",
+        summary="Resume a paused integration; its strategies stay disabled until the user enables them",
+        tag=TAG,
+        parameters=[_ID, _OPERATOR],
+        answers={200: json_reply("The integration as it is now.", replies.OperatorIntegrationWithLanesReply)},
+        errors=_CHANGE_ERRORS,
+    )
+
+
+def _deliveries() -> DescribedOperation:
+    return DescribedOperation(
+        id="listAllDeliveries",
+        summary="An integration's events with requests and responses, newest first",
+        tag=TAG,
+        description="A page may have fewer events than `limit`, or none, and not be the last one: `next` decides.",
+        parameters=[
+            _ID,
+            _one_of("state", "Only events in this state.", replies.EVENT_STATES),
+            _one_of("type", "Only events of this type.", tuple(str(each) for each in EventType)),
+            query_parameter("strategyId", "Only events of this strategy."),
+            _SINCE,
+            _AFTER,
+            _LIMIT,
+        ],
+        answers={200: json_reply("A page of events.", replies.RecordedDeliveryList)},
+        errors=[*_READ_ERRORS, NotFoundError],
+    )
+
+
+def _delivery() -> DescribedOperation:
+    return DescribedOperation(
+        id="readDelivery",
+        summary="One event with its request and the response to each attempt",
+        tag=TAG,
+        parameters=[_ID, _EVENT_ID],
+        answers={200: json_reply("The event.", replies.RecordedDeliveryReply)},
+        errors=[*_READ_ERRORS, NotFoundError],
+    )
+
+
+def _replay() -> DescribedOperation:
+    return DescribedOperation(
+        id="replayDelivery",
+        summary="Send an event again, with the same webhook-id",
+        tag=TAG,
+        parameters=[_ID, _EVENT_ID, _OPERATOR],
+        answers={202: json_reply("It waits to be sent.", replies.ReplayReply)},
+        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
+    )
+
+
+def _failed() -> DescribedOperation:
+    return DescribedOperation(
+        id="previewReplay",
+        summary="How many failed events a replay of all would send again now",
+        tag=TAG,
+        parameters=[
+            _ID,
+            {**_SINCE, "required": True},
+            query_parameter("until", json_schema.UNTIL_TEXT, {"type": "string", "format": "date-time"}),
+            _one_of("state", json_schema.REPLAYED_STATE_TEXT, schemas.REPLAYED_STATES),
+        ],
+        answers={200: json_reply("What the replay would do.", replies.ReplayedReply)},
+        errors=[*_READ_ERRORS, NotFoundError],
+    )
+
+
+def _replay_failed() -> DescribedOperation:
+    return DescribedOperation(
+        id="replayFailed",
+        summary="Send all failed events since a time again, in the order of their lanes",
+        tag=TAG,
+        description="Events that a later event of their lane has overtaken are skipped. QUOTES_REPLAYS_PER_MINUTE limits"
+        " the number; those beyond it are `left` for a later call.",
+        parameters=[_ID, _OPERATOR],
+        body=schemas.NewReplay,
+        body_examples={"since": {"since": "2026-01-31T20:00:00Z"}},
+        answers={202: json_reply("They wait to be sent.", replies.ReplayedReply)},
+        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
+    )
