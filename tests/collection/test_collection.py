@@ -91,8 +91,10 @@ def finished(bru, tmp_path_factory) -> Run:
     # Postgres may run as another user, who has no access to pytest's own folder
     with TemporaryDirectory() as data, sample_run(first_port, Path(data) / "data") as network:
         network.wait_until_up()
+        password = (network.data / "console-password").read_text()
         for name in ("first.json", "second.json"):
-            variables = [part for each in services.items() for part in ("--env-var", "=".join(each))]
+            given = [*services.items(), ("operatorPassword", password)]
+            variables = [part for each in given for part in ("--env-var", "=".join(each))]
             command = (bru, "run", "-r", "--env", "make run", "--reporter-json", folder / name, *variables)
             execute(*command, folder=folder / "collection")
             results += json.loads((folder / name).read_text())[0]["results"]

@@ -1,4 +1,4 @@
-"""What operators see and do: the backlog, integrations in trouble, requests and responses, replay, resume."""
+"""The operations for operators: the backlog, integrations in trouble, requests and responses, replay, resume."""
 
 import json
 from typing import Any

@@ -1,7 +1,7 @@
 """Handlers of the operators' calls. Only the users in QUOTES_OPERATORS may make them.
 
-Each change is logged with its caller. A console that many people use calls with credentials of its own; it passes the
-name of its user in the header OPERATOR_HEADER, which is logged, too.
+Each change is logged with its caller. A console that many people use has one name as a caller; it gives the person's name
+in the header OPERATOR_HEADER, which is logged, too.
 """
 
 from typing import Any, Final
