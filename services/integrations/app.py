@@ -17,7 +17,7 @@ from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.periodic import periodically
 from chassis.service import Service
-from integrations import signal_repository
+from integrations import operator_repository, signal_repository
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
 from integrations.api.operator_handlers import OperatorApi
@@ -44,7 +44,12 @@ from integrations.webhook.client import WebhookClient
 from integrations.webhook.ssrf_guard import SsrfGuard
 
 NAME: Final = "integrations"
-STATEMENTS: Final = {**metrics.STATEMENTS, **queue.STATEMENTS, **signal_repository.STATEMENTS}
+STATEMENTS: Final = {
+    **metrics.STATEMENTS,
+    **queue.STATEMENTS,
+    **signal_repository.STATEMENTS,
+    **operator_repository.STATEMENTS,
+}
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 SIGNALS: Final = web.AppKey("signals", SignalPublisher)

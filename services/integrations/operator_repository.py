@@ -7,25 +7,12 @@ statement stops after a maximum number of rows.
 
 from typing import Final
 
-from integrations.delivery.retry_policy import LIFETIME_SECONDS
+from integrations.delivery.queue import queued_at
 from integrations.events import SIGNALS
 
 
 def _texts(values: tuple[str, ...]) -> str:
     return ", ".join(f"'{each}'" for each in values)
-
-
-_LIFETIME: Final = (
-    "CASE "
-    + " ".join(f"WHEN '{type_}' THEN {seconds}" for type_, seconds in LIFETIME_SECONDS.items())
-    + " END"
-)
-
-
-def _queued(event: str) -> str:
-    """Return the SQL for the time when an event was put into its lane: first, or again by a replay."""
-    lifetime = _LIFETIME.replace("CASE", f"CASE {event}.type", 1)
-    return f"({event}.expires - make_interval(secs => {lifetime}))"
 
 
 _FIELDS: Final = """i.id, i.state, i.name, i.description, i.user_email, i.url, i.created, i.changed, i.pause_reason,
@@ -39,7 +26,7 @@ WITH ready AS MATERIALIZED (
     SELECT id, integration_id, done_seq, due, is_held FROM lane WHERE last_seq > done_seq ORDER BY due LIMIT $1
 ), waiting AS MATERIALIZED (
     SELECT r.id, r.integration_id, r.due, r.is_held, e.queued FROM ready r CROSS JOIN LATERAL (
-        SELECT {_queued("event")} AS queued FROM event
+        SELECT {queued_at("event")} AS queued FROM event
         WHERE lane_id = r.id AND seq > r.done_seq AND state = 'WAITING' ORDER BY seq, take LIMIT $2
     ) e LIMIT $3
 ), found AS (
@@ -59,7 +46,7 @@ SELECT l.id, l.strategy_id, l.is_enabled, l.is_held AND l.due > clock_timestamp(
     e.waiting, e.oldest
 FROM lane l CROSS JOIN LATERAL (
     SELECT count(*) AS waiting, min(w.queued) AS oldest FROM (
-        SELECT {_queued("event")} AS queued FROM event
+        SELECT {queued_at("event")} AS queued FROM event
         WHERE lane_id = l.id AND seq > l.done_seq AND state = 'WAITING' ORDER BY seq, take LIMIT $2
     ) w
 ) e
@@ -137,7 +124,7 @@ IS_REPLACED: Final = "({event}.type = 'SIGNAL_REOPEN' AND {event}.state = 'EXPIR
 
 
 def _has_failed(event: str) -> str:
-    return f"""({event}.state = ANY($3::text[]) AND {event}.created >= $1 AND {_queued(event)} <= $2)"""
+    return f"""({event}.state = ANY($3::text[]) AND {event}.created >= $1 AND {queued_at(event)} <= $2)"""
 
 
 LANES_WITH_FAILED: Final = f"""
@@ -169,3 +156,11 @@ ORDER BY e.lane_id, e.seq, e.take
 """
 
 LOCK_INTEGRATION: Final = "SELECT id FROM integration WHERE id = $1 FOR NO KEY UPDATE"
+
+STATEMENTS: Final = {
+    BACKLOG: "operators_backlog",
+    LAST_FAILURES: "operators_last_failures",
+    DELIVERIES: "operators_deliveries",
+    FAILED: "operators_failed_events",
+}
+"""Names of the statements that take longest, for metrics."""

@@ -1,6 +1,7 @@
 """The operations for operators: the backlog, integrations in trouble, requests and responses, replay, resume."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -492,3 +493,17 @@ async def test_a_replay_while_an_attempt_is_in_flight_keeps_the_order(provider):
 
     assert (1, 0) == (got.json["failed"], got.json["replayed"])
     assert ["SIGNAL_OPEN", "SIGNAL_CLOSE"] == types_but_approved(hook)[1:]
+
+
+async def test_an_event_that_is_sent_again_is_not_old_in_the_metrics(idle):
+    id_ = await idle.enabled("http://127.0.0.1:1/")
+    await idle.signal("CLOSE")
+    await idle.sql.execute(
+        "UPDATE event SET created = created - interval '9 days', expires = expires - interval '9 days', state = 'EXPIRED'"
+    )
+    await idle.sql.execute("UPDATE lane SET done_seq = last_seq")
+    await replays(idle, id_)
+    text = (await idle.send("GET", "/metrics", as_=None)).body.decode()
+    (oldest,) = re.findall(r'webhook_oldest_waiting_seconds\{kind="signal"\} (\S+)', text)
+
+    assert 0 < float(oldest) < 86_400

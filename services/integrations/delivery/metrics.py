@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from chassis.database import Database
+from integrations.delivery import queue
 from integrations.delivery.queue import QueuedEvent
 from integrations.delivery.retry_policy import LIFETIME_SECONDS
 from integrations.webhook.webhook_response import WebhookResponse
@@ -20,15 +21,15 @@ PAUSES: Final = 20
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
 # a lane without a strategy has the INTEGRATION_* events; the index lane_ready has the lanes with events to send
-BACKLOG: Final = """
+BACKLOG: Final = f"""
 SELECT count(*) FILTER (WHERE l.is_held AND l.due > clock_timestamp()) AS in_progress,
     count(*) FILTER (WHERE l.due <= clock_timestamp()) AS due,
     count(*) FILTER (WHERE NOT l.is_held AND l.due > clock_timestamp()) AS retrying,
     coalesce(sum(l.last_seq - l.done_seq), 0)::bigint AS events,
-    extract(epoch FROM clock_timestamp() - min(h.created) FILTER (WHERE l.strategy_id <> ''))::float8 AS signal,
-    extract(epoch FROM clock_timestamp() - min(h.created) FILTER (WHERE l.strategy_id = ''))::float8 AS lifecycle
+    extract(epoch FROM clock_timestamp() - min(h.queued) FILTER (WHERE l.strategy_id <> ''))::float8 AS signal,
+    extract(epoch FROM clock_timestamp() - min(h.queued) FILTER (WHERE l.strategy_id = ''))::float8 AS lifecycle
 FROM lane l LEFT JOIN LATERAL (
-    SELECT created FROM event
+    SELECT {queue.queued_at("event")} AS queued FROM event
     WHERE lane_id = l.id AND seq > l.done_seq AND state = 'WAITING' ORDER BY seq, take LIMIT 1
 ) h ON true
 WHERE l.last_seq > l.done_seq

@@ -27,6 +27,17 @@ MIGRATIONS: Final = Migrations("integrations", files("integrations") / "migratio
 LEASE_SECONDS: Final = 20.0
 MAX_EVENTS_READ: Final = 16
 
+_LIFETIME: Final = " ".join(f"WHEN '{type_}' THEN {seconds}" for type_, seconds in LIFETIME_SECONDS.items())
+
+
+def queued_at(event: str) -> str:
+    """Return the SQL for the time when an event was put into its lane: first, or again by a replay.
+
+    `event` is the name of the table in the statement.
+    """
+    return f"({event}.expires - make_interval(secs => CASE {event}.type {_LIFETIME} END))"
+
+
 # Tokens are random, so that none repeats even if the server loses its last commits. So the claim
 # need not be on disk, either: if it is lost, this process is one more holder with an old token.
 CLAIM: Final = """
