@@ -49,6 +49,7 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
 
     app[SERVICE].checks.append(registry.missing)
     app[SERVICE].reloads.append(reload)
+    app[SERVICE].tables.append(registry.table)
     handlers = DirectoryHandlers(registry, settings.directory_administrator)
     routes = Routes()
     for method, path, work in (

@@ -3,10 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from central_directory import directory_file
 from central_directory.content import Dfsp, DirectoryContent, Resource, default_name
+from chassis.configuration import MAX_ROWS, ConfigurationTable
 from chassis.errors import AlreadyExistsError, UnavailableError
 from chassis.users import HASHER
 
@@ -50,6 +52,17 @@ class Registry:
     def find(self, identifier_type: str, identifier: str) -> Sequence[Resource]:
         """Return a person's accounts; an empty sequence if the person is unknown."""
         return self._content.resources.get((identifier_type, identifier), ())
+
+    def table(self) -> ConfigurationTable:
+        """Return the accounts in the directory, for operators."""
+        columns = ("type", "identifier", "DFSP", "URL", "primary")
+        rows = (
+            (kind, identifier, each.dfsp, each.url, "yes" if each.is_primary else "no")
+            for (kind, identifier), resources in self._content.resources.items()
+            for each in resources
+        )
+        total = sum(map(len, self._content.resources.values()))
+        return ConfigurationTable("Directory", columns, list(islice(rows, MAX_ROWS)), total)
 
     def hash_of(self, key: str) -> str | None:
         """Return the hash of the secret that belongs to this DFSP key; None if the key is unknown."""

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from chassis.app import SERVICE
+from chassis.configuration import ConfigurationTable
 from chassis.database import Database
 from chassis.errors import AmountOutOfRangeError, ForbiddenError, NoFeeScheduleError, QuotingError
 from chassis.exchange import Exchange
@@ -114,6 +115,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     app[SERVICE].measurements.add(counts.measure)
     for collector in (counts, payee.statements):
         app[SERVICE].metrics.registry.register(collector)
+    app[SERVICE].tables.append(lambda: fee_table(payee.fees))
     app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE].logs))
     return app
 
@@ -128,6 +130,27 @@ def load_fees(path: Path) -> FeeSchedule:
         return parse_fee_schedule(text)
     except FeeScheduleError as error:
         raise StartError(f"{path}: {error}") from error
+
+
+def fee_table(fees: FeeSchedule) -> ConfigurationTable:
+    """Return the fee schedule in force, one row for each step of each rule."""
+    columns = ("transfer", "currency", "from", "to", "flat", "percent", "least", "most", "rounding")
+    rows = [
+        (
+            transfer,
+            currency,
+            str(rule.to_decimal(step.first)),
+            str(rule.to_decimal(step.last)),
+            str(rule.to_decimal(step.flat)),
+            f"{float(step.share * 100):g}",
+            str(rule.to_decimal(rule.min_fee)),
+            "" if rule.max_fee is None else str(rule.to_decimal(rule.max_fee)),
+            rule.rounding.value,
+        )
+        for (transfer, currency), rule in sorted(fees.rules.items())
+        for step in rule.steps
+    ]
+    return ConfigurationTable("Fee schedule", columns, rows, len(rows))
 
 
 async def reload_fees(payee: "Payee", path: Path, logs: Logs) -> None:

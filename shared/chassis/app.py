@@ -7,6 +7,7 @@ them: the route's exchange does the same work.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Final
 
 import orjson
@@ -15,7 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp_basicauth import BasicAuthMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from chassis import docs_page
+from chassis import configuration, docs_page
 from chassis.addresses import is_loopback
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import CALLER, Credentials, HashOf, without_credentials
@@ -111,6 +112,7 @@ def create_app(
         f"{docs_page.PATH}/{{file}}": docs_file,
     }.items():
         app.router.add_get(path, _for_operators(handler))
+    app.router.add_get(configuration.PATH, configuration_in_force)
     return app
 
 
@@ -264,3 +266,16 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(
         body=generate_latest(service.metrics.registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST}
     )
+
+
+async def configuration_in_force(request: web.Request) -> web.Response:
+    """Return the settings and the configuration files in force. Raises ForbiddenError if the caller is no operator."""
+    service = request.app[SERVICE]
+    service.require_operator(request[CALLER])
+    content = {
+        "service": service.name,
+        "version": version("dfsp-quoting"),
+        "settings": configuration.describe(service.settings),
+        "tables": [table().as_json() for table in service.tables],
+    }
+    return web.Response(body=orjson.dumps(content), content_type="application/json")

@@ -19,6 +19,7 @@ from chassis.content import JSON
 from chassis.errors import (
     ExpectationFailedError,
     Fault,
+    ForbiddenError,
     InvalidBodyError,
     InvalidHeaderError,
     InvalidQueryParameterError,
@@ -109,6 +110,51 @@ class _NotReady(Reply):
     missing = fields.List(fields.String(), required=True)
 
 
+class _Setting(Reply):
+    """One setting as it is in force."""
+
+    name = fields.String(required=True, metadata={"description": "The environment variable."})
+    value = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "The value as text; null if there is none. Of a secret only `set`, or its URL without a password."
+        },
+    )
+    source = fields.String(
+        required=True,
+        metadata={"json_schema": {"enum": ["default", "environment", "file"]}},
+    )
+    variable = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "The variable that was set: the name, an old name, or one that ends in `_FILE`."
+        },
+    )
+    isSecret = fields.Boolean(required=True)  # noqa: N815
+
+
+class _ConfigurationTable(Reply):
+    """The content of a file in force: a fee schedule, a directory."""
+
+    title = fields.String(required=True)
+    columns = fields.List(fields.String(), required=True)
+    rows = fields.List(
+        fields.List(fields.String()), required=True, metadata={"description": "At most 500 of them."}
+    )
+    total = fields.Integer(required=True, metadata={"description": "The number of all rows."})
+
+
+class _Configuration(Reply):
+    """The configuration of this process."""
+
+    service = fields.String(required=True)
+    version = fields.String(required=True)
+    settings = fields.List(fields.Nested(_Setting), required=True)
+    tables = fields.List(fields.Nested(_ConfigurationTable), required=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """A response other than the error object. `content` maps media types to a schema; None is a response without a body."""
@@ -160,7 +206,7 @@ class Document:
             servers=[{"url": "/", "description": "The service that serves this document"}],
             tags=[
                 *({"name": name, "description": text} for name, text in tags.items()),
-                {"name": _OPERATORS, "description": "Health, metrics and documents, without credentials."},
+                {"name": _OPERATORS, "description": "Health, metrics, documents and configuration."},
             ],
         )
         self._spec.components.schema("Error", schema=Error)
@@ -295,6 +341,14 @@ class Document:
                 id=id_, summary=summary, tag=_OPERATORS, answers=success, is_open=True
             )
             self.add("GET", path, operation)
+        configuration = DescribedOperation(
+            id="getConfiguration",
+            summary="The configuration in force, without secrets",
+            tag=_OPERATORS,
+            answers={200: json_reply("The settings and the files in force", _Configuration)},
+            errors=[ForbiddenError],
+        )
+        self.add("GET", "/v1/configuration", configuration)
 
 
 def path_parameter(

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -248,30 +248,46 @@ def deprecations(settings: type[Listening], environment: Mapping[str, str] = os.
     ]
 
 
+class Source(NamedTuple):
+    """An environment variable that is set. Either it has the value, or it names a file that has the value."""
+
+    variable: str
+    is_file: bool
+
+
+def sources_of(
+    name: str, settings: type[Listening], environment: Mapping[str, str] = os.environ
+) -> list[Source]:
+    """Return the variables that are set for a setting: its own, one with an old name, or one that names a file."""
+    names = [name, *(old for old, new in old_names(settings).items() if new == name)]
+    return [
+        Source(each + ending, bool(ending))
+        for each in names
+        for ending in ("", FILE_ENDING)
+        if each + ending in environment
+    ]
+
+
 def load(settings: type[S], environment: Mapping[str, str] = os.environ) -> S:
     """Return the settings from the environment. Raises SettingsError, which names every fault.
 
     Instead of a variable, ``<variable>_FILE`` may name a file that holds the value, such as a secret of a container.
     """
-    aliases = old_names(settings)
     values: dict[str, str] = {}
     faults: list[str] = []
     for name, field in variables(settings):
-        names = [name, *(old for old, new in aliases.items() if new == name)]
-        sources = [
-            each + ending for each in names for ending in ("", FILE_ENDING) if each + ending in environment
-        ]
+        sources = sources_of(name, settings, environment)
         if not sources:
             continue
         values[name] = ""
         if len(sources) > 1:
-            faults.append(f"{' and '.join(sources)} are both set: remove one of them")
-            continue
-        source = sources[0]
-        try:
-            values[name] = (
-                environment[source] if source in names else _file_content(Path(environment[source]))
+            faults.append(
+                f"{' and '.join(each.variable for each in sources)} are both set: remove one of them"
             )
+            continue
+        source, is_file = sources[0]
+        try:
+            values[name] = _file_content(Path(environment[source])) if is_file else environment[source]
             if field.converter is not None:
                 field.converter(values[name])  # type: ignore[operator]
         except ValueError as error:

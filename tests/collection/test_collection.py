@@ -141,7 +141,8 @@ def test_every_operation_of_every_service_is_in_the_collection(finished):
 
 def is_at_several(path: str) -> bool:
     """Whether several services have this path, so that one request stands for all: those of the chain, and wire.md §6."""
-    return path.startswith(("/health/", "/metrics", "/openapi.json", "/docs", "/v1/quote", "/v1/payments/"))
+    every_service = ("/health/", "/metrics", "/openapi.json", "/docs", "/v1/configuration")
+    return path.startswith((*every_service, "/v1/quote", "/v1/payments/"))
 
 
 def test_every_error_that_a_caller_can_cause_is_in_the_collection():
