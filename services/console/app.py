@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from importlib.resources import files
@@ -19,6 +20,7 @@ from chassis.page.form_tokens import FormTokens
 from chassis.page.pages import PageOptions, Pages, sign_out, with_error_pages
 from console.collectors.fleet import Fleet
 from console.collectors.service_client import ServiceClient
+from console.formats import FILTERS
 from console.live_stream import PATH, LiveStream
 from console.openapi import openapi
 from console.settings import ConsoleSettings
@@ -27,6 +29,8 @@ from console.views import VIEWS
 
 NAME: Final = "console"
 MIGRATIONS: Final = Migrations("console", files("console") / "migrations", schema="console")
+PREPARE_SECONDS: Final = 2.0
+PREPARE_POLL_SECONDS: Final = 0.05
 CONSOLE: Final = web.AppKey("console", Console)
 
 
@@ -41,9 +45,17 @@ def create_app(settings: ConsoleSettings) -> web.Application:
     client = ServiceClient(
         settings.console_services, service.tls, settings.service_user, settings.service_password
     )
-    app[CONSOLE] = console = Console(settings, service, pages, database, Fleet(client))
+    app[CONSOLE] = console = Console(
+        settings,
+        service,
+        pages,
+        database,
+        Fleet(client, database.missing, settings.log_file and settings.log_file.parent),
+    )
     views = [make(console) for make in VIEWS]
     pages.templates.globals["views"] = views
+    pages.templates.globals["links"] = [view.path for view in views]
+    pages.templates.filters.update(FILTERS)
     for view in views:
         app.add_routes(with_error_pages(pages, view.routes))
     app.add_routes(with_error_pages(pages, [web.get("/sign-out", sign_out)]))
@@ -54,7 +66,8 @@ def create_app(settings: ConsoleSettings) -> web.Application:
 
 def _page_options() -> PageOptions:
     def context(request: web.Request) -> dict[str, Any]:
-        return {"here": request.path, "is_operator": request.app[SERVICE].is_operator(request[CALLER])}
+        is_operator = request.app[SERVICE].is_operator(request[CALLER])
+        return {"here": request.path, "is_operator": is_operator, "now": time.time()}
 
     return PageOptions(
         NAME,
@@ -69,7 +82,7 @@ def _running(console: Console) -> Callable[[web.Application], AsyncIterator[None
         logs = console.service.logs
         console.fleet.client.open()
         await console.database.open(lambda cause: logs.error("the console's database is away", cause=cause))
-        looking = asyncio.create_task(console.fleet.run())
+        looking = asyncio.create_task(_look(console))
         yield
         looking.cancel()
         with suppress(asyncio.CancelledError):
@@ -78,3 +91,12 @@ def _running(console: Console) -> Callable[[web.Application], AsyncIterator[None
         await console.database.close()
 
     return run
+
+
+async def _look(console: Console) -> None:
+    """Look at the services. The first look waits a moment for the migrations of the console's own Postgres."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PREPARE_SECONDS):
+            while await console.database.missing():
+                await asyncio.sleep(PREPARE_POLL_SECONDS)
+    await console.fleet.run()

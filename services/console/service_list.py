@@ -19,6 +19,9 @@ class WatchedService:
     name: str
     origin: str
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.origin}"
+
 
 def watched_services(value: str | Iterable[WatchedService]) -> tuple[WatchedService, ...]:
     """Convert ``name=origin`` pairs, separated by commas, in the order in which the console shows them.

@@ -11,11 +11,8 @@ from aiohttp import hdrs
 
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import Credentials
-<<<<<<< HEAD
 from chassis.database import Database
-=======
 from chassis.configuration import Table
->>>>>>> 45cab78 (chassis: show operators the configuration in force)
 from chassis.deadlines import Deadlines
 from chassis.errors import ForbiddenError, QuotingError, UnauthorizedError, UnavailableError, error_object
 from chassis.http.body_budget import BodyBudget
@@ -98,13 +95,10 @@ class Service:
     checks: list[Check] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)
     """SIGHUP calls them, in this order."""
-<<<<<<< HEAD
     measurements: Measurements = field(default_factory=Measurements)
     """Functions that wait for figures which `/metrics` shows."""
-=======
     tables: list[Table] = field(default_factory=list)
     """Functions that return the content of configuration files in force, for operators."""
->>>>>>> 45cab78 (chassis: show operators the configuration in force)
     deadlines: Deadlines = field(default_factory=Deadlines)
     accept: Callable[[Request, Respond], bool] = lambda _request, _respond: False
     """A function that answers a request, or returns False if no route of the service has its path."""

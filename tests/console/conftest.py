@@ -5,8 +5,24 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from console.collectors import fleet, look
 from support import console as support
 from support.console import RunningConsole
+from support.scripted_service import ScriptedService, scripted_service
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch) -> None:
+    """Let consoles look at the services without a pause, except in a browser."""
+    if not request.node.get_closest_marker("browser"):
+        monkeypatch.setattr(fleet, "EVERY_SECONDS", 0.0)
+        monkeypatch.setattr(fleet, "MIN_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """Let consoles take a service for frozen soon."""
+    monkeypatch.setattr(look, "LOOK_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -21,3 +37,16 @@ async def start(database_url, users_file, client):
             )
 
         yield start_
+
+
+@pytest.fixture
+async def service():
+    """A scripted service."""
+    async with scripted_service() as made:
+        yield made
+
+
+@pytest.fixture
+async def watched(start, service: ScriptedService):
+    """A console that watches the scripted service under the name `dfsp-api`."""
+    return await start({"dfsp-api": service.url})

@@ -21,8 +21,8 @@ PASSWORD: Final = "sample"
 SERVICE_PASSWORD: Final = "the console's own"
 
 
-def basic(name: str) -> str:
-    return "Basic " + base64.b64encode(f"{name}:{PASSWORD}".encode()).decode()
+def basic(name: str, password: str = PASSWORD) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 @dataclass(frozen=True)

@@ -1,62 +1,130 @@
-"""The watched services: the console looks at each of them every two seconds, and keeps what it found."""
+"""The watched services: the console looks at all of them again and again, and keeps what it found.
+
+While somebody looks at the console it does so every two seconds, else every ten.
+"""
 
 import asyncio
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-from chassis.errors import QuotingError
+from console.collectors.ledger import Ledger
+from console.collectors.look import LOOK_SECONDS, Health, Look, look_at
+from console.collectors.problems import Own, ProblemLog, find_problems
 from console.collectors.service_client import ServiceClient
+from console.collectors.service_record import POINT_SECONDS, ServiceRecord
 
 EVERY_SECONDS: Final = 2.0
-CHECK_SECONDS: Final = 1.5
-OK: Final = 200
+UNATTENDED_EVERY_SECONDS: Final = 10.0
+ATTENDED_SECONDS: Final = 15.0
+"""A page that asked for figures counts as open for this time."""
+FRESH_SECONDS: Final = 2.5
+MIN_PAUSE_SECONDS: Final = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class ServiceState:
-    """The result of the last look at a service. `checked` is the time in seconds since 1970."""
-
-    name: str
-    origin: str
-    checked: float
-    is_ready: bool
-    problem: str | None
+Check = Callable[[], Awaitable[Sequence[str]]]
 
 
 class Fleet:
-    """Looks at every service again and again; `ticked` waits for the next round."""
+    """Looks at every service; `ticked` waits for the end of the next round."""
 
-    def __init__(self, client: ServiceClient) -> None:
+    def __init__(self, client: ServiceClient, own_database: Check, own_folder: Path | None) -> None:
+        """`own_database` returns the resources that the console's own database lacks.
+
+        `own_folder` is on the disk whose room the console watches.
+        """
         self.client = client
-        self.states: Sequence[ServiceState] = ()
+        self.records = {
+            name: ServiceRecord(name, service.origin) for name, service in client.services.items()
+        }
+        self.ledger = Ledger()
+        self.began = time.time()
+        self.looked_at = 0.0
+        """Time of the end of the last round, in seconds since 1970; 0 before the first."""
+        self.problems = ProblemLog()
+        self.own_database_lacks: Sequence[str] = ()
+        self._own_database = own_database
+        self._own_folder = own_folder
+        self._attended_until = 0.0
+        self._next_point = 0.0
         self._tick = asyncio.Event()
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Look at the services until the task is cancelled."""
         while True:
             began = time.monotonic()
-            self.states = await asyncio.gather(*(self._check(name) for name in self.client.services))
+            await self._look()
             self._tick.set()
             self._tick = asyncio.Event()
-            await asyncio.sleep(max(EVERY_SECONDS - (time.monotonic() - began), 0.1))
+            is_attended = time.monotonic() < self._attended_until
+            pause = (EVERY_SECONDS if is_attended else UNATTENDED_EVERY_SECONDS) - (time.monotonic() - began)
+            self._wanted.clear()
+            await self._pause(max(pause, MIN_PAUSE_SECONDS))
 
     async def ticked(self) -> None:
-        """Wait until the console has looked at all services again."""
+        """Wait until the console has looked at all services again. It does so every two seconds meanwhile."""
+        self.attend()
         await self._tick.wait()
 
-    async def _check(self, name: str) -> ServiceState:
-        origin = self.client.services[name].origin
-        problem = None
+    async def fresh(self) -> None:
+        """Return when the figures are fresh, or when they cannot be within the time of a look."""
+        self.attend()
+        if time.time() - self.looked_at > FRESH_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._tick.wait()
+
+    def attend(self) -> None:
+        """Look every two seconds for a while, because somebody looks at the console."""
+        now = time.monotonic()
+        if now >= self._attended_until:
+            self._wanted.set()
+        self._attended_until = now + ATTENDED_SECONDS
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+
+    async def _look(self) -> None:
+        *_, self.own_database_lacks = await asyncio.gather(
+            *(self._look_at_service(record) for record in self.records.values()), self._check_own_database()
+        )
+        now = time.time()
+        for record in self.records.values():
+            self.ledger.add(record.name, record.last_windows(), now)
+        if time.monotonic() >= self._next_point:
+            self._next_point = time.monotonic() + POINT_SECONDS
+            for record in self.records.values():
+                record.add_point(now)
+        own = Own(self.own_database_lacks, self._free_bytes())
+        self.problems.update(find_problems(self.records.values(), own, self.ledger.usual_errors(now)), now)
+        self.looked_at = now
+
+    def _free_bytes(self) -> int | None:
+        if self._own_folder is None:
+            return None
+        with suppress(OSError):
+            return shutil.disk_usage(self._own_folder).free
+        return None
+
+    async def _look_at_service(self, record: ServiceRecord) -> Sequence[str]:
+        replicas = await self.client.replicas(record.name)
+        if replicas:
+            record.add(await asyncio.gather(*(look_at(self.client, replica) for replica in replicas)))
+        else:
+            unresolved = Look(
+                record.origin, time.time(), Health.AWAY, ("the service's name cannot be resolved",)
+            )
+            record.add([unresolved])
+        return ()
+
+    async def _check_own_database(self) -> Sequence[str]:
         try:
-            replicas = await self.client.replicas(name)
-            if not replicas:
-                problem = "its name cannot be resolved"
-            for replica in replicas:
-                reply = await self.client.send(replica, "GET", "/health/ready", timeout_seconds=CHECK_SECONDS)
-                if reply.status != OK:
-                    problem = "not ready"
-        except QuotingError as error:
-            problem = error.message
-        return ServiceState(name, origin, time.time(), problem is None, problem)
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self._own_database()
+        except TimeoutError:
+            return ["database: it does not answer"]

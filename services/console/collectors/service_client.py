@@ -1,7 +1,9 @@
 """Requests to the watched services, with the console's own credentials."""
 
+import asyncio
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from chassis.tls import Tls
 from console.service_list import WatchedService
 
 TIMEOUT_SECONDS: Final = 5.0
+RESOLVE_SECONDS: Final = 1.0
 MAX_REPLY_BYTES: Final = 8 << 20
 MAX_CONNECTIONS: Final = 64
 
@@ -48,7 +51,7 @@ class ServiceClient:
     def open(self) -> None:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, force_close=True),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -59,7 +62,10 @@ class ServiceClient:
 
     async def replicas(self, name: str) -> list[ReplicaAddress]:
         """Return the addresses of a service's replicas; an empty list if its name cannot be resolved now."""
-        return await resolve(self.services[name].origin) or []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                return await resolve(self.services[name].origin) or []
+        return []
 
     async def request(
         self,
