@@ -19,6 +19,7 @@ from chassis.migrations import Migrations
 from chassis.page.form_tokens import FormTokens
 from chassis.page.pages import PageOptions, Pages, sign_out, with_error_pages
 from console.collectors.fleet import Fleet
+from console.collectors.own_database import OwnDatabase
 from console.collectors.service_client import ServiceClient
 from console.formats import FILTERS
 from console.live_stream import PATH, LiveStream
@@ -50,7 +51,7 @@ def create_app(settings: ConsoleSettings) -> web.Application:
         service,
         pages,
         database,
-        Fleet(client, database.missing, settings.log_file and settings.log_file.parent),
+        Fleet(client, OwnDatabase(database), settings.log_file and settings.log_file.parent),
     )
     views = [make(console) for make in VIEWS]
     pages.templates.globals["views"] = views

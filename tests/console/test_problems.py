@@ -8,10 +8,11 @@ from console.collectors.service_record import ServiceRecord
 from support.samples import REPLICA, look, record
 
 WELL = Own()
+NOW = 1_000.0
 
 
 def problems(*records: ServiceRecord, own: Own = WELL, usual=None) -> list[Problem]:
-    return list(find_problems(records, own, usual or {}))
+    return list(find_problems(records, own, usual or {}, NOW))
 
 
 def titles(*records: ServiceRecord, own: Own = WELL, usual=None) -> list[str]:
@@ -148,13 +149,29 @@ def test_retention_that_is_behind_is_a_notice():
 @pytest.mark.parametrize(
     ("own", "title"),
     [
-        (Own(["database"], None), "The console's own Postgres is away"),
-        (Own((), 100 << 20), "The disk of the console's log is almost full"),
-        (Own((), 0), "The disk of the console's log is full"),
+        (Own(["database"]), "The console's own Postgres is away"),
+        (Own(free_bytes=100 << 20), "The disk of the console's log is almost full"),
+        (Own(free_bytes=0), "The disk of the console's log is full"),
     ],
 )
 def test_the_console_sees_what_it_lacks_itself(own, title):
     assert [title] == titles(own=own)
+
+
+@pytest.mark.parametrize(("seconds_ago", "is_shown"), [(1.0, True), (61.0, False)])
+def test_a_restart_stays_on_the_page_for_a_minute(seconds_ago, is_shown):
+    made = ServiceRecord("dfsp-api", REPLICA)
+    made.add([look("process_start_time_seconds 1\n", NOW - seconds_ago - 2)])
+    made.add([look("process_start_time_seconds 2\n", NOW - seconds_ago)])
+    found = titles(made, own=Own(database_restarted_at=NOW - seconds_ago))
+
+    assert (
+        ["The console's own Postgres was restarted", "dfsp-api was restarted"] if is_shown else []
+    ) == found
+
+
+def test_a_process_that_goes_on_was_not_restarted():
+    assert [] == titles(record("process_start_time_seconds 1\n", "process_start_time_seconds 1\n"))
 
 
 def test_problems_keep_their_beginning_and_clear_by_themselves():

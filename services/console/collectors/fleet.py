@@ -6,13 +6,13 @@ While somebody looks at the console it does so every two seconds, else every ten
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from console.collectors.ledger import Ledger
 from console.collectors.look import LOOK_SECONDS, Health, Look, look_at
+from console.collectors.own_database import OwnDatabase
 from console.collectors.problems import Own, ProblemLog, find_problems
 from console.collectors.service_client import ServiceClient
 from console.collectors.service_record import POINT_SECONDS, ServiceRecord
@@ -24,17 +24,12 @@ ATTENDED_SECONDS: Final = 15.0
 FRESH_SECONDS: Final = 2.5
 MIN_PAUSE_SECONDS: Final = 0.1
 
-Check = Callable[[], Awaitable[Sequence[str]]]
-
 
 class Fleet:
     """Looks at every service; `ticked` waits for the end of the next round."""
 
-    def __init__(self, client: ServiceClient, own_database: Check, own_folder: Path | None) -> None:
-        """`own_database` returns the resources that the console's own database lacks.
-
-        `own_folder` is on the disk whose room the console watches.
-        """
+    def __init__(self, client: ServiceClient, own_database: OwnDatabase, own_folder: Path | None) -> None:
+        """`own_folder` is on the disk whose room the console watches."""
         self.client = client
         self.records = {
             name: ServiceRecord(name, service.origin) for name, service in client.services.items()
@@ -44,7 +39,6 @@ class Fleet:
         self.looked_at = 0.0
         """Time of the end of the last round, in seconds since 1970; 0 before the first."""
         self.problems = ProblemLog()
-        self.own_database_lacks: Sequence[str] = ()
         self._own_database = own_database
         self._own_folder = own_folder
         self._attended_until = 0.0
@@ -90,8 +84,8 @@ class Fleet:
                 await self._wanted.wait()
 
     async def _look(self) -> None:
-        *_, self.own_database_lacks = await asyncio.gather(
-            *(self._look_at_service(record) for record in self.records.values()), self._check_own_database()
+        await asyncio.gather(
+            self._own_database.look(), *(self._look_at_service(record) for record in self.records.values())
         )
         now = time.time()
         for record in self.records.values():
@@ -100,8 +94,9 @@ class Fleet:
             self._next_point = time.monotonic() + POINT_SECONDS
             for record in self.records.values():
                 record.add_point(now)
-        own = Own(self.own_database_lacks, self._free_bytes())
-        self.problems.update(find_problems(self.records.values(), own, self.ledger.usual_errors(now)), now)
+        own = Own(self._own_database.lacks, self._own_database.restarted_at, self._free_bytes())
+        usual = self.ledger.usual_errors(now)
+        self.problems.update(find_problems(self.records.values(), own, usual, now), now)
         self.looked_at = now
 
     def _free_bytes(self) -> int | None:
@@ -111,7 +106,7 @@ class Fleet:
             return shutil.disk_usage(self._own_folder).free
         return None
 
-    async def _look_at_service(self, record: ServiceRecord) -> Sequence[str]:
+    async def _look_at_service(self, record: ServiceRecord) -> None:
         replicas = await self.client.replicas(record.name)
         if replicas:
             record.add(await asyncio.gather(*(look_at(self.client, replica) for replica in replicas)))
@@ -120,11 +115,3 @@ class Fleet:
                 record.origin, time.time(), Health.AWAY, ("the service's name cannot be resolved",)
             )
             record.add([unresolved])
-        return ()
-
-    async def _check_own_database(self) -> Sequence[str]:
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                return await self._own_database()
-        except TimeoutError:
-            return ["database: it does not answer"]

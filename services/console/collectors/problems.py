@@ -19,6 +19,7 @@ RISE: Final = 3.0
 """They are one if they are this many times as frequent as in the last hour."""
 OLDEST_EVENT_SECONDS: Final = 30.0
 RETENTION_LAG_SECONDS: Final = 24 * 3_600.0
+SHOWN_AFTER_RESTART_SECONDS: Final = 60.0
 LOW_DISK_BYTES: Final = 256 << 20
 DATABASE: Final = "database"
 ERRORS: Final = "request_errors_total"
@@ -73,9 +74,14 @@ class ClearedProblem:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What the console knows of itself. `free_bytes` is the room on the disk of its log; None if it has no log file."""
+    """What the console knows of itself. None stands for unknown.
+
+    `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` is the
+    room on the disk of its log file.
+    """
 
     database_lacks: Sequence[str] = ()
+    database_restarted_at: float | None = None
     free_bytes: int | None = None
 
 
@@ -100,19 +106,39 @@ class ProblemLog:
         self.cleared.extendleft(ClearedProblem(each.problem, each.since, now) for each in before.values())
 
 
-def find_problems(records: Iterable[ServiceRecord], own: Own, usual: UsualErrors) -> Iterator[Problem]:
-    """Yield the problems that the last looks at the services show."""
+def find_problems(
+    records: Iterable[ServiceRecord], own: Own, usual: UsualErrors, now: float
+) -> Iterator[Problem]:
+    """Yield the problems that the last looks at the services show. `now` is in seconds since 1970."""
     yield from _of_the_console(own)
+    if _is_recent(own.database_restarted_at, now):
+        yield Problem(
+            "console/database/restarted",
+            Severity.NOTICE,
+            "The console's own Postgres was restarted",
+            f"It answers again. This notice stays for {SHOWN_AFTER_RESTART_SECONDS:.0f} s.",
+        )
     for record in records:
         if not record.is_known:
             continue
         for look in record.looks:
             yield from _of_health(record.name, look, several=len(record.looks) > 1)
+        if _is_recent(record.restarted_at, now):
+            yield Problem(
+                f"{record.name}/restarted",
+                Severity.NOTICE,
+                f"{record.name} was restarted",
+                f"It answers again. This notice stays for {SHOWN_AFTER_RESTART_SECONDS:.0f} s.",
+            )
         if record.health.answers:
             yield from _of_requests(record)
             yield from _of_the_database(record)
             yield from _of_webhooks(record)
             yield from _of_errors(record, usual)
+
+
+def _is_recent(at: float | None, now: float) -> bool:
+    return at is not None and now - at < SHOWN_AFTER_RESTART_SECONDS
 
 
 def _of_the_console(own: Own) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ KEPT_APART_SECONDS: Final = 5.0
 POINT_SECONDS: Final = 10.0
 MAX_POINTS: Final = 360
 REQUESTS: Final = "requests_total"
+PROCESS_START: Final = "process_start_time_seconds"
 DURATIONS: Final = "request_duration_seconds"
 _WORST_FIRST: Final = (Health.AWAY, Health.FROZEN, Health.NOT_READY, Health.STOPPING, Health.READY)
 
@@ -63,6 +64,8 @@ class _Replica:
     previous: Samples | None = None
     """The metrics of the look before the last one, if both had metrics."""
     point_base: Samples | None = None
+    restarted_at: float | None = None
+    """Time of the look that found the process restarted, in seconds since 1970."""
 
 
 class ServiceRecord:
@@ -98,6 +101,8 @@ class ServiceRecord:
             replica.look = look
             replica.previous = replica.kept[-1] if replica.kept else None
             if look.samples is not None:
+                if _is_restarted(replica.kept, look.samples):
+                    replica.restarted_at = look.at
                 _keep(replica.kept, look.samples)
                 replica.metrics_at = look.at
                 replica.point_base = replica.point_base or look.samples
@@ -105,9 +110,11 @@ class ServiceRecord:
                 replica.previous = None
             self._replicas[look.replica] = replica
 
-    def latest(self) -> list[Samples]:
-        """Return the newest metrics of each replica that answered the last look."""
-        return [look.samples for look in self.looks if look.samples is not None]
+    @property
+    def restarted_at(self) -> float | None:
+        """The time when a replica was last found restarted, in seconds since 1970; None if none was."""
+        known = [each.restarted_at for each in self._replicas.values() if each.restarted_at is not None]
+        return max(known, default=None)
 
     def last_windows(self) -> list[Window]:
         """Return, for each replica that answered, the time between its last two looks."""
@@ -220,3 +227,9 @@ def _base(kept: deque[Samples], seconds: float) -> Samples:
         if end - each.at >= seconds:
             return each
     return kept[0]
+
+
+def _is_restarted(kept: deque[Samples], new: Samples) -> bool:
+    before = kept[-1].total(PROCESS_START) if kept else None
+    after = new.total(PROCESS_START)
+    return before is not None and after is not None and before != after
