@@ -287,7 +287,8 @@ class Database:
             is_read_only = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
             self._problem = NEEDS_WRITES if is_read_only else None
             is_late = isinstance(error, TimeoutError) and limit.expired()
-            self.metrics.failures["timeout" if is_late else "unavailable"] += 1
+            is_full = isinstance(error, asyncpg.DiskFullError)
+            self.metrics.failures["disk_full" if is_full else "timeout" if is_late else "unavailable"] += 1
             if is_late:
                 await self._expire_suspects()
                 if has_caller:

@@ -20,7 +20,7 @@ OTHER: Final = "other"
 ENDS: Final = {"BEGIN;": "begin", "COMMIT;": "commit", "ROLLBACK;": "rollback"}
 """Statements that asyncpg sends for a transaction. The commit waits for the disk."""
 
-Failure = Literal["unavailable", "timeout", "conflict"]
+Failure = Literal["unavailable", "timeout", "disk_full", "conflict"]
 
 
 class DatabaseMetrics(Collector):
@@ -39,7 +39,7 @@ class DatabaseMetrics(Collector):
         self._statements: dict[str, Histogram] = {}
         self._waits = Histogram()
         self._waiting = 0
-        self.failures: dict[Failure, int] = {"unavailable": 0, "timeout": 0, "conflict": 0}
+        self.failures: dict[Failure, int] = {"unavailable": 0, "timeout": 0, "disk_full": 0, "conflict": 0}
         self.table_bytes: Mapping[str, int] = {}
         """Size of each table with its indexes; empty if it is not known now."""
 

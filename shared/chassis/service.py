@@ -11,8 +11,8 @@ from aiohttp import hdrs
 
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import Credentials
-from chassis.database import Database
 from chassis.configuration import Table
+from chassis.database import Database
 from chassis.deadlines import Deadlines
 from chassis.errors import ForbiddenError, QuotingError, UnauthorizedError, UnavailableError, error_object
 from chassis.http.body_budget import BodyBudget
