@@ -21,7 +21,7 @@ from dfsp_api.payee import PayeeSettings
 from dfsp_api.repository import IS_CITUS, MIGRATIONS
 
 # small tables that each node reads, written once or once an hour
-REFERENCE_TABLES: Final = ("namespace", "retention", "quote_count", "schema_migration")
+REFERENCE_TABLES: Final = ("namespace", "retention", "quote_count", "fee_schedule", "schema_migration")
 # a 200 means that the quote is on disk, and the workers write it
 DURABLE: Final = {
     "fsync": {"on"},

@@ -46,8 +46,8 @@ FROM (SELECT {CLOCK} AS at) AS clock
 
 INSERT: Final = f"""
 INSERT INTO quote (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    created, expires, schedule)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
 """
@@ -145,6 +145,7 @@ class DistributedRepository(Repository):
                 new.terms.destination_amount,
                 time["in_milliseconds"],
                 time["later"],
+                new.schedule,
             ) or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
             return quotes_by_uuid(rows).get(new.uuid)
 

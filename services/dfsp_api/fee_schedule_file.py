@@ -9,6 +9,7 @@ from typing import Any, Final, TypeGuard
 
 from marshmallow import ValidationError
 
+from dfsp_api.fee_schedule_record import schedule_id
 from dfsp_api.pricing import FeeRule, FeeSchedule, FeeStep, Rounding
 from quoting.schemas import AMOUNT, MAX_AMOUNT_DIGITS, RESERVATION, exponents
 
@@ -30,6 +31,11 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
         content = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise FeeScheduleError(f"the fee schedule is not TOML: {error}") from None
+    return fee_schedule_of(content)
+
+
+def fee_schedule_of(content: Mapping[str, Any]) -> FeeSchedule:
+    """Return the fee schedule of a parsed file. Raises FeeScheduleError like `parse_fee_schedule`."""
     if set(content) != {"rule"} or not _are_tables(content["rule"]):
         raise FeeScheduleError("the fee schedule must hold [[rule]] tables and nothing else")
     rules: dict[tuple[str, str], FeeRule] = {}
@@ -39,7 +45,7 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
                 if (transfer_type, currency) in rules:
                     raise FeeScheduleError(f"rule {transfer_type} {currency}: there is another rule for it")
                 rules[transfer_type, currency] = _rule(table, transfer_type, currency)
-    return FeeSchedule(rules)
+    return FeeSchedule(rules, schedule_id(rules))
 
 
 def changes(before: FeeSchedule, after: FeeSchedule) -> dict[str, int]:
@@ -84,7 +90,8 @@ def _rule(table: Mapping[str, Any], transfer_type: str, currency: str) -> FeeRul
             f"{name}: rounding must be one of {', '.join(r.value for r in Rounding)}"
         ) from None
     rule = FeeRule(
-        name=name,
+        transfer_type=transfer_type,
+        currency=currency,
         exponent=exponent,
         steps=tuple(_step(step, name, exponent) for step in steps),
         min_fee=_amount(table, "least", name, exponent) if "least" in table else 0,

@@ -17,7 +17,14 @@ from aiohttp import web
 from chassis.app import SERVICE
 from chassis.configuration import ConfigurationTable
 from chassis.database import Database
-from chassis.errors import AmountOutOfRangeError, ForbiddenError, NoFeeScheduleError, QuotingError
+from chassis.errors import (
+    AmountOutOfRangeError,
+    FeeScheduleNotFoundError,
+    ForbiddenError,
+    NoFeeScheduleError,
+    QuotingError,
+    UnavailableError,
+)
 from chassis.exchange import Exchange
 from chassis.http.response import Response
 from chassis.logs import Logs
@@ -25,15 +32,25 @@ from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, whole
 from chassis.text_file import TextFileError, read_text
-from dfsp_api import distributed_repository, quote_counts, quote_list, repository
+from dfsp_api import (
+    distributed_repository,
+    fee_schedule_repository,
+    published_fees,
+    quote_counts,
+    quote_list,
+    repository,
+)
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.fee_schedule_file import FeeScheduleError, changes, parse_fee_schedule
+from dfsp_api.fee_schedule_repository import FeeScheduleRepository
 from dfsp_api.idempotency import fingerprint, quote_uuid
-from dfsp_api.pricing import FeeSchedule, Terms
+from dfsp_api.pricing import FeeSchedule, Terms, number_of
+from dfsp_api.published_fees import fee_schedule_reply, schedule_id_of
 from dfsp_api.quote_counts import EVERY_SECONDS, QuoteCounts
+from dfsp_api.quote_filter import Page
 from dfsp_api.quote_list import filter_of, list_reply
 from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
-from dfsp_api.repository import MIGRATIONS, LookUp, NewQuote, PaymentOrder, Repository
+from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentOrder, Repository
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
@@ -49,6 +66,7 @@ STATEMENTS: Final = {
     **repository.STATEMENTS,
     **distributed_repository.STATEMENTS,
     **quote_counts.STATEMENTS,
+    **fee_schedule_repository.STATEMENTS,
 }
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
@@ -91,7 +109,8 @@ def create_app(settings: PayeeSettings) -> web.Application:
         REPOSITORIES[settings.database_kind],
     )
     lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
-    app = create_chain_app(NAME, settings, payee.handle, own=[lists])
+    fees = OwnOperation(published_fees.PATH, frozenset(), payee.fee_schedule, published_fees.describe())
+    app = create_chain_app(NAME, settings, payee.handle, own=[lists, fees])
     retention = timedelta(days=settings.retention_days)
     counts = QuoteCounts(payee.database, retention)
 
@@ -179,7 +198,8 @@ class Payee:
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
-        self.statements = StatementBatcher(self.quotes, database, connections)
+        self.schedules = FeeScheduleRepository(database)
+        self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
         self._lists = asyncio.Semaphore(MAX_LISTS)
         self.fees = fees
         """Each request is priced from one schedule, whenever another one takes its place."""
@@ -191,10 +211,10 @@ class Payee:
             self._execute(exchange, call)
         elif call.operation is Operation.LOOK_UP:
             self._look_up(exchange, call)
-        elif namespace is None:
-            exchange.run(self._reserve_with_namespace(exchange, call))
+        elif namespace is None or not self.schedules.is_stored(self.fees, namespace):
+            exchange.run(self._prepare_then_reserve(exchange, call))
         else:
-            self._reserve(exchange, call, namespace)
+            self._reserve(exchange, call, self.fees, namespace)
 
     async def list_quotes(self, exchange: Exchange, query: Query) -> Response:
         """Return a page of the caller's own quotes, or of everybody's for an operator.
@@ -209,38 +229,56 @@ class Payee:
             wanted = msgspec.structs.replace(wanted, caller=exchange.caller)
         async with self._lists:
             page = await self.quotes.page(wanted, exchange.deadline)
+        explained = await self.schedules.explain(dict(enumerate(page.quotes)), exchange.deadline)
+        page = Page(list(explained.values()), page.next)
         return _ok(list_reply(page, with_callers=is_operator))
+
+    async def fee_schedule(self, exchange: Exchange, _query: Query) -> Response:
+        """Return the fee schedule in force, or the one with the id in the path. Raises FeeScheduleNotFoundError."""
+        wanted = schedule_id_of(exchange.request.path)
+        if wanted is None or wanted == self.fees.id:
+            stored = self.schedules.known(self.fees.number) or await self.schedules.store(
+                self.fees, exchange.deadline
+            )
+            return _ok(fee_schedule_reply(stored))
+        number = number_of(wanted)
+        found = (await self.schedules.find([number], exchange.deadline)).get(number)
+        if found is None or found.schedule.id != wanted:
+            raise FeeScheduleNotFoundError
+        return _ok(fee_schedule_reply(found))
 
     async def close(self) -> None:
         await self.statements.close()
         await self.database.close()
 
-    async def _reserve_with_namespace(self, exchange: Exchange, call: Call) -> None:
-        """Read the namespace, the secret from which uuids are made, then reserve the quote.
+    async def _prepare_then_reserve(self, exchange: Exchange, call: Call) -> None:
+        """Read the namespace, the secret from which uuids are made, store the fee schedule, then reserve the quote.
 
-        The namespace is unknown until now if the database was not available at the start.
+        Both is needed once for each database, and the fee schedule again after it has changed.
         """
-        self._reserve(exchange, call, await self.quotes.namespace(call.deadline))
+        fees = self.fees
+        await self.schedules.store(fees, call.deadline)
+        namespace = await self.quotes.namespace(call.deadline)
+        if not self.schedules.is_stored(fees, namespace):
+            raise UnavailableError(cause=REPLACED)
+        self._reserve(exchange, call, fees, namespace)
 
-    def _reserve(self, exchange: Exchange, call: Call, namespace: bytes) -> None:
+    def _reserve(self, exchange: Exchange, call: Call, fees: FeeSchedule, namespace: bytes) -> None:
         request = validation.reservation(call.body or b"")
         uuid = quote_uuid(namespace, call.caller, call.idempotency_key or "")
         wanted = fingerprint(request)
         try:
-            terms = self._price(call.operation, request)
+            terms = _price(fees, call.operation, request)
         except (NoFeeScheduleError, AmountOutOfRangeError) as error:
             # a repeated request gets its quote, whatever today's fees are
             exchange.wait(LookUp(uuid, call.caller), partial(_repeated, call.operation, wanted, error))
             self.statements.find(exchange)
             return
-        new = NewQuote(uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, namespace)
+        new = NewQuote(
+            uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, fees.number, namespace
+        )
         exchange.wait(new, partial(_reserved, call.operation, wanted))
         self.statements.reserve(exchange)
-
-    def _price(self, operation: Operation, request: dict[str, str]) -> Terms:
-        if operation is Operation.QUOTE_SOURCE_AMOUNT:
-            return self.fees.price_source(request)
-        return self.fees.price_destination(request)
 
     def _execute(self, exchange: Exchange, call: Call) -> None:
         parameters = validation.payment(call.body or b"")
@@ -259,6 +297,12 @@ class Payee:
         wanted = LookUp(UUID(call.uuid), call.caller)
         exchange.wait(wanted, lambda _, quote: _ok(look_up_reply(quote, call.caller, query)))
         self.statements.find(exchange)
+
+
+def _price(fees: FeeSchedule, operation: Operation, request: dict[str, str]) -> Terms:
+    if operation is Operation.QUOTE_SOURCE_AMOUNT:
+        return fees.price_source(request)
+    return fees.price_destination(request)
 
 
 def _repeated(

@@ -14,6 +14,7 @@ from chassis.errors import (
     QuoteNotFoundError,
     UnavailableError,
 )
+from dfsp_api.fee_schedule_record import explanation
 from dfsp_api.idempotency import require_same_request
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting.call import Operation
@@ -89,7 +90,16 @@ def quote_content(quote: StoredQuote) -> dict[str, object]:
         "created": format_time(quote.created),
         "executed": format_time(quote.executed) if quote.executed else None,
         "request": quote.request,
+        "explanation": _explanation(quote),
     }
+
+
+def _explanation(quote: StoredQuote) -> Mapping[str, object] | None:
+    fees = quote.fees
+    if fees is None or quote.request is None or quote.destination_amount is None:
+        return None
+    rule = fees.rules[quote.request["transferType"], quote.request["currencyCode"]]
+    return explanation(fees.id, rule, quote.destination_amount)
 
 
 def format_time(time: datetime) -> str:

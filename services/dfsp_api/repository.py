@@ -35,21 +35,21 @@ IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_r
 NAMESPACE: Final = "SELECT secret FROM namespace"
 
 COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires, executed"""
+    created, expires, executed, schedule"""
 
 # ORDER BY uuid: without it, two batches with the same keys in opposite order would deadlock.
 # DISTINCT ON: a key that is in the batch twice is inserted once, with its first request.
 # namespace: its secret made the uuids. In a database with another secret, a key would get a second quote.
 INSERT: Final = f"""
 INSERT INTO quote AS q (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires)
+    created, expires, schedule)
 SELECT DISTINCT ON (i.uuid) i.uuid, i.caller, i.operation, i.fingerprint, i.request::json, i.source_amount,
-    i.destination_amount, {in_milliseconds("clock.at")}, {expires_after("clock.at", "$8")}
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[])
+    i.destination_amount, {in_milliseconds("clock.at")}, {expires_after("clock.at", "$9")}, i.schedule
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[], $8::bigint[])
     WITH ORDINALITY
-    AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, position),
+    AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, schedule, position),
     (SELECT {CLOCK} AS at) AS clock
-WHERE EXISTS (SELECT FROM namespace WHERE secret = $9)
+WHERE EXISTS (SELECT FROM namespace WHERE secret = $10)
 ORDER BY i.uuid, i.position
 ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
@@ -172,7 +172,11 @@ STATEMENTS: Final = {
 
 
 class NewQuote(msgspec.Struct, frozen=True):
-    """A quote to reserve. ``namespace`` is the database's secret from which its uuid was made."""
+    """A quote to reserve.
+
+    ``schedule`` is the number of the fee schedule that priced it. ``namespace`` is the database's secret from which
+    its uuid was made.
+    """
 
     uuid: UUID
     caller: str
@@ -180,6 +184,7 @@ class NewQuote(msgspec.Struct, frozen=True):
     fingerprint: bytes
     request: Mapping[str, str]
     terms: Terms
+    schedule: int
     namespace: bytes
 
 
@@ -257,6 +262,7 @@ class Repository:
                 [orjson.dumps(each.request).decode() for each in left],
                 [each.terms.source_amount for each in left],
                 [each.terms.destination_amount for each in left],
+                [each.schedule for each in left],
                 self._lifetime,
                 _common_namespace(quotes),
                 deadline=deadline,

@@ -29,23 +29,33 @@ MAX_IN_FLIGHT: Final = 8
 V = TypeVar("V")
 R = TypeVar("R")
 
+Explain = Callable[[Mapping[UUID, StoredQuote], float], Awaitable[Mapping[UUID, StoredQuote]]]
+
 _BAD_DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class StatementBatcher(Collector):
     """Collects items into batches and passes each batch to a method of the repository."""
 
-    def __init__(self, quotes: Repository, database: Database, connections: int) -> None:
+    def __init__(
+        self, quotes: Repository, database: Database, connections: int, explain: Explain | None = None
+    ) -> None:
+        """`explain` adds the fee schedules to quotes that are looked up; None leaves them out."""
         self._database = database
         # items wait here for a connection, so that their deadlines can be checked before the statement begins
         self._connections = asyncio.Semaphore(connections)
         self.tracer: Tracer | None = None
         """Makes the spans of the statements; None for no spans."""
         self._sizes = {operation: Histogram(ITEMS) for operation in ("reserve", "execute", "look_up")}
+
+        async def find(wanted: Sequence[LookUp], deadline: float) -> Mapping[UUID, StoredQuote]:
+            found = await quotes.find(wanted, deadline)
+            return found if explain is None else await explain(found, deadline)
+
         self._reserve = self._batcher("reserve", quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher("execute", quotes.execute, lambda payment: payment.uuid)
         self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
-            "look_up", quotes.find, lambda wanted: wanted.uuid
+            "look_up", find, lambda wanted: wanted.uuid
         )
 
     def reserve(self, item: Item[NewQuote, StoredQuote | None]) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from dfsp_api.pricing import FeeSchedule
 from quoting.call import Operation
 
 OPERATIONS: Final = {
@@ -34,8 +35,12 @@ class StoredQuote(msgspec.Struct, frozen=True):
     created: datetime
     expires: datetime
     executed: datetime | None
+    schedule: int | None
+    """The number of the fee schedule that priced it; None in quotes that are older than the record of schedules."""
     is_expired: bool
     """Whether the quote was expired when the row was read, by the database's clock."""
+    fees: FeeSchedule | None = None
+    """The fee schedule with the number `schedule`, in quotes that are shown with an explanation."""
 
     @property
     def state(self) -> str:

@@ -144,6 +144,10 @@ class QuoteNotFoundError(NotFoundError):
     """No quote with this uuid was reserved with these credentials."""
 
 
+class FeeScheduleNotFoundError(NotFoundError):
+    """No quote was priced by a fee schedule with this id."""
+
+
 class MethodNotAllowedError(QuotingError):
     """The path does not support this method. The Allow header lists the methods that the path supports."""
 

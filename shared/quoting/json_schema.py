@@ -68,6 +68,7 @@ REPLY_SOURCE_AMOUNT: Final = {
 }
 REPLY_DESTINATION_AMOUNT: Final = {**_REPLY_AMOUNT, "description": "The amount that arrives."}
 FEE: Final = {**_REPLY_AMOUNT, "description": "sourceAmount less destinationAmount."}
+FEE_AMOUNT: Final = _REPLY_AMOUNT
 UUID: Final = {"description": "The quote's id, which is also the id of its payment."}
 EXPIRES: Final = {
     "description": "From this time on the quote cannot be paid. The same Idempotency-Key still gives this quote then:"

@@ -103,6 +103,15 @@ _EXECUTION: Final = {
     **_AMOUNTS,
     "executed": "2026-11-21T02:18:51.322Z",
 }
+EXPLANATION_EXAMPLE: Final[dict[str, Any]] = {
+    "schedule": "d037ef7bbdecfa56e69801686c129b0a1bb8534dc906a7db5ab94138fc0c988d",
+    "rule": {"transferType": "p2p", "currencyCode": "USD"},
+    "step": {"from": "0.01", "to": "1000000.00", "flat": "0.00", "percent": "10"},
+    "least": "0.01",
+    "most": None,
+    "rounding": "up",
+    "unrounded": "1.25",
+}
 QUOTE_EXAMPLE: Final = {
     "uuid": _SAMPLE_UUID,
     "state": "RESERVED",
@@ -113,6 +122,7 @@ QUOTE_EXAMPLE: Final = {
     "created": _CREATED,
     "executed": None,
     "request": _REQUEST,
+    "explanation": EXPLANATION_EXAMPLE,
 }
 
 _SUBMISSION_URL: Final = "Where spsp-client sends the request: a URL that its operator has allowed, with the path of this operation."

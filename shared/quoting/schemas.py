@@ -152,6 +152,54 @@ class Execution(Reply):
     executed = fields.AwareDateTime(required=True, metadata=json_schema.EXECUTED)
 
 
+SCHEDULE_ID: Final = {
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "The id of the fee schedule: the SHA-256 of its canonical form, in hex.",
+}
+
+
+class FeeStep(Reply):
+    """The fee for a range of amounts that arrive: `flat` plus `percent` of the amount."""
+
+    _from = fields.String(required=True, data_key="from", metadata=json_schema.FEE_AMOUNT)
+    to = fields.String(required=True, metadata=json_schema.FEE_AMOUNT)
+    flat = fields.String(required=True, metadata=json_schema.FEE_AMOUNT)
+    percent = fields.String(required=True, metadata=json_schema.FEE_AMOUNT)
+
+
+class RuleName(Reply):
+    """The rule that priced a quote."""
+
+    transferType = fields.String(required=True, metadata=json_schema.TRANSFER_TYPE)  # noqa: N815
+    currencyCode = fields.String(required=True)  # noqa: N815
+
+
+class Explanation(Reply):
+    """How the fee of a quote was calculated: `unrounded`, rounded to the currency's minor unit."""
+
+    schedule = fields.String(required=True, metadata=SCHEDULE_ID)
+    rule = fields.Nested(RuleName, required=True)
+    step = fields.Nested(
+        FeeStep, required=True, metadata={"description": "The step that destinationAmount falls into."}
+    )
+    least = fields.String(required=True, metadata={**json_schema.FEE_AMOUNT, "description": "Minimum fee."})
+    most = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={**json_schema.FEE_AMOUNT, "description": "Maximum fee; null: none."},
+    )
+    rounding = fields.String(
+        required=True, validate=validate.OneOf(["half_up", "half_down", "half_even", "up", "down"])
+    )
+    unrounded = fields.String(
+        required=True,
+        metadata={
+            **json_schema.FEE_AMOUNT,
+            "description": "`flat` plus `percent` of destinationAmount, not less than `least` and not more than `most`.",
+        },
+    )
+
+
 class QuoteState(Reply):
     """The response to a look-up."""
 
@@ -168,6 +216,12 @@ class QuoteState(Reply):
     created = fields.AwareDateTime(required=True, metadata={"description": "When it was reserved."})
     executed = fields.AwareDateTime(required=True, allow_none=True, metadata=json_schema.EXECUTED)
     request = fields.Nested(Parameters, required=True)
+    explanation = fields.Nested(
+        Explanation,
+        required=True,
+        allow_none=True,
+        metadata={"description": "How the fee was calculated; null in quotes from before this was recorded."},
+    )
 
 
 class ListedQuote(QuoteState):

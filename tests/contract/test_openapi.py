@@ -16,6 +16,7 @@ RESERVATIONS = ("POST /v1/quoteSourceAmount", "POST /v1/quoteDestinationAmount")
 PAY, LOOK_UP = "PUT /v1/payments/{uuid}", "GET /v1/quote/{uuid}"
 CHAIN = (*RESERVATIONS, PAY, LOOK_UP)
 LIST = "GET /v1/quotes"
+FEES = "GET /v1/feeSchedules/{id}"
 EVERY = {"400", "401", "429"}
 WITH_BODY = EVERY | {"408", "413", "415", "417"}
 PAYEE = {"503", "504"}
@@ -156,7 +157,7 @@ def test_only_a_reservation_has_an_idempotency_key_which_each_response_returns(d
         is_reservation = name in RESERVATIONS
         assert is_reservation == (KEY in names(operation, "header")), name
         assert {is_reservation} == {KEY in each["headers"] for each in operation["responses"].values()}, name
-        assert (name in {*CHAIN, LIST}) == ("X-Request-Timeout-Ms" in names(operation, "header")), name
+        assert (name in {*CHAIN, LIST, FEES}) == ("X-Request-Timeout-Ms" in names(operation, "header")), name
 
 
 @pytest.mark.parametrize(

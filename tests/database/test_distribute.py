@@ -46,6 +46,7 @@ CREATE FUNCTION truncate_local_data_after_distributing_table(name regclass) RETU
 TABLES = {
     ("namespace", "reference", "<none>"),
     ("retention", "reference", "<none>"),
+    ("fee_schedule", "reference", "<none>"),
     ("quote_count", "reference", "<none>"),
     ("schema_migration", "reference", "<none>"),
     ("quote", "distributed", "uuid"),
@@ -149,6 +150,7 @@ async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, databa
         "SELECT create_reference_table('namespace');",
         "SELECT create_reference_table('retention');",
         "SELECT create_reference_table('quote_count');",
+        "SELECT create_reference_table('fee_schedule');",
         "SELECT create_reference_table('schema_migration');",
         "SET citus.shard_replication_factor = 1;",
         "SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none', shard_count => 8);",

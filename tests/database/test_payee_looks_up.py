@@ -2,8 +2,11 @@
 
 import pytest
 
+from dfsp_api.payee import SAMPLE_FEES, load_fees
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, RESERVE, RESERVE_DESTINATION, UNKNOWN_UUID
-from support.payee import rows
+from support.payee import FIVE_PER_CENT, rows
+
+SAMPLE = load_fees(SAMPLE_FEES)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,15 @@ async def test_a_look_up_returns_the_state_and_the_contents_of_a_quote(
         "created": "2030-01-01T00:00:00.000Z",
         "executed": None,
         "request": body,
+        "explanation": {
+            "schedule": SAMPLE.id.hex(),
+            "rule": {"transferType": "p2p", "currencyCode": "USD"},
+            "step": {"from": "0.01", "to": "1000000.00", "flat": "0.00", "percent": "10"},
+            "least": "0.01",
+            "most": None,
+            "rounding": "up",
+            "unrounded": {RESERVE: "1.25", RESERVE_DESTINATION: "1.136"}[path],
+        },
     }
     assert expected == (await payee.look_up(uuid, "")).json
 
@@ -76,3 +88,33 @@ async def test_another_callers_quote_and_an_unknown_one_are_not_found(payee):
 
     assert (404, "QuoteNotFoundError") == (await payee.look_up(uuid, authorization=OTHER)).outcome
     assert (404, "QuoteNotFoundError") == (await payee.look_up(UNKNOWN_UUID)).outcome
+
+
+async def test_after_ten_changes_of_the_fees_each_quote_still_explains_itself(start, tmp_path):
+    """Each payee starts with another schedule on the same database, and forgets nothing that the others wrote."""
+    fees, quotes = tmp_path / "fees.toml", {}
+    for percent in range(1, 11):
+        fees.write_text(FIVE_PER_CENT.replace('percent = "5"', f'percent = "{percent}"'))
+        payee = await start(fee_schedule=fees)
+        quotes[percent] = (await payee.reserved(key=f"key-{percent}"), load_fees(fees).id.hex())
+
+    assert 10 == len({schedule for _, schedule in quotes.values()})
+    for percent, (uuid, schedule) in quotes.items():
+        explained = (await payee.look_up(uuid, "")).json["explanation"]
+        assert (str(percent), schedule) == (explained["step"]["percent"], explained["schedule"])
+
+
+async def test_a_fee_schedule_can_be_read_by_its_id_after_it_has_changed(start, tmp_path):
+    fees = tmp_path / "fees.toml"
+    fees.write_text(FIVE_PER_CENT)
+    first = (await (await start(fee_schedule=fees)).send("GET", "/v1/feeSchedules/current")).json
+    payee = await start()
+    current = (await payee.send("GET", "/v1/feeSchedules/current")).json
+    again = await payee.send("GET", f"/v1/feeSchedules/{first['id']}")
+
+    assert (load_fees(fees).id.hex(), SAMPLE.id.hex()) == (first["id"], current["id"])
+    assert first == again.json
+    assert "5" == first["rules"][0]["step"][0]["percent"]
+    for unknown in ("0" * 64, "x", first["id"].upper()):
+        refused = await payee.send("GET", f"/v1/feeSchedules/{unknown}")
+        assert (404, "FeeScheduleNotFoundError") == (refused.status, refused.json["id"])

@@ -5,6 +5,7 @@ The oracle uses only Decimal and loops, and shares nothing with the code under t
 
 import decimal
 import itertools
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import AmountOutOfRangeError
-from dfsp_api.fee_schedule_file import FeeScheduleError, parse_fee_schedule
+from dfsp_api.fee_schedule_file import FeeScheduleError, fee_schedule_of, parse_fee_schedule
+from dfsp_api.fee_schedule_record import canonical_form, explanation
 from dfsp_api.pricing import FeeSchedule
 from support.messages import QUOTE
 
@@ -181,3 +183,67 @@ def test_source_and_destination_are_inverse(rule, data):
         dearer = price(fees, rule, arriving + 1, source=True)
         assert sent < dearer
         assert arriving == price(fees, rule, dearer - 1, source=False)
+
+
+@settings(thorough, max_examples=2_000)
+@given(rules(longest=10**12, dearest=100), st.data())
+def test_the_explanation_alone_recomputes_the_fee_to_the_unit(rule, data):
+    """With Decimal by hand: the step's flat fee and percentage, the bounds, and one rounding."""
+    try:
+        fees = parse_fee_schedule(toml(rule))
+    except FeeScheduleError:
+        return
+    ends = [end for first, last, *_ in rule["steps"] for end in (first, last)]
+    arriving = data.draw(st.sampled_from(ends) | st.integers(ends[0], ends[-1]))
+    amount = Decimal(written(arriving, rule["currency"]))
+    explained = explanation(fees.id, fees.rules["p2p", rule["currency"]], amount)
+
+    step = explained["step"]
+    assert Decimal(step["from"]) <= amount <= Decimal(step["to"])
+    with decimal.localcontext() as context:
+        context.prec = 60
+        unrounded = Decimal(step["flat"]) + amount * Decimal(step["percent"]) / 100
+        unrounded = max(unrounded, Decimal(explained["least"]))
+        if explained["most"] is not None:
+            unrounded = min(unrounded, Decimal(explained["most"]))
+        assert unrounded == Decimal(explained["unrounded"])
+        unit = Decimal(1).scaleb(-EXPONENTS[rule["currency"]])
+        fee = unrounded.quantize(unit, rounding=ROUNDINGS[explained["rounding"]])
+    assert oracle_source(rule, arriving) - arriving == int(fee / unit)
+
+
+@settings(thorough, max_examples=500)
+@given(rules(longest=10**6, dearest=100))
+def test_a_schedule_comes_back_from_its_canonical_form(rule):
+    try:
+        fees = parse_fee_schedule(toml(rule))
+    except FeeScheduleError:
+        return
+    assert fees == fee_schedule_of({"rule": json.loads(canonical_form(fees.rules))})
+
+
+def test_the_same_fees_have_the_same_id_however_the_file_writes_them():
+    one = """
+        [[rule]]
+        transferType = "p2p"
+        currencyCode = ["EUR", "USD"]
+        step = [{from = "0.01", to = "10", flat = "1", percent = "2.50"}, {from = "10.01", to = "20.00", flat = "1.00"}]
+    """
+    other = """
+        [[rule]]
+        transferType = "p2p"
+        currencyCode = "USD"
+        least = "0"
+        rounding = "half_up"
+        step = [{from = "0.01", to = "10.00", flat = "1.0", percent = "2.5"}, {from = "10.01", to = "20", flat = "1"}]
+
+        [[rule]]
+        transferType = "p2p"
+        currencyCode = "EUR"
+        step = [{from = "0.01", to = "10.0", flat = "1", percent = "2.5"}, {from = "10.01", to = "20.0", flat = "1"}]
+    """
+    with pytest.raises(FeeScheduleError):
+        parse_fee_schedule(one)  # the second step would be cheaper
+    one, other = (text.replace('to = "20', 'percent = "2.5", to = "20') for text in (one, other))
+    assert parse_fee_schedule(one).id == parse_fee_schedule(other).id
+    assert parse_fee_schedule(one).id != parse_fee_schedule(one.replace('"20.00"', '"20.01"')).id

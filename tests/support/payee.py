@@ -28,6 +28,7 @@ PATIENCE_SECONDS: Final = 60
 
 TTL: Final = timedelta(minutes=5)
 NAMESPACE: Final = bytes(32)
+SCHEDULE: Final = 1
 TERMS: Final = Terms(Decimal("13.75"), Decimal("12.50"))
 
 NO_FEES: Final = "rule = []\n"
@@ -204,6 +205,7 @@ def new(key: str, **changes: str) -> NewQuote:
         fingerprint(request),
         request,
         TERMS,
+        SCHEDULE,
         NAMESPACE,
     )
 

@@ -12,6 +12,7 @@ from chassis.errors import (
     QuoteMismatchError,
     QuoteNotFoundError,
 )
+from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.replies import execution_reply, format_time, look_up_reply, reservation_reply
 from dfsp_api.stored_quote import StoredQuote
@@ -20,6 +21,17 @@ from support.messages import QUOTE
 
 CREATED = datetime(2017, 5, 11, 11, 25, 3, 561_000, UTC)
 EXPIRES = CREATED + timedelta(minutes=5)
+
+FEES = parse_fee_schedule(
+    """
+[[rule]]
+transferType = "p2p"
+currencyCode = "USD"
+least = "0.10"
+rounding = "up"
+step = [{from = "0.01", to = "99.99", percent = "9.995"}]
+"""
+)
 
 RESERVED = StoredQuote(
     uuid=quote_uuid(bytes(32), "test", "a key"),
@@ -32,7 +44,9 @@ RESERVED = StoredQuote(
     created=CREATED,
     expires=EXPIRES,
     executed=None,
+    schedule=FEES.number,
     is_expired=False,
+    fees=FEES,
 )
 EXPIRED = replace(RESERVED, is_expired=True)
 EXECUTED = replace(RESERVED, executed=EXPIRES - timedelta(milliseconds=1))
@@ -168,7 +182,20 @@ def test_a_quote_is_looked_up_with_its_state_and_all_it_holds(quote, state):
         "created": "2017-05-11T11:25:03.561Z",
         "executed": "2017-05-11T11:30:03.560Z" if state == "EXECUTED" else None,
         "request": QUOTE,
+        "explanation": {
+            "schedule": FEES.id.hex(),
+            "rule": {"transferType": "p2p", "currencyCode": "USD"},
+            "step": {"from": "0.01", "to": "99.99", "flat": "0.00", "percent": "9.995"},
+            "least": "0.10",
+            "most": None,
+            "rounding": "up",
+            "unrounded": "1.249375",
+        },
     } == look_up_reply(quote, "test", {})
+
+
+def test_a_quote_without_a_recorded_fee_schedule_has_no_explanation():
+    assert look_up_reply(replace(RESERVED, fees=None), "test", {})["explanation"] is None
 
 
 @pytest.mark.parametrize(

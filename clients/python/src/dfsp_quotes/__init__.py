@@ -6,6 +6,7 @@ from dfsp_quotes.errors import (
     AmountOutOfRangeError,
     ConflictError,
     ExpectationFailedError,
+    FeeScheduleNotFoundError,
     ForbiddenError,
     IdempotencyKeyReusedError,
     InvalidBodyError,
@@ -33,6 +34,7 @@ from dfsp_quotes.errors import (
     UpstreamTimeoutError,
 )
 from dfsp_quotes.quotes import (
+    FeeExplanation,
     Operation,
     Payment,
     Quote,
@@ -49,6 +51,8 @@ __all__ = [
     "AmountOutOfRangeError",
     "ConflictError",
     "ExpectationFailedError",
+    "FeeExplanation",
+    "FeeScheduleNotFoundError",
     "ForbiddenError",
     "IdempotencyKeyReusedError",
     "InvalidBodyError",

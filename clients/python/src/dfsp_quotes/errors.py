@@ -10,7 +10,8 @@ QuoteError
 ├── SubmissionUrlNotAllowedError   403
 ├── NotFoundError                  404
 │   ├── ReceiverNotFoundError      404
-│   └── QuoteNotFoundError         404
+│   ├── QuoteNotFoundError         404
+│   └── FeeScheduleNotFoundError   404
 ├── MethodNotAllowedError          405
 ├── RequestTimeoutError            408
 ├── QuoteMismatchError             409
@@ -145,6 +146,10 @@ class ReceiverNotFoundError(NotFoundError):
 
 class QuoteNotFoundError(NotFoundError):
     """No quote with this uuid was reserved with these credentials."""
+
+
+class FeeScheduleNotFoundError(NotFoundError):
+    """No quote was priced by a fee schedule with this id."""
 
 
 class MethodNotAllowedError(QuoteError):

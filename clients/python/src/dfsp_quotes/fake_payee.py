@@ -1,5 +1,6 @@
 """The payee of the fake: prices, reserves, executes, looks up and lists quotes, in memory."""
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,8 @@ class FakeQuote:
     destination_amount: Decimal
     created: datetime
     expires: datetime
+    rate: Decimal
+    """The rate by which the fee was calculated."""
     executed: datetime | None = None
 
     @property
@@ -83,7 +86,16 @@ class FakePayee:
             source, destination = self._price(operation, request)
             now = _now()
             quote = FakeQuote(
-                uuid4(), caller, key, operation, request, source, destination, now, now + self.lifetime
+                uuid4(),
+                caller,
+                key,
+                operation,
+                request,
+                source,
+                destination,
+                now,
+                now + self.lifetime,
+                self.rate,
             )
             self.quotes[quote.uuid] = self._by_key[caller, key] = quote
         elif not quote.is_for(operation, request):
@@ -213,6 +225,29 @@ def _content(quote: FakeQuote) -> dict[str, object]:
         "created": _format(quote.created),
         "executed": None if quote.executed is None else _format(quote.executed),
         "request": dict(quote.request),
+        "explanation": _explanation(quote),
+    }
+
+
+def _explanation(quote: FakeQuote) -> dict[str, object]:
+    """Return how the fee was calculated. The fake's schedule is one step for each currency."""
+    transfer_type, currency = quote.request["transferType"], quote.request["currencyCode"]
+    digits = FRACTION_DIGITS[currency]
+    least, zero = (format(_decimal(units, digits), "f") for units in (1, 0))
+    share = EXACT.multiply(quote.destination_amount, quote.rate)
+    return {
+        "schedule": hashlib.sha256(str(quote.rate).encode()).hexdigest(),
+        "rule": {"transferType": transfer_type, "currencyCode": currency},
+        "step": {
+            "from": least,
+            "to": format(_decimal(_MAX_WHOLE_UNITS * 10**digits, digits), "f"),
+            "flat": zero,
+            "percent": _plain(EXACT.multiply(quote.rate, Decimal(100))),
+        },
+        "least": least,
+        "most": None,
+        "rounding": "up",
+        "unrounded": _plain(max(share, Decimal(least))),
     }
 
 
@@ -224,6 +259,12 @@ def _require_within(amount: int, minimum: int, maximum: int, digits: int) -> Non
 
 def _decimal(minor_units: int, digits: int) -> Decimal:
     return EXACT.scaleb(Decimal(minor_units), -digits)
+
+
+def _plain(number: Decimal) -> str:
+    """Return a number as text without trailing zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _differences(values: Mapping[str, str], reserved: Mapping[str, str]) -> list[str]:

@@ -93,6 +93,28 @@ class Quote(Terms):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeeExplanation:
+    """How a fee was calculated: `unrounded`, rounded once by `rounding` to the currency's minor unit."""
+
+    schedule: str
+    """The id of the fee schedule: 64 hex digits."""
+    transfer_type: str
+    currency_code: str
+    step_from: Decimal
+    step_to: Decimal
+    flat: Decimal
+    percent: Decimal
+    """Of the amount that arrives."""
+    least: Decimal
+    most: Decimal | None
+    """The maximum fee; None if there is none."""
+    rounding: str
+    """half_up, half_down, half_even, up or down."""
+    unrounded: Decimal
+    """`flat` plus `percent`, not less than `least` and not more than `most`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuote(Terms):
     """A quote as the payee has it stored: the response to a look-up. It can be paid as a `Quote` can."""
 
@@ -100,6 +122,8 @@ class StoredQuote(Terms):
     created: datetime
     executed: datetime | None
     """When it was executed; None if it was not."""
+    explanation: FeeExplanation | None = None
+    """None if the payee does not explain the fee."""
     caller: str | None = None
     """The caller that reserved it; None unless an operator lists it."""
 

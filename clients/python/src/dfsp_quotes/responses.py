@@ -17,7 +17,16 @@ from dfsp_quotes.errors import (
     QuoteError,
     QuoteNotFoundError,
 )
-from dfsp_quotes.quotes import Operation, Payment, Quote, QuotePage, QuoteRequest, State, StoredQuote
+from dfsp_quotes.quotes import (
+    FeeExplanation,
+    Operation,
+    Payment,
+    Quote,
+    QuotePage,
+    QuoteRequest,
+    State,
+    StoredQuote,
+)
 from dfsp_quotes.transport import Message, Reply
 
 MAX_FIELDS: Final = 32
@@ -25,7 +34,8 @@ MAX_QUOTES: Final = 200
 MAX_NAME_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 500
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
-_MAX_AMOUNT_CHARACTERS: Final = 20
+_MAX_AMOUNT_CHARACTERS: Final = 64
+"""An amount has at most 18 digits; an unrounded fee has more."""
 _DECIDED_BY_PAYEE: Final = frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The payee looks into its table before it answers with one of these: they hold for earlier attempts, too."""
 _REJECTED: Final = range(400, 500)
@@ -45,6 +55,10 @@ class _Members:
             raise _FaultyReplyError(f"{name} is not a JSON object")
         self._content: Mapping[str, Any] = content
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a member, and it is not null."""
+        return self._content.get(name) is not None
+
     def text(self, name: str) -> str:
         value = self._content.get(name)
         if not isinstance(value, str):
@@ -52,7 +66,7 @@ class _Members:
         return value
 
     def optional_text(self, name: str) -> str | None:
-        return None if self._content.get(name) is None else self.text(name)
+        return self.text(name) if self.has(name) else None
 
     def amount(self, name: str) -> Decimal:
         value = self.text(name)
@@ -70,7 +84,7 @@ class _Members:
         raise _FaultyReplyError(f"{name} is not a time with a time zone")
 
     def optional_time(self, name: str) -> datetime | None:
-        return None if self._content.get(name) is None else self.time(name)
+        return self.time(name) if self.has(name) else None
 
     def uuid(self) -> UUID:
         try:
@@ -137,6 +151,26 @@ def read_payment(reply: Reply, message: Message, uuid: UUID) -> Payment:
     raise _invalid(reason, reply, message)
 
 
+def _explanation(quote: _Members) -> FeeExplanation | None:
+    if not quote.has("explanation"):
+        return None
+    members = quote.object("explanation")
+    rule, step = members.object("rule"), members.object("step")
+    return FeeExplanation(
+        schedule=members.text("schedule"),
+        transfer_type=rule.text("transferType"),
+        currency_code=rule.text("currencyCode"),
+        step_from=step.amount("from"),
+        step_to=step.amount("to"),
+        flat=step.amount("flat"),
+        percent=step.amount("percent"),
+        least=members.amount("least"),
+        most=members.amount("most") if members.has("most") else None,
+        rounding=members.text("rounding"),
+        unrounded=members.amount("unrounded"),
+    )
+
+
 def read_stored_quote(reply: Reply, message: Message, uuid: UUID) -> StoredQuote:
     """Return the quote with this uuid. Raises InvalidResponseError."""
     try:
@@ -169,6 +203,7 @@ def _stored_quote(members: _Members, message: Message) -> StoredQuote:
         state=members.one_of(State, "state"),
         created=members.time("created"),
         executed=members.optional_time("executed"),
+        explanation=_explanation(members),
         caller=members.optional_text("caller"),
     )
 

@@ -31,6 +31,7 @@ from dfsp_quotes.cli.output import facts, show
 from dfsp_quotes.cli.quote_views import (
     amount_rows,
     difference_text,
+    explanation_text,
     plain,
     quote_content,
     quote_rows,
@@ -210,6 +211,8 @@ def show_quote(
     rows: list[tuple[str, str | Text]] = [("created", time_text(quote.created))]
     if executed is not None:
         rows.append(("executed", executed))
+    if quote.explanation is not None:
+        rows.append(("fee by", explanation_text(quote.explanation)))
     view = facts([("quote", str(quote.uuid)), ("state", state_text(quote.state)), *amount_rows(quote), *rows])
     show(content, view, as_json=as_json)
 

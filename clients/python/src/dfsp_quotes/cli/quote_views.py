@@ -6,8 +6,9 @@ from typing import Final
 
 from rich.text import Text
 
-from dfsp_quotes import Quote, QuoteRequest, State, StoredQuote, Terms
+from dfsp_quotes import FeeExplanation, Quote, QuoteRequest, State, StoredQuote, Terms
 
+_SHOWN_ID_CHARACTERS: Final = 12
 _STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "EXPIRED": "red"}
 
 
@@ -26,6 +27,7 @@ def stored_content(quote: StoredQuote) -> dict[str, object]:
         "created": time_text(quote.created),
         "executed": None if quote.executed is None else time_text(quote.executed),
         "request": request_content(quote.request),
+        "explanation": None if quote.explanation is None else explanation_content(quote.explanation),
     }
 
 
@@ -52,6 +54,34 @@ def request_content(request: QuoteRequest) -> dict[str, str]:
         "identifierType": request.identifier_type,
         "transferType": request.transfer_type,
     }
+
+
+def explanation_content(explanation: FeeExplanation) -> dict[str, object]:
+    return {
+        "schedule": explanation.schedule,
+        "rule": {"transferType": explanation.transfer_type, "currencyCode": explanation.currency_code},
+        "step": {
+            "from": plain(explanation.step_from),
+            "to": plain(explanation.step_to),
+            "flat": plain(explanation.flat),
+            "percent": plain(explanation.percent),
+        },
+        "least": plain(explanation.least),
+        "most": None if explanation.most is None else plain(explanation.most),
+        "rounding": explanation.rounding,
+        "unrounded": plain(explanation.unrounded),
+    }
+
+
+def explanation_text(explanation: FeeExplanation) -> str:
+    """Return how a fee was calculated, in one line."""
+    most = "" if explanation.most is None else f", at most {plain(explanation.most)}"
+    return (
+        f"{explanation.transfer_type} {explanation.currency_code}: {plain(explanation.flat)} +"
+        f" {plain(explanation.percent)} %, at least {plain(explanation.least)}{most};"
+        f" {plain(explanation.unrounded)} rounded {explanation.rounding}"
+        f" (schedule {explanation.schedule[:_SHOWN_ID_CHARACTERS]})"
+    )
 
 
 def quote_rows(quote: Quote) -> list[tuple[str, str | Text]]:
