@@ -11,7 +11,7 @@ import pytest
 from chassis.http import server
 from support.client import is_error_object, responses_in
 from support.forwarders import LOOK_UP, QUOTE_REPLY, SOURCE, response_from
-from support.internals import fail_requests, is_idle
+from support.internals import end_connections_with, fail_requests, is_idle
 from support.messages import TRACE
 from support.payee import until
 from support.serving import Seen, connection, reply
@@ -106,6 +106,20 @@ async def test_a_client_that_closes_its_side_gets_its_response_and_the_connectio
         [response] = responses_in(await reader.read())
 
     assert (200, "close") == (response.status, response.headers["Connection"])
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1/quoteSourceAmount"])
+async def test_a_connection_ends_when_its_client_leaves_after_an_early_response(hop, path, monkeypatch):
+    """The response cannot say that the connection ends: it was sent before the end of the body arrived."""
+    end_connections_with(monkeypatch, b"}")
+    async with connection(hop.url) as (reader, writer):
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n{{".encode())
+        response = await response_from(reader)
+        writer.write(b" " * 199_998 + b"}")
+        rest = await reader.read()
+
+    assert response.status in {401, 404}
+    assert b"" == rest
 
 
 async def test_a_client_that_goes_away_while_its_request_is_in_flight_does_no_harm(hop):

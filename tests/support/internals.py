@@ -14,6 +14,7 @@ from chassis import admission
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.app import SERVICE
 from chassis.batching import Batcher
+from chassis.http.adapter import AiohttpConnection
 from chassis.http.server import Runner
 from chassis.logs import LogWriter
 from quoting import service
@@ -137,6 +138,21 @@ def delay_queued_requests(monkeypatch: Any, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, begin)
 
     monkeypatch.setattr(AdmissionQueue, "add", add)
+
+
+def end_connections_with(monkeypatch: Any, last: bytes) -> None:
+    """Make connections that aiohttp serves end with these bytes: their client closes its side together with them.
+
+    uvloop reads both in one iteration, asyncio's own event loop does not.
+    """
+    receive = AiohttpConnection.data_received
+
+    def receive_end(connection: AiohttpConnection, data: bytes) -> None:
+        receive(connection, data)
+        if data.endswith(last) and not connection.eof_received() and connection.transport is not None:
+            connection.transport.close()
+
+    monkeypatch.setattr(AiohttpConnection, "data_received", receive_end)
 
 
 def overload(app: web.Application) -> None:

@@ -327,6 +327,9 @@ class AiohttpConnection(RequestHandler):
             self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
             self._newest_body.feed_eof()
         self._has_eof = True
+        if not self._messages:
+            # the response may be sent already, without Connection: close; nothing else would end the connection
+            super().close()
         return True
 
     def handle_error(
