@@ -18,8 +18,8 @@ from support.serving import client_session
 from support.settings import BATCH_LINES, DEFAULTS
 
 # the same examples in each run; --hypothesis-profile=searching tries others
-hypothesis.settings.register_profile("steady", derandomize=True)
-hypothesis.settings.register_profile("searching", max_examples=1_000)
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("searching", max_examples=1_000, deadline=None)
 hypothesis.settings.load_profile("steady")
 
 OPERATORS: Overrides = {"dfsp-api": {"QUOTES_OPERATORS": "admin"}}

@@ -270,11 +270,14 @@ async def test_a_service_that_does_not_respond_is_504_at_the_callers_deadline(
         await asyncio.sleep(60)
 
     taps[name].answer = never
-    began = asyncio.get_running_loop().time()
-    response = await send(
-        client, "POST", tapped.url + RESERVE, person, trace="never", X_Request_Timeout_Ms="800"
-    )
-    seconds = asyncio.get_running_loop().time() - began
+    for timeout_ms in (800, 8_000):  # a busy machine may need longer until the request is there
+        began = asyncio.get_running_loop().time()
+        response = await send(
+            client, "POST", tapped.url + RESERVE, person, trace="never", X_Request_Timeout_Ms=str(timeout_ms)
+        )
+        seconds = asyncio.get_running_loop().time() - began
+        if taps[name].seen:
+            break
 
     assert (504, "UpstreamTimeoutError") == response.raised[:2]
     assert why_undocumented(504, response.headers, response.body, "never") is None

@@ -204,7 +204,7 @@ def test_a_service_without_anything_to_reload_survives_sighup(fragile):
     others = [name for name in fragile.network.children if name not in RELOADING]
     for name in others:
         os.kill(fragile.network.children[name].pid, signal.SIGHUP)
-    timer = PollTimer(20, 0.05)
+    timer = PollTimer(60, 0.05)
     waiting = set(others)
     while waiting and timer.wait():
         waiting -= {name for name in waiting if _has_logged(fragile, name, "nothing to reload")}

@@ -30,7 +30,7 @@ from support.internals import (
 )
 from support.messages import KEY, TRACE
 from support.payee import until
-from support.serving import SECONDS, connection
+from support.serving import SECONDS, connection, loop_iterations
 from support.settings import HTTP
 
 
@@ -162,7 +162,7 @@ async def test_a_queued_request_is_answered_when_the_service_shuts_down(
         host, _, port = hop.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(hop.request_bytes(SOURCE, Connection=None))
-        await asyncio.sleep(0.05)
+        await loop_iterations()
     received = await asyncio.wait_for(reader.read(), SECONDS)
     writer.close()
 

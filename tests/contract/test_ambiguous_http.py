@@ -14,7 +14,7 @@ from chassis.http.unfinished_head import UnfinishedHead
 from support.client import responses_in
 from support.forwarders import LOOK_UP, SOURCE, ClientRequest, response_from
 from support.payee import until
-from support.serving import connection
+from support.serving import connection, loop_iterations
 from support.settings import HTTP
 
 
@@ -199,7 +199,7 @@ async def test_incomplete_bodies_have_a_budget(start_hop, http):
     head = head.partition(b"\r\n\r\n")[0].replace(b"application/json", b"application/x-ndjson")
     async with connection(hop.url) as (_, writer):
         writer.write(head + b"\r\n\r\n{")
-        await asyncio.sleep(0.1)
+        await loop_iterations()
         [refused] = await hop.send_bytes(head + b"\r\n\r\n{")
 
         assert (503, "UnavailableError") == (refused.status, refused.id)

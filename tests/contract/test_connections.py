@@ -14,7 +14,7 @@ from support.forwarders import LOOK_UP, QUOTE_REPLY, SOURCE, response_from
 from support.internals import end_connections_with, fail_requests, is_idle
 from support.messages import TRACE
 from support.payee import until
-from support.serving import Seen, connection, reply
+from support.serving import Seen, connection, loop_iterations, reply
 from support.settings import HTTP
 
 
@@ -61,7 +61,7 @@ async def test_requests_that_come_while_one_is_in_flight_are_answered_after_it(h
         await held.received.wait()
         writer.write(hop.request_bytes(LOOK_UP, Connection="keep-alive", L1p_Trace_Id="second"))
         writer.write(hop.request_bytes(large, Connection="keep-alive", L1p_Trace_Id="large"))
-        await asyncio.sleep(0.05)
+        await loop_iterations()
         held.go_on.set()
         responses = [await response_from(reader) for _ in range(3)]
 
@@ -101,7 +101,7 @@ async def test_a_client_that_closes_its_side_gets_its_response_and_the_connectio
         writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
         await held.received.wait()
         writer.write_eof()
-        await asyncio.sleep(0.02)
+        await loop_iterations()
         held.go_on.set()
         [response] = responses_in(await reader.read())
 
@@ -128,7 +128,7 @@ async def test_a_client_that_goes_away_while_its_request_is_in_flight_does_no_ha
         writer.write(hop.request_bytes(SOURCE, Connection="keep-alive"))
         await held.received.wait()
         writer.transport.abort()
-        await asyncio.sleep(0.02)
+        await loop_iterations()
     held.go_on.set()
 
     async def idle() -> bool:

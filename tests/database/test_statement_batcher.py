@@ -124,6 +124,8 @@ class Scripted:
     """Slow statements that refuse items of a caller named "bad"."""
 
     seconds: float = 0.0
+    until: float = 0.0
+    """Time at which the statements end at the earliest, on the monotonic clock."""
     begun: list[list[str]] = field(default_factory=list)
     metrics: DatabaseMetrics = field(default_factory=lambda: DatabaseMetrics(1, lambda: (0, 0), {}))
 
@@ -132,7 +134,7 @@ class Scripted:
 
     async def reserve(self, items: Sequence[NewQuote], deadline: float) -> dict[UUID, StoredQuote]:
         self.begun.append([item.caller for item in items])
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(max(self.seconds, self.until - time.monotonic()))
         if any(item.caller == "bad" for item in items):
             raise asyncpg.DataError("bad")
         return {item.uuid: _quote(item) for item in items}
@@ -170,11 +172,12 @@ async def test_no_statement_begins_for_an_item_whose_deadline_has_passed():
 
 
 async def test_no_statement_is_repeated_for_an_item_whose_deadline_has_passed():
-    scripted = Scripted(seconds=0.2)
+    deadline = soon(1)
+    scripted = Scripted(until=deadline + 0.01)
     batcher = StatementBatcher(scripted, scripted, 1)
     ends = await ends_of(
         result_of(batcher.reserve, named("bad"), soon(30)),
-        result_of(batcher.reserve, named("short"), soon(0.3)),
+        result_of(batcher.reserve, named("short"), deadline),
         result_of(batcher.reserve, named("long"), soon(30)),
     )
 

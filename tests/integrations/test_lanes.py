@@ -420,7 +420,7 @@ async def test_a_lane_that_is_being_claimed_when_the_process_stops_is_released(s
 
     monkeypatch.setattr(LaneQueue, "claim", claim_slowly)
     await first.enabled(hook.url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await taken_up.wait()
     await first.dispatcher.close()
 

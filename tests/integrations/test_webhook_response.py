@@ -269,7 +269,7 @@ async def test_a_slow_body_takes_no_longer_than_the_timeout_of_an_attempt(provid
         attempt["state"],
         attempt["cause"],
     )
-    assert attempt["durationMs"] < 2_000
+    assert attempt["durationMs"] < len(BODY) * 100 * 50 / 2
 
 
 UNREADABLE = "the response could not be read after its status line: "
@@ -285,7 +285,8 @@ NO_STATUS_LINE = {
 
 @pytest.mark.parametrize(("step", "cause"), NO_STATUS_LINE.values(), ids=NO_STATUS_LINE)
 async def test_without_a_status_line_the_event_is_retried_and_the_user_notified(provider, step, cause):
-    provider.webhook_client.timeout_seconds = 0.5
+    if step is HANG:
+        provider.webhook_client.timeout_seconds = 0.5
     async with scripted_server(step) as broken:
         attempt = await attempt_of(provider, broken.url)
         types = await provider.notification_types()

@@ -1,6 +1,9 @@
 """A receiver that is killed while events arrive executes each of them once, however often it is sent."""
 
 import asyncio
+import os
+import signal as signal_number
+from functools import partial
 
 import aiohttp
 import pytest
@@ -8,9 +11,11 @@ import pytest
 from network.processes import Network
 from network.topology import ServiceSpec
 from support.chain import free_ports
+from support.payee import until
 from support.receiver import ACCOUNTS, Sender, signal
 
 EVENTS = 300
+AT_ONCE = 20
 
 
 @pytest.fixture
@@ -36,37 +41,37 @@ async def process(database_url, users_file, client, tmp_path):
         await asyncio.to_thread(network.stop)
 
 
-async def test_a_killed_receiver_loses_no_answered_event_and_executes_none_twice(
-    process,
-):
+async def test_a_killed_receiver_loses_no_answered_event_and_executes_none_twice(process):
     network, sender = process
     events = [signal("OPEN", 0.01, strategy=f"strategy-{number}") for number in range(EVENTS)]
-    answered: list[int] = []
-    some_are_answered = asyncio.Event()
+    slots = asyncio.Semaphore(AT_ONCE)
+    answered: set[int] = set()
+    alive = [network.children["signal-receiver"].pid]
 
-    async def deliver(number: int) -> int | None:
-        try:
-            answer = await sender.deliver(events[number], f"msg_{number}")
-        except aiohttp.ClientError:
-            return None
-        answered.append(number)
-        if len(answered) >= EVENTS // 10:
-            some_are_answered.set()
-        return answer.status
+    async def deliver(number: int) -> bool:
+        """Send an event once. Return whether it was accepted: a busy receiver may answer 503."""
+        async with slots:
+            try:
+                answer = await sender.deliver(events[number], f"msg_{number}")
+            except aiohttp.ClientError:
+                return False
+            if answer.status == 200:
+                answered.add(number)
+                if len(answered) >= EVENTS // 10 and alive:
+                    # at once: the receiver may have answered those that are under way, but none of the others
+                    os.kill(alive.pop(), signal_number.SIGKILL)
+            return answer.status == 200
 
-    first = [asyncio.create_task(deliver(number)) for number in range(EVENTS)]
-    await some_are_answered.wait()
+    await asyncio.gather(*(deliver(number) for number in range(EVENTS)))
+    promised = {f"strategy-{number}" for number in answered}
     await asyncio.to_thread(network.kill, "signal-receiver")
-    before = await asyncio.gather(*first)
     await asyncio.to_thread(network.restart, "signal-receiver")
     kept = {trade["strategyId"] for trade in await sender.trades()}
-    promised = {f"strategy-{number}" for number, status in enumerate(before) if status == 200}
-    again = await asyncio.gather(*(deliver(number) for number in range(EVENTS)))
+    await asyncio.gather(*(until(partial(deliver, number)) for number in range(EVENTS)))
     trades = await sender.trades()
 
-    assert None in before, "the receiver was killed after its last answer"
+    assert EVENTS // 10 <= len(promised) <= EVENTS // 10 + AT_ONCE
     assert promised <= kept
-    assert [200] * EVENTS == again
     assert [f"strategy-{number}" for number in range(EVENTS)] == sorted(
         (trade["strategyId"] for trade in trades), key=lambda name: int(name.rpartition("-")[2])
     )

@@ -20,7 +20,7 @@ from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TRACE, headers
 WORKERS: Final = 20
 PAUSE_SECONDS: Final = 0.1
 GIVE_UP_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 3.0
+PATIENCE_SECONDS: Final = 10.0
 """Seconds that a response may arrive after its deadline, because the machine may be slow."""
 
 

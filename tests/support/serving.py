@@ -103,6 +103,16 @@ async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
         writer.close()
 
 
+async def loop_iterations(number: int = 20) -> None:
+    """Let a server in this process, which shares the event loop, do what it can without waiting.
+
+    20 iterations are enough to accept a connection and to read a request or the end of the connection. Unlike a pause,
+    they do not depend on the machine's speed.
+    """
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 class _Received(asyncio.Protocol):
     """Keeps all bytes that a server sends, even if the server then resets the connection."""
 
@@ -130,9 +140,7 @@ async def send_bytes(url: str, *parts: bytes, half_close: bool = False) -> bytes
         for part in parts:
             transport.write(part)
             if len(parts) > 1:
-                # the server shares the event loop and needs one iteration each to poll, to read and to act
-                for _ in range(3):
-                    await asyncio.sleep(0)
+                await loop_iterations(3)  # one each to poll, to read and to act
         if half_close and not transport.is_closing():
             with contextlib.suppress(OSError):  # the server has reset the connection
                 transport.write_eof()

@@ -117,7 +117,7 @@ async def test_data_on_an_idle_connection_closes_it(pool):
     async with serving(peer) as url:
         await get(pool, url)
         peer.writers[0].write(OK)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while pool._open:
                 await asyncio.sleep(0.01)
         await get(pool, url)

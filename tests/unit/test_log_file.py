@@ -138,12 +138,12 @@ def start(tmp_path):
 
 def test_a_service_writes_to_its_log_file_alone(start, path):
     service = start(path)
-    timer = PollTimer(30)
+    timer = PollTimer(60)
     while timer.wait() and not (path.exists() and '"started"' in path.read_text()):
         assert service.poll() is None
     service.terminate()
 
-    assert ("", "") == service.communicate(timeout=20)
+    assert ("", "") == service.communicate(timeout=60)
     assert ["started", "stopping", "stopped"] == [
         json.loads(line)["event"] for line in path.read_text().splitlines()
     ]
@@ -151,7 +151,7 @@ def test_a_service_writes_to_its_log_file_alone(start, path):
 
 def test_a_service_warns_of_an_old_name_of_a_variable_at_start(start, path):
     service = start(path, QUOTES_MOST_IN_HAND="100")
-    timer = PollTimer(30)
+    timer = PollTimer(60)
     while timer.wait() and not (path.exists() and '"started"' in path.read_text()):
         assert service.poll() is None
 
@@ -164,7 +164,7 @@ def test_a_service_warns_of_an_old_name_of_a_variable_at_start(start, path):
 
 def test_a_service_that_cannot_write_its_log_does_not_start(start, tmp_path):
     service = start(tmp_path / "nowhere" / "service.log")
-    _, complaint = service.communicate(timeout=30)
+    _, complaint = service.communicate(timeout=60)
 
     assert 2 == service.returncode
     assert "error: QUOTES_LOG_FILE cannot be written: " in complaint

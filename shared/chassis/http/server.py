@@ -27,6 +27,7 @@ LOOKS: Final = 15
 """Number of times that an idle connection is checked before it is closed after KEEPALIVE_SECONDS."""
 SHUTDOWN_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.02
+READ_BYTES: Final = 64 * 1024
 
 _OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
@@ -34,6 +35,8 @@ _OPTIONS: Final[dict[str, Any]] = {
     "tcp_keepalive": False,  # set when the connection is accepted
     # a body with a Content-Encoding is refused; nothing may unpack it before that
     "auto_decompress": False,
+    # for each connection up to twice this size waits unread
+    "read_bufsize": READ_BYTES,
     "max_line_size": MAX_LINE_BYTES,
     "max_field_size": MAX_FIELD_BYTES,
 }
