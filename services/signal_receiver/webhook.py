@@ -86,7 +86,8 @@ def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
     try:
         return read(body), None
     except InvalidBodyError as error:
-        return None, error
+        # a cycle: its frames hold what was parsed, and the caller's frame, which holds the error
+        return None, error.with_traceback(None)
 
 
 class _Deprecations:
