@@ -14,6 +14,7 @@ from chassis.database_metrics import DatabaseMetrics
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError, cause_of
 from chassis.migrations import Connection, Migrations
 from chassis.postgres_session import UnfitDatabaseError, prepare_session
+from chassis.postgres_stream import StreamWatch
 from chassis.settings import SettingsError
 
 __all__ = ["Connection", "Database"]
@@ -230,6 +231,8 @@ class Database:
                 for hook in self._on_connect:
                     await hook(connection)
                 connection.add_query_logger(self.metrics.log_statement)
+                transport, protocol = connection._transport, connection._protocol  # type: ignore[attr-defined]  # noqa: SLF001
+                transport.set_protocol(StreamWatch(protocol))
         except BaseException:
             connection.terminate()
             raise
@@ -302,7 +305,7 @@ class Database:
         assert self._pool is not None  # noqa: S101 - opened with the app
         with self.metrics.waiting():
             connection = await self._pool.acquire()
-            while not await _is_in_step(connection):
+            while (watch := await _watch_in_step(connection)) is None:
                 connection.terminate()
                 await self._pool.release(connection)
                 connection = await self._pool.acquire()
@@ -315,6 +318,7 @@ class Database:
                 connection.terminate()
             raise
         finally:
+            watch.end()
             await self._pool.release(connection)
 
     async def _expire_suspects(self) -> None:
@@ -341,22 +345,22 @@ class Database:
         return missing
 
 
-async def _is_in_step(connection: Connection) -> bool:
-    """Let asyncpg read what has come on an idle connection. False where that was not for it, or is the end.
+async def _watch_in_step(connection: Connection) -> StreamWatch | None:
+    """Let asyncpg read what has come on an idle connection. Return the watch, or None if the connection must close.
 
-    asyncpg would take what it has not read yet for the response to the next statement. It may read notices and changed
-    settings at any time, and closes the connection at anything else.
+    It must close if it has ended, or if something came that no statement has asked for.
     """
     transport = connection._transport  # type: ignore[union-attr]  # noqa: SLF001 - no public name
     waiting = select.poll()
     waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     for _ in range(MAX_TURNS):
         if transport.is_closing():
-            return False
+            return None
         if not waiting.poll(0):
-            return True
+            watch: StreamWatch = transport.get_protocol()
+            return watch if watch.begin() else None
         await asyncio.sleep(0)
-    return False
+    return None
 
 
 def _lacks(missing: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ class RepeatingProxy(SwallowingProxy):
         super().__init__(server_url)
         self.clients: list[asyncio.StreamWriter] = []
         self.recorded = b""
+        self.behind_next_response = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.clients.append(writer)
@@ -32,6 +33,8 @@ class RepeatingProxy(SwallowingProxy):
     def pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         if writer in self.clients:
             self.recorded += data
+            data += self.behind_next_response
+            self.behind_next_response = b""
         super().pass_on(data, writer)
 
 
@@ -65,6 +68,39 @@ async def test_a_response_on_an_idle_connection_ends_it(database_url, has_turns)
             await asyncio.sleep(0)
 
         assert ["second", "third"] == [await text(opened, "second"), await text(opened, "third")]
+        assert 2 == len(proxy.clients)
+
+
+PARTS = {
+    "one byte": b"D",
+    "a head": b"D\0\0\0\x20",
+    "no message": b"\0\0\0",
+    "half a notice": b"N\0\0\0\x20SNOT",
+}
+
+
+@pytest.mark.parametrize("has_turns", [False, True], ids=["unread", "read"])
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+async def test_a_part_of_a_message_on_an_idle_connection_ends_it(database_url, part, has_turns):
+    """Without that, the next statement would wait for the rest until the time of the next statement has passed."""
+    async with repeating(database_url) as (proxy, url), database(url, 1) as opened:
+        await text(opened, "first")
+        proxy.clients[-1].write(part)
+        for _ in range(20 if has_turns else 0):
+            await asyncio.sleep(0)
+
+        assert "second" == await text(opened, "second")
+        assert 2 == len(proxy.clients)
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+async def test_a_part_of_a_message_behind_a_response_ends_the_connection(database_url, part):
+    async with repeating(database_url) as (proxy, url), database(url, 1) as opened:
+        await text(opened, "first")
+        proxy.behind_next_response = part
+
+        assert "second" == await text(opened, "second")
+        assert "third" == await text(opened, "third")
         assert 2 == len(proxy.clients)
 
 

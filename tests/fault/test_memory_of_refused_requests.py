@@ -123,7 +123,7 @@ KINDS = {
     GENERATED: generated,
 }
 SHARES = {"a wrong password": 0.1, "responses that are not read": 0.1}
-"""Of a thousand: what takes long. Of the large requests as many bytes are sent as of the others."""
+"""Shares of a thousand, for requests that take long. Large requests have a smaller share by their size."""
 NEVER_READ = {"a body that never arrives", "a batch that never arrives", "responses that are not read"}
 """The client leaves at once; otherwise each takes ten seconds."""
 TARGETS = {
