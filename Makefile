@@ -31,7 +31,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-client test-install test-collection lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-client test-install test-collection test-prometheus lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -69,7 +69,7 @@ logs: $(READY)
 		exec $(BIN)/python -m network logs --data "$(DATA)" $(FILTERS); \
 	fi
 
-LONG = fault or container or deploy or browser or install or collection
+LONG = fault or container or deploy or browser or install or collection or prometheus
 # two processes; each module's tests stay in one of them, and the longest modules, which come first, start first
 PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -99,6 +99,10 @@ test-install: $(READY)
 # needs npm
 test-collection: $(READY)
 	$(BIN)/pytest -m collection tests/collection
+
+# needs prometheus and promtool
+test-prometheus: $(READY)
+	$(BIN)/pytest -m prometheus tests/prometheus
 
 # needs an engine; FAULTS=docs/containers-faults.md writes the fault table there
 test-containers: $(READY)

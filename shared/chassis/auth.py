@@ -74,6 +74,8 @@ class Credentials:
             ["outcome"],
             registry=registry,
         )
+        for outcome in ("right", "wrong", "locked", "queue_full"):
+            self._counter.labels(outcome)
         queued = Gauge("passwords_queued", "Passwords that wait to be hashed", registry=registry)
         queued.set_function(lambda: len(self._queue))
 

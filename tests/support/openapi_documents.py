@@ -28,8 +28,11 @@ def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
     return application(service, users_file, folder)[OPENAPI]
 
 
-def application(service: str, users_file: Path, folder: Path) -> web.Application:
-    """The application of one of `SERVICES`. `folder` is an empty one for the service's files."""
+def application(service: str, users_file: Path, folder: Path, **settings: str) -> web.Application:
+    """The application of one of `SERVICES`. `folder` is an empty one for the service's files.
+
+    `settings` are more variables, in lower case without QUOTES_.
+    """
     environment = {
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_NEXT_HOP": "http://127.0.0.1:1",
@@ -38,6 +41,7 @@ def application(service: str, users_file: Path, folder: Path) -> web.Application
         "QUOTES_ENCRYPTION_KEYS": KEY,
         "QUOTES_CONSOLE_SERVICES": "dfsp-api=http://127.0.0.1:1",
         "QUOTES_SERVICE_PASSWORD": "secret",
+        **{f"QUOTES_{name.upper()}": value for name, value in settings.items()},
     }
     if service in FORWARDERS:
         forwarder = FORWARDERS[service]

@@ -35,7 +35,8 @@ def documented() -> Iterator[Described]:
 
 
 def exported(service: str, users_file: Path, folder: Path) -> Iterator[Described]:
-    registry = application(service, users_file, folder)[SERVICE].metrics.registry
+    traces = "http://127.0.0.1:1/v1/traces"
+    registry = application(service, users_file, folder, traces_url=traces)[SERVICE].metrics.registry
     for collector in list(registry._collector_to_names):
         # a metric with labels that was never used has no samples, but knows the names of its labels
         own_labels = (

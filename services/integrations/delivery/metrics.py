@@ -13,7 +13,7 @@ from chassis.database import Database
 from integrations.delivery import queue
 from integrations.delivery.queue import QueuedEvent
 from integrations.delivery.retry_policy import LIFETIME_SECONDS
-from integrations.webhook.webhook_response import WebhookResponse
+from integrations.webhook.webhook_response import AttemptOutcome, WebhookResponse
 
 PAUSES: Final = 20
 """The backlog is measured again after this many times the time that the last measurement took."""
@@ -54,6 +54,8 @@ class DeliveryMetrics:
         self._attempts = Counter(
             "webhook_attempts", "Attempts to deliver an event", ["outcome"], registry=registry
         )
+        for outcome in AttemptOutcome:
+            self._attempts.labels(str(outcome))
         self._seconds = Histogram(
             "webhook_attempt_duration_seconds", "Duration of an attempt", buckets=_BUCKETS, registry=registry
         )

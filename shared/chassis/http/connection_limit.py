@@ -54,6 +54,12 @@ class ConnectionLimit:
             ["reason"],
             registry=registry,
         )
+        for reason in (
+            "limit",
+            "share",
+            "descriptors",
+        ):  # 0 from the start: the first refusal is then an increase
+            self._refused.labels(reason)
 
     def take(self, connection: socket.socket, address: str) -> str | None:
         """Count a connection until `release`. Returns why it must be refused, or None."""
