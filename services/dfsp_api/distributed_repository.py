@@ -207,10 +207,8 @@ class DistributedRepository(Repository):
         statement, of_caller = (
             (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
         )
-        rows = await self._database.fetch(
-            statement, *list_arguments(wanted), time["at"], *of_caller, deadline=deadline
-        )
-        return page_of(rows, wanted.limit)
+        arguments = (*list_arguments(wanted), time["at"], *of_caller)
+        return page_of(await self.fetch_list(statement, arguments, deadline), wanted.limit)
 
     async def missing(self) -> list[str]:
         return []

@@ -4,6 +4,7 @@ Each method works on many quotes with one or two SQL statements, however many qu
 committed alone and runs at the isolation level READ COMMITTED.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -15,7 +16,7 @@ import msgspec
 import orjson
 
 from chassis.database import Connection, Database
-from chassis.errors import QuotingError, UnavailableError
+from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.migrations import Migrations
 from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
 from dfsp_api.pricing import Terms
@@ -120,6 +121,10 @@ MAX_SCANNED: Final = 50_000
 
 OF_CALLER: Final = " AND caller = $9"
 
+LIMIT_TIME: Final = "SELECT set_config('statement_timeout', $1, true)"
+SHARE_OF_TIME: Final = 0.95
+"""The share of the caller's time after which Postgres ends a list."""
+
 
 def is_listed(is_expired: str) -> str:
     """Return SQL for the conditions of a list that no index helps with. A stub is not listed."""
@@ -167,6 +172,7 @@ STATEMENTS: Final = {
     SWEPT: "swept",
     LIST_OF_ALL: "list_of_all",
     LIST_OF_CALLER: "list_of_caller",
+    LIMIT_TIME: "limit_time",
 }
 """Name of each statement, for metrics."""
 
@@ -311,10 +317,27 @@ class Repository:
         statement, of_caller = (
             (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
         )
-        rows = await self._database.fetch(
-            statement, *list_arguments(wanted), MAX_SCANNED, *of_caller, deadline=deadline
-        )
-        return page_of(rows, wanted.limit)
+        arguments = (*list_arguments(wanted), MAX_SCANNED, *of_caller)
+        return page_of(await self.fetch_list(statement, arguments, deadline), wanted.limit)
+
+    async def fetch_list(
+        self, statement: str, arguments: Sequence[object], deadline: float | None
+    ) -> Sequence[asyncpg.Record]:
+        """Run a statement that lists quotes. Postgres itself ends it before the deadline.
+
+        A closed connection would not end it: Postgres notices that only when it sends the result.
+        """
+
+        async def work(connection: Connection) -> Sequence[asyncpg.Record]:
+            if deadline is not None:
+                left_ms = max(1, int((deadline - time.monotonic()) * 1_000 * SHARE_OF_TIME))
+                await connection.fetch(LIMIT_TIME, str(left_ms))
+            try:
+                return await connection.fetch(statement, *arguments)
+            except asyncpg.QueryCanceledError as error:
+                raise UpstreamTimeoutError(cause="a list did not end in time") from error
+
+        return await self._database.transaction(work, deadline=deadline)
 
     async def missing(self) -> list[str]:
         """Return why these statements cannot work on this database; an empty list if they can.

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -12,18 +13,19 @@ from chassis.database import Database
 from dfsp_api import distributed_repository
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.quote_filter import QuoteFilter
-from dfsp_api.repository import MIGRATIONS
+from dfsp_api.repository import LIMIT_TIME, MIGRATIONS
 from support.messages import OTHER, QUOTE, UNKNOWN_UUID
-from support.payee import TTL, database, new, payment, rows, stubs, until, waiting_for_lock
+from support.payee import PATIENCE_SECONDS, TTL, database, new, payment, rows, stubs, until, waiting_for_lock
 
 STATEMENTS = {
     name: value
     for name, value in vars(distributed_repository).items()
     if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER"}
 }
+STATEMENTS["LIMIT_TIME"] = LIMIT_TIME
 ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "SWEEP"}
 # they read many rows without a lock, or use a reference table of one row
-ON_NO_ROW_OF_ITS_OWN = {"TIME", "DUE", "LIST_OF_ALL", "LIST_OF_CALLER", "SWEEP_FROM", "SWEPT"}
+ON_NO_ROW_OF_ITS_OWN = {"TIME", "DUE", "LIMIT_TIME", "LIST_OF_ALL", "LIST_OF_CALLER", "SWEEP_FROM", "SWEPT"}
 
 
 @pytest.fixture
@@ -243,7 +245,8 @@ async def test_no_statement_that_writes_calls_a_volatile_function(sql):
             re.findall(r"(\w+)\s*\(", statement),
         )
 
-        assert ["clock_timestamp"] * (name == "TIME") == [row["proname"] for row in volatile], name
+        expected = {"TIME": ["clock_timestamp"], "LIMIT_TIME": ["set_config"]}.get(name, [])
+        assert expected == [row["proname"] for row in volatile], name
     assert "quote" not in STATEMENTS["TIME"]
 
 
@@ -270,7 +273,7 @@ async def test_the_repository_sends_no_other_statement(database_url):
         await repository.reserve([quote, new("never paid")])
     await repository.execute([payment(quote)])
     await repository.find([quote])
-    await repository.page(QuoteFilter())
+    await repository.page(QuoteFilter(), deadline=time.monotonic() + PATIENCE_SECONDS)
     await repository.page(QuoteFilter(caller="test"))
     await asyncio.sleep(0.02)
     await repository.execute([payment(new("a")), payment(new("b"))])

@@ -9,7 +9,7 @@ import pytest
 
 from dfsp_api import distributed_repository, repository
 from support.messages import OTHER, QUOTE, RESERVE_DESTINATION, TEST, basic
-from support.payee import Caller, PayeeResponse
+from support.payee import Caller, PayeeResponse, until
 
 ADMIN = basic("admin", "admin")
 BEGIN = "2030-01-01T00:00:00.000Z"
@@ -26,9 +26,16 @@ def start(request, start):
     return start_kind
 
 
-async def listed(payee: Caller, authorization: str = TEST, **query: object) -> PayeeResponse:
+async def listed(
+    payee: Caller, authorization: str = TEST, *, timeout_ms: str = "60000", **query: object
+) -> PayeeResponse:
     text = urlencode({name: str(value) for name, value in query.items()})
-    return await payee.send("GET", f"/v1/quotes{text and '?'}{text}", authorization=authorization)
+    return await payee.send(
+        "GET",
+        f"/v1/quotes{text and '?'}{text}",
+        authorization=authorization,
+        X_Request_Timeout_Ms=timeout_ms,
+    )
 
 
 async def pages(payee: Caller, authorization: str = TEST, **query: object) -> AsyncIterator[list[dict]]:
@@ -301,6 +308,24 @@ async def test_stubs_are_not_listed(start, sql):
     )
 
     assert [kept] == uuids(await whole(payee))
+
+
+async def test_postgres_ends_a_list_whose_time_has_passed(start, sql):
+    """Otherwise a caller with a short time limit could let many statements run."""
+    payee = await start()
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE quote IN ACCESS EXCLUSIVE MODE")
+        answer = await listed(payee, timeout_ms="300")
+
+        async def has_ended() -> bool:
+            return not await sql.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+
+        await until(has_ended)
+
+    assert (504, "UpstreamTimeoutError") == answer.outcome
+    assert 200 == (await listed(payee)).status
 
 
 @ON_ONE_KIND
