@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from console.view import Console, View
-from console.views import callers, configuration, database, now
+from console.views import callers, configuration, database, now, webhooks
 
 VIEWS: Final[Sequence[Callable[[Console], View]]] = (
     now.view,
     callers.view,
     database.view,
+    webhooks.view,
     configuration.view,
 )
