@@ -114,7 +114,7 @@ test-deploy: $(READY)
 
 # needs Chromium and its driver; SCREENSHOTS=docs/screenshots keeps pictures there
 test-browser: $(READY)
-	$(BIN)/pytest -m browser --screenshots="$(SCREENSHOTS)" tests/integrations tests/contract tests/conformance
+	$(BIN)/pytest -m browser --screenshots="$(SCREENSHOTS)" tests/integrations tests/contract tests/conformance tests/console
 
 # WORKLOADS=warm CONNECTIONS=1,128 ROUNDS=3 SECONDS=5 QUICK=1: less than the whole, written elsewhere
 BENCH = $(BIN)/python -m benchmarks

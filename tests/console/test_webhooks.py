@@ -281,3 +281,26 @@ async def test_many_open_pages_read_the_backlog_once(monkeypatch):
         (each.figures, each.age_seconds, each.problem) for each in second
     ]
     assert (0.0, None) == (third.age_seconds, third.problem)
+
+
+async def test_a_paused_endpoint_is_on_the_first_page_until_it_is_resumed(console, provider):
+    async with stub(Script([OK, OK, reply(410), OK])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        before = await page(console, "/")
+        await provider.signal()
+
+        async def has_problem():
+            return 'id="p-integrations/paused"' in (html := await page(console, "/")) and html
+
+        during = await until(has_problem)
+        await provider.do("resume", id_)
+
+        async def is_cleared():
+            return 'id="c-integrations/paused' in (html := await page(console, "/")) and html
+
+        after = await until(is_cleared)
+
+    assert 'id="p-integrations/paused"' not in before + after
+    assert "1 endpoint is paused" in during
+    assert '<a href="/webhooks">Show more</a>' in during

@@ -23,10 +23,10 @@ class Browser:
         self.driver = driver
         self._folder = folder
 
-    async def open(self, url: str) -> None:
+    async def open(self, url: str, name: str = USER, password: str = PASSWORDS[USER]) -> None:
         """Open a page with credentials, as if the user had typed them."""
         host = url.removeprefix("http://")
-        await asyncio.to_thread(self.driver.get, f"http://{quote(USER, safe='')}:{PASSWORDS[USER]}@{host}")
+        await asyncio.to_thread(self.driver.get, f"http://{quote(name, safe='')}:{password}@{host}")
         await asyncio.to_thread(self.driver.get, url)
 
     async def show(self, url: str) -> None:
