@@ -24,6 +24,11 @@ is_key: Final = KEY.match
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 60_000
+RESERVE_MS: Final = 10
+"""Each hop keeps this much of the time, at most a hundredth, to pass on the next hop's answer that the time has passed.
+
+That answer names the service that does not answer. Without the reserve each hop would name the hop after it.
+"""
 
 
 class Operation(Enum):
@@ -90,7 +95,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     def headers(self, now: float) -> dict[str, str]:
         """Return the headers for the next hop (wire.md §3). They include the time that is left at `now`."""
-        left_ms = min(MAX_TIMEOUT_MS, max(1, int((self.deadline - now) * 1000)))
+        left_ms = int((self.deadline - now) * 1000)
+        left_ms = min(MAX_TIMEOUT_MS, max(1, left_ms - min(RESERVE_MS, left_ms // 100)))
         headers = {
             "Authorization": self.authorization,
             "L1p-Trace-Id": self.trace_id,

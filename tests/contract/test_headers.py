@@ -3,6 +3,9 @@
 import re
 from dataclasses import replace
 
+import pytest
+
+from quoting.call import Call, Operation
 from support.client import is_error_object
 from support.forwarders import DESTINATION, EXECUTE, LOOK_UP, OPERATIONS, SOURCE, ClientRequest
 from support.messages import KEY, TRACE
@@ -188,6 +191,25 @@ async def test_the_time_left_is_reduced_and_at_most_a_minute(hop):
 
         assert 200 == response.status, given
         assert low <= int(hop.next_hop.seen[-1].headers[TIMEOUT]) <= high, given
+
+
+@pytest.mark.parametrize(
+    ("left_seconds", "passed_ms"),
+    [
+        (10.0005, 9_990),
+        (1.0005, 990),
+        (0.8005, 792),
+        (0.1005, 99),
+        (0.0995, 99),
+        (0.0015, 1),
+        (-1.0, 1),
+        (99.0, 60_000),
+    ],
+)
+def test_a_hop_keeps_a_hundredth_of_the_time_to_pass_on_who_did_not_answer(left_seconds, passed_ms):
+    call = Call(Operation.LOOK_UP, "test", "Basic eDp5", "t", deadline=1_000 + left_seconds)
+
+    assert str(passed_ms) == call.headers(1_000)[TIMEOUT]
 
 
 async def test_an_invalid_time_is_400(hop):
