@@ -31,7 +31,7 @@ COMPOSE = docker compose -f compose.yaml $(if $(TLS),-f compose.tls.yaml)
 # the port inside the containers
 INSIDE  = $(if $(TLS),443,80)
 
-.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-client test-install test-collection test-prometheus lint fmt pin user
+.PHONY: bench bench-compare bench-growth bench-overload bench-memory bench-events run status restart reload up down ps logs certs test test-without-batches test-faults test-faults-without-batches test-containers test-deploy test-browser test-client test-install test-collection test-prometheus lint fmt pin user
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -57,6 +57,17 @@ ps:
 
 certs: $(READY)
 	@$(BIN)/python -m network.compose certs --folder "$(SECRETS)"
+
+# the processes of `make run`
+status: $(READY)
+	@$(BIN)/python -m network status --data "$(DATA)"
+
+restart: $(READY)
+	@$(BIN)/python -m network restart --data "$(DATA)" "$(SERVICE)"
+
+# the services of `make run` read their files again: users, fees, directory, instruments
+reload: $(READY)
+	@$(BIN)/python -m network reload --data "$(DATA)"
 
 FILTERS = --service "$(SERVICE)" --trace "$(TRACE)" --quote "$(QUOTE)" --since "$(SINCE)" --until "$(UNTIL)" \
 	--status "$(STATUS)" --caller "$(CALLER)" --error "$(ERROR)" --follow "$(FOLLOW)"

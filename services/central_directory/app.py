@@ -36,20 +36,22 @@ def create_app(settings: CentralDirectorySettings) -> web.Application:
     """Create the directory's application. Raises StartError if the directory file or the seed file is not valid."""
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=openapi(NAME))
-    logs = app[SERVICE].logs
-    registry.on_fault = on_fault = logs.error
+    service = app[SERVICE]
+    registry.on_fault = service.logs.error
 
     async def reload() -> None:
         try:
             identifiers = await registry.reload()
         except StartError as error:
-            on_fault("the directory file is refused; the previous content stays in force", cause=str(error))
+            service.keep_previous(
+                "directory", "the directory file is refused; the previous content stays in force", str(error)
+            )
         else:
-            logs.info("the directory file was reloaded", identifiers=identifiers)
+            service.use_reloaded("directory", "the directory file was reloaded", identifiers=identifiers)
 
-    app[SERVICE].checks.append(registry.missing)
-    app[SERVICE].reloads.append(reload)
-    app[SERVICE].tables.append(registry.table)
+    service.checks.append(registry.missing)
+    service.reloads.append(reload)
+    service.tables.append(registry.table)
     handlers = DirectoryHandlers(registry, settings.directory_administrator)
     routes = Routes()
     for method, path, work in (

@@ -27,9 +27,9 @@ from chassis.errors import (
 )
 from chassis.exchange import Exchange
 from chassis.http.response import Response
-from chassis.logs import Logs
 from chassis.periodic import periodically
 from chassis.run import StartError
+from chassis.service import Service
 from chassis.settings import Secret, number, one_of, whole
 from chassis.text_file import TextFileError, read_text
 from dfsp_api import (
@@ -135,7 +135,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     for collector in (counts, payee.statements):
         app[SERVICE].metrics.registry.register(collector)
     app[SERVICE].tables.append(lambda: fee_table(payee.fees))
-    app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE].logs))
+    app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE]))
     return app
 
 
@@ -172,17 +172,18 @@ def fee_table(fees: FeeSchedule) -> ConfigurationTable:
     return ConfigurationTable("Fee schedule", columns, rows, len(rows))
 
 
-async def reload_fees(payee: "Payee", path: Path, logs: Logs) -> None:
-    """Read the fee schedule again. One that is refused changes nothing, and that is logged."""
-    on_fault = logs.error
+async def reload_fees(payee: "Payee", path: Path, service: Service) -> None:
+    """Read the fee schedule again. One that is refused changes nothing; the log and readiness say so."""
     try:
         # a large file takes a while to check
         fees = await asyncio.to_thread(load_fees, path)
     except StartError as error:
-        on_fault("the fee schedule is refused; the previous one stays in force", cause=str(error))
+        service.keep_previous(
+            "fees", "the fee schedule is refused; the previous one stays in force", str(error)
+        )
         return
     before, payee.fees = payee.fees, fees
-    logs.info("the fee schedule was reloaded", file=str(path), **changes(before, fees))
+    service.use_reloaded("fees", "the fee schedule was reloaded", file=str(path), **changes(before, fees))
 
 
 class Payee:

@@ -96,16 +96,16 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
 
 
 async def _reload_ca(client: WebhookClient, service: Service) -> None:
-    on_fault = service.logs.error
     try:
         client.reload_ca()
     except OSError as error:  # also ssl.SSLError
-        on_fault(
+        service.keep_previous(
+            "webhook CAs",
             "the CAs of webhooks cannot be read; the previous ones stay in force",
-            cause=f"{client.ca}: {error}",
+            f"{client.ca}: {error}",
         )
     else:
-        service.logs.info("the CAs of webhooks were reloaded", file=str(client.ca))
+        service.use_reloaded("webhook CAs", "the CAs of webhooks were reloaded", file=str(client.ca))
 
 
 def _dispatcher(

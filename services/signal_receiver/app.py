@@ -106,16 +106,22 @@ async def _reload_instruments(
     instruments: InstrumentsFile, database: Database, repository: AccountRepository, app: web.Application
 ) -> None:
     """Read the instruments again. If they are refused, or their first prices cannot be stored, nothing changes."""
-    logs = app[SERVICE].logs
-    on_fault = logs.error
+    service = app[SERVICE]
     try:
         catalogue = read_instruments(instruments.path)
         await database.transaction(lambda connection: repository.store_first_prices(connection, catalogue))
     except (ValueError, QuotingError, asyncpg.PostgresError) as error:
-        on_fault("the instruments are refused; the previous ones stay in force", cause=cause_of(error))
+        service.keep_previous(
+            "instruments", "the instruments are refused; the previous ones stay in force", cause_of(error)
+        )
         return
     instruments.catalogue = catalogue
-    logs.info("the instruments were reloaded", file=str(instruments.path), instruments=len(catalogue))
+    service.use_reloaded(
+        "instruments",
+        "the instruments were reloaded",
+        file=str(instruments.path),
+        instruments=len(catalogue),
+    )
 
 
 def _add_routes(app: web.Application, executor: EventExecutor, api: AccountApi) -> None:

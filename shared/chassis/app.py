@@ -251,10 +251,18 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Answer 200 if this service's own resources are available, else 503. Other hops do not count (wire.md §6)."""
-    missing = await request.app[SERVICE].missing()
+    """Answer 200 if this service's own resources are available, else 503. Other hops do not count (wire.md §6).
+
+    `warnings` lists files whose previous content stays in force because they have a fault.
+    """
+    service = request.app[SERVICE]
+    missing = await service.missing()
+    warnings = [*filter(None, [service.credentials.warning]), *service.warnings.values()]
+    content: dict[str, object] = (
+        {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
+    )
     return web.json_response(
-        {"status": "not ready", "missing": missing} if missing else {"status": "ready"},
+        {**content, "warnings": warnings} if warnings else content,
         status=503 if missing else 200,
         headers={"Retry-After": "1"} if missing else None,
     )

@@ -118,6 +118,18 @@ class Credentials:
         if self._users.reload_if_changed(now):
             self._wrong.clear()  # the old file may have made right passwords fail
 
+    async def reload(self) -> int | None:
+        """Read the users file again. Return the number of its users; None if the previous users stay in force."""
+        if not await self._users.reload():
+            return None
+        self._wrong.clear()
+        return len(self._users.users)
+
+    @property
+    def warning(self) -> str | None:
+        """The reason why the users file on disk is not in force; None if it is."""
+        return self._users.warning
+
     def _find(self, name: str) -> User | None:
         user = self._users.find(name)
         if user is not None:

@@ -94,7 +94,9 @@ class Service:
     """Makes the spans; None if no URL for traces is configured."""
     checks: list[Check] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)
-    """SIGHUP calls them, in this order."""
+    """SIGHUP calls them, in this order, after the users file was read again."""
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Files that have a fault, while their previous content stays in force: the name, and a text without secrets."""
     measurements: Measurements = field(default_factory=Measurements)
     """Functions that wait for figures which `/metrics` shows."""
     tables: list[Table] = field(default_factory=list)
@@ -131,10 +133,22 @@ class Service:
         return missing
 
     async def reload(self) -> None:
-        if not self.reloads:
-            self.logs.info("nothing to reload")
+        """Read all files again: what SIGHUP does."""
+        users = await self.credentials.reload()
+        if users is not None:
+            self.logs.info("the users file was reloaded", users=users)
         for reload in self.reloads:
             await reload()
+
+    def keep_previous(self, name: str, warning: str, cause: str) -> None:
+        """Log that a file was refused and its previous content stays in force. Readiness shows it from now on."""
+        self.warnings[name] = warning
+        self.logs.error(warning, cause=cause)
+
+    def use_reloaded(self, name: str, event: str, **fields: object) -> None:
+        """Log that a file was reloaded. Readiness no longer shows an earlier fault of it."""
+        self.warnings.pop(name, None)
+        self.logs.info(event, **fields)
 
     def announce(self, header: str, value: str) -> None:
         """Add a header to every response."""

@@ -1,5 +1,6 @@
 """The users of a running service. The users file is read again when it changes."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,8 @@ class UsersFile:
         """Users by the key of their name. Each change of the file creates a new dictionary."""
         self.users = self._checked(read(path))
         self._next_check = 0.0
+        self.warning: str | None = None
+        """The reason why the file on disk is not in force; None if it is."""
 
     def find(self, name: str) -> User | None:
         return self.users.get(key_of(name))
@@ -54,14 +57,35 @@ class UsersFile:
             return False
         self._seen = state
         try:
-            users = self._checked(read(self._path, must_end=True))
+            users = self._read()
         except (UsersFileError, SampleCredentialsError) as error:
-            self._on_fault(
-                f"the users file has changed but cannot be used; the previous users stay in force: {error}"
-            )
+            self._refuse(error)
             return False
-        self.users = users
+        self._use(users)
         return True
+
+    async def reload(self) -> bool:
+        """Read the file again, changed or not. Returns whether it could be used."""
+        self._seen = state_of(self._path)
+        try:
+            # a search for sample passwords takes a while
+            users = await asyncio.to_thread(self._read)
+        except (UsersFileError, SampleCredentialsError) as error:
+            self._refuse(error)
+            return False
+        self._use(users)
+        return True
+
+    def _read(self) -> dict[str, User]:
+        return self._checked(read(self._path, must_end=True))
+
+    def _use(self, users: dict[str, User]) -> None:
+        self.users = users
+        self.warning = None
+
+    def _refuse(self, error: Exception) -> None:
+        self.warning = "the users file has changed but cannot be used; the previous users stay in force"
+        self._on_fault(f"{self.warning}: {error}")
 
     def _checked(self, users: dict[str, User]) -> dict[str, User]:
         if self.users and not users:

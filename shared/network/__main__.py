@@ -1,11 +1,13 @@
-"""`python -m network run` and `python -m network logs`, which `make run` and `make logs` call."""
+"""`python -m network COMMAND`: `make run`, `make logs`, `make status`, `make restart` and `make reload` call it."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from network import log_options, log_viewer, topology
+from network import log_options, log_viewer, operations, topology
+from network.control import ControlError
 from network.log_filter import LogFilterError
 from network.log_viewer import LogsNotFoundError, TerminalOutput
 from network.run import NetworkRun
@@ -44,6 +46,19 @@ def _logs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _operation(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    def command(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except KeyboardInterrupt:
+            return 130
+        except ControlError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+
+    return command
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m network", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -63,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
         help="stop when the process that started this one ends (Linux)",
     )
     run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", parents=[data], help="list the processes of a network")
+    status.set_defaults(command=_operation(lambda options: operations.status(options.data, Terminal())))
+    restart = commands.add_parser("restart", parents=[data], help="restart a service of a network")
+    restart.add_argument("service", help="name of the service")
+    restart.set_defaults(
+        command=_operation(lambda options: operations.restart(options.data, options.service, Terminal()))
+    )
+    reload = commands.add_parser("reload", parents=[data], help="let every service read its files again")
+    reload.set_defaults(command=_operation(lambda options: operations.reload(options.data, Terminal())))
 
     logs = commands.add_parser("logs", parents=[data], help="follow the logs of all services")
     log_options.add_options(logs)

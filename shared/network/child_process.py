@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ _PARENT_DEATH_SCRIPT = Path(__file__).with_name("parent_death.py")
 # the interpreter ends.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network-starter")
 _LAST_BYTES = 16_384
+# a service has ten seconds to finish the requests it has accepted
+_STOP_SECONDS = 12.0
 
 
 def inherited_environment(*, without: tuple[str, ...]) -> dict[str, str]:
@@ -53,6 +56,9 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._should_run = False
         self._log_start = (0, 0)
+        self._started_at = 0.0
+        self.starts = 0
+        """How often the process has been started."""
 
     @property
     def pid(self) -> int | None:
@@ -61,6 +67,11 @@ class ChildProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def uptime_seconds(self) -> float | None:
+        """Time since the process was last started; None if it does not run."""
+        return time.monotonic() - self._started_at if self.running else None
 
     @property
     def exit_code(self) -> int | None:
@@ -97,6 +108,16 @@ class ChildProcess:
         """Send SIGKILL and wait until the process has ended."""
         self.request_end(signal.SIGKILL)
         self.wait(10)
+
+    def stop(self, seconds: float = _STOP_SECONDS) -> None:
+        """Send SIGTERM and wait until the process has ended. Kill it if it still runs after `seconds`."""
+        self.terminate()
+        if not self.wait(seconds):
+            self.kill()
+
+    def reload(self) -> None:
+        """Send SIGHUP: a service then reads its files again."""
+        self._send(signal.SIGHUP)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the process has ended. Returns False if it still runs after `seconds`."""
@@ -147,6 +168,8 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def _spawn(self) -> None:
+        # of this thread alone; the new process inherits it, and unblocks SIGHUP when it ignores it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         uid, gid = self._user or ("", "")
         wrapper = [sys.executable, "-I", "-S", str(_PARENT_DEATH_SCRIPT)]
         arguments = [str(int(self._death_signal)), str(os.getpid()), str(uid), str(gid)]
@@ -164,3 +187,5 @@ class ChildProcess:
                 # else a terminal's Ctrl-C reaches every process at once, and they cannot be stopped in order
                 start_new_session=True,
             )
+        self._started_at = time.monotonic()
+        self.starts += 1

@@ -37,6 +37,9 @@ def main() -> None:
     # Python ignores these two signals, and the command would inherit that
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # SIGHUP would end the command if it arrived before the command handles it; until here the parent has blocked it
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     os.execv(command[0], command)  # noqa: S606 - there is no shell to go through
 
 

@@ -79,6 +79,14 @@ class EmbeddedPostgres:
         return self._server.pid if self._server else None
 
     @property
+    def uptime_seconds(self) -> float | None:
+        return self._server.uptime_seconds if self._server else None
+
+    @property
+    def starts(self) -> int:
+        return self._server.starts if self._server else 0
+
+    @property
     def exit_code(self) -> int | None:
         return self._server.exit_code if self._server else None
 

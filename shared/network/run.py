@@ -3,13 +3,16 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from network import demo, ports, sample_strategy, samples, topology
+from network.child_process import ChildProcess
+from network.control import ControlError, ControlServer
 from network.data_lock import DataInUseError, DataLock
 from network.demo import Demo, DemoError
 from network.log_files import LogFolder
@@ -22,7 +25,7 @@ from network.request_printer import RequestPrinter
 from network.sample_strategy import StrategyError
 from network.samples import SampleError
 from network.signal_handlers import SignalHandlers
-from network.supervisor import SupervisedProcess, Supervisor
+from network.supervisor import RestartError, SupervisedProcess, Supervisor
 from network.terminal import Terminal, escape_controls
 from network.topology import DATABASE_URL, ServiceSpec
 
@@ -59,6 +62,14 @@ class NetworkRun:
         self._network: Network | None = None
         self._supervisor: Supervisor | None = None
         self._signals = SignalHandlers(self._kill_all)
+        self._control = ControlServer(
+            data,
+            {
+                "status": lambda _: self._status(),
+                "restart": self._restart,
+                "reload": lambda _: {"services": self._reload()},
+            },
+        )
 
     def __call__(self, *, parent: int | None = None) -> int:
         """Run the network and return the exit code. It also stops when the process with the id `parent` ends."""
@@ -94,6 +105,10 @@ class NetworkRun:
         self._report_progress(f"all services are ready after {time.monotonic() - started:.1f} s")
         self._supervisor = Supervisor(self._supervised_processes(), self._report_restarts)
         self._supervisor.start()
+        try:
+            self._control.open()
+        except OSError as error:
+            self._warn(f"make status, make restart and make reload do not work: {error}")
 
     def _check_ports(self) -> None:
         if unavailable := ports.unavailable_ports(self._services("")):
@@ -204,6 +219,8 @@ class NetworkRun:
             while self._terminal.has_reader():
                 printer.show(folder.next_chunks(), time.monotonic())
                 self._rotate_postgres_log()
+                if self._signals.take_reload():
+                    self._report_progress(f"SIGHUP: {', '.join(self._reload())} read their files again")
                 time.sleep(_LOOK_INTERVAL_SECONDS)
         finally:
             folder.close()
@@ -213,7 +230,33 @@ class NetworkRun:
             if self._postgres:
                 self._postgres.rotate_log()
 
+    def _status(self) -> dict[str, Any]:
+        """Return the reply to `make status`: the processes, in the order of the chain."""
+        assert self._network is not None  # noqa: S101 - started before
+        children = self._network.children
+        names = sorted(children, key=topology.chain_position)
+        postgres = [_process_status(self._postgres, None)] if self._postgres else []
+        services = [_process_status(children[name], self._network.services[name]) for name in names]
+        return {"pid": os.getpid(), "services": [*postgres, *services]}
+
+    def _restart(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._supervisor is not None  # noqa: S101 - started before
+        name = str(request.get("service"))
+        try:
+            self._supervisor.restart(name)
+        except RestartError as error:
+            raise ControlError(str(error)) from None
+        return next(each for each in self._status()["services"] if each["name"] == name)
+
+    def _reload(self) -> list[str]:
+        """Let every service read its files again, and return their names."""
+        assert self._network is not None  # noqa: S101 - started before
+        for child in self._network.children.values():
+            child.reload()
+        return list(self._network.children)
+
     def _stop(self) -> None:
+        self._control.close()
         if self._supervisor:
             self._supervisor.stop()
         if self._postgres:
@@ -253,3 +296,14 @@ class NetworkRun:
 
     def _report_progress(self, line: str) -> None:
         self._terminal.print_line(self._terminal.colour(escape_controls(line), "dim"))
+
+
+def _process_status(process: ChildProcess | EmbeddedPostgres, spec: ServiceSpec | None) -> dict[str, Any]:
+    return {
+        "name": process.name,
+        "pid": process.pid,
+        "port": None if spec is None else spec.port,
+        "origin": None if spec is None else spec.origin,
+        "uptimeSeconds": process.uptime_seconds,
+        "restarts": max(0, process.starts - 1),
+    }

@@ -1,4 +1,8 @@
-"""Handles signals to `make run`. The first signal stops the network; a second Ctrl-C kills every process at once."""
+"""Handles signals to `make run`.
+
+The first SIGINT or SIGTERM stops the network; a second Ctrl-C kills every process at once. SIGHUP lets the services read
+their files again. A window that closes sends SIGHUP, too; `make run` then stops because its output has no reader.
+"""
 
 import os
 import signal
@@ -6,14 +10,24 @@ from collections.abc import Callable
 
 
 class SignalHandlers:
-    """After `install`, the first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt in the main thread."""
+    """After `install`, the first SIGINT or SIGTERM raises KeyboardInterrupt in the main thread."""
 
     def __init__(self, kill_all: Callable[[], None]) -> None:
         self._kill_all = kill_all
+        self._reload_requested = False
 
     def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupt)
+        signal.signal(signal.SIGHUP, self._request_reload)
+
+    def take_reload(self) -> bool:
+        """Whether SIGHUP has arrived since the last call."""
+        requested, self._reload_requested = self._reload_requested, False
+        return requested
+
+    def _request_reload(self, *_: object) -> None:
+        self._reload_requested = True
 
     def ignore_but_kill(self) -> None:
         """From now on, let Ctrl-C kill every process at once, and ignore SIGTERM and SIGHUP."""

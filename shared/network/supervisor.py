@@ -8,6 +8,8 @@ seconds after the fault has ended.
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +24,11 @@ _STABLE_SECONDS = 10.0
 _DELAY_STEP_SECONDS, _MAX_DELAY_SECONDS = 1.0, 30.0
 _MAX_SHOWN_LINES, _MAX_LINE_LENGTH = 6, 240
 _JOIN_SECONDS = 2.0
+_REQUEST_SECONDS = 100.0
+
+
+class RestartError(RuntimeError):
+    """A process was not restarted as requested. The message is for people."""
 
 
 class RestartableProcess(Protocol):
@@ -30,11 +37,18 @@ class RestartableProcess(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def pid(self) -> int | None: ...
+    @property
+    def uptime_seconds(self) -> float | None: ...
+    @property
+    def starts(self) -> int: ...
+    @property
     def died(self) -> bool: ...
     @property
     def exit_code(self) -> int | None: ...
     def last_lines(self, count: int = 12) -> list[str]: ...
     def start(self) -> None: ...
+    def stop(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -81,6 +95,33 @@ class ProcessSupervisor:
         self._started_at = self._last_answer = self._probe_at = clock()
         self._has_answered = True
         self._failed_probes = 0
+        self._requested: Future[None] | None = None
+        self._request_lock = threading.Lock()
+
+    def request_restart(self) -> "Future[None]":
+        """Let the next `look` restart the process. The result raises RestartError if the process does not start.
+
+        Any thread may call this. A request that waits already is shared.
+        """
+        with self._request_lock:
+            if self._requested is None:
+                self._requested = Future()
+            return self._requested
+
+    def refuse_restart(self) -> None:
+        """Let a requested restart fail, because the supervision has ended."""
+        with self._request_lock:
+            requested = self._requested
+        if requested is not None:
+            self._answer(requested, RestartError("`make run` stops"))
+
+    @staticmethod
+    def _answer(requested: "Future[None]", error: RestartError | None) -> None:
+        with suppress(InvalidStateError):  # it was refused meanwhile
+            if error is None:
+                requested.set_result(None)
+            else:
+                requested.set_exception(error)
 
     def look(self) -> None:
         """Check the process once. If it has ended or hangs, schedule a restart. If a restart is due, restart it.
@@ -88,7 +129,9 @@ class ProcessSupervisor:
         The restart blocks this method until it has ended.
         """
         now = self._clock()
-        if self._restart_at is not None:
+        if self._requested is not None:
+            self._restart_as_requested(self._requested)
+        elif self._restart_at is not None:
             if now >= self._restart_at:
                 self._restart()
         elif self._process.died:
@@ -117,6 +160,17 @@ class ProcessSupervisor:
             f"{self._process.name} did not answer its health check for {silent_seconds:.0f} s and was killed"
         )
 
+    def _restart_as_requested(self, requested: "Future[None]") -> None:
+        self._report(f"restarting {self._process.name}, as requested")
+        self._process.stop()
+        self._backoff.reset()
+        self._restart()
+        is_started = self._restart_at is None
+        error = None if is_started else RestartError(f"{self._process.name} does not start: its log says why")
+        with self._request_lock:
+            self._requested = None
+        self._answer(requested, RestartError("`make run` stops") if self._is_stopping() else error)
+
     def _schedule_restart(self, problem: str) -> None:
         lines = self._process.last_lines(_MAX_SHOWN_LINES)
         self._report(problem + ("; its last log lines:" if lines else ""))
@@ -130,7 +184,8 @@ class ProcessSupervisor:
         if self._is_stopping():
             return
         self._restart_at = None
-        self._report(f"restarting {self._process.name} (attempt {self._backoff.failures})")
+        if self._backoff.failures:
+            self._report(f"restarting {self._process.name} (attempt {self._backoff.failures})")
         try:
             self._process.start()
         except (OSError, RuntimeError) as error:
@@ -150,15 +205,27 @@ class Supervisor:
 
     def __init__(self, processes: Iterable[SupervisedProcess], report: Callable[[str], None]) -> None:
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(
-                target=self._run,
-                args=[ProcessSupervisor(process, report, is_stopping=self._stopping.is_set)],
-                name=f"supervisor-{process.process.name}",
-                daemon=True,
-            )
+        self._supervisors = {
+            process.process.name: ProcessSupervisor(process, report, is_stopping=self._stopping.is_set)
             for process in processes
+        }
+        self._threads = [
+            threading.Thread(target=self._run, args=[each], name=f"supervisor-{name}", daemon=True)
+            for name, each in self._supervisors.items()
         ]
+
+    def restart(self, name: str, seconds: float = _REQUEST_SECONDS) -> None:
+        """Restart a process and wait until it has started. Raises RestartError, also for an unknown name."""
+        if name not in self._supervisors:
+            raise RestartError(
+                f"there is no service {name!r}; SERVICE is one of {', '.join(self._supervisors)}"
+            )
+        try:
+            self._supervisors[name].request_restart().result(seconds)
+        except TimeoutError:
+            raise RestartError(
+                f"{name} did not start within {seconds:.0f} s; it is still being restarted"
+            ) from None
 
     def start(self) -> None:
         for thread in self._threads:
@@ -171,6 +238,8 @@ class Supervisor:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, wait_until - time.monotonic()))
+        for supervisor in self._supervisors.values():
+            supervisor.refuse_restart()
 
     def _run(self, supervisor: ProcessSupervisor) -> None:
         while not self._stopping.wait(_LOOK_INTERVAL_SECONDS):

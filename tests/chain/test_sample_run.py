@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from network.topology import CHAIN
+from network.topology import CHAIN, SERVICE_NAMES
 from support.chain import free_ports
 from support.client import send
 from support.messages import QUOTE, RESERVE
@@ -30,7 +30,13 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
         async with client.get(f"{run.url}/docs") as docs:
             page = await docs.text()
         running = run.processes()
+        restarted = [run.command("restart", name) for name in ("spsp-server", "nobody")]
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for("SIGHUP: dfsp-api-payer,")
+        status = run.command("status")
+        again = await send(client, "POST", run.url + RESERVE, QUOTE)
         code = run.end(signal.SIGINT)
+        after = run.command("status")
         left = run.processes()
 
     assert (200, "13.75") == (answer.status, answer.json["amount"])
@@ -44,6 +50,17 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
     for name in CHAIN:
         assert name in run.output
     assert len(running) > 8, running
+    assert [0, 1] == [each.returncode for each in restarted]
+    assert "is ready after" in restarted[0].stdout
+    assert "there is no service 'nobody'; SERVICE is one of postgres, dfsp-api-payer" in restarted[1].stderr
+    lines = {line.split()[0]: line.split() for line in status.stdout.splitlines()[2:]}
+    assert {"postgres", *SERVICE_NAMES} == set(lines)
+    assert {name: "1" if name == "spsp-server" else "0" for name in lines} == {
+        name: cells[4] for name, cells in lines.items()
+    }
+    assert (0, {"ready", "running"}) == (status.returncode, {cells[5] for cells in lines.values()})
+    assert 200 == again.status
+    assert (1, "no `make run` uses the data folder") == (after.returncode, after.stderr[:34])
     assert 0 == code
     assert {} == left
     assert {0o600} == {log.stat().st_mode & 0o777 for log in (passable / "data" / "logs").iterdir()}

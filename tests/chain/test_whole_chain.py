@@ -197,20 +197,27 @@ async def test_a_paused_service_causes_a_504_and_then_works_again(fragile, clien
     assert 200 == after.status, after.body
 
 
-RELOADING = {"spsp-client-proxy", "dfsp-api", "central-directory"}
-
-
-def test_a_service_without_anything_to_reload_survives_sighup(fragile):
-    others = [name for name in fragile.network.children if name not in RELOADING]
-    for name in others:
-        os.kill(fragile.network.children[name].pid, signal.SIGHUP)
+def test_every_service_reads_its_users_again_at_sighup_and_survives(fragile):
+    for child in fragile.network.children.values():
+        child.reload()
     timer = PollTimer(60, 0.05)
-    waiting = set(others)
+    waiting = set(fragile.network.children)
     while waiting and timer.wait():
-        waiting -= {name for name in waiting if _has_logged(fragile, name, "nothing to reload")}
+        waiting -= {name for name in waiting if _has_logged(fragile, name, "the users file was reloaded")}
 
     assert set() == waiting
-    assert all(fragile.network.children[name].running for name in others)
+    assert all(child.running for child in fragile.network.children.values())
+
+
+def test_sighup_while_a_service_starts_does_not_end_it(fragile):
+    child = fragile.network.children["spsp-client"]
+    child.stop()
+    child.start()
+    for _ in range(20):
+        child.reload()
+    fragile.network.wait_ready("spsp-client")
+
+    assert child.running
 
 
 def _has_logged(chain, name: str, event: str) -> bool:

@@ -449,7 +449,7 @@ async def test_sighup_reads_the_changed_file_again(users_file, client, directory
 
     assert ["http://other"] == [each["providerUrl"] for each in found.json]
     assert found.body == still_found.body
-    reloaded, refused = [event for event in log.events if event["event"] != "request"]
+    reloaded, refused = [event for event in log.events if event["event"].startswith("the directory file")]
     assert ("the directory file was reloaded", 1) == (reloaded["event"], reloaded["identifiers"])
     assert "the directory file is refused; the previous content stays in force" == refused["event"]
     assert f"{directory_file} is not a directory file" in refused["cause"]

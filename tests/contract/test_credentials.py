@@ -15,7 +15,8 @@ from chassis.password_queue import MAX_PASSWORDS, PasswordQueue
 from chassis.users import HASHER
 from chassis.users_file import SampleCredentialsError, UsersFile
 from support.client import is_error_object
-from support.forwarders import FORWARDERS, LOOK_UP, SOURCE, authorization
+from support.forwarders import FORWARDERS, LOOK_UP, SOURCE, ClientRequest, authorization
+from support.internals import reload
 from support.messages import OTHER, TEST
 from support.scripted_server import scripted_server
 from support.serving import reply
@@ -37,6 +38,7 @@ def encoded(data: bytes) -> str:
     return "Basic " + base64.b64encode(data).decode()
 
 
+READY = ClientRequest("GET", "/health/ready")
 WRONG = {
     "none": None,
     "empty": "",
@@ -410,6 +412,37 @@ async def test_an_invalid_users_file_leaves_the_users_before_in_force(own_users,
         "the users file has changed but cannot be used; the previous users stay in force: "
         in faults[0]["event"]
     )
+
+
+async def test_sighup_reads_the_users_file_again(own_users, monkeypatch):
+    hop, path = own_users
+    monkeypatch.setattr("chassis.users_file.CHECK_FILE_SECONDS", 3_600.0)
+    await hop.send()
+    users.add(path, "third", "789")
+    await reload(hop.app)
+
+    assert 200 == (await hop.send(Authorization=authorization("third:789"))).status
+    assert ("the users file was reloaded", 3) == next(
+        (line["event"], line["users"]) for line in hop.log.events if line["event"] != "request"
+    )
+
+
+async def test_readiness_says_that_the_users_file_is_not_in_force_until_it_is_corrected(own_users):
+    hop, path = own_users
+    before = path.read_text()
+    path.write_text("nonsense\n")
+    await reload(hop.app)
+    at_fault = await hop.send(READY, adapt=False)
+    known = await hop.send()
+    path.write_text(before)
+    await reload(hop.app)
+    corrected = await hop.send(READY, adapt=False)
+
+    warning = "the users file has changed but cannot be used; the previous users stay in force"
+    assert (200, {"status": "ready", "warnings": [warning]}) == (at_fault.status, at_fault.json)
+    assert 200 == known.status
+    assert {"status": "ready"} == corrected.json
+    assert 1 == sum(line["event"].startswith(f"{warning}: ") for line in hop.log.events)
 
 
 async def test_a_corrected_users_file_unlocks_names(credentials, users_file, monkeypatch):

@@ -44,6 +44,13 @@ class Payee:
     def outcomes(self) -> list[str]:
         return [line for line in self.log.read_text().splitlines() if "fee schedule" in line]
 
+    async def warnings(self) -> list[str]:
+        """Return the warnings of readiness."""
+        reply = await self.caller.readiness()
+        assert 200 == reply.status, reply.body
+        found: list[str] = reply.json.get("warnings", [])
+        return found
+
     async def price(self, **more: str) -> str:
         reply = await self.caller.reserve(**more)
         assert 200 == reply.status, reply.body
@@ -105,6 +112,7 @@ async def test_a_refused_schedule_changes_nothing_and_the_log_says_why(payee, co
     await payee.hang_up()
 
     assert "13.75" == await payee.price()
+    assert ["the fee schedule is refused; the previous one stays in force"] == await payee.warnings()
     (line,) = payee.outcomes
     assert '"level":"error"' in line
     assert '"event":"the fee schedule is refused; the previous one stays in force"' in line
@@ -114,3 +122,4 @@ async def test_a_refused_schedule_changes_nothing_and_the_log_says_why(payee, co
     payee.fees.write_text(FIVE_PER_CENT)
     await payee.hang_up()
     assert "13.13" == await payee.price()
+    assert [] == await payee.warnings()

@@ -50,6 +50,24 @@ class SampleRun:
             for line in self.process.stdout:
                 self._lines.append(line)
 
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `python -m network COMMAND` on the data of this run."""
+        name, *rest = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "network", name, "--data", str(self.data), *rest],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READY_SECONDS,
+        )
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the run has printed a text."""
+        timer = PollTimer(READY_SECONDS, 0.05)
+        while timer.wait() and text not in self.output:
+            assert self.process.poll() is None, self.output
+        assert text in self.output
+
     def wait_until_up(self) -> None:
         timer = PollTimer(READY_SECONDS, 0.05)
         while timer.wait():

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from network.supervisor import Backoff, ProcessSupervisor, SupervisedProcess, Supervisor
+from network.supervisor import Backoff, ProcessSupervisor, RestartError, SupervisedProcess, Supervisor
 
 
 class SteppedClock:
@@ -20,6 +20,8 @@ class FakeProcess:
 
     name = "spsp-server"
     exit_code = 1
+    pid = None
+    uptime_seconds = None
 
     def __init__(self, clock, *, works_from=0.0, lines=("Traceback", "boom")):
         self.clock = clock
@@ -27,6 +29,7 @@ class FakeProcess:
         self.answers = True
         self.starts = []
         self.kills = []
+        self.stops = []
         self._works_from = works_from
         self._lines = list(lines)
 
@@ -36,6 +39,9 @@ class FakeProcess:
     def start(self):
         self.starts.append(round(self.clock.now, 1))
         self.died = self.clock.now < self._works_from
+
+    def stop(self):
+        self.stops.append(round(self.clock.now, 1))
 
     def kill(self):
         self.kills.append(round(self.clock.now, 1))
@@ -51,6 +57,9 @@ class Watch:
         self._supervisor = ProcessSupervisor(
             SupervisedProcess(process, answers), self.reported.append, clock=clock
         )
+
+    def request_restart(self):
+        return self._supervisor.request_restart()
 
     def run(self, until):
         while self._clock.now < until:
@@ -216,3 +225,64 @@ def test_a_backoff_that_is_reset_starts_at_one_second():
     assert [1, 2, 3] == [backoff.next_delay_seconds() for _ in range(3)]
     backoff.reset()
     assert 1 == backoff.next_delay_seconds()
+
+
+def test_a_requested_restart_stops_and_starts_the_process_at_once(clock):
+    process = FakeProcess(clock)
+    process.died = False
+    watch = Watch(process, clock)
+    watch.run(until=1)
+    requested = watch.request_restart()
+    again = watch.request_restart()
+
+    assert ["restarting spsp-server, as requested", "spsp-server is running again"] == watch.run(until=2)
+    assert requested is again
+    assert requested.result(0) is None
+    assert process.stops == process.starts == pytest.approx([1.0], abs=0.2)
+
+
+def test_a_requested_restart_that_fails_says_so_and_is_tried_again(clock):
+    class Broken(FakeProcess):
+        def start(self):
+            super().start()
+            if len(self.starts) < 2:
+                raise OSError("no")
+
+    process = Broken(clock, lines=[])
+    process.died = False
+    watch = Watch(process, clock)
+    requested = watch.request_restart()
+    watch.run(until=3)
+
+    with pytest.raises(RestartError, match="spsp-server does not start"):
+        requested.result(0)
+    assert 2 == len(process.starts)
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are(clock):
+    supervisor = Supervisor([SupervisedProcess(FakeProcess(clock))], print)
+
+    with pytest.raises(RestartError, match="there is no service 'x'; SERVICE is one of spsp-server"):
+        supervisor.restart("x")
+
+
+def test_a_restart_that_is_requested_at_the_end_is_refused(clock):
+    process = FakeProcess(clock)
+    supervisor = Supervisor([SupervisedProcess(process)], print)
+    failures = []
+
+    def restart():
+        try:
+            supervisor.restart("spsp-server", seconds=60)
+        except RestartError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    while not supervisor._supervisors["spsp-server"]._requested:
+        pass
+    supervisor.stop()
+    thread.join(60)
+
+    assert ["`make run` stops"] == failures
+    assert [] == process.starts
