@@ -163,7 +163,8 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# make user NAME=alice: asks for the password; FILE names another users file than that of the chain under `make run`
+# make user NAME=alice: asks for the password. FILE is a users file: $(DATA)/users (the chain), $(DATA)/integrations-users,
+# $(DATA)/receiver-users, $(DATA)/console-users
 FILE   ?= $(DATA)/users
 
 user: $(READY)

@@ -95,12 +95,18 @@ class Error(Reply):
     )
 
 
+_WARNINGS: Final = (
+    "Files whose previous content stays in force because they have a fault. Only if there are any."
+)
+
+
 class _Live(Reply):
     status = fields.Constant("live", required=True)
 
 
 class _Ready(Reply):
     status = fields.Constant("ready", required=True)
+    warnings = fields.List(fields.String(), metadata={"description": _WARNINGS})
 
 
 class _NotReady(Reply):
@@ -108,6 +114,7 @@ class _NotReady(Reply):
 
     status = fields.Constant("not ready", required=True)
     missing = fields.List(fields.String(), required=True)
+    warnings = fields.List(fields.String(), metadata={"description": _WARNINGS})
 
 
 class _Setting(Reply):

@@ -1,4 +1,4 @@
-"""`make status`, `make restart` and `make reload`: the control socket and what they print."""
+"""The control socket of `make run`, and the commands that use it: `make status`, `make restart` and `make reload`."""
 
 import http.server
 import io
