@@ -219,12 +219,13 @@ class Service:
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received
             self._count(answered.caller, method, pattern or "none", response, seconds)
+            shown_path = self.shown_path(request.path, pattern)
             line = self.logs.access_line(
                 at,
                 answered.trace_id,
                 answered.caller,
                 method,
-                self.shown_path(request.path, pattern),
+                shown_path,
                 status,
                 seconds,
                 (response.error_id, response.cause) if response.error_id is not None else None,
@@ -235,7 +236,7 @@ class Service:
             lines.append(line)
             is_urgent = is_urgent or status >= URGENT_STATUS
             if tracer is not None:
-                tracer.end(answered, response, self.shown_path(request.path, pattern), ended)
+                tracer.end(answered, response, shown_path, ended)
         self.logs.write(lines, now=is_urgent)
 
     def _count(self, caller: str | None, method: str, route: str, response: Response, seconds: float) -> None:

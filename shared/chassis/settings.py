@@ -218,9 +218,10 @@ class Settings(Listening):
         help="response time from which a request always gets a span, as an error does",
     )
     traces_per_second: int = environ.var(
-        200,
+        25,
         converter=whole(1, 100_000),
-        help="maximum number of spans per second on average, for sampled requests and again for errors and slow ones",
+        help="maximum number of spans per second: by the ratio; and on average for flags of callers, for errors and "
+        "slow requests, and for batches",
     )
 
 

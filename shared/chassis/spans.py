@@ -23,8 +23,9 @@ from chassis.http.response import Response
 from chassis.settings import Settings
 from chassis.tracing import TRACEPARENT_HEADER, Sampler, SpanContext, batch_context
 
-BURST_SECONDS: Final = 5
-"""A burst of spans may be this many times as large as the number for one second."""
+BURST: Final = 1_000
+"""Number of spans that may exceed the number per second, until there have been fewer for a while."""
+ADAPT_SECONDS: Final = 1.0
 MAX_LINKS: Final = 128
 """OpenTelemetry's own default."""
 MAX_CHARACTERS: Final = 256
@@ -124,20 +125,26 @@ class Tracer:
     """Makes the spans of one service."""
 
     def __init__(self, settings: Settings, exporter: Exporter, metrics: SpanMetrics) -> None:
-        self.begin: Final = Sampler(settings.traces_ratio).begin
+        self._sampler = Sampler(settings.traces_ratio, settings.traces_per_second)
+        self.begin = self._sampler.begin
         """Returns the context of a request, from its `traceparent` header and its L1p trace id."""
         self.exporter = exporter
         self._metrics = metrics
         self._slow_seconds = settings.traces_slow_seconds
-        # two limits: a flood of errors must not displace the requests that somebody wants to follow
-        self._sampled = _Limit(settings.traces_per_second)
+        self._adapt_at = 0.0
+        # a limit for each kind: a flood of errors must not displace the requests that somebody wants to follow
+        self._sampled = _Limit(2 * settings.traces_per_second)  # by the ratio, and by callers' flags
         self._others = _Limit(settings.traces_per_second)
+        self._batches = _Limit(settings.traces_per_second)
 
     def end(self, traced: Traced, response: Response, path: str, ended: float) -> None:
         """Export the span of an answered request, if it gets one.
 
         `path` is the path as the log shows it, `ended` the time of the answer on the monotonic clock.
         """
+        if ended >= self._adapt_at:
+            self._adapt_at = ended + ADAPT_SECONDS
+            self._sampler.adapt(ended)
         span = traced.span
         if span is None:
             span = self.begin(traced.request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
@@ -160,7 +167,7 @@ class Tracer:
             "l1p.trace_id": traced.trace_id,
             "http.request.method": method,
             "http.response.status_code": status,
-            "url.path": path[:MAX_CHARACTERS],
+            "url.path": _text(path),
             "url.scheme": request.scheme,
         }
         if traced.pattern is not None:
@@ -168,11 +175,11 @@ class Tracer:
         if traced.uuid is not None:
             attributes["quote.uuid"] = traced.uuid
         if traced.caller is not None:
-            attributes["enduser.id"] = traced.caller[:MAX_CHARACTERS]
+            attributes["enduser.id"] = _text(traced.caller)
         failure = None
         if status >= _ERROR_STATUS:
-            attributes["error.type"] = (response.error_id or str(status))[:MAX_CHARACTERS]
-            cause = (response.cause or "")[:MAX_CHARACTERS]
+            attributes["error.type"] = _text(response.error_id or str(status))
+            cause = _text(response.cause or "")
             if cause:
                 attributes["error.message"] = cause
             if status >= _SERVER_ERROR_STATUS:
@@ -191,7 +198,7 @@ class Tracer:
     ) -> "BatchSpan | None":
         """Begin the span of a batch or statement for these items; return None if none of them is sampled so far."""
         sampled = [item.span for item in items if item.span is not None and item.span.is_sampled]
-        if not sampled or not self._sampled.admits(time.monotonic()):
+        if not sampled or not self._batches.admits(time.monotonic()):
             return None
         return BatchSpan(name, attributes, sampled[:MAX_LINKS], self._add)
 
@@ -232,7 +239,7 @@ class BatchSpan:
         failure = None
         if kind is not None:
             self._attributes["error.type"] = kind.__qualname__
-            failure = str(error)[:MAX_CHARACTERS]
+            failure = _text(str(error))
         start_ns, end_ns = _unix_ns(self._began, time.monotonic())
         self._add(
             Span(
@@ -248,18 +255,23 @@ class BatchSpan:
         )
 
 
+def _text(text: str) -> str:
+    """Return text that a peer may control, cut, and with its invisible characters and lone surrogates escaped."""
+    text = text[:MAX_CHARACTERS]
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 class _Limit:
     """A token bucket: limits how many spans are made per second, on average."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
-        self._max_tokens = float(per_second * BURST_SECONDS)
-        self._tokens = self._max_tokens
+        self._tokens = float(BURST)
         self._at = time.monotonic()
 
     def admits(self, now: float) -> bool:
         if now > self._at:
-            self._tokens = min(self._max_tokens, self._tokens + (now - self._at) * self._per_second)
+            self._tokens = min(BURST, self._tokens + (now - self._at) * self._per_second)
             self._at = now
         if self._tokens < 1:
             return False

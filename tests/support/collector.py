@@ -49,10 +49,12 @@ class Collector:
     url: str
     """The URL for traces."""
     spans: list[CollectedSpan] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     async def receive(self, seen: Seen) -> web.Response:
         assert "/v1/traces" == seen.target
         assert "application/x-protobuf" == seen.headers["Content-Type"]
+        self.bodies.append(seen.body)
         self.spans += spans_in(seen.body)
         return web.Response(
             body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf"
