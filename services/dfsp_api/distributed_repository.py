@@ -46,8 +46,8 @@ FROM (SELECT {CLOCK} AS at) AS clock
 
 INSERT: Final = f"""
 INSERT INTO quote (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires, schedule)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    created, expires, schedule, lifetime_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
 """
@@ -131,7 +131,7 @@ class DistributedRepository(Repository):
 
     async def _reserve(self, new: NewQuote, deadline: float | None) -> StoredQuote:
         async def work(connection: Connection) -> StoredQuote | None:
-            time = await connection.fetchrow(TIME, self._lifetime)
+            time = await connection.fetchrow(TIME, self.lifetime_of(new))
             assert time is not None  # noqa: S101 - a SELECT of one row
             self.require_same_namespace(new, time["namespace"])
             rows = await connection.fetch(
@@ -146,6 +146,7 @@ class DistributedRepository(Repository):
                 time["in_milliseconds"],
                 time["later"],
                 new.schedule,
+                new.lifetime_ms,
             ) or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
             return quotes_by_uuid(rows).get(new.uuid)
 

@@ -44,9 +44,12 @@ def fingerprint(request: Mapping[str, str]) -> bytes:
     return hashlib.sha256(b"".join([_LENGTH(len(value)) + value for value in values])).digest()
 
 
-def require_same_request(quote: StoredQuote, operation: Operation, fingerprint_: bytes) -> None:
+def require_same_request(
+    quote: StoredQuote, operation: Operation, fingerprint_: bytes, lifetime_ms: int | None = None
+) -> None:
     """Raise IdempotencyKeyReusedError if another request with the same idempotency key reserved the quote."""
-    if quote.operation != OPERATIONS[operation] or quote.fingerprint != fingerprint_:
+    same = (OPERATIONS[operation], fingerprint_, lifetime_ms)
+    if (quote.operation, quote.fingerprint, quote.lifetime_ms) != same:
         raise IdempotencyKeyReusedError
 
 

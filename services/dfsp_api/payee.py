@@ -21,6 +21,7 @@ from chassis.errors import (
     AmountOutOfRangeError,
     FeeScheduleNotFoundError,
     ForbiddenError,
+    InvalidHeaderError,
     NoFeeScheduleError,
     QuotingError,
     UnavailableError,
@@ -54,7 +55,7 @@ from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentO
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
-from quoting.call import Call, Operation
+from quoting.call import LIFETIME_HEADER, Call, Operation
 from quoting.service import OwnOperation, Query, create_chain_app
 from quoting.settings import ChainSettings
 
@@ -89,6 +90,11 @@ class PayeeSettings(ChainSettings):
     ttl_seconds: float = environ.var(
         300.0, converter=number(0.001, 31_536_000), help="seconds for which a quote can be executed"
     )
+    max_ttl_seconds: float = environ.var(
+        86_400.0,
+        converter=number(0.001, 31_536_000),
+        help="longest time that a caller can ask for with X-Quote-Lifetime-Ms",
+    )
     retention_days: float = environ.var(
         30.0,
         converter=number(0, 36_500),
@@ -106,6 +112,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
         Database(settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS),
         settings.database_connections,
         timedelta(seconds=settings.ttl_seconds),
+        timedelta(seconds=settings.max_ttl_seconds),
         REPOSITORIES[settings.database_kind],
     )
     lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
@@ -195,10 +202,12 @@ class Payee:
         database: Database,
         connections: int,
         ttl: timedelta,
+        max_ttl: timedelta,
         repository: type[Repository] = Repository,
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
+        self._max_lifetime_ms = max_ttl // timedelta(milliseconds=1)
         self.schedules = FeeScheduleRepository(database)
         self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
         self._lists = asyncio.Semaphore(MAX_LISTS)
@@ -265,6 +274,8 @@ class Payee:
         self._reserve(exchange, call, fees, namespace)
 
     def _reserve(self, exchange: Exchange, call: Call, fees: FeeSchedule, namespace: bytes) -> None:
+        if (call.lifetime_ms or 0) > self._max_lifetime_ms:
+            raise InvalidHeaderError(f"{LIFETIME_HEADER} must be at most {self._max_lifetime_ms}.")
         request = validation.reservation(call.body or b"")
         uuid = quote_uuid(namespace, call.caller, call.idempotency_key or "")
         wanted = fingerprint(request)
@@ -272,13 +283,21 @@ class Payee:
             terms = _price(fees, call.operation, request)
         except (NoFeeScheduleError, AmountOutOfRangeError) as error:
             # a repeated request gets its quote, whatever today's fees are
-            exchange.wait(LookUp(uuid, call.caller), partial(_repeated, call.operation, wanted, error))
+            exchange.wait(LookUp(uuid, call.caller), partial(_repeated, call, wanted, error))
             self.statements.find(exchange)
             return
         new = NewQuote(
-            uuid, call.caller, OPERATIONS[call.operation], wanted, request, terms, fees.number, namespace
+            uuid,
+            call.caller,
+            OPERATIONS[call.operation],
+            wanted,
+            request,
+            terms,
+            fees.number,
+            call.lifetime_ms,
+            namespace,
         )
-        exchange.wait(new, partial(_reserved, call.operation, wanted))
+        exchange.wait(new, partial(_reserved, call, wanted))
         self.statements.reserve(exchange)
 
     def _execute(self, exchange: Exchange, call: Call) -> None:
@@ -307,7 +326,7 @@ def _price(fees: FeeSchedule, operation: Operation, request: dict[str, str]) -> 
 
 
 def _repeated(
-    operation: Operation, wanted: bytes, error: QuotingError, exchange: Exchange, quote: StoredQuote | None
+    call: Call, wanted: bytes, error: QuotingError, exchange: Exchange, quote: StoredQuote | None
 ) -> Response:
     """Return the reply with the quote that the same request got earlier. Its fee cannot be calculated now.
 
@@ -315,12 +334,12 @@ def _repeated(
     """
     if quote is None:
         raise error
-    return _reserved(operation, wanted, exchange, quote)
+    return _reserved(call, wanted, exchange, quote)
 
 
-def _reserved(operation: Operation, wanted: bytes, exchange: Exchange, quote: StoredQuote | None) -> Response:
+def _reserved(call: Call, wanted: bytes, exchange: Exchange, quote: StoredQuote | None) -> Response:
     try:
-        reply = reservation_reply(quote, operation, wanted)
+        reply = reservation_reply(quote, call.operation, wanted, call.lifetime_ms)
     except QuotingError:
         exchange.uuid = None if quote is None else str(quote.uuid)
         raise

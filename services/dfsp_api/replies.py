@@ -22,16 +22,16 @@ from quoting.schemas import same_amount
 
 
 def reservation_reply(
-    quote: StoredQuote | None, operation: Operation, fingerprint: bytes
+    quote: StoredQuote | None, operation: Operation, fingerprint: bytes, lifetime_ms: int | None = None
 ) -> Mapping[str, str]:
     """Return the reply to a reservation. `quote` is the stored quote for its idempotency key.
 
-    `operation` and `fingerprint` are those of the request. Raises IdempotencyKeyReusedError if another request reserved
+    `operation`, `fingerprint` and `lifetime_ms` are those of the request. Raises IdempotencyKeyReusedError if another request reserved
     the quote, QuoteExpiredError if retention has removed its amounts, UnavailableError if there is no quote.
     """
     if quote is None:
         raise UnavailableError(cause="a quote was neither inserted nor found")
-    require_same_request(quote, operation, fingerprint)
+    require_same_request(quote, operation, fingerprint, lifetime_ms)
     if quote.request is None:
         raise QuoteExpiredError
     return {"amount": _reserved_amount(quote), "expires": format_time(quote.expires), "uuid": str(quote.uuid)}

@@ -36,21 +36,23 @@ IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_r
 NAMESPACE: Final = "SELECT secret FROM namespace"
 
 COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires, executed, schedule"""
+    created, expires, executed, schedule, lifetime_ms"""
 
 # ORDER BY uuid: without it, two batches with the same keys in opposite order would deadlock.
 # DISTINCT ON: a key that is in the batch twice is inserted once, with its first request.
 # namespace: its secret made the uuids. In a database with another secret, a key would get a second quote.
 INSERT: Final = f"""
 INSERT INTO quote AS q (uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires, schedule)
+    created, expires, schedule, lifetime_ms)
 SELECT DISTINCT ON (i.uuid) i.uuid, i.caller, i.operation, i.fingerprint, i.request::json, i.source_amount,
-    i.destination_amount, {in_milliseconds("clock.at")}, {expires_after("clock.at", "$9")}, i.schedule
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[], $8::bigint[])
-    WITH ORDINALITY
-    AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, schedule, position),
+    i.destination_amount, {in_milliseconds("clock.at")},
+    {expires_after("clock.at", "coalesce(i.lifetime_ms * interval '1 ms', $10)")}, i.schedule, i.lifetime_ms
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::numeric[], $7::numeric[], $8::bigint[],
+    $9::bigint[]) WITH ORDINALITY
+    AS i (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, schedule, lifetime_ms,
+    position),
     (SELECT {CLOCK} AS at) AS clock
-WHERE EXISTS (SELECT FROM namespace WHERE secret = $10)
+WHERE EXISTS (SELECT FROM namespace WHERE secret = $11)
 ORDER BY i.uuid, i.position
 ON CONFLICT (uuid) DO NOTHING
 RETURNING {COLUMNS}, false AS is_expired
@@ -180,7 +182,7 @@ STATEMENTS: Final = {
 class NewQuote(msgspec.Struct, frozen=True):
     """A quote to reserve.
 
-    ``schedule`` is the number of the fee schedule that priced it. ``namespace`` is the database's secret from which
+    ``schedule`` is the number of the fee schedule that priced it. ``lifetime_ms`` is None for the default. ``namespace`` is the database's secret from which
     its uuid was made.
     """
 
@@ -191,6 +193,7 @@ class NewQuote(msgspec.Struct, frozen=True):
     request: Mapping[str, str]
     terms: Terms
     schedule: int
+    lifetime_ms: int | None
     namespace: bytes
 
 
@@ -269,6 +272,7 @@ class Repository:
                 [each.terms.source_amount for each in left],
                 [each.terms.destination_amount for each in left],
                 [each.schedule for each in left],
+                [each.lifetime_ms for each in left],
                 self._lifetime,
                 _common_namespace(quotes),
                 deadline=deadline,
@@ -386,6 +390,9 @@ class Repository:
         if self._namespace is not None and namespace != self._namespace:
             await self._database.expire_connections()
         self._namespace = namespace
+
+    def lifetime_of(self, new: NewQuote) -> timedelta:
+        return self._lifetime if new.lifetime_ms is None else timedelta(milliseconds=new.lifetime_ms)
 
     def require_same_namespace(self, quote: NewQuote, secret: bytes) -> None:
         """Raise UnavailableError if the quote's uuid was made from another secret than the database has."""

@@ -37,6 +37,8 @@ class StoredQuote(msgspec.Struct, frozen=True):
     executed: datetime | None
     schedule: int | None
     """The number of the fee schedule that priced it; None in quotes that are older than the record of schedules."""
+    lifetime_ms: int | None
+    """The lifetime that its reservation asked for; None for the default."""
     is_expired: bool
     """Whether the quote was expired when the row was read, by the database's clock."""
     fees: FeeSchedule | None = None

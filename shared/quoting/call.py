@@ -11,6 +11,7 @@ from chassis.tracing import TRACEPARENT_HEADER
 
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+LIFETIME_HEADER: Final = "X-Quote-Lifetime-Ms"
 
 SUBMISSION_URL: Final = "submissionUrl"
 IDENTIFIER: Final = "identifier"
@@ -21,6 +22,10 @@ is_uuid: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 
 KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 is_key: Final = KEY.match
+
+LIFETIME: Final = re.compile(r"0{0,15}[1-9][0-9]{0,14}\Z")
+"""A lifetime that some payee may accept; each payee has its own maximum."""
+is_lifetime: Final = LIFETIME.match
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 60_000
@@ -67,6 +72,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None = None
     idempotency_key: str | None = None
     traceparent: str | None = None
+    lifetime_ms: int | None = None
+    """The lifetime that a reservation asks for; None for the payee's default."""
 
     @property
     def method(self) -> str:
@@ -104,6 +111,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         }
         if self.idempotency_key is not None:
             headers[IDEMPOTENCY_HEADER] = self.idempotency_key
+        if self.lifetime_ms is not None:
+            headers[LIFETIME_HEADER] = str(self.lifetime_ms)
         if self.traceparent is not None:
             headers[TRACEPARENT_HEADER] = self.traceparent
         return headers

@@ -37,6 +37,7 @@ from quoting.call import (
     DEFAULT_TIMEOUT_MS,
     IDEMPOTENCY_HEADER,
     KEY,
+    LIFETIME_HEADER,
     MAX_TIMEOUT_MS,
     SUBMISSION_URL,
     TIMEOUT_HEADER,
@@ -79,6 +80,12 @@ _KEY: Final = header_parameter(
     "Names this attempt to agree on terms: 1 to 128 visible ASCII characters. Repeat the request with the same key; send a"
     " new key for new terms.",
     _KEY_SCHEMA,
+)
+_LIFETIME: Final = header_parameter(
+    LIFETIME_HEADER,
+    "How long this quote shall be good, in milliseconds, up to a maximum of the payee; absent: the payee's default. It is"
+    " part of what an idempotency key stands for.",
+    {"type": "integer", "minimum": 1, "maximum": 86_400_000},
 )
 _SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"
 _UUID: Final = path_parameter(
@@ -218,7 +225,7 @@ class _Hop:
             summary=summary,
             tag=_RESERVE,
             description=f"{description} The difference is the fee.\n\n{_IDEMPOTENCY}",
-            parameters=[_KEY, *COMMON_HEADERS],
+            parameters=[_KEY, _LIFETIME, *COMMON_HEADERS],
             body=self._body(schemas.Reservation),
             body_examples={"sample": self._example(f"/v1/{operation_id}")},
             answers={

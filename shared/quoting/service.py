@@ -24,6 +24,7 @@ from chassis.errors import (
     UpstreamTimeoutError,
 )
 from chassis.exchange import Exchange, Routes
+from chassis.http.request import Headers
 from chassis.http.response import Response
 from chassis.openapi import DescribedOperation
 from chassis.queries import query_parameters
@@ -35,11 +36,13 @@ from quoting.call import (
     IDEMPOTENCY_HEADER,
     IDENTIFIER,
     IDENTIFIER_TYPE,
+    LIFETIME_HEADER,
     MAX_TIMEOUT_MS,
     TIMEOUT_HEADER,
     Call,
     Operation,
     is_key,
+    is_lifetime,
     is_uuid,
 )
 from quoting.next_hop import NextHop
@@ -67,6 +70,7 @@ PEERS: Final = web.AppKey("peers", Peers)
 _MAX_DIGITS: Final = len(str(MAX_TIMEOUT_MS))
 _DEFAULT_SECONDS: Final = DEFAULT_TIMEOUT_MS / 1_000
 _KEY: Final = IDEMPOTENCY_HEADER.lower()
+_LIFETIME: Final = LIFETIME_HEADER.lower()
 _TIMEOUT: Final = TIMEOUT_HEADER.lower()
 
 
@@ -244,6 +248,7 @@ class ChainRoute:
             request.body if self.has_body else None,
             exchange.idempotency_key,
             exchange.traceparent(),
+            _lifetime_ms(headers) if self._reserves else None,
         )
         if exchange.deadline <= time.monotonic():
             raise UpstreamTimeoutError  # the request was not read, or its body not complete, in time
@@ -281,6 +286,18 @@ def _set_deadline(exchange: Exchange) -> None:
         message = f"{TIMEOUT_HEADER} must be given once, as a whole number from 1 to {MAX_TIMEOUT_MS}."
         exchange.header_error = InvalidHeaderError(message)
     exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
+
+
+def _lifetime_ms(headers: Headers) -> int | None:
+    """Return the lifetime that a reservation asks for; None without the header. Raises InvalidHeaderError."""
+    given = headers.get(_LIFETIME)
+    if given is None:
+        return None
+    if not is_lifetime(given):
+        raise InvalidHeaderError(
+            f"{LIFETIME_HEADER} must be given once, as a whole number of milliseconds above 0."
+        )
+    return int(given)
 
 
 def _timeout_seconds(given: str) -> float | None:

@@ -13,6 +13,7 @@ from support.scripted_server import unused_url
 from support.serving import reply
 
 TIMEOUT = "X-Request-Timeout-Ms"
+LIFETIME = "X-Quote-Lifetime-Ms"
 A_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -246,3 +247,27 @@ async def test_the_directory_receives_the_traceparent_too(proxy):
 async def test_a_response_names_its_service_and_no_software(hop):
     for response in (await hop.send(), await hop.send(UNKNOWN, adapt=False)):
         assert hop.service == response.headers["Server"]
+
+
+async def test_the_lifetime_of_a_reservation_is_passed_on_and_no_other_operation_has_one(hop):
+    for given, passed_on in [("1", "1"), ("86400000", "86400000"), ("007", "7")]:
+        for operation in (SOURCE, DESTINATION):
+            assert 200 == (await hop.send(operation, X_Quote_Lifetime_Ms=given)).status
+            assert passed_on == hop.next_hop.seen[-1].headers[LIFETIME]
+    for operation in OPERATIONS.values():
+        assert LIFETIME not in (await sent_on(hop, operation)).headers
+    for operation in (EXECUTE, LOOK_UP):
+        assert LIFETIME not in (await sent_on(hop, operation, X_Quote_Lifetime_Ms="5")).headers
+
+
+async def sent_on(hop, operation, **headers):
+    await hop.send(operation, **headers)
+    return hop.next_hop.seen[-1]
+
+
+async def test_a_malformed_lifetime_is_refused_before_the_body_is_looked_at(hop):
+    for given in ["", "0", "-1", "1.5", "1,2", "x", "٣", "1" * 17]:
+        response = await hop.send(replace(SOURCE, body=b"{"), X_Quote_Lifetime_Ms=given)
+
+        assert (400, "InvalidHeaderError") == (response.status, response.json["id"]), given
+        assert LIFETIME in response.json["message"]

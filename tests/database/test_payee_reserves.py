@@ -10,6 +10,7 @@ import pytest
 from support.messages import KEY, OTHER, QUOTE, RESERVE, RESERVE_DESTINATION, keys_of
 from support.payee import FIVE_PER_CENT, NO_FEES, rows, waiting_for_lock
 
+LIFETIME = "X-Quote-Lifetime-Ms"
 REORDERED = b"""
 { "transferType" : "p2p", "identifierType": "eur", "identifier": "\\u00330754016", "amount": "12.5",
   "account": "http:\\/\\/ec2-35-166-236-69.us-west-2.compute.amazonaws.com:8088\\/ilp\\/ledger\\/v1\\/accounts\\/bob",
@@ -308,3 +309,40 @@ async def test_created_is_the_databases_clock(start, clock, sql):
 
     assert datetime(2031, 2, 3, 4, 5, 6, 789_000, UTC) == await sql.fetchval("SELECT created FROM quote")
     assert timedelta(minutes=5) == await sql.fetchval("SELECT expires - created FROM quote")
+
+
+async def test_a_reservation_chooses_its_lifetime_to_the_millisecond(start, clock):
+    payee = await start(max_ttl_seconds=7)
+    await clock.set("2030-01-01T00:00:00.000Z")
+    for given, expires in [
+        ("1", "00:00:00.001Z"),
+        ("2500", "00:00:02.500Z"),
+        ("7000", "00:00:07.000Z"),
+        (None, "00:05:00.000Z"),
+    ]:
+        headers = {} if given is None else {LIFETIME: given}
+        reply = (await payee.reserve(**headers)).json
+
+        assert f"2030-01-01T{expires}" == reply["expires"], given
+        assert reply["expires"] == (await payee.look_up(reply["uuid"])).json["expires"]
+
+
+async def test_a_lifetime_above_the_maximum_is_refused_and_nothing_is_reserved(start, sql):
+    payee = await start(max_ttl_seconds=7)
+    refused = await payee.reserve(**{LIFETIME: "7001"})
+
+    assert (400, "InvalidHeaderError") == (refused.status, refused.json["id"])
+    assert "X-Quote-Lifetime-Ms must be at most 7000." == refused.json["message"]
+    assert 0 == await rows(sql)
+
+
+async def test_a_lifetime_is_part_of_what_a_key_stands_for(payee):
+    """Also after the fees have gone: then the same request gets its quote, and another lifetime is refused."""
+    first = await payee.reserve(key="one", **{LIFETIME: "60000"})
+    for given in ("60000", "060000"):
+        assert first.body == (await payee.reserve(key="one", **{LIFETIME: given})).body
+    for headers in ({LIFETIME: "60001"}, {}):
+        refused = await payee.reserve(key="one", **headers)
+        assert (422, "IdempotencyKeyReusedError") == (refused.status, refused.json["id"])
+    await payee.reserve(key="two")
+    assert 422 == (await payee.reserve(key="two", **{LIFETIME: "300000"})).status

@@ -206,6 +206,7 @@ def new(key: str, **changes: str) -> NewQuote:
         request,
         TERMS,
         SCHEDULE,
+        None,
         NAMESPACE,
     )
 

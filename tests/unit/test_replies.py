@@ -45,6 +45,7 @@ RESERVED = StoredQuote(
     expires=EXPIRES,
     executed=None,
     schedule=FEES.number,
+    lifetime_ms=None,
     is_expired=False,
     fees=FEES,
 )
