@@ -39,6 +39,7 @@ _EXPECTED_AMOUNT = "13.75"
 _OTHER_AMOUNT = "20.00"
 _LOG_SECONDS = 2.0
 _MAX_EXPIRY_WAIT_SECONDS = 5.0
+_SHORT_MS = 100
 _MAX_SHOWN_LENGTH = 600
 # with these settings the sample may get another reply than in the Quote API, without any fault
 SETTINGS_THAT_CHANGE_IT = (
@@ -170,20 +171,22 @@ class Demo:
         changed = {**SAMPLE, "amount": _OTHER_AMOUNT}
         refusal = _Refusal(f"an amount of {_OTHER_AMOUNT} instead", 409, "QuoteMismatchError", "amount")
         self._show_refusal(str(quote.get("uuid")), changed, refusal)
-        refusal = _Refusal("an expired quote", 410, "QuoteExpiredError")
+        refusal = _Refusal(f"an expired quote (X-Quote-Lifetime-Ms: {_SHORT_MS})", 410, "QuoteExpiredError")
+        quote = self._reserve(lifetime_ms=_SHORT_MS)
         seconds = _seconds_until(quote.get("expires"))
-        if seconds > _MAX_EXPIRY_WAIT_SECONDS:
-            # the terms decide when a quote expires: nothing in the API makes it expire earlier
+        if seconds > _MAX_EXPIRY_WAIT_SECONDS:  # another payee, which does not know the header
             self._print(
                 f"{refusal.reason}: {refusal.status} {refusal.id} (not shown, since this one expires at"
-                f" {escape_controls(str(quote.get('expires')))}; shown with QUOTES_TTL_SECONDS=3)"
+                f" {escape_controls(str(quote.get('expires')))})"
             )
             return
         time.sleep(max(0.0, seconds) + 0.1)
         self._show_refusal(str(quote.get("uuid")), SAMPLE, refusal)
 
-    def _reserve(self) -> dict[str, Any]:
+    def _reserve(self, *, lifetime_ms: int | None = None) -> dict[str, Any]:
         headers = self._headers(self._new_trace_id()) | {"Idempotency-Key": str(uuid4())}
+        if lifetime_ms is not None:
+            headers["X-Quote-Lifetime-Ms"] = str(lifetime_ms)
         reply = http_client.send(
             "POST", f"{self._origin}/v1/quoteSourceAmount", headers=headers, body=_body(SAMPLE)
         )

@@ -79,7 +79,7 @@ async def test_a_client_that_sends_the_sample_before_the_demonstration_does_not_
 
     assert statuses
     assert '"state":"EXECUTED"' in run.output
-    assert "an expired quote: 410 QuoteExpiredError (not shown, since this one expires at" in run.output
+    assert "410  QuoteExpiredError: The quote expired at " in run.output
 
 
 async def test_a_demonstration_that_fails_does_not_end_the_run(client, passable):

@@ -12,6 +12,7 @@ from dfsp_quotes import (
     AmountOutOfRangeError,
     IdempotencyKeyReusedError,
     InvalidBodyError,
+    InvalidHeaderError,
     InvalidQueryParameterError,
     NoFeeScheduleError,
     NotFoundError,
@@ -71,6 +72,32 @@ async def test_a_destination_amount_is_the_amount_that_is_sent_less_the_fee(clie
     assert Decimal("13.75") == quote.source_amount
     assert Decimal("1.25") == quote.fee
     assert Operation.QUOTE_DESTINATION_AMOUNT is quote.request.operation
+
+
+async def test_a_quote_is_good_for_the_lifetime_that_was_asked_for(client):
+    quote = await reserve(client, idempotency_key="short", lifetime=timedelta(milliseconds=1))
+    same = await reserve(client, idempotency_key="short", lifetime=timedelta(milliseconds=1))
+    stored = await look_up(client, quote.uuid)
+
+    assert quote.uuid == same.uuid
+    assert timedelta(milliseconds=1) == stored.expires - stored.created
+    assert State.EXPIRED is stored.state
+    await failure(pay(client, quote), QuoteExpiredError)
+    for other in (timedelta(milliseconds=2), None):
+        await failure(reserve(client, idempotency_key="short", lifetime=other), IdempotencyKeyReusedError)
+    await failure(reserve(client, lifetime=timedelta(days=1, milliseconds=1)), InvalidHeaderError)
+
+
+async def test_a_stored_quote_explains_its_fee(client):
+    stored = await look_up(client, (await reserve(client, amount=Decimal("12.55"))).uuid)
+    explained = stored.explanation
+
+    assert explained is not None
+    assert ("p2p", "USD", "up") == (explained.transfer_type, explained.currency_code, explained.rounding)
+    assert (Decimal(10), Decimal("0.01"), None) == (explained.percent, explained.least, explained.most)
+    assert (Decimal("1.255"), Decimal("1.26")) == (explained.unrounded, stored.fee)
+    assert explained.step_from <= stored.destination_amount <= explained.step_to
+    assert 64 == len(explained.schedule)
 
 
 async def test_a_quote_is_valid_for_a_while(client):

@@ -72,7 +72,9 @@ async def test_the_json_of_each_command_has_these_keys(quotes):
     }
 
     assert terms | {"idempotencyKey"} == set(quote)
-    assert terms | {"state", "created", "executed"} == set(await quotes.json("show", quote["uuid"], *TO))
+    assert terms | {"state", "created", "executed", "explanation"} == set(
+        await quotes.json("show", quote["uuid"], *TO)
+    )
     assert terms | {"idempotencyKey", "previousUuid", "difference", "feeDifference"} == set(
         await quotes.json("requote", quote["uuid"], *TO)
     )

@@ -29,14 +29,17 @@ def mismatch(field):
 class StubChain:
     """Answers like the chain, and writes the log lines of the services `logging`."""
 
-    def __init__(self, logs, logging, *, ttl_seconds, amount="13.75"):
+    def __init__(self, logs, logging, *, amount="13.75", knows_lifetimes=True):
+        self.knows_lifetimes = knows_lifetimes
         self.logs = logs
         self.logging = logging
         self.amount = amount
         self.is_paid = False
-        self.expires = datetime.now(UTC) + timedelta(seconds=ttl_seconds)
+        self.expires = datetime.now(UTC) + timedelta(minutes=5)
 
-    def post(self, trace_id):
+    def post(self, trace_id, lifetime_ms):
+        if lifetime_ms is not None and self.knows_lifetimes:
+            self.expires = datetime.now(UTC) + timedelta(milliseconds=int(lifetime_ms))
         for service in self.logging:
             with (self.logs / f"{service}.log").open("a") as log:
                 log.write(entry(service, trace=trace_id) + "\n")
@@ -57,7 +60,7 @@ class StubChain:
 def served(chain):
     class ChainHandler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            self._reply(chain.post(self.headers["L1p-Trace-Id"]))
+            self._reply(chain.post(self.headers["L1p-Trace-Id"], self.headers["X-Quote-Lifetime-Ms"]))
 
         def do_PUT(self):
             self._reply(
@@ -88,14 +91,15 @@ def printed(chain, **options):
     return stream.getvalue()
 
 
-def test_each_hop_is_printed_and_quotes_of_a_long_time_to_live_are_not_waited_for(tmp_path):
-    output = printed(StubChain(tmp_path, CHAIN, ttl_seconds=300))
+def test_each_hop_is_printed_and_an_expired_quote_is_shown(tmp_path):
+    output = printed(StubChain(tmp_path, CHAIN))
 
     for service in CHAIN:
         assert service in output
     assert "logged no request" not in output
     assert "fee: 13.75 - 12.50 = 1.25 USD" in output
-    assert "an expired quote: 410 QuoteExpiredError (not shown, since this one expires at" in output
+    assert "an expired quote (X-Quote-Lifetime-Ms: 100): PUT /v1/payments/" in output
+    assert "410  QuoteExpiredError: expired" in output
 
 
 def test_an_answer_of_the_directory_from_a_cache_is_explained(tmp_path, monkeypatch):
@@ -103,18 +107,20 @@ def test_an_answer_of_the_directory_from_a_cache_is_explained(tmp_path, monkeypa
     without_directory = [name for name in CHAIN if name != "central-directory"]
 
     assert "central-directory logged no request: spsp-client-proxy had its answer in its cache" in printed(
-        StubChain(tmp_path, without_directory, ttl_seconds=300)
+        StubChain(tmp_path, without_directory)
     )
 
 
-def test_an_expired_quote_is_shown_if_it_expires_soon(tmp_path):
-    assert "410  QuoteExpiredError: expired" in printed(StubChain(tmp_path, CHAIN, ttl_seconds=1))
+def test_a_payee_that_does_not_know_lifetimes_is_not_waited_for(tmp_path):
+    output = printed(StubChain(tmp_path, CHAIN, knows_lifetimes=False))
+
+    assert "410 QuoteExpiredError (not shown, since this one expires at" in output
 
 
 def test_an_unexpected_amount_is_an_error_unless_the_users_settings_may_be_the_reason(tmp_path):
     with pytest.raises(DemoError, match=r"the amount is 12\.70; expected 13\.75"):
-        printed(StubChain(tmp_path, CHAIN, ttl_seconds=300, amount="12.70"))
+        printed(StubChain(tmp_path, CHAIN, amount="12.70"))
 
     assert "fee: 12.70 - 12.50 = 0.20 USD" in printed(
-        StubChain(tmp_path, CHAIN, ttl_seconds=300, amount="12.70"), own_settings=["QUOTES_FEE_SCHEDULE"]
+        StubChain(tmp_path, CHAIN, amount="12.70"), own_settings=["QUOTES_FEE_SCHEDULE"]
     )

@@ -5,7 +5,7 @@ The rules of the fields are the payee's: it refuses a wrong value with InvalidBo
 
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
@@ -53,6 +53,16 @@ def timeout(value: object) -> float:
     if not (math.isfinite(value) and 0 < value <= MAX_TIMEOUT_SECONDS):
         raise ValueError(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:,.0f} seconds")
     return float(value)
+
+
+def lifetime_ms(value: object) -> int:
+    """Return the lifetime of a quote in whole milliseconds. Raises TypeError, ValueError."""
+    if not isinstance(value, timedelta):
+        raise TypeError(f"lifetime must be a timedelta, not {type(value).__name__}")
+    milliseconds = value // timedelta(milliseconds=1)
+    if milliseconds < 1:
+        raise ValueError("lifetime must be at least a millisecond")
+    return milliseconds
 
 
 def time(name: str, value: object) -> str:

@@ -6,7 +6,7 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from types import TracebackType
@@ -80,12 +80,14 @@ class QuoteClient:
         identifier_type: str,
         transfer_type: str,
         idempotency_key: str | None = None,
+        lifetime: timedelta | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - the services get it too
     ) -> Quote:
         """Reserve a quote for the amount to send so that `amount` arrives (Quote API §IV).
 
         Without `idempotency_key` the client makes one; it is on the quote and on every error. The same arguments with
         the same key give the same quote, also after it has expired: for new terms use a new key, or `requote`.
+        `lifetime` is how long the quote shall be good, up to a maximum of the payee; None for the payee's default.
         """
         request = _request(
             Operation.QUOTE_SOURCE_AMOUNT,
@@ -97,7 +99,7 @@ class QuoteClient:
             identifier_type=identifier_type,
             transfer_type=transfer_type,
         )
-        return await self._reserve(request, idempotency_key, timeout)
+        return await self._reserve(request, idempotency_key, lifetime, timeout)
 
     async def quote_destination_amount(
         self,
@@ -110,11 +112,12 @@ class QuoteClient:
         identifier_type: str,
         transfer_type: str,
         idempotency_key: str | None = None,
+        lifetime: timedelta | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
     ) -> Quote:
         """Reserve a quote for the amount that arrives if `amount` is sent, fee included (Quote API §IV).
 
-        `idempotency_key` is as for `quote_source_amount`.
+        `idempotency_key` and `lifetime` are as for `quote_source_amount`.
         """
         request = _request(
             Operation.QUOTE_DESTINATION_AMOUNT,
@@ -126,18 +129,21 @@ class QuoteClient:
             identifier_type=identifier_type,
             transfer_type=transfer_type,
         )
-        return await self._reserve(request, idempotency_key, timeout)
+        return await self._reserve(request, idempotency_key, lifetime, timeout)
 
     async def requote(
         self,
         quote: Terms,
         *,
         idempotency_key: str | None = None,
+        lifetime: timedelta | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
     ) -> Requote:
         """Reserve new terms for the request of a quote, under a new key. The quote itself does not change."""
         _require_terms(quote)
-        return Requote(quote=await self._reserve(quote.request, idempotency_key, timeout), previous=quote)
+        return Requote(
+            quote=await self._reserve(quote.request, idempotency_key, lifetime, timeout), previous=quote
+        )
 
     async def pay(
         self,
@@ -219,13 +225,16 @@ class QuoteClient:
                 return
             query = {**query, "after": page.next}
 
-    async def _reserve(self, request: QuoteRequest, key: str | None, seconds: float) -> Quote:
+    async def _reserve(
+        self, request: QuoteRequest, key: str | None, lifetime: timedelta | None, seconds: float
+    ) -> Quote:
         message = Message(
             "POST",
             f"/v1/{request.operation}",
             str(uuid4()),
             json.dumps(_fields(request)).encode(),
             idempotency_key=str(uuid4()) if key is None else arguments.idempotency_key(key),
+            lifetime_ms=None if lifetime is None else arguments.lifetime_ms(lifetime),
         )
         return read_quote(await self._call(message, seconds), message, request)
 

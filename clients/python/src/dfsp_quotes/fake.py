@@ -36,7 +36,14 @@ from dfsp_quotes.errors import (
 )
 from dfsp_quotes.fake_payee import FakePayee, FakeQuote
 from dfsp_quotes.quotes import Operation
-from dfsp_quotes.transport import KEY_HEADER, MAX_BODY_BYTES, MAX_TIMEOUT_MS, TIMEOUT_HEADER, TRACE_HEADER
+from dfsp_quotes.transport import (
+    KEY_HEADER,
+    LIFETIME_HEADER,
+    MAX_BODY_BYTES,
+    MAX_TIMEOUT_MS,
+    TIMEOUT_HEADER,
+    TRACE_HEADER,
+)
 
 __all__ = ["FakeQuote", "FakeQuoteServer", "Fault", "ReceivedRequest"]
 
@@ -45,6 +52,8 @@ SAMPLE_LIFETIME: Final = timedelta(minutes=5)
 _MAX_REQUESTS: Final = 10_000
 _SERVICE: Final = "dfsp-api"
 _TRACE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+MAX_LIFETIME_MS: Final = 86_400_000
+_LIFETIME: Final = re.compile(r"0{0,15}[1-9][0-9]{0,14}\Z")
 _KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 _TIMEOUT: Final = re.compile(r"0*[1-9][0-9]*\Z")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
@@ -199,11 +208,12 @@ class FakeQuoteServer:
         caller = self._authenticate(request)
         body = await _read_body(request)
         _check_timeout(request)
-        key = _idempotency_key(request)
+        key, lifetime = _idempotency_key(request), _lifetime(request)
         message = fake_validation.reservation(body)
         self._require_receiver(message)
         operation = Operation(request.match_info["operation"])
-        response = web.json_response(self._payee.reserve(caller, key, operation, message))
+        reply = self._payee.reserve(caller, key, operation, message, lifetime)
+        response = web.json_response(reply)
         response.headers[KEY_HEADER] = key
         return response
 
@@ -266,6 +276,19 @@ async def _read_body(request: web.Request) -> bytes:
 def _check_timeout(request: web.Request) -> None:
     if any(not _TIMEOUT.match(value) for value in request.headers.getall(TIMEOUT_HEADER, [])):
         raise InvalidHeaderError(f"{TIMEOUT_HEADER} must be given once: digits, 1 to {MAX_TIMEOUT_MS}.")
+
+
+def _lifetime(request: web.Request) -> timedelta | None:
+    given = request.headers.get(LIFETIME_HEADER)
+    if given is None:
+        return None
+    if not _LIFETIME.match(given):
+        raise InvalidHeaderError(
+            f"{LIFETIME_HEADER} must be given once, as a whole number of milliseconds above 0."
+        )
+    if int(given) > MAX_LIFETIME_MS:
+        raise InvalidHeaderError(f"{LIFETIME_HEADER} must be at most {MAX_LIFETIME_MS}.")
+    return timedelta(milliseconds=int(given))
 
 
 def _idempotency_key(request: web.Request) -> str:

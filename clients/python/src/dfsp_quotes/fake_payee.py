@@ -39,6 +39,8 @@ class FakeQuote:
     expires: datetime
     rate: Decimal
     """The rate by which the fee was calculated."""
+    lifetime: timedelta | None = None
+    """The lifetime that the reservation asked for."""
     executed: datetime | None = None
 
     @property
@@ -75,7 +77,12 @@ class FakePayee:
         self._by_key: dict[tuple[str, str], FakeQuote] = {}
 
     def reserve(
-        self, caller: str, key: str, operation: Operation, request: Mapping[str, str]
+        self,
+        caller: str,
+        key: str,
+        operation: Operation,
+        request: Mapping[str, str],
+        lifetime: timedelta | None = None,
     ) -> dict[str, object]:
         """Return the reply to a reservation. A known key needs no price.
 
@@ -94,11 +101,12 @@ class FakePayee:
                 source,
                 destination,
                 now,
-                now + self.lifetime,
+                now + (self.lifetime if lifetime is None else lifetime),
                 self.rate,
+                lifetime,
             )
             self.quotes[quote.uuid] = self._by_key[caller, key] = quote
-        elif not quote.is_for(operation, request):
+        elif quote.lifetime != lifetime or not quote.is_for(operation, request):
             raise IdempotencyKeyReusedError
         return {"amount": quote.answer, "expires": _format(quote.expires), "uuid": str(quote.uuid)}
 

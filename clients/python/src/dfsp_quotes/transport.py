@@ -20,6 +20,7 @@ MAX_TIMEOUT_MS: Final = 60_000
 """The services count more as this (wire.md §3), so no attempt waits longer."""
 TRACE_HEADER: Final = "L1p-Trace-Id"
 KEY_HEADER: Final = "Idempotency-Key"
+LIFETIME_HEADER: Final = "X-Quote-Lifetime-Ms"
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
 
@@ -33,6 +34,7 @@ class Message:
     body: bytes | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    lifetime_ms: int | None = None
     max_reply_bytes: int = MAX_BODY_BYTES
 
     def headers(self) -> dict[str, str]:
@@ -41,6 +43,8 @@ class Message:
             found["Content-Type"] = "application/json"
         if self.idempotency_key is not None:
             found[KEY_HEADER] = self.idempotency_key
+        if self.lifetime_ms is not None:
+            found[LIFETIME_HEADER] = str(self.lifetime_ms)
         return found
 
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, TypedDict, TypeVar
@@ -73,6 +74,14 @@ Key = Annotated[
     str | None,
     typer.Option("--key", metavar="KEY", help="Idempotency key; the same key gives the same quote again."),
 ]
+Lifetime = Annotated[
+    float | None,
+    typer.Option(
+        "--lifetime",
+        metavar="SECONDS",
+        help="How long the quote shall be good, up to a maximum of the payee; by default as the payee has it.",
+    ),
+]
 
 _group = typer.Typer(no_args_is_help=True, help="Reserve a quote.")
 
@@ -97,6 +106,7 @@ def quote_source(
     transfer_type: TransferType = None,
     symbol: Symbol = None,
     key: Key = None,
+    lifetime: Lifetime = None,
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     url: Url = None,
     user: User = None,
@@ -112,7 +122,9 @@ def quote_source(
     used_key = key or str(uuid4())
 
     async def reserve(client: QuoteClient) -> Quote:
-        return await client.quote_source_amount(**fields, idempotency_key=used_key, timeout=timeout)
+        return await client.quote_source_amount(
+            **fields, idempotency_key=used_key, lifetime=_lifetime(lifetime), timeout=timeout
+        )
 
     with _naming(used_key):
         quote = _call(used, reserve)
@@ -128,6 +140,7 @@ def quote_destination(
     transfer_type: TransferType = None,
     symbol: Symbol = None,
     key: Key = None,
+    lifetime: Lifetime = None,
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     url: Url = None,
     user: User = None,
@@ -143,7 +156,9 @@ def quote_destination(
     used_key = key or str(uuid4())
 
     async def reserve(client: QuoteClient) -> Quote:
-        return await client.quote_destination_amount(**fields, idempotency_key=used_key, timeout=timeout)
+        return await client.quote_destination_amount(
+            **fields, idempotency_key=used_key, lifetime=_lifetime(lifetime), timeout=timeout
+        )
 
     with _naming(used_key):
         quote = _call(used, reserve)
@@ -221,6 +236,7 @@ def requote(
     uuid: Uuid,
     to: Receiver,
     key: Key = None,
+    lifetime: Lifetime = None,
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     url: Url = None,
     user: User = None,
@@ -234,7 +250,9 @@ def requote(
     used_key = key or str(uuid4())
 
     async def look_up_and_requote(client: QuoteClient) -> Requote:
-        return await client.requote(await look_up(client), idempotency_key=used_key, timeout=timeout)
+        return await client.requote(
+            await look_up(client), idempotency_key=used_key, lifetime=_lifetime(lifetime), timeout=timeout
+        )
 
     with _naming(used_key):
         found = _call(used, look_up_and_requote)
@@ -314,6 +332,19 @@ def _naming(key: str) -> Iterator[None]:
             f"Interrupted. The quote may be reserved all the same: the same command with --key {key} shows it.",
             {"idempotencyKey": key},
         ) from None
+
+
+def _lifetime(seconds: float | None) -> timedelta | None:
+    """Return a lifetime. Raises BadInputError."""
+    if seconds is None:
+        return None
+    try:
+        lifetime = timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        raise BadInputError("--lifetime must be a number of seconds") from None
+    if lifetime < timedelta(milliseconds=1):
+        raise BadInputError("--lifetime must be at least 0.001 seconds")
+    return lifetime
 
 
 def _look_up_of(
