@@ -41,7 +41,8 @@ SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 1.0
 MAX_UNCOUNTED_SHARE: Final = 0.1
 MAX_UNCOUNTED: Final = 10_000
-RECOUNT_EVERY_SECONDS: Final = 3_600.0
+RECOUNT_EVERY_SECONDS: Final = 60.0
+"""Minimum time between two counts from the beginning. It is longer by PAUSES times the time that the last one took."""
 
 STATE: Final = f"""
 SELECT settled_until, counted, seconds, reserved, executed, expired, swept_until, {CLOCK} AS now
@@ -72,10 +73,12 @@ UPDATE quote_count SET reserved = $2, executed = settled_executed + $3, expired 
 WHERE settled_until = $1
 """
 
-# The planner's estimate, after the last analysis of the table. It is 0 at a coordinator of Citus, which has no rows.
-ESTIMATE: Final = (
-    "SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass('quote')"
-)
+# The planner's estimate, and the statistics' one, which is newer but lost after a crash. Both are 0 at a coordinator of
+# Citus, which has no rows.
+ESTIMATE: Final = """
+SELECT greatest(c.reltuples::bigint, s.n_live_tup, 0) AS rows
+FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = to_regclass('quote')
+"""
 
 RECOUNT: Final = """
 UPDATE quote_count SET settled_until = '2000-01-01 00:00:00+00', settled_executed = 0, settled_expired = 0
@@ -105,6 +108,7 @@ class QuoteCounts(Collector):
         self._slice = FIRST_SLICE
         self._not_before = 0.0
         self._next_recount = 0.0
+        self._settling_seconds = 0.0
 
     async def step(self) -> bool:
         """Count, or settle one slice, if that is due. Return whether more slices are left to settle."""
@@ -133,6 +137,7 @@ class QuoteCounts(Collector):
         began = time.monotonic()
         (found,) = await self._database.fetch(SETTLED, begin, end)
         took = time.monotonic() - began
+        self._settling_seconds += took
         if took < SHORT_SECONDS:
             self._slice = min(self._slice * 2, MAX_SLICE)
         elif took > LONG_SECONDS:
@@ -155,13 +160,14 @@ class QuoteCounts(Collector):
         They were written with an earlier expiry than those that are settled, for example copied from another database.
         Until all are counted, the earlier numbers are shown.
         """
-        if time.monotonic() < self._next_recount:
+        if time.monotonic() < self._next_recount + PAUSES * self._settling_seconds:
             return
         state = await self._read_state()
         counted = state["reserved"] + state["executed"] + state["expired"]
         for row in await self._database.fetch(ESTIMATE):
             if row["rows"] > counted * (1 + MAX_UNCOUNTED_SHARE) + MAX_UNCOUNTED:
                 self._next_recount = time.monotonic() + RECOUNT_EVERY_SECONDS
+                self._settling_seconds = 0.0
                 await self._database.fetch(RECOUNT, begin)
 
     async def _read_state(self) -> asyncpg.Record:

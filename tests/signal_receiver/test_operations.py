@@ -1,5 +1,6 @@
 """Start, health, logs, metrics, the OpenAPI document and the accounts file."""
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime, timedelta
@@ -182,3 +183,18 @@ async def test_the_log_says_why_credentials_are_invalid(logged):
     assert {"The account could not be identified or authorized."} == {
         each.json["message"] for each in answers
     }
+
+
+async def test_the_metrics_tell_whether_trading_works(receiver):
+    async def shown() -> str:
+        return (await receiver.call("GET", "/metrics", authorization=None)).body.decode()
+
+    assert "last_trade_timestamp_seconds 1" not in await shown()
+    await receiver.send("OPEN")
+    async with asyncio.timeout(60):
+        while "\npositions_open 1.0\n" not in (text := await shown()):
+            await asyncio.sleep(0.01)
+
+    assert "\nlast_trade_timestamp_seconds 1" in text
+    assert 'price_age_seconds{ticker="XAUUSD"} ' in text
+    assert 'database_statement_duration_seconds_count{statement="write_accounts"} 1.0' in text
