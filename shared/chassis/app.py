@@ -69,7 +69,7 @@ def create_app(
     logs = Logs(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
     users = UsersFile(settings.users_file, logs.error, samples_allowed=samples_allowed)
-    request_metrics = RequestMetrics()
+    request_metrics = RequestMetrics(settings.metrics_callers)
     monitor = LoadMonitor(settings.max_wait_seconds, settings.max_in_flight)
     app = web.Application(
         middlewares=[envelope, *middlewares, gate, BasicAuth()], client_max_size=MAX_BODY_BYTES

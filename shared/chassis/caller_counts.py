@@ -1,7 +1,7 @@
 """Requests and errors by caller, for the callers with the most requests (docs/metrics.md, "Callers").
 
-There may be many callers, and each is several time series in Prometheus. So at most 100 are listed by name, and all
-others are counted together. Two memories are limited, too: the errors of a caller by the known error ids, and the
+There may be many callers, and each is several time series in Prometheus. So at most a hundred or so are listed by name, and
+all others are counted together. Two memories are limited, too: the errors of a caller by the known error ids, and the
 callers that may enter the list by MAX_NOTED.
 """
 
@@ -28,7 +28,8 @@ With a margin of 1, callers with about the same number of requests would take ea
 class CallerCounts(Collector):
     """Counts by caller. No count decreases, and each request is in exactly one of them."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_listed: int = MAX_LISTED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_listed = max_listed
         self._clock = clock
         self._turn_ends = clock() + TURN_SECONDS
         self._listed: dict[str, _Counts] = {}
@@ -48,9 +49,9 @@ class CallerCounts(Collector):
 
     def _counts_of_new(self, name: str) -> "_Counts":
         """Return the counts of a caller that is not listed, and list it if there is room."""
-        if name == OTHER:
+        if name == OTHER or not self._max_listed:
             return self._others
-        if len(self._listed) < MAX_LISTED:
+        if len(self._listed) < self._max_listed:
             counts = self._listed[name] = _Counts()
             return counts
         self._note(name)

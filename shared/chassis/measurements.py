@@ -10,7 +10,7 @@ import asyncpg
 from chassis.errors import QuotingError
 
 MAX_SECONDS: Final = 1.0
-"""Maximum time for all measurements. What is not measured by then is left out of `/metrics`."""
+"""Maximum time for all measurements. `/metrics` leaves out a figure that is not measured by then."""
 
 Measure = Callable[[], Awaitable[None]]
 """Takes a figure and keeps it for the next collection. If it fails or is cancelled, it keeps none."""

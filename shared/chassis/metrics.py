@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from chassis.caller_counts import CallerCounts
+from chassis.caller_counts import MAX_LISTED, CallerCounts
 from chassis.errors import error_ids
 from chassis.histogram import Histogram
 
@@ -26,9 +26,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class RequestMetrics(Collector):
     """The metrics registry of a service, and the metrics about its requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_callers: int = MAX_LISTED) -> None:
+        """`max_callers` limits the callers that are listed by name."""
         self.registry = CollectorRegistry()
-        self.callers = CallerCounts()
+        self.callers = CallerCounts(max_callers)
         self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
         self._operations: dict[tuple[str, str], _Operation] = {}
         self._errors: dict[tuple[str, str, int, str, bool], int] = {}

@@ -196,6 +196,11 @@ class Settings(Listening):
         converter=number(0.1, 60),
         help="maximum response time under overload; a request that would take longer gets 503 at once",
     )
+    metrics_callers: int = environ.var(
+        100,
+        converter=whole(0, 1_000),
+        help="maximum number of callers that /metrics lists by name; the others are counted together",
+    )
     log_file: Path | None = environ.var(
         None, converter=optional_path, help="file to which stdout and stderr are written, rotated by size"
     )

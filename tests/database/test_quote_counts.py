@@ -26,7 +26,7 @@ FROM (SELECT n, $2::text::timestamptz - n * interval '1 min' AS at FROM generate
 
 
 class Shown:
-    """What `/metrics` of one payee shows about quotes."""
+    """Reads from `/metrics` of one payee how many quotes it shows."""
 
     def __init__(self, opened: Database) -> None:
         self.counts = QuoteCounts(opened, RETENTION)

@@ -13,7 +13,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.counts = CallerCounts(lambda: self.now)
+        self.counts = CallerCounts(clock=lambda: self.now)
         self.registry = CollectorRegistry()
         self.registry.register(self.counts)
 
@@ -115,6 +115,16 @@ def test_a_caller_with_the_name_other_is_counted_with_the_others(turns):
     turns.count("other", "one")
 
     assert {"other": 1, "one": 1} == turns.all_requests
+
+
+def test_without_places_in_the_list_no_caller_is_named():
+    counts = CallerCounts(0)
+    registry = CollectorRegistry()
+    registry.register(counts)
+    counts.count("one", "QuoteExpiredError")
+
+    assert 1 == registry.get_sample_value("caller_requests_total", {"caller": "other"})
+    assert registry.get_sample_value("caller_requests_total", {"caller": "one"}) is None
 
 
 def test_names_are_cut(turns):
