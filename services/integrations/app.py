@@ -166,6 +166,7 @@ def _add_operators_api(app: web.Application, api: OperatorApi) -> None:
         ("GET", f"{root}/integrations", api.integrations),
         ("GET", one, api.integration),
         ("POST", f"{one}/resume", api.resume),
+        ("POST", f"{one}/retry", api.retry_now),
         ("GET", f"{one}/deliveries", api.deliveries),
         ("GET", f"{one}/deliveries/{{eventId}}", api.delivery),
         ("POST", f"{one}/deliveries/{{eventId}}/replay", api.replay),

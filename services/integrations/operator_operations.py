@@ -181,6 +181,22 @@ class OperatorOperations:
         """Resume a paused integration. Raises NotFoundError, ConflictError."""
         await self.operations.resume(None, id_)
 
+    async def retry_now(self, id_: UUID) -> int:
+        """Attempt the events at once that wait for their next attempt; return the number of their lanes.
+
+        Raises NotFoundError, TooManyRequestsError.
+        """
+        self.limit.take(1)
+        lanes: list[int] = []
+
+        async def work(connection: Connection) -> None:
+            if await connection.fetchrow(sql.LOCK_INTEGRATION, id_) is None:
+                raise _no_integration()
+            lanes[:] = [row["id"] for row in await connection.fetch(sql.RETRY_NOW, id_)]
+
+        await self.operations.commit(id_, work, invalidates=False)
+        return len(lanes)
+
     async def replay(self, id_: UUID, event_id: UUID) -> None:
         """Send an event again. Raises NotFoundError, ConflictError, TooManyRequestsError."""
         self.limit.take(1)

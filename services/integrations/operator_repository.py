@@ -155,6 +155,15 @@ WHERE e.integration_id = $4 AND {_has_failed("e")}
 ORDER BY e.lane_id, e.seq, e.take
 """
 
+# the lanes whose first event waits for its next attempt
+RETRY_NOW: Final = """
+UPDATE lane SET due = '-infinity' WHERE id IN (
+    SELECT id FROM lane
+    WHERE integration_id = $1 AND last_seq > done_seq AND NOT is_held AND due > clock_timestamp()
+    ORDER BY id FOR NO KEY UPDATE
+) RETURNING id
+"""
+
 LOCK_INTEGRATION: Final = "SELECT id FROM integration WHERE id = $1 FOR NO KEY UPDATE"
 
 STATEMENTS: Final = {

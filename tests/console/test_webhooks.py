@@ -304,3 +304,20 @@ async def test_a_paused_endpoint_is_on_the_first_page_until_it_is_resumed(consol
     assert 'id="p-integrations/paused"' not in before + after
     assert "1 endpoint is paused" in during
     assert '<a href="/webhooks">Show more</a>' in during
+
+
+async def test_waiting_events_are_attempted_at_once(console, provider):
+    async with stub(Script([OK, OK, reply(503, Retry_After="50"), OK])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("CLOSE")
+
+        async def form():
+            return fields_of(await page(console, f"/webhooks/{id_}"), f"/webhooks/{id_}/retry")
+
+        got = await console.post(f"/webhooks/{id_}/retry", await until(form))
+        after = await page(console, got.headers["Location"])
+        log = await provider.done(id_)
+
+    assert "The waiting events are being sent now." in after
+    assert "DELIVERED" == log[-1]["state"]

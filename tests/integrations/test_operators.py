@@ -30,6 +30,7 @@ OPERATIONS = [
     ("GET", "/integrations", None),
     ("GET", f"/integrations/{NOBODY}", None),
     ("POST", f"/integrations/{NOBODY}/resume", None),
+    ("POST", f"/integrations/{NOBODY}/retry", None),
     ("GET", f"/integrations/{NOBODY}/deliveries", None),
     ("GET", f"/integrations/{NOBODY}/deliveries/{NOBODY}", None),
     ("POST", f"/integrations/{NOBODY}/deliveries/{NOBODY}/replay", None),
@@ -507,3 +508,22 @@ async def test_an_event_that_is_sent_again_is_not_old_in_the_metrics(idle):
     (oldest,) = re.findall(r'webhook_oldest_waiting_seconds\{kind="signal"\} (\S+)', text)
 
     assert 0 < float(oldest) < 86_400
+
+
+async def test_events_that_wait_for_their_next_attempt_are_attempted_at_once(provider):
+    async with stub(Script([OK, OK, reply(503, Retry_After="50"), OK])) as hook:
+        id_ = await provider.enabled(hook.url)
+        await provider.done(id_)
+        await provider.signal("CLOSE")
+
+        async def next_attempt():
+            found = (await provider.operate("GET", f"/integrations/{id_}")).json
+            return found["backlog"]["nextAttempt"]
+
+        await until(next_attempt)
+        got = await provider.operate("POST", f"/integrations/{id_}/retry")
+        log = await provider.done(id_)
+        none = await provider.operate("POST", f"/integrations/{id_}/retry")
+
+    assert (202, {"lanes": 1}, {"lanes": 0}) == (got.status, got.json, none.json)
+    assert ["RETRY", "DELIVERED"] == [each["outcome"] for each in log[-1]["attempts"]]

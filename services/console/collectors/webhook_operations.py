@@ -98,6 +98,9 @@ class WebhookOperations:
     async def resume(self, id_: str, person: str) -> None:
         await self._call("POST", f"{_path(id_)}/resume", person=person)
 
+    async def retry_now(self, id_: str, person: str) -> None:
+        await self._call("POST", f"{_path(id_)}/retry", person=person)
+
     async def replay(self, id_: str, event_id: str, person: str) -> None:
         await self._call("POST", f"{_path(id_)}/deliveries/{event_id}/replay", person=person)
 

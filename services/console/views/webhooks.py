@@ -37,6 +37,7 @@ PAUSE_REASONS: Final = {
 DONE: Final = {
     "resume": "The integration is resumed. Its strategies stay off until its user switches them on.",
     "replay": "The event is being sent again.",
+    "retry": "The waiting events are being sent now.",
 }
 
 # what a browser sends for an input of the type datetime-local
@@ -55,6 +56,7 @@ def view(console: Console) -> View:
             web.get(PATH, page.overview),
             web.get(one, page.integration),
             web.post(f"{one}/resume", page.resume),
+            web.post(f"{one}/retry", page.retry_now),
             web.get(f"{one}/replays", page.confirm),
             web.post(f"{one}/replays", page.replay_failed),
             web.get(f"{one}/deliveries/{{eventId}}", page.delivery),
@@ -151,6 +153,12 @@ class WebhooksView:
         await self._console.form(request, "replay", integration=id_, webhook_id=event_id)
         await self._operations.replay(id_, event_id, request[CALLER])
         return redirect(f"{PATH}/{id_}?done=replay")
+
+    async def retry_now(self, request: web.Request) -> web.StreamResponse:
+        id_ = _id(request)
+        await self._console.form(request, "retry now", integration=id_)
+        await self._operations.retry_now(id_, request[CALLER])
+        return redirect(f"{PATH}/{id_}?done=retry")
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
         id_ = _id(request)

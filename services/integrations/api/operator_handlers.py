@@ -70,6 +70,13 @@ class OperatorApi:
         _log(request, "resume", id_)
         return json_response(await self._operations.integration(id_))
 
+    async def retry_now(self, request: web.Request) -> web.Response:
+        _require_operator(request)
+        id_ = integration_id(request)
+        lanes = await self._operations.retry_now(id_)
+        _log(request, "retry now", id_, lanes=lanes)
+        return json_response({"lanes": lanes}, status=202)
+
     async def replay(self, request: web.Request) -> web.Response:
         _require_operator(request)
         id_, event = integration_id(request), event_id(request)

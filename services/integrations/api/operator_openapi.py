@@ -52,6 +52,7 @@ def operations() -> Iterator[tuple[str, str, DescribedOperation]]:
     yield "GET", f"{root}/integrations", _integrations()
     yield "GET", one, _integration()
     yield "POST", f"{one}/resume", _resume()
+    yield "POST", f"{one}/retry", _retry_now()
     yield "GET", f"{one}/deliveries", _deliveries()
     yield "GET", f"{one}/deliveries/{{eventId}}", _delivery()
     yield "POST", f"{one}/deliveries/{{eventId}}/replay", _replay()
@@ -112,6 +113,18 @@ def _resume() -> DescribedOperation:
         parameters=[_ID, _OPERATOR],
         answers={200: json_reply("The integration as it is now.", replies.OperatorIntegrationWithLanesReply)},
         errors=_CHANGE_ERRORS,
+    )
+
+
+def _retry_now() -> DescribedOperation:
+    return DescribedOperation(
+        id="retryNow",
+        summary="Attempt the events at once that wait for their next attempt",
+        tag=TAG,
+        description="Also if the webhook asked for a later time with Retry-After. The other attempts stay at their times.",
+        parameters=[_ID, _OPERATOR],
+        answers={202: json_reply("They are attempted.", replies.RetryReply)},
+        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
     )
 
 

@@ -295,6 +295,12 @@ class BacklogOverviewReply(Reply):
     )
 
 
+class RetryReply(Reply):
+    """Events that are attempted at once."""
+
+    lanes = fields.Integer(required=True, metadata={"description": "How many lanes they are in."})
+
+
 class SkippedReply(Reply):
     """Failed events that cannot be sent again."""
 

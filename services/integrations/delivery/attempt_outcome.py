@@ -40,8 +40,9 @@ def after_attempt(
         "errorType": response.error_type,
         "cause": response.cause,
         "durationMs": round(seconds * 1000),
-        "response": excerpt,
     }
+    if excerpt is not None:
+        log["response"] = excerpt
     kind = _notification_kind(queued, response)
     notification = (
         None if kind is None else partial(_notification, lane, queued, integration, kind, response.status)
