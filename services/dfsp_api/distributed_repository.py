@@ -22,6 +22,7 @@ from dfsp_api.repository import (
     COLUMNS,
     MAX_TRIES,
     OF_CALLER,
+    OF_QUOTE,
     SWEEP_ROWS,
     SWEEP_SLICE,
     NewQuote,
@@ -30,6 +31,7 @@ from dfsp_api.repository import (
     Repository,
     is_listed,
     list_arguments,
+    list_condition,
     page_of,
     quotes_by_uuid,
 )
@@ -84,14 +86,14 @@ WHERE uuid = $1 AND expires < $2 AND executed IS NULL AND request IS NOT NULL
 SWEPT: Final = "UPDATE retention SET swept_until = $1 WHERE swept_until < $1"
 
 
-def _list(of_caller: str) -> str:
+def _list(condition: str) -> str:
     """Return the statement that lists quotes. Each node reads its own quotes until it has found $4.
 
     To limit the number of quotes that are read, they would all have to be sent to one node.
     """
     return f"""
 SELECT {COLUMNS}, {is_expired("$8")} AS is_expired, true AS is_listed, false AS is_limit FROM quote
-WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){of_caller} AND {is_listed(is_expired("$8"))}
+WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){condition} AND {is_listed(is_expired("$8"))}
 ORDER BY created DESC, uuid DESC
 LIMIT $4
 """
@@ -99,6 +101,8 @@ LIMIT $4
 
 LIST_OF_ALL: Final = _list("")
 LIST_OF_CALLER: Final = _list(OF_CALLER)
+LIST_OF_QUOTE: Final = _list(OF_QUOTE)
+LISTS: Final = {"": LIST_OF_ALL, OF_CALLER: LIST_OF_CALLER, OF_QUOTE: LIST_OF_QUOTE}
 
 STATEMENTS: Final = {
     TIME: "time",
@@ -112,6 +116,7 @@ STATEMENTS: Final = {
     SWEPT: "swept",
     LIST_OF_ALL: "list_of_all",
     LIST_OF_CALLER: "list_of_caller",
+    LIST_OF_QUOTE: "list_of_quote",
 }
 """Name of each statement, for metrics."""
 
@@ -205,11 +210,9 @@ class DistributedRepository(Repository):
 
     async def page(self, wanted: QuoteFilter, deadline: float | None = None) -> Page:
         (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
-        statement, of_caller = (
-            (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
-        )
-        arguments = (*list_arguments(wanted), time["at"], *of_caller)
-        return page_of(await self.fetch_list(statement, arguments, deadline), wanted.limit)
+        condition, values = list_condition(wanted)
+        arguments = (*list_arguments(wanted), time["at"], *values)
+        return page_of(await self.fetch_list(LISTS[condition], arguments, deadline), wanted.limit)
 
     async def missing(self) -> list[str]:
         return []

@@ -50,7 +50,7 @@ def position_of(cursor: str) -> Position:
 class QuoteFilter(msgspec.Struct, frozen=True):
     """The quotes to list: those that were created at ``since`` or later, and that come after ``before`` in the list.
 
-    None selects all. ``amount`` selects quotes of which it is the source amount or the destination amount.
+    None selects all, ``uuid`` one quote. ``amount`` selects quotes of which it is the source amount or the destination amount.
     """
 
     caller: str | None = None
@@ -60,6 +60,7 @@ class QuoteFilter(msgspec.Struct, frozen=True):
     identifier: str | None = None
     amount: Decimal | None = None
     limit: int = 50
+    uuid: UUID | None = None
 
 
 class Page(NamedTuple):

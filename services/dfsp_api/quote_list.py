@@ -27,6 +27,7 @@ PATH: Final = "/v1/quotes"
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _TIME: Final = re.compile(
     r"([0-9]{4})-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])"
     # a client that does not encode a plus sign sends a space
@@ -117,6 +118,10 @@ class _Parameters(Schema):
             "json_schema": schemas.AMOUNT_SCHEMA,
         },
     )
+    uuid = Text(
+        validate=validate.Regexp(_UUID, error="must be 8-4-4-4-12 hexadecimal digits"),
+        metadata={"description": "Only the quote with this uuid."},
+    )
     limit = Text(
         validate=_is_limit,
         metadata={
@@ -148,6 +153,7 @@ def filter_of(query: tuple[tuple[str, str], ...]) -> QuoteFilter:
         identifier=given.get("identifier"),
         amount=Decimal(given["amount"]) if "amount" in given else None,
         limit=int(given.get("limit", DEFAULT_LIMIT)),
+        uuid=UUID(given["uuid"]) if "uuid" in given else None,
     )
 
 

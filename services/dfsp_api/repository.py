@@ -122,6 +122,7 @@ MAX_SCANNED: Final = 50_000
 """Maximum number of quotes that one statement of a list reads, which takes about a tenth of a second."""
 
 OF_CALLER: Final = " AND caller = $9"
+OF_QUOTE: Final = " AND uuid = $9 AND ($10::text IS NULL OR caller = $10)"
 
 LIMIT_TIME: Final = "SELECT set_config('statement_timeout', $1, true)"
 SHARE_OF_TIME: Final = 0.95
@@ -137,8 +138,8 @@ def is_listed(is_expired: str) -> str:
         AND ($7::numeric IS NULL OR source_amount = $7 OR destination_amount = $7))"""
 
 
-def _list(of_caller: str) -> str:
-    """Return the statement that lists quotes.
+def _list(condition: str) -> str:
+    """Return the statement that lists quotes. `condition` is one of those that `list_condition` returns.
 
     It reads the quotes in the order of an index, newest first, until it has found $4 or read $8. Because of the second
     limit, no filter makes it read the whole table. If it has read $8, the last of them is in the result, too.
@@ -150,7 +151,7 @@ SELECT {COLUMNS}, is_expired, is_listed, position = $8 AS is_limit FROM (
     FROM (
         SELECT {COLUMNS}, {is_expired("clock.at")} AS is_expired
         FROM quote, (SELECT {CLOCK} AS at) AS clock
-        WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){of_caller}
+        WHERE created >= $1 AND (created, uuid) < ($2, $3::uuid){condition}
         ORDER BY created DESC, uuid DESC
         LIMIT $8
     ) AS newest
@@ -163,6 +164,8 @@ LIMIT $4
 
 LIST_OF_ALL: Final = _list("")
 LIST_OF_CALLER: Final = _list(OF_CALLER)
+LIST_OF_QUOTE: Final = _list(OF_QUOTE)
+LISTS: Final = {"": LIST_OF_ALL, OF_CALLER: LIST_OF_CALLER, OF_QUOTE: LIST_OF_QUOTE}
 
 STATEMENTS: Final = {
     INSERT: "reserve",
@@ -174,6 +177,7 @@ STATEMENTS: Final = {
     SWEPT: "swept",
     LIST_OF_ALL: "list_of_all",
     LIST_OF_CALLER: "list_of_caller",
+    LIST_OF_QUOTE: "list_of_quote",
     LIMIT_TIME: "limit_time",
 }
 """Name of each statement, for metrics."""
@@ -318,11 +322,9 @@ class Repository:
 
     async def page(self, wanted: QuoteFilter, deadline: float | None = None) -> Page:
         """Return the first quotes of a list. The page has fewer than ``wanted.limit`` if many others were read."""
-        statement, of_caller = (
-            (LIST_OF_ALL, ()) if wanted.caller is None else (LIST_OF_CALLER, (wanted.caller,))
-        )
-        arguments = (*list_arguments(wanted), MAX_SCANNED, *of_caller)
-        return page_of(await self.fetch_list(statement, arguments, deadline), wanted.limit)
+        condition, values = list_condition(wanted)
+        arguments = (*list_arguments(wanted), MAX_SCANNED, *values)
+        return page_of(await self.fetch_list(LISTS[condition], arguments, deadline), wanted.limit)
 
     async def fetch_list(
         self, statement: str, arguments: Sequence[object], deadline: float | None
@@ -415,6 +417,13 @@ def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
 def quotes_by_uuid(rows: Iterable[asyncpg.Record]) -> dict[UUID, StoredQuote]:
     """Return the quotes by uuid. Each row has the columns COLUMNS and is_expired."""
     return {row[0]: _stored_quote(*row) for row in rows}
+
+
+def list_condition(wanted: QuoteFilter) -> tuple[str, tuple[object, ...]]:
+    """Return the condition of a list for which there is an index, and its arguments from the ninth on."""
+    if wanted.uuid is not None:
+        return OF_QUOTE, (wanted.uuid, wanted.caller)
+    return ("", ()) if wanted.caller is None else (OF_CALLER, (wanted.caller,))
 
 
 def list_arguments(wanted: QuoteFilter) -> tuple[object, ...]:

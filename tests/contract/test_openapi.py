@@ -176,7 +176,7 @@ def test_a_look_up_requires_the_query_parameters_that_the_service_requires(docum
 
 def test_only_the_payee_lists_quotes_and_every_parameter_is_optional(document_of):
     found = {service: dict(operations(document_of(service))) for service in SERVICES[:6]}
-    optional = ("state", "since", "until", "caller", "identifier", "amount", "limit", "after")
+    optional = ("state", "since", "until", "caller", "identifier", "amount", "uuid", "limit", "after")
 
     assert ["payee"] == [service for service, described in found.items() if LIST in described]
     assert dict.fromkeys(optional, False) == names(found["payee"][LIST], "query")

@@ -20,12 +20,21 @@ from support.payee import PATIENCE_SECONDS, TTL, database, new, payment, rows, s
 STATEMENTS = {
     name: value
     for name, value in vars(distributed_repository).items()
-    if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER"}
+    if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER", "OF_QUOTE"}
 }
 STATEMENTS["LIMIT_TIME"] = LIMIT_TIME
 ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "SWEEP"}
 # they read many rows without a lock, or use a reference table of one row
-ON_NO_ROW_OF_ITS_OWN = {"TIME", "DUE", "LIMIT_TIME", "LIST_OF_ALL", "LIST_OF_CALLER", "SWEEP_FROM", "SWEPT"}
+ON_NO_ROW_OF_ITS_OWN = {
+    "TIME",
+    "DUE",
+    "LIMIT_TIME",
+    "LIST_OF_ALL",
+    "LIST_OF_CALLER",
+    "LIST_OF_QUOTE",
+    "SWEEP_FROM",
+    "SWEPT",
+}
 
 
 @pytest.fixture
@@ -275,6 +284,7 @@ async def test_the_repository_sends_no_other_statement(database_url):
     await repository.find([quote])
     await repository.page(QuoteFilter(), deadline=time.monotonic() + PATIENCE_SECONDS)
     await repository.page(QuoteFilter(caller="test"))
+    await repository.page(QuoteFilter(uuid=quote.uuid))
     await asyncio.sleep(0.02)
     await repository.execute([payment(new("a")), payment(new("b"))])
     await repository.sweep(timedelta(seconds=-1))

@@ -132,6 +132,9 @@ async def test_each_filter_selects_and_all_must_fit(start, clock):
     assert [second, first] == await found(amount="12.5")
     assert [third] == await found(amount="100.00")
     assert [] == await found(amount="1.25")
+    assert [second] == await found(uuid=second.upper())
+    assert [] == await found(uuid=second, identifier="1")
+    assert [] == await found(uuid=UUID(int=1))
     assert [first] == await found(state="EXECUTED")
     assert [third, second] == await found(state="RESERVED")
     assert [third, second] == await found(since="2030-01-01T00:00:01Z")
@@ -208,6 +211,7 @@ FAULTS = {
     "until": ["2030-01-01T00:00:00+25:00", "2030-1-1", "20300101", "٢٠٣٠-01-01"],
     "caller": ["", "a" * 65],
     "identifier": ["", "a" * 129],
+    "uuid": ["", "x", "0" * 32, f"{UUID(int=1)} ", f"{{{UUID(int=1)}}}"],
     "amount": ["", "0", "-1", "1e3", "12,50", "01", "1" * 19, "NaN"],
     "limit": ["", "0", "-1", "201", "1.5", "ten", "٣", "9" * 30],
     "after": ["", "x", "null", "A" * 31, "A" * 33, "O" + "A" * 31, "A" * 31 + "B", "A" * 31 + "=", "Ä" * 32],
@@ -297,6 +301,33 @@ async def test_a_batch_may_not_have_lists(payee):
     answer = await payee.send("POST", "/v1/batch", body, Content_Type="application/x-ndjson")
 
     assert b'"status":404' in answer.body.replace(b" ", b"")
+
+
+async def test_an_operator_finds_a_quote_by_its_uuid_and_others_find_their_own(start, sql):
+    payee = await start()
+    uuid = await payee.reserved(authorization=OTHER)
+
+    [found] = await whole(payee, ADMIN, uuid=uuid)
+    assert (uuid, "other") == (found["uuid"], found["caller"])
+    assert [uuid] == uuids(await whole(payee, OTHER, uuid=uuid))
+    assert [] == await whole(payee, TEST, uuid=uuid)
+    assert [] == await whole(payee, ADMIN, uuid=uuid, caller="test")
+
+
+@ON_ONE_KIND
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [(repository.LIST_OF_QUOTE, "integer"), (distributed_repository.LIST_OF_QUOTE, "timestamptz")],
+)
+async def test_one_quote_is_found_by_its_index(payee, sql, statement, kind):
+    types = f"timestamptz, timestamptz, uuid, integer, text, text, numeric, {kind}, uuid, text"
+    await sql.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+    await sql.execute(f"PREPARE list ({types}) AS {statement}")
+    uuid, clock = f"'{UUID(int=1)}'", "50" if kind == "integer" else "now()"
+    arguments = f"now(), now(), {uuid}, 1, NULL, NULL, NULL, {clock}, {uuid}, NULL"
+    plan = await sql.fetch(f"EXPLAIN EXECUTE list ({arguments})")
+
+    assert "quote_pkey" in str(plan)
 
 
 async def test_stubs_are_not_listed(start, sql):
