@@ -12,12 +12,13 @@ from aiohttp import web
 
 from chassis.app import SERVICE
 from chassis.app import create_app as create_service
-from chassis.auth import CALLER
+from chassis.auth import CALLER, without_credentials
 from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.migrations import Migrations
 from chassis.page.form_tokens import FormTokens
-from chassis.page.pages import PageOptions, Pages, sign_out, with_error_pages
+from chassis.page.pages import Handler, PageOptions, Pages, sign_out, with_error_pages
+from chassis.periodic import periodically
 from console.collectors.fleet import Fleet
 from console.collectors.own_database import OwnDatabase
 from console.collectors.service_client import ServiceClient
@@ -25,6 +26,11 @@ from console.formats import FILTERS
 from console.live_stream import PATH, LiveStream
 from console.openapi import openapi
 from console.settings import ConsoleSettings
+from console.traces.log_search import LogSearch
+from console.traces.receiver import PATH as TRACES_PATH
+from console.traces.receiver import TraceReceiver
+from console.traces.span_repository import SpanRepository
+from console.traces.timelines import Timelines
 from console.view import Console
 from console.views import VIEWS
 
@@ -32,6 +38,7 @@ NAME: Final = "console"
 MIGRATIONS: Final = Migrations("console", files("console") / "migrations", schema="console")
 PREPARE_SECONDS: Final = 2.0
 PREPARE_POLL_SECONDS: Final = 0.05
+RETENTION_SECONDS: Final = 10.0
 CONSOLE: Final = web.AppKey("console", Console)
 
 
@@ -46,12 +53,15 @@ def create_app(settings: ConsoleSettings) -> web.Application:
     client = ServiceClient(
         settings.console_services, service.tls, settings.service_user, settings.service_password
     )
+    spans = SpanRepository(database, settings.traces_keep_seconds, settings.traces_max_rows)
+    receiver = TraceReceiver(spans, settings.traces_from)
     app[CONSOLE] = console = Console(
         settings,
         service,
         pages,
         database,
         Fleet(client, OwnDatabase(database), settings.log_file and settings.log_file.parent),
+        Timelines(spans, None if settings.log_folder is None else LogSearch(settings.log_folder)),
     )
     views = [make(console) for make in VIEWS]
     pages.templates.globals["views"] = views
@@ -61,7 +71,8 @@ def create_app(settings: ConsoleSettings) -> web.Application:
         app.add_routes(with_error_pages(pages, view.routes))
     app.add_routes(with_error_pages(pages, [web.get("/sign-out", sign_out)]))
     app.add_routes([web.get(PATH, LiveStream(console.fleet).stream), *pages.files()])
-    app.cleanup_ctx.append(_running(console))
+    app.router.add_post(TRACES_PATH, without_credentials(_receive(receiver)))
+    app.cleanup_ctx.append(_running(console, receiver))
     return app
 
 
@@ -78,16 +89,28 @@ def _page_options() -> PageOptions:
     )
 
 
-def _running(console: Console) -> Callable[[web.Application], AsyncIterator[None]]:
+def _receive(receiver: TraceReceiver) -> Handler:
+    """Return the handler of exports of spans; the receiver checks credentials where they are needed."""
+
+    async def receive(request: web.Request) -> web.StreamResponse:
+        return await receiver.handle(request)
+
+    return receive
+
+
+def _running(console: Console, receiver: TraceReceiver) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_app: web.Application) -> AsyncIterator[None]:
         logs = console.service.logs
         console.fleet.client.open()
         await console.database.open(lambda cause: logs.error("the console's database is away", cause=cause))
         looking = asyncio.create_task(_look(console))
-        yield
+        spans = console.timelines.spans
+        async with periodically("retention of spans", RETENTION_SECONDS, spans.delete_old, logs.error):
+            yield
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
+        await receiver.close()
         await console.fleet.client.close()
         await console.database.close()
 

@@ -20,6 +20,7 @@ from chassis.service import Service
 from console.actions import store_action
 from console.collectors.fleet import Fleet
 from console.settings import ConsoleSettings
+from console.traces.timelines import Timelines
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Console:
     """The console's own Postgres; each use may raise UnavailableError."""
     fleet: Fleet
     """The watched services: their figures, and requests to them with the console's credentials."""
+    timelines: Timelines
+    """The timelines of traces, from spans and log lines."""
 
     def render(self, request: web.Request, template: str, values: Mapping[str, Any]) -> web.Response:
         """Return a page. Besides `values`, the template has `user`, `token`, and the values of `create_app`."""

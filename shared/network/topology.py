@@ -103,6 +103,9 @@ _TABLE = (
             "QUOTES_USERS_FILE": "<data>/console-users",
             "QUOTES_OPERATORS": "operator",
             "QUOTES_SERVICE_PASSWORD_FILE": "<data>/console-password",
+            "QUOTES_LOG_FOLDER": "<data>/logs",
+            # its own spans would be sent to itself
+            "QUOTES_TRACES_URL": "",
         },
         has_database=True,
     ),
@@ -112,6 +115,7 @@ MAX_FIRST_PORT = 65_535 - PORT_COUNT + 1
 _SHARED_DEFAULTS = {
     "QUOTES_USERS_FILE": "<data>/users",
     "QUOTES_OPERATORS": "console",
+    "QUOTES_TRACES_URL": "<console>/v1/traces",
     # there is no load balancer in front of these services that has to notice their end
     "QUOTES_STOP_GRACE_SECONDS": "0",
 }

@@ -56,7 +56,8 @@ def running(data: Path, database_url: str, users_file: Path, overrides: Override
         first,
         data=data,
         database_url=database_url,
-        environment={**DEFAULTS, "QUOTES_USERS_FILE": str(users_file)},
+        # no spans: the console, which would take them, is not started
+        environment={"QUOTES_TRACES_URL": "", **DEFAULTS, "QUOTES_USERS_FILE": str(users_file)},
     )
     ensure_directory(data / "directory.json", f"http://127.0.0.1:{first + 3}")
     of_the_chain = [spec for spec in specs if spec.name in CHAIN]

@@ -62,6 +62,18 @@ def test_the_services_take_the_console_for_an_operator_and_the_console_takes_a_p
     }
 
 
+def test_the_services_send_spans_to_the_console_which_reads_their_logs():
+    made = services(9010)
+
+    assert "/data/logs" == made[topology.CONSOLE].env["QUOTES_LOG_FOLDER"]
+    assert "" == made[topology.CONSOLE].env["QUOTES_TRACES_URL"]
+    assert {"http://127.0.0.1:9019/v1/traces"} == {
+        spec.env["QUOTES_TRACES_URL"] for name, spec in made.items() if name != topology.CONSOLE
+    }
+    other = services(QUOTES_TRACES_URL="http://jaeger:4318/v1/traces")
+    assert {"http://jaeger:4318/v1/traces"} == {spec.env["QUOTES_TRACES_URL"] for spec in other.values()}
+
+
 def test_a_value_in_the_callers_environment_replaces_the_default_file():
     """A service refuses to start with both a value and a file for it."""
     own = services(QUOTES_ENCRYPTION_KEYS="own")[topology.INTEGRATIONS].env

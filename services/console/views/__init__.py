@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from console.view import Console, View
-from console.views import callers, configuration, database, now, webhooks
+from console.views import callers, configuration, database, now, quotes, webhooks
 
 VIEWS: Final[Sequence[Callable[[Console], View]]] = (
     now.view,
+    quotes.view,
     callers.view,
     database.view,
     webhooks.view,

@@ -1,0 +1,93 @@
+"""OTLP's messages in JSON, as far as the console reads them (OTLP specification, "JSON Protobuf Encoding").
+
+The structs have the names of the protobuf messages, so that one function reads both. Ids are hexadecimal in JSON.
+"""
+
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+_MAX: Final = 2**63 - 1
+
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-_MAX - 1, le=_MAX)]
+
+
+class _Message(msgspec.Struct, rename="camel"):
+    """A message. Members that the console does not read are ignored, as the specification demands."""
+
+
+class ArrayValue(_Message):
+    values: list["AnyValue"] = []
+
+
+class AnyValue(_Message):
+    """A value of an attribute. A sender sets one of its members."""
+
+    string_value: str | None = None
+    bool_value: bool | None = None
+    int_value: Int64 | None = None
+    double_value: float | None = None
+    array_value: ArrayValue | None = None
+    kvlist_value: dict[str, Any] | None = None
+    bytes_value: str | None = None
+
+    def WhichOneof(self, _group: str) -> str | None:  # noqa: N802 - protobuf's name
+        """Return the name of the member that is set, as protobuf's messages do."""
+        return next((name for name in self.__struct_fields__ if getattr(self, name) is not None), None)
+
+
+class KeyValue(_Message):
+    """An attribute."""
+
+    key: str = ""
+    value: AnyValue = msgspec.field(default_factory=AnyValue)
+
+
+class Resource(_Message):
+    """The sender of the spans; its attribute `service.name` is the service's name."""
+
+    attributes: list[KeyValue] = []
+
+
+class Status(_Message):
+    code: Int64 = 0
+
+
+class Link(_Message):
+    """A span of another trace."""
+
+    trace_id: str = ""
+    span_id: str = ""
+
+
+class Span(_Message):
+    """A span as it was sent."""
+
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+    name: str = ""
+    start_time_unix_nano: Int64 = 0
+    end_time_unix_nano: Int64 = 0
+    attributes: list[KeyValue] = []
+    links: list[Link] = []
+    status: Status = msgspec.field(default_factory=Status)
+
+
+class ScopeSpans(_Message):
+    spans: list[Span] = []
+
+
+class ResourceSpans(_Message):
+    resource: Resource = msgspec.field(default_factory=Resource)
+    scope_spans: list[ScopeSpans] = []
+
+
+class ExportTraceServiceRequest(_Message):
+    resource_spans: list[ResourceSpans] = []
+
+
+def decode(body: bytes) -> ExportTraceServiceRequest:
+    """Return the request. Raises msgspec.DecodeError, whose text names the member at fault, and RecursionError."""
+    # strict=False: 64-bit numbers are strings of digits in protobuf's JSON
+    return msgspec.json.decode(body, type=ExportTraceServiceRequest, strict=False)
