@@ -4,6 +4,7 @@ Answered requests are counted in plain numbers, which become samples only when P
 prometheus_client take a lock for each sample, which would cost more than the rest of a request's log line.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
@@ -32,7 +33,6 @@ class RequestMetrics(Collector):
         self.callers = CallerCounts(max_callers)
         self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
         self._operations: dict[tuple[str, str], _Operation] = {}
-        self._errors: dict[tuple[str, str, int, str, bool], int] = {}
         self._error_ids = error_ids()
         self.registry.register(self)
         self.registry.register(self.callers)
@@ -41,21 +41,20 @@ class RequestMetrics(Collector):
         """Let these error ids be labels. All ids but these and those of chassis.errors are counted as `other`."""
         self._error_ids |= set(ids)
 
-    def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request. ``method`` and ``route`` are labels, so they must have few different values."""
+    def count(
+        self, method: str, route: str, status: int, seconds: float, error: str | None, *, is_upstream: bool
+    ) -> None:
+        """Count one answered request. ``method`` and ``route`` are labels, so they must have few different values.
+
+        ``error`` is the id of an error, None for a success. ``is_upstream`` is true for an error that the next hop
+        raised and this service passed on.
+        """
         operation = self._operations.get((method, route))
         if operation is None:
             operation = self._operations[method, route] = _Operation()
-        operation.statuses[status] = operation.statuses.get(status, 0) + 1
+        outcome = status, error if error is None else self.error_label(error), is_upstream
+        operation.outcomes[outcome] = operation.outcomes.get(outcome, 0) + 1
         operation.durations.observe(seconds)
-
-    def count_error(self, method: str, route: str, status: int, error: str, *, is_upstream: bool) -> None:
-        """Count the error of a request that `count` has counted, too.
-
-        `is_upstream` is true for an error that the next hop raised and this service passed on.
-        """
-        key = method, route, status, self.error_label(error), is_upstream
-        self._errors[key] = self._errors.get(key, 0) + 1
 
     def error_label(self, error: str) -> str:
         """Return the error's id, or `other`: the next hop may belong to others, who choose their own ids."""
@@ -66,19 +65,21 @@ class RequestMetrics(Collector):
         durations = HistogramMetricFamily(
             "request_duration_seconds", "Time from request to response", labels=["method", "route"]
         )
-        for (method, route), operation in self._operations.items():
-            for status, number in operation.statuses.items():
-                requests.add_metric([method, route, str(status)], number)
-            operation.durations.add_to(durations, [method, route])
         errors = CounterMetricFamily(
             "request_errors",
             "Errors answered, raised by this service (own) or by the next hop (upstream)",
             labels=["method", "route", "status", "error", "origin"],
         )
-        for (method, route, status, error, is_upstream), number in self._errors.items():
-            errors.add_metric(
-                [method, route, str(status), error, "upstream" if is_upstream else "own"], number
-            )
+        for (method, route), operation in self._operations.items():
+            statuses: Counter[int] = Counter()
+            for (status, error, is_upstream), number in operation.outcomes.items():
+                statuses[status] += number
+                if error is not None:
+                    origin = "upstream" if is_upstream else "own"
+                    errors.add_metric([method, route, str(status), error, origin], number)
+            for status, number in statuses.items():
+                requests.add_metric([method, route, str(status)], number)
+            operation.durations.add_to(durations, [method, route])
         rejected = CounterMetricFamily(
             "requests_rejected", "Requests rejected before they began", labels=["reason"]
         )
@@ -88,8 +89,9 @@ class RequestMetrics(Collector):
 
 
 class _Operation:
-    __slots__ = ("durations", "statuses")
+    __slots__ = ("durations", "outcomes")
 
     def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
+        self.outcomes: dict[tuple[int, str | None, bool], int] = {}
+        """How many requests by status, error id, and whether the next hop raised the error."""
         self.durations = Histogram()

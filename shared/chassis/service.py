@@ -241,9 +241,7 @@ class Service:
 
     def _count(self, caller: str | None, method: str, route: str, response: Response, seconds: float) -> None:
         metrics, error = self.metrics, response.error_id
-        metrics.count(method, route, response.status, seconds)
-        if error is not None:
-            metrics.count_error(method, route, response.status, error, is_upstream=response.is_upstream)
+        metrics.count(method, route, response.status, seconds, error, is_upstream=response.is_upstream)
         if caller is not None:
             metrics.callers.count(caller, error if error is None else metrics.error_label(error))
 

@@ -12,7 +12,7 @@ def metrics() -> RequestMetrics:
 
 def test_requests_are_counted_by_method_route_and_status(metrics):
     for status in (200, 200, 404):
-        metrics.count("GET", "/r", status, 0.02)
+        metrics.count("GET", "/r", status, 0.02, None, is_upstream=False)
 
     count = metrics.registry.get_sample_value
     assert 2 == count("requests_total", {"method": "GET", "route": "/r", "status": "200"})
@@ -21,7 +21,7 @@ def test_requests_are_counted_by_method_route_and_status(metrics):
 
 def test_durations_are_counted_in_cumulative_buckets(metrics):
     for seconds in (0.001, 0.02, 61):
-        metrics.count("GET", "/r", 200, seconds)
+        metrics.count("GET", "/r", 200, seconds, None, is_upstream=False)
 
     count, operation = metrics.registry.get_sample_value, {"method": "GET", "route": "/r"}
     assert 3 == count("request_duration_seconds_count", operation)
@@ -45,7 +45,7 @@ def test_durations_are_counted_in_cumulative_buckets(metrics):
 @pytest.mark.parametrize("origin", ["own", "upstream"])
 def test_errors_are_counted_by_known_ids_and_by_the_hop_that_raised_them(metrics, sent, label, origin):
     metrics.know_errors(["InsufficientFunds"])
-    metrics.count_error("GET", "/r", 410, sent, is_upstream=origin == "upstream")
+    metrics.count("GET", "/r", 410, 0.1, sent, is_upstream=origin == "upstream")
 
     labels = {"method": "GET", "route": "/r", "status": "410", "error": label, "origin": origin}
     assert 1 == metrics.registry.get_sample_value("request_errors_total", labels)
@@ -61,7 +61,7 @@ def test_every_reason_to_reject_a_request_has_a_counter_from_the_start(metrics):
 
 
 def test_no_metric_says_when_a_counter_was_created(metrics):
-    metrics.count("GET", "/r", 200, 0.02)
+    metrics.count("GET", "/r", 200, 0.02, None, is_upstream=False)
 
     assert not [
         sample.name
