@@ -127,6 +127,7 @@ def _dispatcher(
         service.logs,
         DeliveryMetrics(service.metrics.registry),
         settings.deliveries_at_once,
+        service.tracer,
     )
     return dispatcher
 

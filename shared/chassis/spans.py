@@ -1,4 +1,4 @@
-"""The spans of one service: which requests get one, and what it says (OpenTelemetry's semantic conventions for HTTP).
+"""The spans of one service: the requests that get one, and its content by OpenTelemetry's semantic conventions.
 
 A span is made after its request has been answered, so a request without one costs little more than its place in the
 trace. Three kinds of requests get a span: those whose caller set the flag for sampled traces or that fall into the
@@ -148,17 +148,45 @@ class Tracer:
         span = traced.span
         if span is None:
             span = self.begin(traced.request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
-        seconds = ended - traced.request.received
+        if self._gets_span(span, traced.request.received, ended, is_error=response.status >= _ERROR_STATUS):
+            self._export(span, traced, response, path, ended)
+
+    def _gets_span(self, span: SpanContext, began: float, ended: float, *, is_error: bool) -> bool:
         if span.is_sampled:
             limit = self._sampled
-        elif response.status >= _ERROR_STATUS or seconds >= self._slow_seconds:
+        elif is_error or ended - began >= self._slow_seconds:
             limit = self._others
         else:
-            return
+            return False
         if limit.admits(ended):
-            self._export(span, traced, response, path, ended)
-        else:
-            self._metrics.dropped.labels("limit").inc()
+            return True
+        self._metrics.dropped.labels("limit").inc()
+        return False
+
+    def end_call(
+        self, trace_id: str, name: str, began: float, attributes: dict[str, str | int], failure: str | None
+    ) -> None:
+        """Export the span of a request that this service has sent and that has ended now, if it gets one.
+
+        `trace_id` is an L1p trace id, `began` is on the monotonic clock. A call with the attribute `error.type` failed.
+        """
+        ended = time.monotonic()
+        span = self.begin(None, trace_id)
+        is_error = "error.type" in attributes
+        if self._gets_span(span, began, ended, is_error=is_error):
+            start_ns, end_ns = _unix_ns(began, ended)
+            attributes["l1p.trace_id"] = trace_id
+            self._add(
+                Span(
+                    span,
+                    name,
+                    Kind.CLIENT,
+                    start_ns,
+                    end_ns,
+                    attributes,
+                    failure=_text(failure or "") if is_error else None,
+                )
+            )
 
     def _export(self, span: SpanContext, traced: Traced, response: Response, path: str, ended: float) -> None:
         request, status = traced.request, response.status

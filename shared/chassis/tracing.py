@@ -33,7 +33,7 @@ _LAST_48_BITS: Final = (1 << 48) - 1
 _MULTIPLIER: Final = 0x9E3779B97F4B
 """Makes the ids of neighbouring numbers look different. It is odd, so different numbers give different ids."""
 _SPAN_IDS: Final = map(
-    # all in C, at half of the cost; each process has a part of its own, which is not 0
+    # all in C, at half of the cost; the first part is random for each process, and not 0
     f"{secrets.randbits(31) + 1:08x}%08x".__mod__,
     chain(range(secrets.randbits(32), 1 << 32), chain.from_iterable(repeat(range(1 << 32)))),
 )

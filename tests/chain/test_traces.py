@@ -187,7 +187,9 @@ async def test_all_hops_sample_the_same_requests_by_the_ratio(traced):
         for trace_id in ids[::2]:
             assert set(HOPS) <= {span.service for span in await each.collector.of(trace_id, 6)}
 
-    reserved = {span.trace_id for span in each.collector.spans if span.attributes.get("http.route") == RESERVE}
+    reserved = {
+        span.trace_id for span in each.collector.spans if span.attributes.get("http.route") == RESERVE
+    }
     assert set(ids[::2]) == reserved
 
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from chassis.errors import QuotingError
 from chassis.logs import Logs
+from chassis.spans import Tracer
 from integrations.delivery.circuit_breaker import CircuitBreaker
 from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.lane_reporter import LaneReporter
@@ -51,6 +52,7 @@ class Dispatcher:
         logs: Logs,
         metrics: DeliveryMetrics,
         max_lanes: int,
+        tracer: Tracer | None = None,
     ) -> None:
         self.queue = queue
         self.endpoints = endpoints
@@ -60,7 +62,7 @@ class Dispatcher:
         self._circuit_breaker = circuit_breaker
         max_waiting = max(max_lanes, 1) * MAX_UNCOMMITTED
         self._reporter = LaneReporter(queue, circuit_breaker, logs.error, max_waiting)
-        self._context = LaneContext(client, endpoints, self._reporter, metrics, logs, self._wake_in)
+        self._context = LaneContext(client, endpoints, self._reporter, metrics, logs, self._wake_in, tracer)
         self._workers: dict[int, LaneWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from aiohttp import hdrs
+
 from chassis.logs import Logs
+from chassis.spans import Tracer
 from integrations.delivery.attempt_outcome import after_attempt, expired
 from integrations.delivery.endpoint_cache import EndpointCache
 from integrations.delivery.lane_reporter import LaneReporter
@@ -32,13 +35,14 @@ from integrations.delivery.queue import (
 )
 from integrations.timestamps import iso
 from integrations.webhook.client import Endpoint, WebhookClient
-from integrations.webhook.webhook_response import WebhookResponse
+from integrations.webhook.webhook_response import AttemptOutcome, WebhookResponse
 
 MARGIN_SECONDS: Final = 5.0
 MAX_UNCOMMITTED: Final = 16
 MAX_LINGERING: Final = MAX_UNCOMMITTED // 2
 READ_MORE_BELOW: Final = 4
 _UNKNOWN: Final = -1
+_SPAN_NAME: Final = f"{hdrs.METH_POST} webhook"
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class LaneContext:
     logs: Logs
     wake_in: Callable[[int, float], None]
     """Function that wakes the dispatcher later. Arguments: the lane's id, and the seconds until its next retry."""
+    tracer: Tracer | None = None
     is_closing: bool = False
 
 
@@ -153,6 +158,9 @@ class LaneWorker:
         seconds = time.monotonic() - began
         context.metrics.count(queued, response, seconds)
         self._log(queued, response, seconds)
+        if context.tracer is not None and queued.trace_id:
+            attributes = self._span_attributes(queued, response)
+            context.tracer.end_call(queued.trace_id, _SPAN_NAME, began, attributes, response.cause)
         result = after_attempt(
             self.lane,
             queued,
@@ -182,6 +190,23 @@ class LaneWorker:
             duration_ms=round(seconds * 1_000, 3),
             cause=response.cause or response.error_type,
         )
+
+    def _span_attributes(self, queued: QueuedEvent, response: WebhookResponse) -> dict[str, str | int]:
+        """Return the attributes of an attempt's span. They say what the log line says."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": hdrs.METH_POST,
+            "http.request.resend_count": queued.attempts,
+            "integration.id": str(self.lane.integration_id),
+            "integration.strategy": self.lane.strategy_id,
+            "integration.event.id": str(queued.event.id),
+            "integration.event.type": queued.event.type,
+            "integration.outcome": response.outcome,
+        }
+        if response.status is not None:
+            attributes["http.response.status_code"] = response.status
+        if response.outcome is not AttemptOutcome.DELIVERED:
+            attributes["error.type"] = response.error_type or str(response.status)
+        return attributes
 
     def _report(self, result: AttemptResult | None) -> None:
         if result is not None and result.state == "EXPIRED":
