@@ -4,12 +4,18 @@ import json
 import re
 import shutil
 import ssl
+import sys
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 
-from network import certificates, compose, compose_files
+from network import certificates, compose, compose_files, compose_logs
 from network.compose_logs import parse_lines
+from network.log_filter import log_filter
+from network.log_viewer import LogsNotFoundError
+from network.terminal import Terminal
+from support.log_lines import entry
 
 TOP = Path(__file__).parents[2]
 LINE = '{"time":"2026-11-21T04:02:19.495Z","event":"request","traceId":"t","status":200}'
@@ -28,6 +34,56 @@ def test_lines_of_docker_compose_logs_are_parsed_like_those_of_log_files():
     assert ("spsp-server", 200, "t") == (one.service, one.status, one.trace_id)
     assert "dfsp2-spsp-server-backend-3" == two.service
     assert ("spsp-server", "Traceback | of something", one.time) == (three.service, three.text, three.time)
+
+
+UUID = "729bce92-cf6b-81d3-9085-437ed128fe45"
+CONTAINER_LINES = [
+    f"spsp-server-1  | {entry('spsp-server', at=2.0, trace='t:1')}",
+    f"dfsp-api-1  | {entry('dfsp-api', at=1.0, trace='t:1', uuid=UUID)}",
+    f"dfsp-api-1  | {entry('dfsp-api', at=3.0, trace='t:2', status=503, id='UnavailableError')}",
+    "postgres-1 | t:postgres",
+]
+
+
+def containers_logs(tmp_path, *, follow=False, **wanted) -> tuple[list[str], list[str]]:
+    """Run `make logs` with a command in place of `docker compose`. Return the traces shown, and its arguments."""
+    script = "import json, pathlib, sys; pathlib.Path('arguments').write_text(json.dumps(sys.argv[1:]));"
+    command = [
+        sys.executable,
+        "-c",
+        f"import os; os.chdir({str(tmp_path)!r}); {script} print({chr(10).join(CONTAINER_LINES)!r})",
+    ]
+    with (tmp_path / "shown").open("w") as stream:  # a stream with a descriptor, as that of a process has
+        assert 0 == compose_logs.show(Terminal(stream), command, log_filter(**wanted), follow=follow)
+    arguments = json.loads((tmp_path / "arguments").read_text())
+    shown = (tmp_path / "shown").read_text()
+    return [word for word in shown.split() if word.startswith("t:")], arguments
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["t:1", "t:1", "t:2"]),
+        ({"status": "5xx"}, ["t:2"]),
+        ({"quote": UUID}, ["t:1", "t:1"]),
+    ],
+)
+def test_the_logs_of_containers_have_the_same_filters(tmp_path, wanted, expected):
+    found, arguments = containers_logs(tmp_path, **wanted)
+
+    assert expected == found
+    assert ["logs", "--no-color", "--tail", "all" if wanted else "200"] == arguments[:4]
+
+
+def test_the_engine_leaves_out_lines_before_the_time(tmp_path):
+    _, arguments = containers_logs(tmp_path, since="2026-11-21T00:00:00Z", follow=True)
+
+    assert ["--since", "2026-11-21T00:00:00.000Z", "--follow"] == arguments[4:]
+
+
+def test_it_is_said_that_no_line_of_the_containers_matches(tmp_path):
+    with pytest.raises(LogsNotFoundError, match="no line in the containers' logs has the status 418"):
+        containers_logs(tmp_path, status="418")
 
 
 def test_secrets_are_created_once_and_only_their_owner_can_enter_the_folder(tmp_path):
