@@ -99,6 +99,15 @@ async def test_what_is_wrong_with_a_service_is_said(bare):
     assert "versions differ: 0.1, 9.9" == found[0]["problems"][2] == found[1]["problems"][0]
 
 
+async def test_a_file_with_a_fault_is_a_problem_of_a_service_that_is_ready(bare):
+    content = {"status": "ready", "warnings": ["the fee schedule is refused"], "info": {"version": "0.1"}}
+    async with stub(reply(200, content)) as server:
+        done = await bare.run("doctor", f"a={server.url}", "--json")
+    [service] = done.json["services"]
+
+    assert (1, ["the fee schedule is refused"]) == (done.code, service["problems"])
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -163,7 +163,7 @@ async def _diagnose_one(session: aiohttp.ClientSession, name: str, url: str, sec
     try:
         ready = await fetch(session, "GET", f"{url}/health/ready", seconds=seconds)
         found.response_ms = round(ready.seconds * 1000, 1)
-        found.problems += _missing(ready)
+        found.problems += [*_missing(ready), *_texts(ready.member("warnings"))]
         _compare_clocks(found, ready)
         document = await fetch(session, "GET", f"{url}/openapi.json", seconds=seconds)
         information = document.member("info")
@@ -183,7 +183,12 @@ def _missing(ready: Answer) -> list[str]:
     reasons = ready.member("missing")
     if not isinstance(reasons, list):
         return [f"not ready: status {ready.status}"]
-    return [f"not ready: {str(each)[:_MAX_PROBLEM_CHARACTERS]}" for each in reasons[:10]]
+    return [f"not ready: {each}" for each in _texts(reasons)]
+
+
+def _texts(values: object) -> list[str]:
+    """Return at most ten texts of a list, each cut; none of anything else."""
+    return [str(each)[:_MAX_PROBLEM_CHARACTERS] for each in values[:10]] if isinstance(values, list) else []
 
 
 def _compare_clocks(found: Diagnosis, answer: Answer) -> None:
