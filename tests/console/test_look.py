@@ -40,6 +40,13 @@ async def test_a_service_that_is_not_ready_says_what_it_lacks(look, service):
     assert found.samples is not None
 
 
+async def test_a_service_that_is_ready_may_have_warnings(look, service):
+    service.warnings = ["the fee schedule is refused"]
+    found = await look()
+
+    assert (Health.READY, ("the fee schedule is refused",)) == (found.health, found.reasons)
+
+
 async def test_a_service_that_shuts_down_is_no_failure(look, service):
     service.missing = ["the service is shutting down"]
 

@@ -46,6 +46,7 @@ def test_a_service_that_was_not_looked_at_yet_is_no_problem():
         (Health.NOT_READY, "a writable directory file", "dfsp-api is not ready"),
         (Health.NOT_READY, "database", "The Postgres of dfsp-api is away"),
         (Health.STOPPING, "", "dfsp-api is shutting down"),
+        (Health.READY, "the fee schedule is refused", "dfsp-api is ready, with a warning"),
     ],
 )
 def test_the_state_of_a_service_is_a_problem_with_its_reason(health, reason, title):

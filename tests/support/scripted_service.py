@@ -21,6 +21,7 @@ class ScriptedService:
 
     url: str = ""
     missing: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     configuration: Any = None
     configuration_status: int = 200
@@ -94,7 +95,9 @@ class ScriptedService:
         self.seen.append((f"{request.method} {request.path}", request.headers.get("Authorization")))
         if request.path == "/health/ready":
             content: Mapping[str, Any] = (
-                {"status": "not ready", "missing": self.missing} if self.missing else {"status": "ready"}
+                {"status": "not ready", "missing": self.missing}
+                if self.missing
+                else {"status": "ready", "warnings": self.warnings}
             )
             return web.json_response(content, status=503 if self.missing else 200)
         if request.path == "/metrics":

@@ -64,7 +64,7 @@ async def look_at(client: ServiceClient, replica: ReplicaAddress) -> Look:
 def judge(
     readiness: ServiceReply | UnavailableError, metrics: ServiceReply | UnavailableError
 ) -> tuple[Health, tuple[str, ...]]:
-    """Return the state of a replica, and the reasons if it is not ready.
+    """Return the state of a replica, and the reasons if it is not ready; if it is, its warnings.
 
     Readiness may wait for a database that does not answer. A process whose metrics do not come either is frozen.
     """
@@ -81,19 +81,19 @@ def judge(
 
 def _of_reply(readiness: ServiceReply) -> tuple[Health, tuple[str, ...]]:
     if readiness.status == OK:
-        return Health.READY, ()
-    missing = _missing(readiness.body) if readiness.status == NOT_READY else []
+        return Health.READY, tuple(_texts(readiness.body, "warnings"))
+    missing = _texts(readiness.body, "missing") if readiness.status == NOT_READY else []
     if missing == ["the service is shutting down"]:
         return Health.STOPPING, ()
     return Health.NOT_READY, tuple(missing) or (f"it answers {readiness.status}",)
 
 
-def _missing(body: bytes) -> list[str]:
+def _texts(body: bytes, name: str) -> list[str]:
     try:
-        missing = orjson.loads(body)["missing"]
+        texts = orjson.loads(body)[name]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return []
-    return [str(each) for each in missing] if isinstance(missing, list) else []
+    return [str(each) for each in texts] if isinstance(texts, list) else []
 
 
 def _cut(reasons: Sequence[str]) -> tuple[str, ...]:

@@ -182,6 +182,8 @@ def _of_health(name: str, look: Look, *, several: bool) -> Iterator[Problem]:
             )
         else:
             yield Problem(f"{key}/ready", Severity.DOWN, f"{where} is not ready", reasons)
+    elif reasons:
+        yield Problem(f"{key}/warning", Severity.DEGRADED, f"{where} is ready, with a warning", reasons)
 
 
 def _of_requests(record: ServiceRecord) -> Iterator[Problem]:
