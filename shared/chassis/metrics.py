@@ -32,6 +32,8 @@ class RequestMetrics(Collector):
         self.registry = CollectorRegistry()
         self.callers = CallerCounts(max_callers)
         self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
+        self.waits = Histogram()
+        """Seconds from the arrival of a request at this machine until it begins."""
         self._operations: dict[tuple[str, str], _Operation] = {}
         self._error_ids = error_ids()
         self.registry.register(self)
@@ -85,7 +87,11 @@ class RequestMetrics(Collector):
         )
         for reason, number in self.rejected.items():
             rejected.add_metric([reason], number)
-        yield from (requests, durations, errors, rejected)
+        waits = HistogramMetricFamily(
+            "request_wait_seconds", "Time from the arrival of a request until it begins", labels=[]
+        )
+        self.waits.add_to(waits, [])
+        yield from (requests, durations, waits, errors, rejected)
 
 
 class _Operation:

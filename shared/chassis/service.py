@@ -219,6 +219,7 @@ class Service:
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
             seconds = ended - request.received
             self._count(answered.caller, method, pattern or "none", response, seconds)
+            self.metrics.waits.observe(answered.began - request.received)
             shown_path = self.shown_path(request.path, pattern)
             line = self.logs.access_line(
                 at,

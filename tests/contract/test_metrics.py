@@ -84,6 +84,16 @@ async def test_a_rejection_is_counted_by_its_reason(start_hop):
     ]
 
 
+async def test_the_wait_of_a_queued_request_is_measured(start_hop, monkeypatch):
+    hop = await start_hop("spsp-server")
+    monitor = hop.app[SERVICE].monitor
+    monkeypatch.setattr(type(monitor), "waited", lambda *_: 3.0)
+    await hop.send()
+
+    assert 1 == count(hop, "request_wait_seconds_count")
+    assert 3 <= count(hop, "request_wait_seconds_sum")
+
+
 async def test_a_scrape_counts_no_request_and_shows_the_process(start_hop):
     hop = await start_hop("dfsp-api")
     await hop.send(SOURCE)
