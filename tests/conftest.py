@@ -9,8 +9,10 @@ import aiohttp
 import hypothesis
 import pytest
 from argon2 import PasswordHasher
+from xdist.scheduler import LoadScopeScheduling
 
 from chassis.users_file import SAMPLE_USERS
+from network.topology import CHAIN
 from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
@@ -22,8 +24,20 @@ hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("searching", max_examples=1_000, deadline=None)
 hypothesis.settings.load_profile("steady")
 
-OPERATORS: Overrides = {"dfsp-api": {"QUOTES_OPERATORS": "admin"}}
-"""The payee's operator in the chain that tests share."""
+SHARED_CHAIN: Overrides = {
+    # a busy machine must not look like an overloaded service
+    **{name: {"QUOTES_MAX_WAIT_SECONDS": "60"} for name in CHAIN},
+    "dfsp-api": {"QUOTES_MAX_WAIT_SECONDS": "60", "QUOTES_OPERATORS": "admin"},
+}
+"""Settings of the chain that tests share."""
+ON_CHAIN = {
+    "tests/chain/test_every_error.py",
+    "tests/chain/test_explored.py",
+    "tests/chain/test_sample.py",
+    "tests/chain/test_whole_chain.py",
+    "tests/prior_art/test_prior_art.py",
+}
+"""Modules with tests that share the chain."""
 
 
 def pytest_addoption(parser) -> None:
@@ -39,6 +53,22 @@ def pytest_addoption(parser) -> None:
 def pytest_configure(config) -> None:
     if config.getoption("batches") == "off":
         DEFAULTS[BATCH_LINES] = "0"
+
+
+class Scheduling(LoadScopeScheduling):
+    """Keeps the tests of a module in one process of pytest-xdist, and those of the shared chain in one, too.
+
+    They share servers, and to start a chain costs as much processor time as hundreds of tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "chain" if module in ON_CHAIN else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> Scheduling | None:
+    return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture
@@ -97,7 +127,7 @@ def chain(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
     """The whole chain as processes on loopback. Tests leave every service running."""
     with (
         fresh_database(postgres_url) as url,
-        running(tmp_path_factory.mktemp("chain"), url, users_file, OPERATORS) as started,
+        running(tmp_path_factory.mktemp("chain"), url, users_file, SHARED_CHAIN) as started,
     ):
         yield started
 

@@ -6,38 +6,41 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import aiohttp
 import pytest
 
 from network.topology import CHAIN, SERVICE_NAMES
 from support.chain import free_ports
-from support.client import send
+from support.client import ClientResponse, send
 from support.messages import QUOTE, RESERVE
-from support.sample_run import UP, sample_run
+from support.sample_run import UP, SampleRun, sample_run
 
 
-async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client, passable):
-    """The shell has variables of Postgres' clients, which the network must not inherit."""
+@pytest.fixture(scope="module")
+def run() -> Iterator[SampleRun]:
+    """A run that the module's first tests share; the last of them stops it.
+
+    Its shell has variables of Postgres' clients, which the network must not inherit.
+    """
     shell = {
         "PGPORT": "1",
         "PGHOST": "nowhere",
         "PGSSLMODE": "verify-full",
         "PGTARGETSESSIONATTRS": "standby",
     }
-    with sample_run(free_ports(), passable / "data", **shell) as run:
-        run.wait_until_up()
-        answer = await send(client, "POST", run.url + RESERVE, QUOTE)
-        async with client.get(f"{run.url}/docs") as docs:
-            page = await docs.text()
-        running = run.processes()
-        restarted = [run.command("restart", name) for name in ("spsp-server", "nobody")]
-        run.process.send_signal(signal.SIGHUP)
-        run.wait_for("SIGHUP: dfsp-api-payer,")
-        status = run.command("status")
-        again = await send(client, "POST", run.url + RESERVE, QUOTE)
-        code = run.end(signal.SIGINT)
-        after = run.command("status")
-        left = run.processes()
+    with TemporaryDirectory() as folder, sample_run(free_ports(), Path(folder) / "data", **shell) as started:
+        started.wait_until_up()
+        yield started
+
+
+async def test_a_run_shows_the_sample_quote_and_serves(run, client):
+    answer = await printed_one(run, client)
+    async with client.get(f"{run.url}/docs") as docs:
+        page = await docs.text()
 
     assert (200, "13.75") == (answer.status, answer.json["amount"])
     assert f"{run.url}/docs describes the API" in run.output
@@ -49,7 +52,41 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
         assert refusal in run.output
     for name in CHAIN:
         assert name in run.output
-    assert len(running) > 8, running
+
+
+async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(run, client):
+    # when a later request is printed, the last log lines of the demonstration were read, and none was printed
+    await printed_one(run, client)
+    assert "/v1/strategies" not in run.output
+    before = len(run.output)
+    total = 0
+    for url, message, count in ((run.url, QUOTE, 300), (f"http://127.0.0.1:{run.port + 3}", {}, 100)):
+        answers = [send(client, "POST", url + RESERVE, message) for _ in range(count)]
+        statuses = {answer.status for answer in await asyncio.gather(*answers)}
+        assert {200 if message else 400} == statuses
+        total += count
+        # on a busy machine, a request at the moment when counting begins or ends may be missed
+        async with asyncio.timeout(60):
+            while sum(shown(run.output[before:])) < total - 2:
+                await asyncio.sleep(0.1)
+    await asyncio.sleep(2)  # for lines that must not be printed
+    printed = run.output[before:]
+
+    assert sum(shown(printed)) <= total
+    assert "requests, " in printed
+    failed = sum(int(number) for number in re.findall(r" (\d+) failed", printed)) + len(
+        re.findall(r"quoteSourceAmount +400", printed)
+    )
+    assert 0 <= 100 - failed <= 2
+
+
+async def test_a_run_restarts_a_service_on_command_and_tells_the_status_of_all(run, client):
+    restarted = [run.command("restart", name) for name in ("spsp-server", "nobody")]
+    run.process.send_signal(signal.SIGHUP)
+    run.wait_for("SIGHUP: dfsp-api-payer,")
+    status = run.command("status")
+    again = await send(client, "POST", run.url + RESERVE, QUOTE)
+
     assert [0, 1] == [each.returncode for each in restarted]
     assert "is ready after" in restarted[0].stdout
     assert "there is no service 'nobody'; SERVICE is one of postgres, dfsp-api-payer" in restarted[1].stderr
@@ -60,12 +97,22 @@ async def test_a_run_shows_the_sample_quote_serves_and_leaves_no_process(client,
     }
     assert (0, {"ready", "running"}) == (status.returncode, {cells[5] for cells in lines.values()})
     assert 200 == again.status
+
+
+def test_a_run_that_is_interrupted_leaves_no_process(run):
+    running = run.processes()
+    code = run.end(signal.SIGINT)
+    after = run.command("status")
+    left = run.processes()
+
+    assert len(running) > 8, running
     assert (1, "no `make run` uses the data folder") == (after.returncode, after.stderr[:34])
     assert 0 == code
     assert {} == left
-    assert {0o600} == {log.stat().st_mode & 0o777 for log in (passable / "data" / "logs").iterdir()}
+    assert {0o600} == {log.stat().st_mode & 0o777 for log in (run.data / "logs").iterdir()}
 
 
+@pytest.mark.fault
 async def test_a_client_that_sends_the_sample_before_the_demonstration_does_not_end_the_run(client, passable):
     """The directory's answer may be in the proxy's cache then, so that central-directory logs nothing."""
     with sample_run(free_ports(), passable / "data") as run:
@@ -82,6 +129,7 @@ async def test_a_client_that_sends_the_sample_before_the_demonstration_does_not_
     assert "410  QuoteExpiredError: The quote expired at " in run.output
 
 
+@pytest.mark.fault
 async def test_a_demonstration_that_fails_does_not_end_the_run(client, passable):
     """Such as with fees of the user's own, under which the sample is refused."""
     fees = passable / "fees.toml"
@@ -103,37 +151,14 @@ async def test_a_demonstration_that_fails_does_not_end_the_run(client, passable)
     assert 0 == code
 
 
-async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(client, passable):
-    first = free_ports()
-    with sample_run(first, passable / "data") as run:
-        run.wait_until_up()
-        # when a later request is printed, the last log lines of the demonstration were read, and none was printed
-        await send(client, "POST", run.url + RESERVE, QUOTE)
-        async with asyncio.timeout(60):
-            while not sum(shown(run.output.partition(UP)[2])):
-                await asyncio.sleep(0.1)
-        assert "/v1/strategies" not in run.output
-        before = len(run.output)
-        total = 0
-        for url, message, count in ((run.url, QUOTE, 300), (f"http://127.0.0.1:{first + 3}", {}, 100)):
-            answers = [send(client, "POST", url + RESERVE, message) for _ in range(count)]
-            statuses = {answer.status for answer in await asyncio.gather(*answers)}
-            assert {200 if message else 400} == statuses
-            total += count
-            # on a busy machine, a request at the moment when counting begins or ends may be missed
-            async with asyncio.timeout(60):
-                while sum(shown(run.output[before:])) < total - 2:
-                    await asyncio.sleep(0.1)
-        await asyncio.sleep(2)  # for lines that must not be printed
-        printed = run.output[before:]
-        run.end(signal.SIGINT)
-
-    assert sum(shown(printed)) <= total
-    assert "requests, " in printed
-    failed = sum(int(number) for number in re.findall(r" (\d+) failed", printed)) + len(
-        re.findall(r"quoteSourceAmount +400", printed)
-    )
-    assert 0 <= 100 - failed <= 2
+async def printed_one(run: SampleRun, client: aiohttp.ClientSession) -> ClientResponse:
+    """Send one request and wait until the run has printed it."""
+    before = sum(shown(run.output.partition(UP)[2]))
+    answer = await send(client, "POST", run.url + RESERVE, QUOTE)
+    async with asyncio.timeout(60):
+        while sum(shown(run.output.partition(UP)[2])) == before:
+            await asyncio.sleep(0.1)
+    return answer
 
 
 def shown(printed: str) -> tuple[int, int]:
