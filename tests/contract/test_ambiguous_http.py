@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.http import adapter
+from chassis.http import adapter, server
 from chassis.http.unfinished_head import UnfinishedHead
 from support.client import responses_in
 from support.forwarders import LOOK_UP, SOURCE, ClientRequest, response_from
@@ -193,7 +193,8 @@ async def test_unfinished_heads_have_the_budget_of_bodies(start_hop, http):
     await until(has_room)
 
 
-async def test_incomplete_bodies_have_a_budget(start_hop, http):
+async def test_incomplete_bodies_have_a_budget(start_hop, http, monkeypatch):
+    monkeypatch.setitem(server._OPTIONS, "lingering_time", 0.1)  # how long aiohttp then reads the rest
     hop = await start_hop("spsp-server", http=http, max_unread_bytes="4194304")
     head = hop.request_bytes(replace(SOURCE, path="/v1/batch"), Content_Length="2000000", adapt=False)
     head = head.partition(b"\r\n\r\n")[0].replace(b"application/json", b"application/x-ndjson")

@@ -128,6 +128,7 @@ NEVER_READ = {"a body that never arrives", "a batch that never arrives", "respon
 """The client leaves at once; otherwise each takes ten seconds."""
 TARGETS = {
     "central-directory": "POST /commands/register",
+    "console": "POST /v1/traces",
     "integrations": "POST /api/integrations/v1/integrations",
     "signal-receiver": "POST /webhook/none",
 }
