@@ -18,7 +18,7 @@ _ROLES = (
     "spsp-server-backend",
     "dfsp-api",
 )
-_INTEGRATION_SERVICES = ("integrations", "signal-receiver")
+_CALLED_BY_BROWSERS = ("integrations", "signal-receiver", "console")
 _INTEGRATION_LOAD_BALANCERS = ("integrations-load-balancer", "receiver-load-balancer")
 _PUBLISHED_NAMES = ("localhost", "127.0.0.1")
 DIRECTORY = "central-directory"
@@ -39,7 +39,7 @@ def names() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {
         name: (name,) for name in (DIRECTORY, CALLER, *_INTEGRATION_LOAD_BALANCERS)
     }
-    found |= {name: (name, *_PUBLISHED_NAMES) for name in _INTEGRATION_SERVICES}
+    found |= {name: (name, *_PUBLISHED_NAMES) for name in _CALLED_BY_BROWSERS}
     for role in _ROLES:
         published = _PUBLISHED_NAMES if role == "dfsp-api-payer" else ()
         found[role] = (role, f"dfsp1-{role}", *published)

@@ -7,18 +7,21 @@ from pathlib import Path
 from network.samples import (
     ACCOUNTS,
     CALLERS,
+    CONSOLE,
+    CONSOLE_USERS,
     IDENTIFIER_TYPES,
     INTEGRATION_CALLERS,
     PAYEES,
     RECEIVER_CALLERS,
     encryption_key,
+    ensure_user,
     ensure_users,
 )
 
 # containers read these files as a user that does not own them, so the folder's mode protects them
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o444
 DFSPS = ("dfsp1", "dfsp2")
-DATABASES = (*DFSPS, "integrations", "receiver")
+DATABASES = (*DFSPS, "integrations", "receiver", "console")
 USERS = {"users": CALLERS, "integrations-users": INTEGRATION_CALLERS, "receiver-users": RECEIVER_CALLERS}
 # the other sample payees are at the second DFSP, so that both DFSPs send and receive
 _PAYEE_AT_DFSP1 = ("eur", "30754017")
@@ -28,9 +31,13 @@ def prepare(folder: Path) -> None:
     """Write the files that are missing. Keep existing files, because a database keeps its first password."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(_FOLDER_MODE)
+    password = _ensure_file(folder / "console-password", secrets.token_urlsafe(24))
     for file, callers in USERS.items():
-        ensure_users(folder / file, callers)
+        ensure_users(folder / file, {**callers, CONSOLE: password})
+        ensure_user(folder / file, CONSOLE, password)
         (folder / file).chmod(_FILE_MODE)
+    ensure_users(folder / "console-users", CONSOLE_USERS)
+    (folder / "console-users").chmod(_FILE_MODE)
     for name in DATABASES:
         password = _ensure_file(folder / f"{name}-database-password", secrets.token_urlsafe(24))
         _ensure_file(

@@ -20,8 +20,13 @@ def reaches(item):
 with concurrent.futures.ThreadPoolExecutor(24) as pool:
     print(json.dumps(sorted({name for name in pool.map(reaches, json.loads(sys.argv[1])) if name})))
 """
-SERVICES = (*compose.SERVICES, *compose.INTEGRATION_SERVICES, *compose.INTEGRATION_LOAD_BALANCERS)
-DATABASES = (*compose.DATABASES, *compose.INTEGRATION_DATABASES)
+SERVICES = (
+    *compose.SERVICES,
+    *compose.INTEGRATION_SERVICES,
+    *compose.INTEGRATION_LOAD_BALANCERS,
+    compose.CONSOLE,
+)
+DATABASES = (*compose.DATABASES, *compose.INTEGRATION_DATABASES, compose.CONSOLE_DATABASE)
 PORTS = dict.fromkeys(SERVICES, 80) | dict.fromkeys(DATABASES, 5432)
 
 
@@ -48,6 +53,9 @@ def allowed() -> dict[str, set[str]]:
     joined("dfsp2-spsp-client", "spsp-server")
     joined("spsp-client-proxy", "central-directory")
     joined("dfsp2-spsp-client-proxy", "central-directory")
+    joined("console", *compose.DFSP1)
+    for watched in ("central-directory", *compose.INTEGRATION_SERVICES, "console-postgres"):
+        joined("console", watched)
     for name, others in reach.items():
         others.add(name)
     return reach
@@ -98,6 +106,7 @@ def test_only_published_ports_and_webhooks_have_a_network_to_the_outside(network
         "dfsp2-callers": {"dfsp2-load-balancer"},
         "integrations-callers": {"integrations-load-balancer", "integrations"},
         "receiver-callers": {"receiver-load-balancer", "signal-receiver"},
+        "console-callers": {"console"},
     } == attached
 
 

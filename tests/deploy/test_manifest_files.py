@@ -9,6 +9,7 @@ import yaml
 
 from central_directory.app import CentralDirectorySettings
 from chassis.settings import load, variables
+from console.settings import ConsoleSettings
 from dfsp_api.payee import SAMPLE_FEES, PayeeSettings
 from dfsp_api.payer import PayerSettings
 from integrations.settings import IntegrationsSettings
@@ -30,7 +31,9 @@ SETTINGS = {
     "central-directory": CentralDirectorySettings,
     "integrations": IntegrationsSettings,
     "signal-receiver": ReceiverSettings,
+    "console": ConsoleSettings,
 }
+WITH_ONE_REPLICA = {"central-directory", "console"}
 FILES = files()
 OF_SERVICES = {path: documents for path, documents in FILES.items() if path.stem in SETTINGS}
 TOP = KUBERNETES.parents[1]
@@ -94,6 +97,7 @@ def test_each_service_has_the_settings_that_it_needs_to_start(path):
         "QUOTES_DATABASE_URL": "postgresql://database",
         "QUOTES_USERS_FILE": "users",
         "QUOTES_ENCRYPTION_KEYS": encryption_key(),
+        "QUOTES_SERVICE_PASSWORD": "password",
     }
     for name, value in secrets.items():
         if variables.pop(f"{name}_FILE", None) or name == "QUOTES_USERS_FILE":
@@ -102,7 +106,7 @@ def test_each_service_has_the_settings_that_it_needs_to_start(path):
     assert load(SETTINGS[path.stem], variables)
 
 
-def test_every_service_but_the_directory_is_scaled_by_requests_in_flight():
+def test_every_service_that_may_have_replicas_is_scaled_by_requests_in_flight():
     scaled = {
         path.stem for path, documents in OF_SERVICES.items() if "HorizontalPodAutoscaler" in str(documents)
     }
@@ -110,7 +114,7 @@ def test_every_service_but_the_directory_is_scaled_by_requests_in_flight():
         "metrics"
     ]
 
-    assert set(SETTINGS) - {"central-directory"} == scaled
+    assert set(SETTINGS) - WITH_ONE_REPLICA == scaled
     assert "requests_in_flight" in [
         metric.get("pods", {}).get("metric", {}).get("name") for metric in metrics
     ]
@@ -130,10 +134,9 @@ async def test_services_export_the_metric_that_the_autoscalers_use(users_file, c
     assert "requests_in_flight" == rule["name"]["as"]
 
 
-def test_the_directory_has_one_replica():
-    deployment = one(FILES[Path("base/directory/central-directory.yaml")], "Deployment")
-
-    assert 1 == deployment["spec"]["replicas"]
+@pytest.mark.parametrize("file", ["base/directory/central-directory.yaml", "base/console/console.yaml"])
+def test_the_directory_and_the_console_have_one_replica(file):
+    assert 1 == one(FILES[Path(file)], "Deployment")["spec"]["replicas"]
 
 
 def test_every_path_in_a_kustomization_exists():

@@ -14,10 +14,12 @@ pytestmark = pytest.mark.deploy
 
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 COMPOSE = KUBERNETES.parents[1] / "compose.yaml"
-ENTRIES = {"dfsp-api-payer", "integrations"}
+CALLED_BY_CLIENTS = {"dfsp-api-payer", "integrations"}
+ENTRIES = {*CALLED_BY_CLIENTS, "console"}
 """Services whose callers may not resolve the addresses of all replicas."""
-CALLED_FROM_OUTSIDE = {*ENTRIES, "signal-receiver"}
-WITH_DATABASE = {"platform": "integrations", "company": "signal-receiver"}
+CALLED_FROM_OUTSIDE = {*CALLED_BY_CLIENTS, "signal-receiver"}
+WITH_ONE_REPLICA = {"central-directory", "console"}
+WITH_DATABASE = {"platform": "integrations", "company": "signal-receiver", "console": "console"}
 """The service with a database, by namespace; elsewhere it is `dfsp-api`."""
 
 
@@ -136,7 +138,7 @@ def test_every_autoscaler_and_budget_belongs_to_a_deployment(objects):
     ]
 
     assert set(deployments) == {key(each) for each in of_kind(objects, "PodDisruptionBudget")}
-    assert {each for each in deployments if each[1] != "central-directory"} == set(scaled)
+    assert {each for each in deployments if each[1] not in WITH_ONE_REPLICA} == set(scaled)
     assert len(scaled) == len(set(scaled))
     # else each apply would reset the number that the autoscaler has chosen
     assert not [each for each in scaled if "replicas" in deployments[each]["spec"]]
@@ -167,11 +169,11 @@ def test_the_services_that_a_service_calls_are_headless(objects):
         assert [{"name": "http", "port": 80, "targetPort": "http"}] == each["spec"]["ports"]
 
 
-def test_two_directories_never_run_at_once(objects):
+def test_two_directories_or_consoles_never_run_at_once(objects):
     specs = [
         each["spec"]
         for each in of_kind(objects, "Deployment")
-        if each["metadata"]["name"] == "central-directory"
+        if each["metadata"]["name"] in WITH_ONE_REPLICA
     ]
 
     assert all((1, {"type": "Recreate"}) == (spec["replicas"], spec["strategy"]) for spec in specs)
@@ -186,6 +188,7 @@ def all_pods(objects):
     dfsps = sorted({each.namespace for each in own} - {"directory"})
     return own, {
         "callers": pod("shop", "shop", {"dfsp-quoting/callers": "true"}, {}),
+        "operators": pod("ingress", "ingress", {"dfsp-quoting/operators": "true"}, {}),
         "monitoring": pod("monitoring", "prometheus", {"dfsp-quoting/monitoring": "true"}, {}),
         "dns": pod("kube-system", "kube-dns", {}, {"k8s-app": "kube-dns"}),
         "stranger": pod("elsewhere", "stranger", {}, {"app.kubernetes.io/name": "spsp-client"}),
@@ -245,6 +248,37 @@ def test_outside_callers_reach_only_entry_services_and_strangers_reach_no_pod(ob
 
     assert {("shop/shop", each.id) for each in own if each.name in CALLED_FROM_OUTSIDE} == called
     assert not edges(objects, [others["stranger"]], own, 80)
+
+
+def test_operators_reach_the_console_alone(objects):
+    own, others = all_pods(objects)
+    called = edges(objects, [others["operators"]], own, 80)
+
+    assert {("ingress/ingress", each.id) for each in own if each.name == "console"} == called
+
+
+@pytest.mark.parametrize("overlay", ["one-dfsp", "two-dfsps", "integrations"])
+def test_the_console_reaches_every_service_of_another_overlay_and_none_reaches_the_console(rendered, overlay):
+    objects = [*rendered[overlay], *rendered["console"]]
+    own = pods(objects)
+    (console,) = [each for each in own if each.name == "console"]
+    services = [each for each in own if each != console]
+
+    assert {(console.id, each.id) for each in services} == edges(objects, [console], services, 80)
+    assert not edges(objects, services, [console], 80)
+
+
+def test_the_console_takes_the_people_for_operators_and_every_service_takes_the_console(rendered):
+    operators = {
+        (overlay, deployment["metadata"]["name"]): each["value"]
+        for overlay, objects in rendered.items()
+        for deployment in of_kind(objects, "Deployment")
+        for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        if each["name"] == "QUOTES_OPERATORS"
+    }
+
+    assert "operator" == operators.pop(("console", "console"))
+    assert {"console"} == set(operators.values())
 
 
 def test_monitoring_reaches_all_pods_and_all_pods_reach_dns(objects):

@@ -38,6 +38,7 @@ DATABASES: Final = ("postgres", "dfsp2-postgres")
 INTEGRATION_SERVICES: Final = ("integrations", "signal-receiver")
 INTEGRATION_LOAD_BALANCERS: Final = ("integrations-load-balancer", "receiver-load-balancer")
 INTEGRATION_DATABASES: Final = ("integrations-postgres", "receiver-postgres")
+CONSOLE, CONSOLE_DATABASE = "console", "console-postgres"
 AT: Final = {"dfsp1": "30754017", "dfsp2": "30754016"}
 """For each DFSP, the identifier of an account there."""
 STOP_SECONDS: Final = 14
@@ -45,7 +46,7 @@ READY_SECONDS: Final = 90
 
 HEALTH_CHECK: Final = ("python", "-m", "chassis.health")
 _OURS = ("COMPOSE_PROJECT_NAME", "SECRETS", "IMAGE", "DFSP1_PORT", "DFSP2_PORT")
-_INTEGRATION_OURS = ("INTEGRATIONS_PORT", "RECEIVER_PORT", "WEBHOOKS_SUBNET")
+_FURTHER_OURS = ("INTEGRATIONS_PORT", "RECEIVER_PORT", "CONSOLE_PORT", "WEBHOOKS_SUBNET")
 
 
 @dataclass
@@ -119,7 +120,7 @@ class ComposeNetwork:
         container.reload()
         with contextlib.suppress(docker.errors.APIError):
             service = container.labels["com.docker.compose.service"]
-            if service in {*DATABASES, *INTEGRATION_DATABASES}:
+            if service in {*DATABASES, *INTEGRATION_DATABASES, CONSOLE_DATABASE}:
                 check = ["pg_isready", "--quiet", "--username=quotes", "--dbname=quotes"]
                 return container.exec_run(check).exit_code == 0
             return container.status == "running" and self.is_ready(container)
@@ -192,10 +193,10 @@ def network(folder: Path, image: str, *, tls: bool = False) -> Iterator[ComposeN
     published = {"DFSP1_PORT": str(first), "DFSP2_PORT": str(first + 1)}
     values = {"COMPOSE_PROJECT_NAME": project, "SECRETS": str(folder), "IMAGE": image, **published}
     subnet = f"10.{random.randrange(100, 250)}.{random.randrange(250)}.{random.randrange(0, 256, 16)}/28"
-    values |= dict(zip(_INTEGRATION_OURS, (str(first + 7), str(first + 8), subnet), strict=True))
+    values |= dict(zip(_FURTHER_OURS, (str(first + 7), str(first + 8), str(first + 9), subnet), strict=True))
     file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     files = ["compose.yaml", "compose.tls.yaml"] if tls else ["compose.yaml"]
-    with contextlib.closing(docker.from_env(timeout=60)) as engine, _without((*_OURS, *_INTEGRATION_OURS)):
+    with contextlib.closing(docker.from_env(timeout=60)) as engine, _without((*_OURS, *_FURTHER_OURS)):
         compose = DockerCompose(TOP, compose_file_name=files, env_file=str(file))
         with compose:
             yield ComposeNetwork(compose, engine, project, folder, image, tls)

@@ -94,7 +94,7 @@ def test_secrets_are_created_once_and_only_their_owner_can_enter_the_folder(tmp_
 
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
     assert 0o700 == folder.stat().st_mode & 0o777
-    assert 4 == len({content for name, content in before.items() if name.endswith("-database-password")})
+    assert 5 == len({content for name, content in before.items() if name.endswith("-database-password")})
     mentioned = re.findall(r"\$\{SECRETS:-.data/compose\}/([a-z0-9.-]+)", (TOP / "compose.yaml").read_text())
     assert set(mentioned) <= set(before)
     for name, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():
@@ -131,7 +131,7 @@ def test_the_tls_overlay_covers_every_service_but_the_databases():
 
     databases = {name for name in services("compose.yaml") if name.endswith("postgres")}
 
-    assert len(databases) == 4
+    assert len(databases) == 5
     assert services("compose.yaml") - databases == services("compose.tls.yaml")
 
 
