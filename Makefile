@@ -123,7 +123,7 @@ test-containers: $(READY)
 test-deploy: $(READY)
 	$(BIN)/pytest -m deploy
 
-# needs Chromium and its driver; SCREENSHOTS=docs/screenshots keeps pictures there
+# needs Chromium and its driver, and npm for the checks of accessibility; SCREENSHOTS=docs/screenshots keeps pictures there
 test-browser: $(READY)
 	$(BIN)/pytest -m browser --screenshots="$(SCREENSHOTS)" tests/integrations tests/contract tests/conformance tests/console
 

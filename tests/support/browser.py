@@ -49,6 +49,20 @@ class Browser:
     async def shows(self, text: str) -> None:
         await self._until(lambda driver: text in driver.find_element(By.TAG_NAME, "main").text)
 
+    async def shows_no_more(self, selector: str, text: str) -> None:
+        """Wait until no element of this selector has the text."""
+        await self._until(
+            lambda driver: all(
+                text not in each.text for each in driver.find_elements(By.CSS_SELECTOR, selector)
+            )
+        )
+
+    async def text(self, selector: str) -> str:
+        """Return the text of the first element, as soon as it is shown."""
+        await self.until_shown(selector)
+        element = await asyncio.to_thread(self.driver.find_element, By.CSS_SELECTOR, selector)
+        return str(element.text)
+
     async def prefers(self, mode: str) -> None:
         """Emulate a reader who prefers light or dark colours."""
         feature = {"name": "prefers-color-scheme", "value": mode}
