@@ -40,6 +40,13 @@ async def start(database_url, users_file, client):
 
 
 @pytest.fixture
+async def stop_stack():
+    """A stack of contexts that end with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
 async def service():
     """A scripted service."""
     async with scripted_service() as made:
@@ -47,6 +54,6 @@ async def service():
 
 
 @pytest.fixture
-async def watched(start, service: ScriptedService):
+async def watched(service: ScriptedService, start):
     """A console that watches the scripted service under the name `dfsp-api`."""
     return await start({"dfsp-api": service.url})

@@ -112,8 +112,8 @@ def test_rejected_requests_and_refused_connections_are_problems():
     ("reason", "title"),
     [
         ("disk_full", "The Postgres of dfsp-api has a full disk"),
-        ("timeout", "Statements of dfsp-api fail"),
-        ("unavailable", "Statements of dfsp-api fail"),
+        ("timeout", "Statements of dfsp-api do not end in time"),
+        ("unavailable", "Statements of dfsp-api find no Postgres"),
     ],
 )
 def test_failed_statements_are_a_problem(reason, title):
@@ -151,16 +151,16 @@ def test_retention_that_is_behind_is_a_notice():
     ("own", "title"),
     [
         (Own(["database"]), "The console's own Postgres is away"),
-        (Own(free_bytes=100 << 20), "The disk of the console's log is almost full"),
-        (Own(free_bytes=0), "The disk of the console's log is full"),
+        (Own(free_bytes=100 << 20, disk_bytes=10 << 30), "The disk of the console's log is almost full"),
+        (Own(free_bytes=0, disk_bytes=10 << 30), "The disk of the console's log is full"),
     ],
 )
 def test_the_console_sees_what_it_lacks_itself(own, title):
     assert [title] == titles(own=own)
 
 
-@pytest.mark.parametrize(("seconds_ago", "is_shown"), [(1.0, True), (61.0, False)])
-def test_a_restart_stays_on_the_page_for_a_minute(seconds_ago, is_shown):
+@pytest.mark.parametrize(("seconds_ago", "is_shown"), [(1.0, True), (16.0, False)])
+def test_a_restart_stays_on_the_page_for_a_moment(seconds_ago, is_shown):
     made = ServiceRecord("dfsp-api", REPLICA)
     made.add([look("process_start_time_seconds 1\n", NOW - seconds_ago - 2)])
     made.add([look("process_start_time_seconds 2\n", NOW - seconds_ago)])
@@ -173,6 +173,22 @@ def test_a_restart_stays_on_the_page_for_a_minute(seconds_ago, is_shown):
 
 def test_a_process_that_goes_on_was_not_restarted():
     assert [] == titles(record("process_start_time_seconds 1\n", "process_start_time_seconds 1\n"))
+
+
+@pytest.mark.parametrize(("free", "disk"), [(164 << 20, 200 << 20), (5 << 30, 1 << 40), (None, None)])
+def test_a_disk_with_room_is_no_problem(free, disk):
+    assert [] == titles(own=Own(free_bytes=free, disk_bytes=disk))
+
+
+def test_a_full_disk_is_named_even_where_the_service_is_not_ready():
+    made = ServiceRecord("dfsp-api", REPLICA)
+    failures = (
+        'database_errors_total{{reason="disk_full"}} {0}\ndatabase_errors_total{{reason="unavailable"}} {0}\n'
+    )
+    made.add([look(failures.format(0), 0.0)])
+    made.add([look(failures.format(5), 10.0, health=Health.NOT_READY, reasons=["database"])])
+
+    assert ["The Postgres of dfsp-api is away", "The Postgres of dfsp-api has a full disk"] == titles(made)
 
 
 def test_problems_keep_their_beginning_and_clear_by_themselves():

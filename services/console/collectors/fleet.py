@@ -94,17 +94,18 @@ class Fleet:
             self._next_point = time.monotonic() + POINT_SECONDS
             for record in self.records.values():
                 record.add_point(now)
-        own = Own(self._own_database.lacks, self._own_database.restarted_at, self._free_bytes())
+        own = Own(self._own_database.lacks, self._own_database.restarted_at, *self._disk())
         usual = self.ledger.usual_errors(now)
         self.problems.update(find_problems(self.records.values(), own, usual, now), now)
         self.looked_at = now
 
-    def _free_bytes(self) -> int | None:
-        if self._own_folder is None:
-            return None
-        with suppress(OSError):
-            return shutil.disk_usage(self._own_folder).free
-        return None
+    def _disk(self) -> tuple[int | None, int | None]:
+        """Return the free bytes and the size of the disk of the console's log."""
+        if self._own_folder is not None:
+            with suppress(OSError):
+                usage = shutil.disk_usage(self._own_folder)
+                return usage.free, usage.total
+        return None, None
 
     async def _look_at_service(self, record: ServiceRecord) -> None:
         replicas = await self.client.replicas(record.name)

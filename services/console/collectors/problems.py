@@ -19,18 +19,12 @@ RISE: Final = 3.0
 """They are one if they are this many times as frequent as in the last hour."""
 OLDEST_EVENT_SECONDS: Final = 30.0
 RETENTION_LAG_SECONDS: Final = 24 * 3_600.0
-SHOWN_AFTER_RESTART_SECONDS: Final = 60.0
-LOW_DISK_BYTES: Final = 256 << 20
+SHOWN_AFTER_RESTART_SECONDS: Final = 15.0
+LOW_DISK_SHARE: Final = 0.05
+LOW_DISK_BYTES: Final = 4 << 30
+FULL_DISK_BYTES: Final = 1 << 20
 DATABASE: Final = "database"
 ERRORS: Final = "request_errors_total"
-STATEMENT_FAILURES: Final[Mapping[str, str]] = {
-    "disk_full": "its disk is full",
-    "timeout": "statements do not end in time",
-    "unavailable": "statements find no server",
-}
-
-UsualErrors = Mapping[tuple[str, str], float]
-"""Errors per second in the last hour, by service and error id."""
 
 
 class Severity(IntEnum):
@@ -39,6 +33,16 @@ class Severity(IntEnum):
     DOWN = 0
     DEGRADED = 1
     NOTICE = 2
+
+
+STATEMENT_FAILURES: Final[Mapping[str, tuple[Severity, str, str]]] = {
+    "disk_full": (Severity.DOWN, "The Postgres of {} has a full disk", "could not store anything"),
+    "timeout": (Severity.DEGRADED, "Statements of {} do not end in time", "did not end in time"),
+    "unavailable": (Severity.DEGRADED, "Statements of {} find no Postgres", "found no server"),
+}
+"""Severity, title and detail by reason."""
+UsualErrors = Mapping[tuple[str, str], float]
+"""Errors per second in the last hour, by service and error id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,14 @@ class ClearedProblem:
 class Own:
     """What the console knows of itself. None stands for unknown.
 
-    `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` is the
-    room on the disk of its log file.
+    `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` and
+    `disk_bytes` are the room on the disk of its log file, and the size of this disk.
     """
 
     database_lacks: Sequence[str] = ()
     database_restarted_at: float | None = None
     free_bytes: int | None = None
+    disk_bytes: int | None = None
 
 
 class ProblemLog:
@@ -149,8 +154,10 @@ def _of_the_console(own: Own) -> Iterator[Problem]:
             "The console's own Postgres is away",
             f"Missing: {', '.join(own.database_lacks)}. Timelines and actions are not stored.",
         )
-    if own.free_bytes is not None and own.free_bytes < LOW_DISK_BYTES:
-        is_full = own.free_bytes < (1 << 20)
+    if own.free_bytes is not None and own.free_bytes < min(
+        LOW_DISK_SHARE * (own.disk_bytes or 0), LOW_DISK_BYTES
+    ):
+        is_full = own.free_bytes < FULL_DISK_BYTES
         yield Problem(
             "console/disk",
             Severity.DOWN if is_full else Severity.DEGRADED,
@@ -213,17 +220,15 @@ def _of_requests(record: ServiceRecord) -> Iterator[Problem]:
 
 def _of_the_database(record: ServiceRecord) -> Iterator[Problem]:
     recent, name = record.windows(RECENT_SECONDS), record.name
-    if record.health is Health.NOT_READY:
-        recent = []  # its readiness says it already
     for reason, count in increases_by(recent, "database_errors_total", lambda has: has["reason"]).items():
-        if reason in STATEMENT_FAILURES:
+        is_reported = record.health is Health.NOT_READY and reason != "disk_full"  # readiness says it already
+        if reason in STATEMENT_FAILURES and not is_reported:
+            severity, title, detail = STATEMENT_FAILURES[reason]
             yield Problem(
                 f"{name}/statements/{reason}",
-                Severity.DOWN if reason == "disk_full" else Severity.DEGRADED,
-                f"The Postgres of {name} has a full disk"
-                if reason == "disk_full"
-                else f"Statements of {name} fail",
-                f"{count:,.0f} statements failed in the last seconds: {STATEMENT_FAILURES[reason]}.",
+                severity,
+                title.format(name),
+                f"{count:,.0f} statements {detail} in the last seconds.",
                 "/database",
             )
     lag = record.highest("retention_lag_seconds")

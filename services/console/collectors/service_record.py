@@ -19,6 +19,7 @@ KEPT_APART_SECONDS: Final = 5.0
 POINT_SECONDS: Final = 10.0
 MAX_POINTS: Final = 360
 REQUESTS: Final = "requests_total"
+IN_FLIGHT: Final = "requests_in_flight"
 PROCESS_START: Final = "process_start_time_seconds"
 DURATIONS: Final = "request_duration_seconds"
 _WORST_FIRST: Final = (Health.AWAY, Health.FROZEN, Health.NOT_READY, Health.STOPPING, Health.READY)
@@ -163,7 +164,7 @@ class ServiceRecord:
             _status_rate(recent, "4"),
             quantile(minute, DURATIONS, 0.5),
             quantile(minute, DURATIONS, 0.99),
-            self.gauge("requests_in_flight"),
+            self._in_flight(),
             self.gauge("requests_queued"),
             tuple(sorted(self._versions())),
         )
@@ -183,9 +184,14 @@ class ServiceRecord:
                 rate(windows, REQUESTS),
                 _status_rate(windows, "5"),
                 quantile(windows, DURATIONS, 0.99),
-                self.gauge("requests_in_flight") if answers else None,
+                self._in_flight() if answers else None,
             )
         )
+
+    def _in_flight(self) -> float | None:
+        """Return the requests in flight without the request for the metrics, which every replica counts."""
+        found = [value - 1 for each in self.newest() if (value := each.total(IN_FLIGHT)) is not None]
+        return sum(max(value, 0.0) for value in found) if found else None
 
     def newest(self) -> Iterator[Samples]:
         """Yield the newest metrics of each replica, however old they are."""
