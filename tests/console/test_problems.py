@@ -42,7 +42,7 @@ def test_a_service_that_was_not_looked_at_yet_is_no_problem():
     ("health", "reason", "title"),
     [
         (Health.AWAY, "connection refused", "dfsp-api is away"),
-        (Health.FROZEN, "no response within 1.8 s", "dfsp-api is frozen"),
+        (Health.FROZEN, "no response within 1.5 s", "dfsp-api is frozen"),
         (Health.NOT_READY, "a writable directory file", "dfsp-api is not ready"),
         (Health.NOT_READY, "database", "The Postgres of dfsp-api is away"),
         (Health.STOPPING, "", "dfsp-api is shutting down"),

@@ -256,3 +256,12 @@ async def test_an_action_works_while_the_consoles_database_is_away(acting, start
     got = await console.post("/act", {"token": console.console.pages._tokens.create(OPERATOR), "more": "x"})
 
     assert 200 == got.status
+
+
+async def test_the_last_counts_of_quotes_stay_on_the_page_while_there_are_no_new_ones(watched, service):
+    service.gauge("quotes", 7, state="reserved")
+    await look_again(watched)
+    service.registry.unregister(service._gauges.pop("quotes"))
+    await look_again(watched)
+
+    assert "Open 7" in await shown(watched, "/")

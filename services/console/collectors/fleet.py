@@ -1,6 +1,6 @@
 """The watched services: the console looks at all of them again and again, and keeps what it found.
 
-While somebody looks at the console it does so every two seconds, else every ten.
+While somebody looks at the console it does so every 1.5 seconds, else every ten.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from console.collectors.ledger import Ledger
 from console.collectors.look import LOOK_SECONDS, Health, Look, look_at
 from console.collectors.own_database import OwnDatabase
 from console.collectors.problems import Own, ProblemLog, find_problems
+from console.collectors.quote_counts import QuoteCounts, count_quotes
 from console.collectors.service_client import ServiceClient
 from console.collectors.service_record import POINT_SECONDS, ServiceRecord
 
-EVERY_SECONDS: Final = 2.0
+EVERY_SECONDS: Final = 1.5
 UNATTENDED_EVERY_SECONDS: Final = 10.0
 ATTENDED_SECONDS: Final = 15.0
 """A page that asked for figures counts as open for this time."""
@@ -39,6 +40,8 @@ class Fleet:
         self.looked_at = 0.0
         """Time of the end of the last round, in seconds since 1970; 0 before the first."""
         self.problems = ProblemLog()
+        self.quotes: QuoteCounts | None = None
+        """The last counts, which may be old: there are no new ones while the payee's database is away."""
         self._own_database = own_database
         self._own_folder = own_folder
         self._attended_until = 0.0
@@ -59,7 +62,7 @@ class Fleet:
             await self._pause(max(pause, MIN_PAUSE_SECONDS))
 
     async def ticked(self) -> None:
-        """Wait until the console has looked at all services again. It does so every two seconds meanwhile."""
+        """Wait until the console has looked at all services again. It does so every 1.5 seconds meanwhile."""
         self.attend()
         await self._tick.wait()
 
@@ -72,7 +75,7 @@ class Fleet:
                     await self._tick.wait()
 
     def attend(self) -> None:
-        """Look every two seconds for a while, because somebody looks at the console."""
+        """Look every 1.5 seconds for a while, because somebody looks at the console."""
         now = time.monotonic()
         if now >= self._attended_until:
             self._wanted.set()
@@ -97,6 +100,7 @@ class Fleet:
         own = Own(self._own_database.lacks, self._own_database.restarted_at, *self._disk())
         usual = self.ledger.usual_errors(now)
         self.problems.update(find_problems(self.records.values(), own, usual, now), now)
+        self.quotes = count_quotes(self.records.values()) or self.quotes
         self.looked_at = now
 
     def _disk(self) -> tuple[int | None, int | None]:

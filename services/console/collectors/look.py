@@ -14,7 +14,7 @@ from chassis.http.resolver import ReplicaAddress
 from console.collectors.samples import MetricsError, Samples, parse
 from console.collectors.service_client import ServiceClient, ServiceReply
 
-LOOK_SECONDS: Final = 1.8
+LOOK_SECONDS: Final = 1.5
 """Time limit of a look. Together with the time between two looks it is less than five seconds."""
 MAX_REASONS: Final = 10
 MAX_REASON_CHARACTERS: Final = 300

@@ -11,7 +11,6 @@ from console.collectors.samples import Window, increase, increases_by, mean, qua
 from console.collectors.service_record import DURATIONS, QUANTILE_SECONDS, ServiceRecord
 from console.verdict import PoolFigures, Verdict, judge
 from console.view import Console, View
-from console.views.now import count_quotes
 
 PATH: Final = "/database"
 STATEMENTS: Final = "database_statement_duration_seconds"
@@ -57,7 +56,7 @@ def view(console: Console) -> View:
                 for record in fleet.records.values()
                 if (figures := database_figures(record)) is not None
             ],
-            "quotes": count_quotes(fleet.records.values()),
+            "quotes": fleet.quotes,
             "looked_at": fleet.looked_at,
         }
         return console.render(request, "database.html", values)
