@@ -19,7 +19,7 @@ def after_attempt(
     *,
     at: str,
     seconds: float,
-    excerpt: dict[str, object] | None,
+    excerpt: dict[str, object] | None = None,
 ) -> AttemptResult:
     """Return the result of an attempt that took `seconds`.
 
