@@ -12,6 +12,7 @@ from network.log_records import LogRecord, parse
 _MAX_CHUNK_BYTES = 1_048_576
 _MAX_LINE_BYTES = 1_048_576
 _FILE_SCAN_INTERVAL_SECONDS = 0.5
+_MAX_VAIN_SEARCHES = 20
 # Postgres' log is not JSON and is shown only on request
 POSTGRES = "postgres"
 
@@ -41,6 +42,7 @@ class FollowedLog:
         self._path = path
         self._file: BinaryIO | None = None
         self._partial_line = b""
+        self._vain_searches = 0
 
     def close(self) -> None:
         if self._file is not None:
@@ -111,11 +113,15 @@ class FollowedLog:
                     return next_file
                 next_file.close()  # rotated once more meanwhile: the next call finds the right file
                 return None
-        return self._open(0)  # this one was deleted
+        self._vain_searches += 1
+        if os.fstat(file.fileno()).st_nlink and self._vain_searches < _MAX_VAIN_SEARCHES:
+            return None  # perhaps rotated several times during the search: the next call may find it
+        return self._open(0)  # this one was deleted, or moved elsewhere
 
     def _continue_with(self, file: BinaryIO) -> None:
         self.close()
         self._file = file
+        self._vain_searches = 0
 
     def _path_of_age(self, age: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{age}") if age else self._path

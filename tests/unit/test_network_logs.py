@@ -90,6 +90,18 @@ def test_after_a_file_was_deleted_by_rotation_the_current_one_is_read(tmp_path):
     file.close()
 
 
+def test_a_file_that_is_moved_elsewhere_is_left_for_the_current_one(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    file = FollowedLog(path)
+    assert ["one"] == lines_of(file)
+    path.rename(tmp_path / "elsewhere")
+    path.write_text("two\n")
+
+    assert ["two"] == [line for _ in range(30) for line in lines_of(file)]
+    file.close()
+
+
 def test_an_incomplete_line_before_a_rotation_is_returned(tmp_path):
     path = tmp_path / "a.log"
     path.write_text("one\nbroken o")
