@@ -16,10 +16,10 @@ CONTENT = {
     "expires",
     "traceId",
     "request",
-} | {
     "state",
     "created",
     "executed",
+    "explanation",
 }
 
 
