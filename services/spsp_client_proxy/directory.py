@@ -167,7 +167,10 @@ class LookUp(Item[PeerRequest, PeerResponse]):
     @property
     def span(self) -> SpanContext | None:
         """The place of the first exchange in its trace."""
-        return self.waiting[0].exchange.span if self.waiting else None
+        return self.waiting[0].exchange.needed_span() if self.waiting else None
+
+    def needed_span(self) -> SpanContext | None:
+        return self.span
 
     def settle(self, result: PeerResponse) -> None:
         try:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from chassis.errors import UnavailableError, UpstreamTimeoutError
-from chassis.tracing import SpanContext
+from chassis.tracing import Line, SpanContext
 
 WINDOW: Final = 4
 MAX_ITEMS: Final = 64
@@ -50,8 +50,15 @@ class Item(Generic[V, R]):
 
     @property
     def span(self) -> SpanContext | None:
-        """The place of the item's request in its trace; None if it is not traced."""
+        """The place of the item's request in its trace; None if it is not traced, or is not known to be sampled."""
         return None
+
+    def needed_span(self) -> SpanContext | None:
+        """Return `span`, and make it if nothing has needed it so far. None if nothing is traced."""
+        return None
+
+    def note_line(self, line: Line) -> None:
+        """Note the place of the item in a batch that is sent."""
 
     def settle(self, result: R) -> None:
         raise NotImplementedError

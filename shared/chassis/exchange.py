@@ -27,7 +27,7 @@ from chassis.errors import (
 from chassis.http.request import Request
 from chassis.http.response import Respond, Response
 from chassis.service import Service, as_error
-from chassis.tracing import TRACE_HEADER, TRACEPARENT_HEADER, SpanContext, is_traceparent, trace_id_from
+from chassis.tracing import TRACE_HEADER, TRACEPARENT_HEADER, Line, SpanContext, is_traceparent, trace_id_from
 
 _TRACE: Final = TRACE_HEADER.lower()
 _NO_DEADLINE: Final = float("inf")
@@ -55,6 +55,10 @@ class Exchange(Item[Any, Any]):
     """Whether the time until the answer counts for admission."""
     is_settled = False
     span: SpanContext | None = None
+    is_unsampled = False
+    """Whether the request is known not to be sampled. `span` is then made only if the request fails or is slow."""
+    line: Line | None = None
+    """The place of the request in the batch with which it was sent on."""
     _explain: Callable[[Exception], Exception] | None = None
     repeat_to: str | None = None
     """Base URL to which the call is sent once more if it was damaged on its way."""
@@ -148,13 +152,30 @@ class Exchange(Item[Any, Any]):
     # from the route to a response
 
     def traceparent(self) -> str | None:
-        """Return the header `traceparent` for the requests that this one causes; None for no header."""
+        """Return the header `traceparent` for the requests that this one causes.
+
+        None if there is none so far. If the service makes spans and sends the request alone, it then makes one.
+        """
         given = self.request.headers.get(TRACEPARENT_HEADER)
         tracer = self.service.tracer
         if tracer is None:
             return given if given is not None and is_traceparent(given) else None
+        if given is None and (self.request.line is not None or not tracer.may_sample(self.trace_id)):
+            self.is_unsampled = True
+            return None
         self.span = span = tracer.begin(given, self.trace_id)
+        self.is_unsampled = not span.is_sampled
         return span.traceparent
+
+    def needed_span(self) -> SpanContext | None:
+        """Return the place of the request in its trace. Make it if nothing has needed it so far."""
+        tracer = self.service.tracer
+        if self.span is None and tracer is not None:
+            self.span = tracer.place(self)
+        return self.span
+
+    def note_line(self, line: Line) -> None:
+        self.line = line
 
     def wait(
         self,

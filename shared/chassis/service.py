@@ -25,7 +25,7 @@ from chassis.metrics import RequestMetrics
 from chassis.settings import Settings
 from chassis.spans import Tracer
 from chassis.tls import Tls
-from chassis.tracing import TRACE_HEADER, SpanContext, trace_id_from
+from chassis.tracing import TRACE_HEADER, Line, SpanContext, trace_id_from
 from chassis.users import key_of
 
 OK: Final = 200
@@ -67,6 +67,10 @@ class Answered(Protocol):
     def began(self) -> float: ...
     @property
     def span(self) -> SpanContext | None: ...
+    @property
+    def is_unsampled(self) -> bool: ...
+    @property
+    def line(self) -> Line | None: ...
     @property
     def is_measured(self) -> bool: ...
 
@@ -273,6 +277,8 @@ class _Unrouted:
     caller = attempted = idempotency_key = uuid = None
     pattern = None
     span = None
+    is_unsampled = False
+    line = None
     is_measured = True
 
     def __init__(self, trace_id: str) -> None:

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter
 from chassis.batching import Item
 from chassis.http.response import Response
 from chassis.settings import Settings
-from chassis.tracing import TRACEPARENT_HEADER, Sampler, SpanContext, batch_context
+from chassis.tracing import NO_FLAGS, TRACEPARENT_HEADER, Line, Sampler, SpanContext, batch_context
 
 BURST: Final = 1_000
 """Number of spans that may exceed the number per second, until there have been fewer for a while."""
@@ -87,6 +87,8 @@ class SpanRequest(Protocol):
     def scheme(self) -> str: ...
     @property
     def received(self) -> float: ...
+    @property
+    def line(self) -> Line | None: ...
 
 
 class Traced(Protocol):
@@ -104,6 +106,10 @@ class Traced(Protocol):
     def uuid(self) -> str | None: ...
     @property
     def span(self) -> SpanContext | None: ...
+    @property
+    def is_unsampled(self) -> bool: ...
+    @property
+    def line(self) -> Line | None: ...
 
 
 class SpanMetrics:
@@ -128,6 +134,7 @@ class Tracer:
         self._sampler = Sampler(settings.traces_ratio, settings.traces_per_second)
         self.begin = self._sampler.begin
         """Returns the context of a request, from its `traceparent` header and its L1p trace id."""
+        self.may_sample = self._sampler.may_sample
         self.exporter = exporter
         self._metrics = metrics
         self._slow_seconds = settings.traces_slow_seconds
@@ -145,11 +152,24 @@ class Tracer:
         if ended >= self._adapt_at:
             self._adapt_at = ended + ADAPT_SECONDS
             self._sampler.adapt(ended)
-        span = traced.span
-        if span is None:
-            span = self.begin(traced.request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
-        if self._gets_span(span, traced.request.received, ended, is_error=response.status >= _ERROR_STATUS):
+        began, is_error = traced.request.received, response.status >= _ERROR_STATUS
+        if traced.is_unsampled and not is_error and ended - began < self._slow_seconds:
+            return
+        span = traced.span or self.place(traced)
+        if self._gets_span(span, began, ended, is_error=is_error):
             self._export(span, traced, response, path, ended)
+
+    def place(self, traced: Traced) -> SpanContext:
+        """Return the place in its trace of a request for which none was made so far."""
+        request = traced.request
+        span = self.begin(request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
+        if span.parent_id is None and request.line is not None:
+            span.parent_id = request.line.span_id
+        if traced.line is not None:
+            span.span_id = traced.line.span_id
+        if traced.is_unsampled:
+            span.is_sampled, span.flags = False, NO_FLAGS
+        return span
 
     def _gets_span(self, span: SpanContext, began: float, ended: float, *, is_error: bool) -> bool:
         if span.is_sampled:

@@ -32,7 +32,7 @@ from chassis.http.adapter import MAX_FIELD_BYTES, MAX_LINE_BYTES
 from chassis.http.request import Read, Request, joined
 from chassis.http.response import BodyStream, Respond, Response
 from chassis.service import Service
-from chassis.tracing import TRACE_HEADER, new_trace_id
+from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, Line, is_span_id, new_trace_id
 from quoting.batch_format import (
     LINE_ERRORS,
     MAX_BATCH_BYTES,
@@ -52,6 +52,7 @@ No usual batch is larger. A larger batch lets other requests run between its sli
 """
 
 _MAX_USUAL_CHARACTERS: Final = 4_096
+_BATCH_SPANS: Final = BATCH_SPANS_HEADER.lower()
 _NO_PATTERN: Final = "none"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -120,13 +121,13 @@ class BatchEndpoint:
         seen: set[int | str],
     ) -> None:
         """Begin the requests of a batch. After SLICE_BYTES, continue in the next iteration of the event loop."""
-        left = SLICE_BYTES
+        left, first_span = SLICE_BYTES, self._first_span(request)
         for number, line in lines:
             try:
                 asked = read_request(line)
                 if asked.id in seen:
                     raise _UnreadableError(f"id {str(asked.id)[:MAX_ID_SHOWN]} occurs twice")  # noqa: TRY301
-                self._begin_line(asked, request, answers)
+                self._begin_line(asked, request, first_span, answers)
                 seen.add(asked.id)
             except (*LINE_ERRORS, _UnreadableError) as error:
                 answers.put(self._unreadable(number, str(error)))
@@ -135,7 +136,14 @@ class BatchEndpoint:
                 asyncio.get_running_loop().call_soon(self._begin_lines, lines, request, answers, seen)
                 return
 
-    def _begin_line(self, asked: RequestLine, batch: Request, answers: "_BatchAnswers") -> None:
+    def _first_span(self, batch: Request) -> str | None:
+        """Return the span id for the line with id 0; None if the sender names none, or if this service makes no spans."""
+        given = batch.headers.get(_BATCH_SPANS)
+        return given if self._service.tracer is not None and given is not None and is_span_id(given) else None
+
+    def _begin_line(
+        self, asked: RequestLine, batch: Request, first_span: str | None, answers: "_BatchAnswers"
+    ) -> None:
         path, _, query = asked.path.partition("?")
         body = b"" if asked.body is None else asked.body.encode()
         request = Request(
@@ -147,6 +155,7 @@ class BatchEndpoint:
             batch.received,
             batch.address,
             batch.scheme,
+            line=None if first_span is None or not isinstance(asked.id, int) else Line(first_span, asked.id),
         )
         error = _unfit(asked)
         route: Route | None = None if error else self._routes.find(request.method, path)

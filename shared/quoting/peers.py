@@ -19,7 +19,7 @@ from chassis.content import JSON, MAX_BODY_BYTES, is_of_type
 from chassis.http.pool import BufferedResponse, ConnectionPool, NoResponseError, PeerResponse
 from chassis.http.request import Headers, joined
 from chassis.spans import Attributes, Tracer, batch_span
-from chassis.tracing import TRACE_HEADER
+from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, TRACEPARENT_HEADER, Line, take_span_ids
 from quoting.batch_format import (
     BATCH_HEADER,
     BATCH_PATH,
@@ -140,6 +140,8 @@ class _Peer:
     async def _send_alone(self, item: Waiting) -> None:
         request = item.value
         headers = {hdrs.ACCEPT: JSON, **request.headers(time.monotonic())}
+        if self._tracer is not None and (span := item.needed_span()) is not None:
+            headers[TRACEPARENT_HEADER] = span.traceparent
         if request.body is not None:
             headers[hdrs.CONTENT_TYPE] = JSON
         try:
@@ -159,7 +161,7 @@ class _Peer:
         if len(items) == 1 or not self._announced:
             await self._send_each_alone(items)
             return
-        batch = _Batch(items)
+        batch = _Batch(items, is_traced=self._tracer is not None)
         if not batch.others:
             await self._exchange(batch, release)
             return
@@ -185,7 +187,7 @@ class _Peer:
                     "POST",
                     self._base,
                     BATCH_PATH,
-                    _BATCH_HEADERS,
+                    batch.headers,
                     b"".join(batch.lines),
                     sink,
                     batch.deadline,
@@ -264,18 +266,27 @@ class _BatchResponse:
 class _Batch:
     """The items that are sent in one batch."""
 
-    def __init__(self, items: Items[PeerRequest, PeerResponse]) -> None:
+    def __init__(self, items: Items[PeerRequest, PeerResponse], *, is_traced: bool) -> None:
         self.lines: list[bytes] = []
         self.others: list[Waiting] = []
         """Items that cannot be a line of a batch, or for which this batch had no room."""
         self.items: list[Waiting] = []
+        self.headers = _BATCH_HEADERS
         left = MAX_BATCH_BYTES
         now = time.monotonic()
+        first_span = ""
+        if is_traced:
+            first_span = take_span_ids(len(items))
+            self.headers = {**_BATCH_HEADERS, BATCH_SPANS_HEADER: first_span}
         for item in items:
-            request = item.value
-            line = request_line(
-                len(self.lines), request.method, request.target, request.headers(now), request.body
-            )
+            request, number = item.value, len(self.lines)
+            headers = request.headers(now)
+            if is_traced:
+                if item.span is not None:
+                    headers[TRACEPARENT_HEADER] = item.span.traceparent
+                else:
+                    item.note_line(Line(first_span, number))
+            line = request_line(number, request.method, request.target, headers, request.body)
             if line is None or len(line) > left:
                 self.others.append(item)
                 continue

@@ -208,6 +208,25 @@ async def test_without_a_traceparent_the_trace_id_is_that_of_the_log(traced):
 
 
 @pytest.mark.batches
+async def test_errors_in_batches_have_one_tree_each_although_no_line_has_a_traceparent(traced):
+    async with traced(batch_lines=64) as each:
+        await each.reserve()  # from now on the services take batches from each other
+        ids = [uuid.uuid4() for _ in range(24)]
+        answers = await asyncio.gather(*(each.look_up(trace=str(trace_id)) for trace_id in ids))
+        trees = [await each.collector.of(trace_id.hex, 6) for trace_id in ids]
+        batches = await each.chain.batches()
+
+    assert {404} == {answer.status for answer in answers}
+    assert batches >= 1
+    for spans in trees:
+        assert HOPS == services(spans)
+        assert "" == spans[0].parent_id
+    assert 24 * 6 == len({span.id for spans in trees for span in spans})
+    # a batch has a span only if it has a sampled request
+    assert {"server"} == {span.kind for span in each.collector.spans}
+
+
+@pytest.mark.batches
 async def test_batches_and_statements_have_links_to_and_from_their_sampled_requests(traced):
     async with traced(batch_lines=64) as each:
         await each.reserve()  # from now on the services take batches from each other

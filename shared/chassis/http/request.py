@@ -11,6 +11,8 @@ from typing import Final
 import httptools
 import msgspec
 
+from chassis.tracing import Line
+
 Headers = dict[str, str]
 """Header values by lower-case name. The values of a repeated header are joined by a comma and a space (RFC 9110 §5.3).
 """
@@ -55,6 +57,8 @@ class Request(msgspec.Struct, gc=False):
     """Whether the request waited in the admission queue."""
     is_excess: bool = False
     """Whether the admission queue had no room for the request."""
+    line: Line | None = None
+    """The place of the request in the batch with which it came."""
     read: Read | None = None
     """Reads the body; None if the body has been read already."""
 
