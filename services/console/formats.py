@@ -74,7 +74,8 @@ def sparkline(values: Sequence[float | None]) -> str:
             is_drawing = False
             continue
         x, y = index * step, SPARK_HEIGHT - 1 - value / highest * (SPARK_HEIGHT - 2)
-        path.append(f"{'L' if is_drawing else 'M'}{x:.1f} {y:.1f}")
+        # `h0` makes a dot of a single value
+        path.append(f"L{x:.1f} {y:.1f}" if is_drawing else f"M{x:.1f} {y:.1f}h0")
         is_drawing = True
     return "".join(path)
 

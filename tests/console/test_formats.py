@@ -47,10 +47,10 @@ def test_a_small_share_is_not_shown_as_nothing(part, shown):
 
 
 def test_a_line_has_gaps_where_nothing_is_known():
-    assert "M0.0 23.0L40.0 1.0M120.0 12.0" == formats.sparkline([0.0, 2.0, None, 1.0])
+    assert "M0.0 23.0h0L40.0 1.0M120.0 12.0h0" == formats.sparkline([0.0, 2.0, None, 1.0])
 
 
 def test_a_line_of_nothing_is_empty():
     assert "" == formats.sparkline([])
     assert "" == formats.sparkline([None, None])
-    assert "M0.0 23.0L120.0 23.0" == formats.sparkline([0.0, 0.0])
+    assert "M0.0 23.0h0L120.0 23.0" == formats.sparkline([0.0, 0.0])

@@ -4,6 +4,7 @@ import pytest
 
 from console.collectors.look import Health
 from console.collectors.service_record import MAX_POINTS, QUANTILE_SECONDS, ServiceRecord
+from console.views.now import last_hour
 from support.samples import REPLICA, look, record
 
 OTHER = "http://10.0.0.2"
@@ -106,6 +107,14 @@ def test_after_a_gap_the_requests_of_the_gap_count_over_its_length():
     made.add_point(20.0)
 
     assert [None, None, 5.0] == [each.rate for each in made.points]
+
+
+def test_the_line_of_the_last_hour_ends_with_the_newest_points():
+    line = last_hour([1.0, 5.0, 2.0, None, 4.0, None])
+
+    assert [None, 5.0, 4.0] == line[-3:]
+    assert 120 == len(line)
+    assert {None} == set(line[:-2])
 
 
 @pytest.mark.parametrize(("name", "expected"), [("g", 3.0), ("h", None)])

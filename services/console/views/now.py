@@ -8,11 +8,12 @@ from typing import Final
 from aiohttp import web
 
 from console.collectors.look import Health
-from console.collectors.service_record import Figures, Point, ServiceRecord
+from console.collectors.service_record import MAX_POINTS, Figures, ServiceRecord
 from console.view import Console, View
 
 OUTSIDE_THE_CHAIN: Final = frozenset({"integrations", "signal-receiver"})
 CLEARED_SECONDS: Final = 3_600
+POINTS_IN_A_VALUE: Final = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class Card:
     reasons: Sequence[str]
     replicas: int
     figures: Figures | None
-    points: Sequence[Point]
+    rates: Sequence[float | None]
+    """Requests per second in the last hour, one value for each half minute; None where nothing is known."""
+    p99s: Sequence[float | None]
+    """The same of p99, in seconds."""
 
 
 def view(console: Console) -> View:
@@ -47,5 +51,19 @@ def view(console: Console) -> View:
 
 
 def _card(record: ServiceRecord) -> Card:
-    reasons = [reason for look in record.looks for reason in look.reasons]
-    return Card(record.name, record.health, reasons, len(record.looks), record.figures(), list(record.points))
+    return Card(
+        record.name,
+        record.health,
+        [reason for look in record.looks for reason in look.reasons],
+        len(record.looks),
+        record.figures(),
+        last_hour([point.rate for point in record.points]),
+        last_hour([point.p99_seconds for point in record.points]),
+    )
+
+
+def last_hour(values: Sequence[float | None]) -> list[float | None]:
+    """Return the highest of each POINTS_IN_A_VALUE points of the last hour, of which the last ones are known."""
+    hour = [*[None] * (MAX_POINTS - len(values)), *values]
+    groups = [hour[start : start + POINTS_IN_A_VALUE] for start in range(0, MAX_POINTS, POINTS_IN_A_VALUE)]
+    return [max((value for value in group if value is not None), default=None) for group in groups]
