@@ -35,6 +35,10 @@ ON_CHAIN = {
     "tests/chain/test_explored.py",
     "tests/chain/test_sample.py",
     "tests/chain/test_whole_chain.py",
+    "tests/command_line/test_conformance.py",
+    "tests/command_line/test_doctor_and_directory.py",
+    "tests/command_line/test_logs.py",
+    "tests/command_line/test_trace.py",
     "tests/prior_art/test_prior_art.py",
 }
 """Modules with tests that share the chain."""
