@@ -16,7 +16,7 @@ import orjson
 
 from chassis.database import Connection
 from chassis.errors import UnavailableError
-from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
+from dfsp_api.expiry import CLOCK, expires_after, in_milliseconds, is_expired, is_open
 from dfsp_api.quote_filter import Page, QuoteFilter
 from dfsp_api.repository import (
     COLUMNS,
@@ -28,6 +28,7 @@ from dfsp_api.repository import (
     NewQuote,
     PaymentOrder,
     QuoteOfCaller,
+    ReleaseOrder,
     Repository,
     is_listed,
     list_arguments,
@@ -64,9 +65,16 @@ LOCK_ONE: Final = "SELECT uuid FROM quote WHERE uuid = $1 AND caller = $2 FOR UP
 
 EXECUTE: Final = f"""
 UPDATE quote SET executed = $3
-WHERE uuid = $1 AND {can_execute("$2")}
+WHERE uuid = $1 AND {is_open("$2")}
     AND caller = $4 AND fingerprint = $5
     AND ($6::numeric IS NULL OR source_amount = $6) AND ($7::numeric IS NULL OR destination_amount = $7)
+RETURNING {COLUMNS}, false AS is_expired
+"""
+
+RELEASE: Final = f"""
+UPDATE quote SET released = $3
+WHERE uuid = $1 AND {is_open("$2")} AND caller = $4
+    AND ($5::text IS NULL OR $5 = request->>'identifierType') AND ($6::text IS NULL OR $6 = request->>'identifier')
 RETURNING {COLUMNS}, false AS is_expired
 """
 
@@ -110,6 +118,7 @@ STATEMENTS: Final = {
     SELECT: "look_up",
     LOCK_ONE: "lock",
     EXECUTE: "execute",
+    RELEASE: "release",
     SWEEP_FROM: "sweep_from",
     DUE: "sweep_due",
     SWEEP: "sweep",
@@ -122,6 +131,7 @@ STATEMENTS: Final = {
 
 T = TypeVar("T")
 R = TypeVar("R")
+Q = TypeVar("Q", bound=QuoteOfCaller)
 
 
 class DistributedRepository(Repository):
@@ -164,35 +174,34 @@ class DistributedRepository(Repository):
     async def execute(
         self, payments: Sequence[PaymentOrder], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
-        by_uuid: dict[UUID, list[PaymentOrder]] = {}
-        for payment in payments:
-            by_uuid.setdefault(payment.uuid, []).append(payment)
+        async def execute(payment: PaymentOrder) -> StoredQuote | None:
+            values = (payment.fingerprint, payment.source_amount, payment.destination_amount)
+            return await self._change(EXECUTE, payment, values, deadline)
 
-        async def in_turn(group: list[PaymentOrder]) -> StoredQuote | None:
-            quote = None
-            for payment in group:
-                quote = await self._execute(payment, deadline) or quote
-            return quote
+        return await _for_each_quote(execute, payments)
 
-        return _by_uuid(await _for_each(in_turn, by_uuid.values()))
+    async def release(
+        self, orders: Sequence[ReleaseOrder], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        async def release(order: ReleaseOrder) -> StoredQuote | None:
+            return await self._change(RELEASE, order, (order.identifier_type, order.identifier), deadline)
 
-    async def _execute(self, payment: PaymentOrder, deadline: float | None) -> StoredQuote | None:
+        return await _for_each_quote(release, orders)
+
+    async def _change(
+        self, statement: str, of: QuoteOfCaller, values: tuple[object, ...], deadline: float | None
+    ) -> StoredQuote | None:
+        """Lock a quote, read the time, and execute or release the quote if that is possible. Return it."""
+
         async def work(connection: Connection) -> StoredQuote | None:
-            if await connection.fetchval(LOCK_ONE, payment.uuid, payment.caller) is None:
+            if await connection.fetchval(LOCK_ONE, of.uuid, of.caller) is None:
                 return None
             time = await connection.fetchrow(TIME, timedelta())
             assert time is not None  # noqa: S101 - a SELECT of one row
             rows = await connection.fetch(
-                EXECUTE,
-                payment.uuid,
-                time["at"],
-                time["in_milliseconds"],
-                payment.caller,
-                payment.fingerprint,
-                payment.source_amount,
-                payment.destination_amount,
-            ) or await connection.fetch(SELECT, payment.uuid, time["at"], payment.caller)
-            return quotes_by_uuid(rows)[payment.uuid]
+                statement, of.uuid, time["at"], time["in_milliseconds"], of.caller, *values
+            ) or await connection.fetch(SELECT, of.uuid, time["at"], of.caller)
+            return quotes_by_uuid(rows)[of.uuid]
 
         return await self._database.transaction(work, deadline=deadline)
 
@@ -234,6 +243,23 @@ class DistributedRepository(Repository):
         if len(due) < SWEEP_ROWS:
             await self._database.fetch(SWEPT, until)
         return None if is_last and not due else len(due)
+
+
+async def _for_each_quote(
+    change: Callable[[Q], Awaitable[StoredQuote | None]], orders: Iterable[Q]
+) -> dict[UUID, StoredQuote]:
+    """Call ``change`` for each order, in turn for those of one quote. Return each quote as it is after its last one."""
+    by_uuid: dict[UUID, list[Q]] = {}
+    for order in orders:
+        by_uuid.setdefault(order.uuid, []).append(order)
+
+    async def in_turn(group: list[Q]) -> StoredQuote | None:
+        quote = None
+        for order in group:
+            quote = await change(order) or quote
+        return quote
+
+    return _by_uuid(await _for_each(in_turn, by_uuid.values()))
 
 
 async def _for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:

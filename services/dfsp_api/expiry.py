@@ -17,8 +17,12 @@ def is_expired(at: str) -> str:
     return f"expires <= {at}"
 
 
-def can_execute(at: str) -> str:
-    return f"quote.executed IS NULL AND quote.request IS NOT NULL AND quote.expires > {at}"
+def is_open(at: str) -> str:
+    """Return SQL for whether a quote can be executed or released."""
+    return (
+        "quote.executed IS NULL AND quote.released IS NULL AND quote.request IS NOT NULL"
+        f" AND quote.expires > {at}"
+    )
 
 
 def expires_after(at: str, lifetime: str) -> str:

@@ -50,12 +50,12 @@ from dfsp_api.published_fees import fee_schedule_reply, schedule_id_of
 from dfsp_api.quote_counts import EVERY_SECONDS, QuoteCounts
 from dfsp_api.quote_filter import Page
 from dfsp_api.quote_list import filter_of, list_reply
-from dfsp_api.replies import execution_reply, look_up_reply, reservation_reply
-from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentOrder, Repository
+from dfsp_api.replies import execution_reply, look_up_reply, release_reply, reservation_reply
+from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentOrder, ReleaseOrder, Repository
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
-from quoting.call import LIFETIME_HEADER, Call, Operation
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, LIFETIME_HEADER, Call, Operation
 from quoting.service import OwnOperation, Query, create_chain_app
 from quoting.settings import ChainSettings
 
@@ -221,6 +221,8 @@ class Payee:
             self._execute(exchange, call)
         elif call.operation is Operation.LOOK_UP:
             self._look_up(exchange, call)
+        elif call.operation is Operation.RELEASE:
+            self._release(exchange, call)
         elif namespace is None or not self.schedules.is_stored(self.fees, namespace):
             exchange.run(self._prepare_then_reserve(exchange, call))
         else:
@@ -311,6 +313,12 @@ class Payee:
         )
         exchange.wait(payment, lambda _, quote: _ok(execution_reply(quote, call.caller, parameters)))
         self.statements.execute(exchange)
+
+    def _release(self, exchange: Exchange, call: Call) -> None:
+        query = dict(call.query)
+        order = ReleaseOrder(UUID(call.uuid), call.caller, query.get(IDENTIFIER_TYPE), query.get(IDENTIFIER))
+        exchange.wait(order, lambda _, quote: _ok(release_reply(quote, call.caller, query)))
+        self.statements.release(exchange)
 
     def _look_up(self, exchange: Exchange, call: Call) -> None:
         query = dict(call.query)

@@ -1,11 +1,11 @@
-"""How many quotes are reserved, executed and expired: counted in the database, and shown by `/metrics`.
+"""How many quotes are reserved, executed, released and expired: counted in the database, and shown by `/metrics`.
 
 A quote never changes after its expiry. So the quotes that expired some minutes ago are counted once and for all
 (*settled*), slice by slice, and only the later ones are counted again. The index for retention finds both. The result is
 in the table ``quote_count``, so all replicas show the same numbers, and they take turns to count.
 
-No statement that reserves or executes a quote does anything for this. However large the table is, counting takes at
-most about a hundredth of the time of one connection: after a count that took long, the next one is due later.
+No statement that reserves, executes or releases a quote does anything for this. However large the table is, counting
+takes at most about a hundredth of the time of one connection: after a count that took long, the next one is due later.
 
 The statements work on a distributed table, too: they get the time as a parameter and lock nothing. If two replicas
 settle the same slice at once, the condition on ``settled_until`` lets one of them win.
@@ -44,32 +44,37 @@ MAX_UNCOUNTED: Final = 10_000
 RECOUNT_EVERY_SECONDS: Final = 60.0
 """Minimum time between two counts from the beginning. It is longer by PAUSES times the time that the last one took."""
 
+STATES: Final = ("reserved", "executed", "released", "expired")
+
 STATE: Final = f"""
-SELECT settled_until, counted, seconds, reserved, executed, expired, swept_until, {CLOCK} AS now
+SELECT settled_until, counted, seconds, reserved, executed, released, expired, swept_until, {CLOCK} AS now
 FROM quote_count, retention
 """
 
 SETTLED: Final = """
-SELECT count(*) FILTER (WHERE executed IS NOT NULL) AS executed, count(*) FILTER (WHERE executed IS NULL) AS expired
+SELECT count(*) FILTER (WHERE executed IS NOT NULL) AS executed,
+    count(*) FILTER (WHERE released IS NOT NULL) AS released,
+    count(*) FILTER (WHERE executed IS NULL AND released IS NULL) AS expired
 FROM quote WHERE expires >= $1 AND expires < $2
 """
 
 SETTLE: Final = """
 UPDATE quote_count SET settled_until = $2, settled_executed = settled_executed + $3,
-    settled_expired = settled_expired + $4
+    settled_expired = settled_expired + $4, settled_released = settled_released + $5
 WHERE settled_until = $1
 """
 
 LATER: Final = """
 SELECT count(*) FILTER (WHERE executed IS NOT NULL) AS executed,
-    count(*) FILTER (WHERE executed IS NULL AND expires <= $2) AS expired,
-    count(*) FILTER (WHERE executed IS NULL AND expires > $2) AS reserved
+    count(*) FILTER (WHERE released IS NOT NULL) AS released,
+    count(*) FILTER (WHERE executed IS NULL AND released IS NULL AND expires <= $2) AS expired,
+    count(*) FILTER (WHERE executed IS NULL AND released IS NULL AND expires > $2) AS reserved
 FROM quote WHERE expires >= $1
 """
 
 COUNTED: Final = """
 UPDATE quote_count SET reserved = $2, executed = settled_executed + $3, expired = settled_expired + $4,
-    counted = $5, seconds = $6
+    released = settled_released + $5, counted = $6, seconds = $7
 WHERE settled_until = $1
 """
 
@@ -81,7 +86,8 @@ FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = 
 """
 
 RECOUNT: Final = """
-UPDATE quote_count SET settled_until = '2000-01-01 00:00:00+00', settled_executed = 0, settled_expired = 0
+UPDATE quote_count SET settled_until = '2000-01-01 00:00:00+00', settled_executed = 0, settled_expired = 0,
+    settled_released = 0
 WHERE settled_until = $1
 """
 
@@ -142,7 +148,7 @@ class QuoteCounts(Collector):
             self._slice = min(self._slice * 2, MAX_SLICE)
         elif took > LONG_SECONDS:
             self._slice = max(self._slice / 2, MIN_SLICE)
-        await self._database.fetch(SETTLE, begin, end, found["executed"], found["expired"])
+        await self._database.fetch(SETTLE, begin, end, found["executed"], found["expired"], found["released"])
         await asyncio.sleep(took)  # half of the time is left to requests
         return True
 
@@ -151,7 +157,14 @@ class QuoteCounts(Collector):
         (found,) = await self._database.fetch(LATER, begin, now)
         took = time.monotonic() - began
         await self._database.fetch(
-            COUNTED, begin, found["reserved"], found["executed"], found["expired"], now, took
+            COUNTED,
+            begin,
+            found["reserved"],
+            found["executed"],
+            found["expired"],
+            found["released"],
+            now,
+            took,
         )
 
     async def _recount_if_incomplete(self, begin: datetime) -> None:
@@ -163,7 +176,7 @@ class QuoteCounts(Collector):
         if time.monotonic() < self._next_recount + PAUSES * self._settling_seconds:
             return
         state = await self._read_state()
-        counted = state["reserved"] + state["executed"] + state["expired"]
+        counted = sum(state[name] for name in STATES)
         for row in await self._database.fetch(ESTIMATE):
             if row["rows"] > counted * (1 + MAX_UNCOUNTED_SHARE) + MAX_UNCOUNTED:
                 self._next_recount = time.monotonic() + RECOUNT_EVERY_SECONDS
@@ -191,7 +204,7 @@ class QuoteCounts(Collector):
         state = self._state
         if state is not None:
             if state["counted"] is not None:
-                for name in ("reserved", "executed", "expired"):
+                for name in STATES:
                     quotes.add_metric([name], state[name])
                 counted.add_metric([], state["counted"].timestamp())
             swept.add_metric([], state["swept_until"].timestamp())

@@ -19,7 +19,6 @@ from chassis.schemas import Text, check_query
 from chassis.users import MAX_NAME_CHARACTERS, normal
 from dfsp_api.quote_filter import CURSOR, EARLIEST, LATEST, Page, Position, QuoteFilter, position_of
 from dfsp_api.replies import quote_content
-from dfsp_api.stored_quote import STATES
 from quoting import schemas
 from quoting.openapi import COMMON_HEADERS, LOOK_UP_TAG, QUOTE_EXAMPLE
 
@@ -80,7 +79,7 @@ def _is_limit(value: str) -> None:
 
 class _Parameters(Schema):
     state = Text(
-        validate=validate.OneOf(STATES, error=f"must be one of {', '.join(STATES)}"),
+        validate=validate.OneOf(schemas.STATES, error=f"must be one of {', '.join(schemas.STATES)}"),
         metadata={"description": "Only quotes in this state, by the clock of the payee's database."},
     )
     since = Text(

@@ -9,9 +9,11 @@ from decimal import Decimal
 
 from chassis.errors import (
     Fault,
+    QuoteExecutedError,
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    QuoteReleasedError,
     UnavailableError,
 )
 from dfsp_api.fee_schedule_record import explanation
@@ -43,7 +45,7 @@ def execution_reply(
     """Return the reply to a payment (Quote API §III). Before this call, the database has executed `quote` if it could.
 
     Checks in the order of wire.md §2. Raises QuoteNotFoundError; then QuoteMismatchError; then, if the quote is not
-    executed, QuoteExpiredError.
+    executed, QuoteReleasedError or QuoteExpiredError.
     """
     if quote is None or quote.caller != caller:
         raise QuoteNotFoundError
@@ -52,16 +54,34 @@ def execution_reply(
     faults = _mismatches(quote, payment)
     if faults:
         raise QuoteMismatchError(faults=faults)
-    if quote.executed is None:
-        raise QuoteExpiredError(
-            f"The quote expired at {format_time(quote.expires)}. Reserve again with a new Idempotency-Key."
+    if quote.released is not None:
+        raise QuoteReleasedError(
+            f"The quote was released at {format_time(quote.released)}. Reserve again with a new Idempotency-Key."
         )
+    if quote.executed is None:
+        raise _expired(quote)
     return {
         "uuid": str(quote.uuid),
         "state": "EXECUTED",
         **_amounts(quote),
         "executed": format_time(quote.executed),
     }
+
+
+def release_reply(
+    quote: StoredQuote | None, caller: str, receiver: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Return the reply to a release. Before this call, the database has released `quote` if it could.
+
+    Raises QuoteNotFoundError as a look-up does; then QuoteExecutedError; then, if the quote is not released,
+    QuoteExpiredError.
+    """
+    quote = _required(quote, caller, receiver)
+    if quote.executed is not None:
+        raise QuoteExecutedError
+    if quote.released is None:
+        raise _expired(quote)
+    return {"uuid": str(quote.uuid), "state": "RELEASED", "released": format_time(quote.released)}
 
 
 def look_up_reply(
@@ -71,11 +91,22 @@ def look_up_reply(
 
     Raises QuoteNotFoundError if there is no such quote for this caller and receiver.
     """
+    return quote_content(_required(quote, caller, receiver))
+
+
+def _required(quote: StoredQuote | None, caller: str, receiver: Mapping[str, str]) -> StoredQuote:
+    """Return the quote. Raises QuoteNotFoundError if there is no such quote for this caller and receiver."""
     if quote is None or quote.caller != caller or quote.request is None:
         raise QuoteNotFoundError
     if any(quote.request[name] != value for name, value in receiver.items()):
         raise QuoteNotFoundError
-    return quote_content(quote)
+    return quote
+
+
+def _expired(quote: StoredQuote) -> QuoteExpiredError:
+    return QuoteExpiredError(
+        f"The quote expired at {format_time(quote.expires)}. Reserve again with a new Idempotency-Key."
+    )
 
 
 def quote_content(quote: StoredQuote) -> dict[str, object]:
@@ -89,6 +120,7 @@ def quote_content(quote: StoredQuote) -> dict[str, object]:
         "expires": format_time(quote.expires),
         "created": format_time(quote.created),
         "executed": format_time(quote.executed) if quote.executed else None,
+        "released": format_time(quote.released) if quote.released else None,
         "request": quote.request,
         "explanation": _explanation(quote),
     }

@@ -18,7 +18,7 @@ import orjson
 from chassis.database import Connection, Database
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.migrations import Migrations
-from dfsp_api.expiry import CLOCK, can_execute, expires_after, in_milliseconds, is_expired
+from dfsp_api.expiry import CLOCK, expires_after, in_milliseconds, is_expired, is_open
 from dfsp_api.pricing import Terms
 from dfsp_api.quote_filter import Page, Position, QuoteFilter
 from dfsp_api.stored_quote import StoredQuote
@@ -36,7 +36,7 @@ IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_r
 NAMESPACE: Final = "SELECT secret FROM namespace"
 
 COLUMNS: Final = """uuid, caller, operation, fingerprint, request, source_amount, destination_amount,
-    created, expires, executed, schedule, lifetime_ms"""
+    created, expires, executed, released, schedule, lifetime_ms"""
 
 # ORDER BY uuid: without it, two batches with the same keys in opposite order would deadlock.
 # DISTINCT ON: a key that is in the batch twice is inserted once, with its first request.
@@ -88,12 +88,37 @@ WITH i AS (
 UPDATE quote SET executed = {in_milliseconds("t.at")}
 FROM t, l
 WHERE quote.uuid = l.uuid AND t.locked > 0
-    AND {can_execute("t.at")}
+    AND {is_open("t.at")}
     AND EXISTS (
         SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
             AND i.fingerprint = quote.fingerprint
             AND (i.source_amount IS NULL OR i.source_amount = quote.source_amount)
             AND (i.destination_amount IS NULL OR i.destination_amount = quote.destination_amount)
+    )
+RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
+"""
+
+# As EXECUTE. A look-up names the receiver, or not, and so does a release: another receiver's quote is not released.
+RELEASE: Final = f"""
+WITH i AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+        AS i (uuid, caller, identifier_type, identifier)
+), l AS MATERIALIZED (
+    SELECT uuid FROM quote
+    WHERE uuid = ANY($1::uuid[])
+        AND EXISTS (SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller)
+    ORDER BY uuid FOR NO KEY UPDATE
+), t AS MATERIALIZED (
+    SELECT {CLOCK} AS at, count(*) AS locked FROM l
+)
+UPDATE quote SET released = {in_milliseconds("t.at")}
+FROM t, l
+WHERE quote.uuid = l.uuid AND t.locked > 0
+    AND {is_open("t.at")}
+    AND EXISTS (
+        SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
+            AND (i.identifier_type IS NULL OR i.identifier_type = quote.request->>'identifierType')
+            AND (i.identifier IS NULL OR i.identifier = quote.request->>'identifier')
     )
 RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
 """
@@ -133,7 +158,8 @@ def is_listed(is_expired: str) -> str:
     """Return SQL for the conditions of a list that no index helps with. A stub is not listed."""
     return f"""(request IS NOT NULL
         AND ($5::text IS NULL
-            OR $5 = CASE WHEN executed IS NOT NULL THEN 'EXECUTED' WHEN {is_expired} THEN 'EXPIRED' ELSE 'RESERVED' END)
+            OR $5 = CASE WHEN executed IS NOT NULL THEN 'EXECUTED' WHEN released IS NOT NULL THEN 'RELEASED'
+                WHEN {is_expired} THEN 'EXPIRED' ELSE 'RESERVED' END)
         AND ($6::text IS NULL OR request->>'identifier' = $6)
         AND ($7::numeric IS NULL OR source_amount = $7 OR destination_amount = $7))"""
 
@@ -171,6 +197,7 @@ STATEMENTS: Final = {
     INSERT: "reserve",
     SELECT: "look_up",
     EXECUTE: "execute",
+    RELEASE: "release",
     NAMESPACE: "namespace",
     SWEEP_FROM: "sweep_from",
     SWEEP: "sweep",
@@ -209,6 +236,15 @@ class PaymentOrder(msgspec.Struct, frozen=True):
     fingerprint: bytes
     source_amount: str | None
     destination_amount: str | None
+
+
+class ReleaseOrder(msgspec.Struct, frozen=True):
+    """A request to release a quote. Caller, identifierType and identifier must equal the stored ones."""
+
+    uuid: UUID
+    caller: str
+    identifier_type: str | None = None
+    identifier: str | None = None
 
 
 class LookUp(msgspec.Struct, frozen=True):
@@ -312,6 +348,25 @@ class Repository:
         )
         quotes = quotes_by_uuid(rows)
         left = [each for each in payments if each.uuid not in quotes]
+        return {**quotes, **(await self.find(left, deadline) if left else {})}
+
+    async def release(
+        self, orders: Sequence[ReleaseOrder], deadline: float | None = None
+    ) -> dict[UUID, StoredQuote]:
+        """Release the quotes that can be released.
+
+        Return every quote that exists, released or not, as it is afterwards.
+        """
+        rows = await self._database.fetch(
+            RELEASE,
+            [each.uuid for each in orders],
+            [each.caller for each in orders],
+            [each.identifier_type for each in orders],
+            [each.identifier for each in orders],
+            deadline=deadline,
+        )
+        quotes = quotes_by_uuid(rows)
+        left = [each for each in orders if each.uuid not in quotes]
         return {**quotes, **(await self.find(left, deadline) if left else {})}
 
     async def find(

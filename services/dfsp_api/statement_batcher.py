@@ -19,7 +19,7 @@ from chassis.database import Database
 from chassis.errors import UnavailableError
 from chassis.histogram import ITEMS, Histogram, labelled
 from chassis.spans import Tracer, batch_span
-from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, Repository
+from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, ReleaseOrder, Repository
 from dfsp_api.stored_quote import StoredQuote
 
 TABLE: Final = "quote"
@@ -46,7 +46,9 @@ class StatementBatcher(Collector):
         self._connections = asyncio.Semaphore(connections)
         self.tracer: Tracer | None = None
         """Makes the spans of the statements; None for no spans."""
-        self._sizes = {operation: Histogram(ITEMS) for operation in ("reserve", "execute", "look_up")}
+        self._sizes = {
+            operation: Histogram(ITEMS) for operation in ("reserve", "execute", "release", "look_up")
+        }
 
         async def find(wanted: Sequence[LookUp], deadline: float) -> Mapping[UUID, StoredQuote]:
             found = await quotes.find(wanted, deadline)
@@ -54,6 +56,7 @@ class StatementBatcher(Collector):
 
         self._reserve = self._batcher("reserve", quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher("execute", quotes.execute, lambda payment: payment.uuid)
+        self._release = self._batcher("release", quotes.release, lambda order: order.uuid)
         self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
             "look_up", find, lambda wanted: wanted.uuid
         )
@@ -69,12 +72,21 @@ class StatementBatcher(Collector):
         """Execute the item's quote, if that is possible. The item is settled with the quote; None if there is none."""
         self._execute.add(item)
 
+    def release(self, item: Item[ReleaseOrder, StoredQuote | None]) -> None:
+        """Release the item's quote, if that is possible. The item is settled with the quote; None if there is none."""
+        self._release.add(item)
+
     def find(self, item: Item[LookUp, StoredQuote | None]) -> None:
         """Settle the item with the quote under the uuid, if its caller reserved it."""
         self._find.add(item)
 
     async def close(self) -> None:
-        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (self._reserve, self._execute, self._find)
+        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (
+            self._reserve,
+            self._execute,
+            self._release,
+            self._find,
+        )
         for batcher in batchers:
             await batcher.close()
 
@@ -85,7 +97,12 @@ class StatementBatcher(Collector):
         waiting = GaugeMetricFamily(
             "statement_items_waiting", "Requests that wait for the next statement", labels=["operation"]
         )
-        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (self._reserve, self._execute, self._find)
+        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (
+            self._reserve,
+            self._execute,
+            self._release,
+            self._find,
+        )
         for operation, batcher in zip(self._sizes, batchers, strict=True):
             waiting.add_metric([operation], batcher.waiting)
         yield waiting

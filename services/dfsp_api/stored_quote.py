@@ -19,8 +19,6 @@ OPERATIONS: Final = {
     Operation.QUOTE_DESTINATION_AMOUNT: "quoteDestinationAmount",
 }
 
-STATES: Final = ("RESERVED", "EXECUTED", "EXPIRED")
-
 
 class StoredQuote(msgspec.Struct, frozen=True):
     """A row of table ``quote``. In a stub, to which retention reduces old quotes, request and amounts are None."""
@@ -35,6 +33,7 @@ class StoredQuote(msgspec.Struct, frozen=True):
     created: datetime
     expires: datetime
     executed: datetime | None
+    released: datetime | None
     schedule: int | None
     """The number of the fee schedule that priced it; None in quotes that are older than the record of schedules."""
     lifetime_ms: int | None
@@ -46,5 +45,7 @@ class StoredQuote(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """One of STATES. The statement that lists quotes computes it in the same way."""
-        return "EXECUTED" if self.executed else "EXPIRED" if self.is_expired else "RESERVED"
+        """One of `schemas.STATES`. The statement that lists quotes computes it in the same way."""
+        if self.executed or self.released:
+            return "EXECUTED" if self.executed else "RELEASED"
+        return "EXPIRED" if self.is_expired else "RESERVED"

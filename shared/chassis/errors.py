@@ -14,8 +14,10 @@ QuotingError
 ├── MethodNotAllowedError          405
 ├── RequestTimeoutError            408
 ├── QuoteMismatchError             409
+├── QuoteExecutedError             409
 ├── ConflictError                  409
 ├── QuoteExpiredError              410
+├── QuoteReleasedError             410
 ├── PayloadTooLargeError           413
 ├── UnsupportedMediaTypeError      415
 ├── ExpectationFailedError         417
@@ -166,6 +168,12 @@ class QuoteMismatchError(QuotingError):
     status = 409
 
 
+class QuoteExecutedError(QuotingError):
+    """The quote was executed, so it cannot be released."""
+
+    status = 409
+
+
 class ConflictError(QuotingError):
     """The present state does not permit this operation."""
 
@@ -174,6 +182,12 @@ class ConflictError(QuotingError):
 
 class QuoteExpiredError(QuotingError):
     """The quote has expired. Reserve again with a new Idempotency-Key."""
+
+    status = 410
+
+
+class QuoteReleasedError(QuotingError):
+    """The quote was released. Reserve again with a new Idempotency-Key."""
 
     status = 410
 

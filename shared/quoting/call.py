@@ -43,6 +43,7 @@ class Operation(Enum):
     QUOTE_DESTINATION_AMOUNT = ("POST", "/v1/quoteDestinationAmount")
     EXECUTE = ("PUT", "/v1/payments/{uuid}")
     LOOK_UP = ("GET", "/v1/quote/{uuid}")
+    RELEASE = ("DELETE", "/v1/quote/{uuid}")
 
     def __init__(self, method: str, path: str) -> None:
         self.method = method
@@ -54,7 +55,7 @@ class Operation(Enum):
 
     @property
     def has_body(self) -> bool:
-        return self is not Operation.LOOK_UP
+        return self.method in {"POST", "PUT"}
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):

@@ -75,6 +75,7 @@ EXPIRES: Final = {
     " reserve with a new key to get new terms."
 }
 EXECUTED: Final = {"description": "When it was paid."}
+RELEASED: Final = {"description": "When its caller released it."}
 
 
 def currency_code(exponents: Mapping[str, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``/openapi.json`` of the chain. It describes the four operations with the schemas that also check them."""
+"""``/openapi.json`` of the chain. It describes the operations with the schemas that also check them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,9 +12,11 @@ from chassis.errors import (
     IdempotencyKeyReusedError,
     InvalidQueryParameterError,
     NoFeeScheduleError,
+    QuoteExecutedError,
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    QuoteReleasedError,
     QuotingError,
     UnavailableError,
     UpstreamTimeoutError,
@@ -44,10 +46,11 @@ from quoting.call import (
     Operation,
 )
 
-_RESERVE, _PAY, LOOK_UP_TAG = "Reserve", "Pay", "Look up"
+_RESERVE, _PAY, _RELEASE, LOOK_UP_TAG = "Reserve", "Pay", "Release", "Look up"
 _TAGS: Final = {
     _RESERVE: "Agree on the terms of a transfer.",
     _PAY: "Carry out a transfer on the terms that were reserved.",
+    _RELEASE: "Give up a quote that was not paid.",
     LOOK_UP_TAG: "Read a quote.",
 }
 _IDEMPOTENCY: Final = (
@@ -119,6 +122,7 @@ EXPLANATION_EXAMPLE: Final[dict[str, Any]] = {
     "rounding": "up",
     "unrounded": "1.25",
 }
+_RELEASED: Final = {"uuid": _SAMPLE_UUID, "state": "RELEASED", "released": "2026-11-21T02:19:51.322Z"}
 QUOTE_EXAMPLE: Final = {
     "uuid": _SAMPLE_UUID,
     "state": "RESERVED",
@@ -128,6 +132,7 @@ QUOTE_EXAMPLE: Final = {
     "expires": _EXPIRES,
     "created": _CREATED,
     "executed": None,
+    "released": None,
     "request": _REQUEST,
     "explanation": EXPLANATION_EXAMPLE,
 }
@@ -162,6 +167,13 @@ _PAY_ERRORS: Final = (
     InvalidQueryParameterError,
     QuoteNotFoundError,
     QuoteMismatchError,
+    QuoteReleasedError,
+    QuoteExpiredError,
+)
+_RELEASE_ERRORS: Final = (
+    InvalidQueryParameterError,
+    QuoteNotFoundError,
+    QuoteExecutedError,
     QuoteExpiredError,
 )
 _LOOK_UP_ERRORS: Final = (InvalidQueryParameterError, QuoteNotFoundError)
@@ -198,6 +210,7 @@ def openapi(
         ),
         Operation.EXECUTE: of_hop.payment(),
         Operation.LOOK_UP: of_hop.look_up(),
+        Operation.RELEASE: of_hop.release(),
     }.items():
         document.add(operation.method, operation.path, described)
     for path, own in further:
@@ -253,6 +266,19 @@ class _Hop:
             body_examples={"sample": self._example(f"/v1/payments/{_SAMPLE_UUID}")},
             answers={200: json_reply("The quote is paid.", schemas.Execution, _EXECUTION)},
             errors=(*_PAY_ERRORS, *self._errors),
+        )
+
+    def release(self) -> DescribedOperation:
+        return DescribedOperation(
+            id="releaseQuote",
+            summary="Release a reserved quote",
+            tag=_RELEASE,
+            description="A released quote cannot be paid any more, and one that was paid cannot be released. The same"
+            " request again gives the same response, so repeat it if the outcome is unknown. The Idempotency-Key of the"
+            " reservation still gives this quote: reserve with a new key to get new terms.",
+            parameters=[_UUID, *map(self._query_parameter, self._query), *COMMON_HEADERS],
+            answers={200: json_reply("The quote is released.", schemas.Release, _RELEASED)},
+            errors=(*_RELEASE_ERRORS, *self._errors),
         )
 
     def look_up(self) -> DescribedOperation:

@@ -18,6 +18,7 @@ from chassis.schemas import Text
 from quoting import json_schema
 
 MAX_AMOUNT_DIGITS: Final = json_schema.MAX_AMOUNT_DIGITS
+STATES: Final = ("RESERVED", "EXECUTED", "RELEASED", "EXPIRED")
 AMOUNT_SCHEMA: Final = json_schema.ANY_AMOUNT
 
 AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
@@ -200,11 +201,19 @@ class Explanation(Reply):
     )
 
 
+class Release(Reply):
+    """The response to a release."""
+
+    uuid = fields.UUID(required=True, metadata=json_schema.UUID)
+    state = fields.String(required=True, validate=validate.Equal("RELEASED"))
+    released = fields.AwareDateTime(required=True, metadata=json_schema.RELEASED)
+
+
 class QuoteState(Reply):
     """The response to a look-up."""
 
     uuid = fields.UUID(required=True, metadata=json_schema.UUID)
-    state = fields.String(required=True, validate=validate.OneOf(["RESERVED", "EXECUTED", "EXPIRED"]))
+    state = fields.String(required=True, validate=validate.OneOf(STATES))
     operation = fields.String(
         required=True, validate=validate.OneOf(["quoteSourceAmount", "quoteDestinationAmount"])
     )
@@ -215,6 +224,7 @@ class QuoteState(Reply):
     expires = fields.AwareDateTime(required=True, metadata=json_schema.EXPIRES)
     created = fields.AwareDateTime(required=True, metadata={"description": "When it was reserved."})
     executed = fields.AwareDateTime(required=True, allow_none=True, metadata=json_schema.EXECUTED)
+    released = fields.AwareDateTime(required=True, allow_none=True, metadata=json_schema.RELEASED)
     request = fields.Nested(Parameters, required=True)
     explanation = fields.Nested(
         Explanation,

@@ -140,7 +140,12 @@ async def rejected_by_the_payee(
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "body"), [("PUT", PAY, QUOTE), ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}", None)]
+    ("method", "target", "body"),
+    [
+        ("PUT", PAY, QUOTE),
+        ("GET", f"{LOOK_UP}?{LOOK_UP_QUERY}", None),
+        ("DELETE", f"{LOOK_UP}?{LOOK_UP_QUERY}", None),
+    ],
 )
 async def test_an_unknown_uuid_is_a_404_of_the_payee(chain, client, method, target, body):
     response = await rejected_by_the_payee(chain, client, method, target, body)
@@ -186,6 +191,29 @@ async def test_an_expired_quote_is_not_executed(chain, client, reserve, expire):
 
     assert (410, "QuoteExpiredError") == response.raised[:2]
     assert ("EXPIRED", None) == (seen.json["state"], seen.json["executed"])
+
+
+async def test_of_execution_and_release_the_first_one_decides(chain, client, reserve, expire):
+    executed, released, expired = [await reserve() for _ in range(3)]
+    quote = {uuid_: f"/v1/quote/{uuid_}?{LOOK_UP_QUERY}" for uuid_ in (executed, released, expired)}
+    await send(client, "PUT", f"{chain.url}/v1/payments/{executed}", QUOTE)
+    first, again = [await send(client, "DELETE", chain.url + quote[released]) for _ in range(2)]
+    await expire(expired)
+
+    assert (200, {"uuid": released, "state": "RELEASED"}) == (
+        first.status,
+        {name: first.json[name] for name in ("uuid", "state")},
+    )
+    assert first.body == again.body
+    for method, target, body, status, id_ in [
+        ("DELETE", quote[executed], None, 409, "QuoteExecutedError"),
+        ("DELETE", quote[expired], None, 410, "QuoteExpiredError"),
+        ("PUT", f"/v1/payments/{released}", QUOTE, 410, "QuoteReleasedError"),
+    ]:
+        response = await rejected_by_the_payee(chain, client, method, target, body)
+        assert (status, id_) == response.raised[:2]
+    seen = await send(client, "GET", chain.url + quote[released])
+    assert ("RELEASED", first.json["released"]) == (seen.json["state"], seen.json["released"])
 
 
 @pytest.mark.parametrize(("path", "changed"), [(RESERVE, {"amount": "12.51"}), (RESERVE_DESTINATION, {})])

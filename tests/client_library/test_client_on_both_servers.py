@@ -19,9 +19,11 @@ from dfsp_quotes import (
     Operation,
     QuoteClient,
     QuoteError,
+    QuoteExecutedError,
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    QuoteReleasedError,
     ReceiverNotFoundError,
     State,
     UnauthorizedError,
@@ -338,6 +340,35 @@ async def test_a_look_up_sees_the_expiry(client, server):
     await server.expire(quote.uuid)
 
     assert State.EXPIRED is (await look_up(client, quote.uuid)).state
+
+
+async def release(client: QuoteClient, quote):
+    return await client.release(quote, timeout=PATIENCE_SECONDS)
+
+
+async def test_a_released_quote_stays_released_and_cannot_be_paid(client):
+    quote = await reserve(client)
+    first = await release(client, quote)
+    again = await release(client, await look_up(client, quote.uuid))
+    found = await look_up(client, quote.uuid)
+    error = await failure(pay(client, quote), QuoteReleasedError)
+
+    assert (quote.uuid, State.RELEASED) == (first.uuid, first.state)
+    assert first == again
+    assert (State.RELEASED, first.released) == (found.state, found.released)
+    assert not error.is_outcome_unknown
+    assert quote == await reserve(client, idempotency_key=quote.idempotency_key)
+
+
+async def test_a_quote_that_was_paid_expired_or_is_anothers_cannot_be_released(client, other_client, server):
+    paid, expired, own = [await reserve(client) for _ in range(3)]
+    await pay(client, paid)
+    await server.expire(expired.uuid)
+
+    await failure(release(client, paid), QuoteExecutedError)
+    await failure(release(client, expired), QuoteExpiredError)
+    await failure(release(other_client, own), QuoteNotFoundError)
+    assert (await look_up(client, own.uuid)).released is None
 
 
 async def test_a_quote_that_was_looked_up_can_be_paid_and_requoted(client):

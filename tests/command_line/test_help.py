@@ -55,6 +55,7 @@ def test_there_are_these_commands():
         "pay",
         "quote destination",
         "quote source",
+        "release",
         "requote",
         "show",
         "trace",

@@ -19,6 +19,7 @@ CONTENT = {
     "state",
     "created",
     "executed",
+    "released",
     "explanation",
 }
 

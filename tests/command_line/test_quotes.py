@@ -56,6 +56,17 @@ async def test_the_same_key_gives_the_same_quote_and_requote_another(quotes):
     assert ("0.00", "0.00") == (new["difference"], new["feeDifference"])
 
 
+async def test_a_released_quote_is_shown_as_released_and_cannot_be_paid(quotes):
+    uuid = (await quotes.json(*RESERVE))["uuid"]
+    released = await quotes.json("release", uuid, *TO)
+    shown = await quotes.run("show", uuid, *TO)
+
+    assert {"uuid": uuid, "state": "RELEASED"}.items() <= released.items()
+    assert {"uuid", "state", "released", "traceId"} == set(released)
+    assert f"released  {released['released']}" in shown.output
+    assert "QuoteReleasedError" in await quotes.error(1, "pay", uuid, *TO)
+
+
 async def test_the_json_of_each_command_has_these_keys(quotes):
     """Programs read them: a key that is missing here breaks them."""
     quote = await quotes.json(*RESERVE)
@@ -72,7 +83,7 @@ async def test_the_json_of_each_command_has_these_keys(quotes):
     }
 
     assert terms | {"idempotencyKey"} == set(quote)
-    assert terms | {"state", "created", "executed", "explanation"} == set(
+    assert terms | {"state", "created", "executed", "released", "explanation"} == set(
         await quotes.json("show", quote["uuid"], *TO)
     )
     assert terms | {"idempotencyKey", "previousUuid", "difference", "feeDifference"} == set(

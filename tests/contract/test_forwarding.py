@@ -148,10 +148,10 @@ async def test_only_spsp_client_takes_a_submission_url_in_a_query(hop):
 
 
 async def test_spsp_client_requires_a_submission_url(spsp_client):
-    for name, operation in OPERATIONS.items():
+    for operation in OPERATIONS.values():
         response = await spsp_client.send(operation, adapt=False)
 
-        expected = "InvalidQueryParameterError" if name == "look_up" else "InvalidBodyError"
+        expected = "InvalidQueryParameterError" if operation.body is None else "InvalidBodyError"
         assert (400, expected) == (response.status, response.id)
         assert ["submissionUrl"] == keys_of(response.json)
         assert [] == spsp_client.next_hop.seen

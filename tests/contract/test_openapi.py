@@ -14,7 +14,8 @@ from support.openapi_documents import METHODS, SERVICES, document, operations, p
 DOCUMENT = ClientRequest("GET", "/openapi.json")
 RESERVATIONS = ("POST /v1/quoteSourceAmount", "POST /v1/quoteDestinationAmount")
 PAY, LOOK_UP = "PUT /v1/payments/{uuid}", "GET /v1/quote/{uuid}"
-CHAIN = (*RESERVATIONS, PAY, LOOK_UP)
+RELEASE = "DELETE /v1/quote/{uuid}"
+CHAIN = (*RESERVATIONS, PAY, LOOK_UP, RELEASE)
 LIST = "GET /v1/quotes"
 FEES = "GET /v1/feeSchedules/{id}"
 EVERY = {"400", "401", "429"}
@@ -149,6 +150,7 @@ def test_an_operation_of_the_chain_lists_the_statuses_that_it_can_give_and_no_ot
         assert WITH_BODY | of_every | {"410", "422"} == statuses(found[name])
     assert WITH_BODY | of_every | {"404", "409", "410"} == statuses(found[PAY])
     assert EVERY | of_every | {"404"} == statuses(found[LOOK_UP])
+    assert EVERY | of_every | {"404", "409", "410"} == statuses(found[RELEASE])
 
 
 @pytest.mark.parametrize("service", SERVICES[:6])
@@ -171,7 +173,9 @@ def test_only_a_reservation_has_an_idempotency_key_which_each_response_returns(d
     ],
 )
 def test_a_look_up_requires_the_query_parameters_that_the_service_requires(document_of, service, query):
-    assert query == names(dict(operations(document_of(service)))[LOOK_UP], "query")
+    found = dict(operations(document_of(service)))
+
+    assert query == names(found[LOOK_UP], "query") == names(found[RELEASE], "query")
 
 
 def test_only_the_payee_lists_quotes_and_every_parameter_is_optional(document_of):

@@ -13,7 +13,7 @@ from chassis.database import Database
 from dfsp_api import distributed_repository
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.quote_filter import QuoteFilter
-from dfsp_api.repository import LIMIT_TIME, MIGRATIONS
+from dfsp_api.repository import LIMIT_TIME, MIGRATIONS, ReleaseOrder
 from support.messages import OTHER, QUOTE, UNKNOWN_UUID
 from support.payee import PATIENCE_SECONDS, TTL, database, new, payment, rows, stubs, until, waiting_for_lock
 
@@ -23,7 +23,7 @@ STATEMENTS = {
     if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER", "OF_QUOTE"}
 }
 STATEMENTS["LIMIT_TIME"] = LIMIT_TIME
-ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "SWEEP"}
+ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "RELEASE", "SWEEP"}
 # they read many rows without a lock, or use a reference table of one row
 ON_NO_ROW_OF_ITS_OWN = {
     "TIME",
@@ -281,6 +281,7 @@ async def test_the_repository_sends_no_other_statement(database_url):
     for _ in range(2):
         await repository.reserve([quote, new("never paid")])
     await repository.execute([payment(quote)])
+    await repository.release([ReleaseOrder(quote.uuid, quote.caller)])
     await repository.find([quote])
     await repository.page(QuoteFilter(), deadline=time.monotonic() + PATIENCE_SECONDS)
     await repository.page(QuoteFilter(caller="test"))

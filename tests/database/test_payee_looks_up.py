@@ -34,6 +34,7 @@ async def test_a_look_up_returns_the_state_and_the_contents_of_a_quote(
         "expires": "2030-01-01T00:05:00.000Z",
         "created": "2030-01-01T00:00:00.000Z",
         "executed": None,
+        "released": None,
         "request": body,
         "explanation": {
             "schedule": SAMPLE.id.hex(),

@@ -12,7 +12,7 @@ from chassis.database import Database
 from chassis.errors import UnavailableError
 from dfsp_api import quote_counts
 from dfsp_api.quote_counts import STATEMENTS, QuoteCounts
-from dfsp_api.repository import Repository
+from dfsp_api.repository import ReleaseOrder, Repository
 from support.payee import TTL, database, new, payment
 
 RETENTION = timedelta(days=30)
@@ -82,15 +82,31 @@ async def test_quotes_are_counted_by_state(clock, repository, shown, sql):
     await repository.execute([payment(new("paid"))])
     began = await now(sql)
     await shown.count()
-    assert {"reserved": 2, "executed": 1, "expired": 0} == await shown.quotes()
+    assert {"reserved": 2, "executed": 1, "released": 0, "expired": 0} == await shown.quotes()
 
     await clock.set(began, plus="5 min")
     await reserve(repository, "new")
     await shown.count()
-    assert {"reserved": 1, "executed": 1, "expired": 2} == await shown.quotes()
+    assert {"reserved": 1, "executed": 1, "released": 0, "expired": 2} == await shown.quotes()
     assert datetime.fromisoformat(began).timestamp() + 300 == await shown.value(
         "quotes_counted_timestamp_seconds"
     )
+
+
+async def test_a_released_quote_is_counted_as_released_for_ever(clock, repository, shown, sql):
+    await reserve(repository, "released", "late")
+    await repository.release([ReleaseOrder(new("released").uuid, "test")])
+    began = await now(sql)
+    for plus, expected in (("0", (1, 0)), ("5 min", (0, 1)), ("10 min", (0, 1))):
+        await clock.set(began, plus=plus)
+        await shown.count()
+        reserved, expired = expected
+        assert {
+            "reserved": reserved,
+            "executed": 0,
+            "released": 1,
+            "expired": expired,
+        } == await shown.quotes()
 
 
 async def test_quotes_that_cannot_change_are_counted_once(clock, repository, shown, sql):
@@ -100,7 +116,7 @@ async def test_quotes_that_cannot_change_are_counted_once(clock, repository, sho
     for minutes in (10, 20, 60 * 24 * 400):
         await clock.set(began, plus=f"{minutes} min")
         await shown.count()
-        assert {"reserved": 0, "executed": 1, "expired": 1} == await shown.quotes()
+        assert {"reserved": 0, "executed": 1, "released": 0, "expired": 1} == await shown.quotes()
 
     # nothing is left that the next count would read
     (later,) = await shown.counts._database.fetch(
@@ -108,7 +124,7 @@ async def test_quotes_that_cannot_change_are_counted_once(clock, repository, sho
         await sql.fetchval("SELECT settled_until FROM quote_count"),
         datetime.fromisoformat(began),
     )
-    assert [0, 0, 0] == list(later)
+    assert [0, 0, 0, 0] == list(later)
 
 
 async def test_a_quote_that_is_executed_in_its_last_moment_is_settled_as_executed(
@@ -125,7 +141,7 @@ async def test_a_quote_that_is_executed_in_its_last_moment_is_settled_as_execute
     await clock.set(began, plus="10 min")
     await shown.count()
 
-    assert {"reserved": 0, "executed": 1, "expired": 0} == await shown.quotes()
+    assert {"reserved": 0, "executed": 1, "released": 0, "expired": 0} == await shown.quotes()
 
 
 async def test_stubs_are_expired_quotes(clock, repository, shown, sql):
@@ -135,7 +151,7 @@ async def test_stubs_are_expired_quotes(clock, repository, shown, sql):
         pass
     await shown.count()
 
-    assert {"reserved": 0, "executed": 0, "expired": 1} == await shown.quotes()
+    assert {"reserved": 0, "executed": 0, "released": 0, "expired": 1} == await shown.quotes()
 
 
 async def test_every_payee_shows_the_same_numbers_and_one_of_them_counts(
@@ -148,12 +164,20 @@ async def test_every_payee_shows_the_same_numbers_and_one_of_them_counts(
     await reserve(repository, "two")
     await other.count()
 
-    assert {"reserved": 1, "executed": 0, "expired": 0} == await shown.quotes() == await other.quotes()
+    assert (
+        {"reserved": 1, "executed": 0, "released": 0, "expired": 0}
+        == await shown.quotes()
+        == await other.quotes()
+    )
     assert counted == await sql.fetchval("SELECT counted FROM quote_count")
 
     await clock.set(await now(sql), plus="2 s")
     await other.count()
-    assert {"reserved": 2, "executed": 0, "expired": 0} == await shown.quotes() == await other.quotes()
+    assert (
+        {"reserved": 2, "executed": 0, "released": 0, "expired": 0}
+        == await shown.quotes()
+        == await other.quotes()
+    )
 
 
 async def test_two_payees_that_count_at_once_count_each_quote_once(clock, shown, opened, sql):
@@ -163,12 +187,12 @@ async def test_two_payees_that_count_at_once_count_each_quote_once(clock, shown,
     await clock.set(await now(sql), plus="1 hour")
     await shown.count()
 
-    assert {"reserved": 0, "executed": 800, "expired": 200} == await shown.quotes()
+    assert {"reserved": 0, "executed": 800, "released": 0, "expired": 200} == await shown.quotes()
 
 
 async def test_many_quotes_with_an_earlier_expiry_are_counted_after_the_table_was_analysed(clock, shown, sql):
     await shown.count()
-    assert {"reserved": 0, "executed": 0, "expired": 0} == await shown.quotes()
+    assert {"reserved": 0, "executed": 0, "released": 0, "expired": 0} == await shown.quotes()
 
     await sql.execute(OLD_QUOTES, 20_000, await now(sql))
     await sql.execute("ANALYZE quote")
@@ -178,7 +202,7 @@ async def test_many_quotes_with_an_earlier_expiry_are_counted_after_the_table_wa
     await clock.set(await now(sql), plus="1 hour")
     await shown.count()
 
-    assert {"reserved": 0, "executed": 16_000, "expired": 4_000} == await shown.quotes()
+    assert {"reserved": 0, "executed": 16_000, "released": 0, "expired": 4_000} == await shown.quotes()
 
 
 async def test_a_long_count_makes_the_next_one_wait(clock, repository, shown, sql):

@@ -56,7 +56,14 @@ SOURCE: Final = ClientRequest("POST", RESERVE, body=BODY)
 DESTINATION: Final = ClientRequest("POST", RESERVE_DESTINATION, body=BODY)
 EXECUTE: Final = ClientRequest("PUT", f"/v1/payments/{UNKNOWN_UUID}", body=BODY)
 LOOK_UP: Final = ClientRequest("GET", f"/v1/quote/{UNKNOWN_UUID}", query=LOOK_UP_QUERY)
-OPERATIONS: Final = {"source": SOURCE, "destination": DESTINATION, "execute": EXECUTE, "look_up": LOOK_UP}
+RELEASE: Final = ClientRequest("DELETE", f"/v1/quote/{UNKNOWN_UUID}", query=LOOK_UP_QUERY)
+OPERATIONS: Final = {
+    "source": SOURCE,
+    "destination": DESTINATION,
+    "execute": EXECUTE,
+    "look_up": LOOK_UP,
+    "release": RELEASE,
+}
 
 
 @dataclass(frozen=True)

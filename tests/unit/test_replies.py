@@ -8,13 +8,15 @@ from msgspec.structs import replace
 
 from chassis.errors import (
     IdempotencyKeyReusedError,
+    QuoteExecutedError,
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    QuoteReleasedError,
 )
 from dfsp_api.fee_schedule_file import parse_fee_schedule
 from dfsp_api.idempotency import fingerprint, quote_uuid
-from dfsp_api.replies import execution_reply, format_time, look_up_reply, reservation_reply
+from dfsp_api.replies import execution_reply, format_time, look_up_reply, release_reply, reservation_reply
 from dfsp_api.stored_quote import StoredQuote
 from quoting.call import Operation
 from support.messages import QUOTE
@@ -44,6 +46,7 @@ RESERVED = StoredQuote(
     created=CREATED,
     expires=EXPIRES,
     executed=None,
+    released=None,
     schedule=FEES.number,
     lifetime_ms=None,
     is_expired=False,
@@ -51,6 +54,7 @@ RESERVED = StoredQuote(
 )
 EXPIRED = replace(RESERVED, is_expired=True)
 EXECUTED = replace(RESERVED, executed=EXPIRES - timedelta(milliseconds=1))
+RELEASED = replace(RESERVED, released=CREATED + timedelta(seconds=1))
 STUB = replace(EXPIRED, request=None, source_amount=None, destination_amount=None)
 
 
@@ -182,6 +186,7 @@ def test_a_quote_is_looked_up_with_its_state_and_all_it_holds(quote, state):
         "expires": "2017-05-11T11:30:03.561Z",
         "created": "2017-05-11T11:25:03.561Z",
         "executed": "2017-05-11T11:30:03.560Z" if state == "EXECUTED" else None,
+        "released": None,
         "request": QUOTE,
         "explanation": {
             "schedule": FEES.id.hex(),
@@ -237,3 +242,36 @@ def test_a_reply_has_amounts_with_the_digits_that_they_were_stored_with(source, 
 )
 def test_a_time_is_formatted_in_utc_with_milliseconds_and_z(time, expected):
     assert expected == format_time(time)
+
+
+@pytest.mark.parametrize("quote", [RELEASED, replace(RELEASED, is_expired=True)], ids=["at once", "later"])
+def test_a_released_quote_is_released_for_ever(quote):
+    expected = {"uuid": str(quote.uuid), "state": "RELEASED", "released": "2017-05-11T11:25:04.561Z"}
+
+    assert expected == release_reply(quote, "test", {})
+    assert {"state": "RELEASED", "released": "2017-05-11T11:25:04.561Z"}.items() <= dict(
+        look_up_reply(quote, "test", {})
+    ).items()
+    assert reservation_reply(RESERVED, Operation.QUOTE_SOURCE_AMOUNT, quote.fingerprint) == reservation_reply(
+        quote, Operation.QUOTE_SOURCE_AMOUNT, quote.fingerprint
+    )
+    with pytest.raises(QuoteReleasedError, match=r"released at 2017-05-11T11:25:04\.561Z"):
+        execution_reply(quote, "test", QUOTE)
+    with pytest.raises(QuoteMismatchError):
+        execution_reply(quote, "test", altered("amount"))
+
+
+@pytest.mark.parametrize(
+    ("quote", "caller", "receiver", "error"),
+    [
+        (None, "test", {}, QuoteNotFoundError),
+        (STUB, "test", {}, QuoteNotFoundError),
+        (RELEASED, "other", {}, QuoteNotFoundError),
+        (RELEASED, "test", {"identifier": "1"}, QuoteNotFoundError),
+        (EXECUTED, "test", {}, QuoteExecutedError),
+        (EXPIRED, "test", {}, QuoteExpiredError),
+    ],
+)
+def test_a_quote_that_is_not_released_is_an_error(quote, caller, receiver, error):
+    with pytest.raises(error):
+        release_reply(quote, caller, receiver)

@@ -1,4 +1,4 @@
-"""QuoteClient: reserves, pays, looks up, lists and requotes, and repeats what is safe to repeat."""
+"""QuoteClient: reserves, pays, releases, looks up, lists and requotes, and repeats what is safe to repeat."""
 
 import asyncio
 import json
@@ -20,12 +20,20 @@ from dfsp_quotes.quotes import (
     Quote,
     QuotePage,
     QuoteRequest,
+    Release,
     Requote,
     State,
     StoredQuote,
     Terms,
 )
-from dfsp_quotes.responses import error_of, read_page, read_payment, read_quote, read_stored_quote
+from dfsp_quotes.responses import (
+    error_of,
+    read_page,
+    read_payment,
+    read_quote,
+    read_release,
+    read_stored_quote,
+)
 from dfsp_quotes.retries import delay_seconds
 from dfsp_quotes.transport import MAX_PAGE_BYTES, Message, Reply, Transport
 
@@ -163,6 +171,24 @@ class QuoteClient:
         }
         message = Message("PUT", f"/v1/payments/{quote.uuid}", str(uuid4()), json.dumps(body).encode())
         return read_payment(await self._call(message, timeout), message, quote.uuid)
+
+    async def release(
+        self,
+        quote: Terms,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
+    ) -> Release:
+        """Give up a quote, so that it cannot be paid any more. Repeating it changes nothing.
+
+        Raises QuoteExecutedError if it was paid, QuoteExpiredError if it has expired.
+        """
+        _require_terms(quote)
+        query = {
+            "identifierType": quote.request.identifier_type,
+            "identifier": quote.request.identifier,
+        }
+        message = Message("DELETE", f"/v1/quote/{quote.uuid}", str(uuid4()), query=query)
+        return read_release(await self._call(message, timeout), message, quote.uuid)
 
     async def look_up(
         self,

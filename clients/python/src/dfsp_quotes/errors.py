@@ -15,8 +15,10 @@ QuoteError
 ├── MethodNotAllowedError          405
 ├── RequestTimeoutError            408
 ├── QuoteMismatchError             409
+├── QuoteExecutedError             409
 ├── ConflictError                  409
 ├── QuoteExpiredError              410
+├── QuoteReleasedError             410
 ├── PayloadTooLargeError           413
 ├── UnsupportedMediaTypeError      415
 ├── ExpectationFailedError         417
@@ -170,6 +172,12 @@ class QuoteMismatchError(QuoteError):
     status = 409
 
 
+class QuoteExecutedError(QuoteError):
+    """The quote was executed, so it cannot be released."""
+
+    status = 409
+
+
 class ConflictError(QuoteError):
     """The present state does not permit this operation."""
 
@@ -178,6 +186,12 @@ class ConflictError(QuoteError):
 
 class QuoteExpiredError(QuoteError):
     """The quote has expired. Reserve again with a new Idempotency-Key."""
+
+    status = 410
+
+
+class QuoteReleasedError(QuoteError):
+    """The quote was released. Reserve again with a new Idempotency-Key."""
 
     status = 410
 

@@ -118,6 +118,7 @@ class FakeQuoteServer:
         app.router.add_post("/v1/{operation:quoteSourceAmount|quoteDestinationAmount}", self._reserve)
         app.router.add_put("/v1/payments/{uuid}", self._execute)
         app.router.add_get("/v1/quote/{uuid}", self._look_up, allow_head=False)
+        app.router.add_delete("/v1/quote/{uuid}", self._release)
         app.router.add_get("/v1/quotes", self._list, allow_head=False)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
@@ -227,12 +228,19 @@ class FakeQuoteServer:
         return web.json_response(self._payee.execute(caller, uuid, message))
 
     async def _look_up(self, request: web.Request) -> web.Response:
+        return web.json_response(self._payee.look_up(*self._quote_of(request)))
+
+    async def _release(self, request: web.Request) -> web.Response:
+        return web.json_response(self._payee.release(*self._quote_of(request)))
+
+    def _quote_of(self, request: web.Request) -> tuple[str, UUID, Mapping[str, str]]:
+        """Return the caller, the uuid and the receiver of a look-up or a release."""
         caller = self._authenticate(request)
         _check_timeout(request)
         uuid = _uuid(request)
         receiver = fake_validation.receiver(request.query)
         self._require_receiver(receiver)
-        return web.json_response(self._payee.look_up(caller, uuid, receiver))
+        return caller, uuid, receiver
 
     async def _list(self, request: web.Request) -> web.Response:
         caller = self._authenticate(request)

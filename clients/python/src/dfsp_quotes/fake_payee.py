@@ -1,4 +1,4 @@
-"""The payee of the fake: prices, reserves, executes, looks up and lists quotes, in memory."""
+"""The payee of the fake: prices, reserves, executes, releases, looks up and lists quotes, in memory."""
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
@@ -14,9 +14,11 @@ from dfsp_quotes.errors import (
     AmountOutOfRangeError,
     IdempotencyKeyReusedError,
     NoFeeScheduleError,
+    QuoteExecutedError,
     QuoteExpiredError,
     QuoteMismatchError,
     QuoteNotFoundError,
+    QuoteReleasedError,
 )
 from dfsp_quotes.quotes import EXACT, Operation, State
 
@@ -42,11 +44,14 @@ class FakeQuote:
     lifetime: timedelta | None = None
     """The lifetime that the reservation asked for."""
     executed: datetime | None = None
+    released: datetime | None = None
 
     @property
     def state(self) -> State:
         if self.executed is not None:
             return State.EXECUTED
+        if self.released is not None:
+            return State.RELEASED
         return State.EXPIRED if _now() >= self.expires else State.RESERVED
 
     def is_for(self, operation: Operation, request: Mapping[str, str]) -> bool:
@@ -119,10 +124,11 @@ class FakePayee:
         differences = _differences(payment, {**quote.request, **quote.amounts()})
         if differences:
             raise QuoteMismatchError(fields=dict.fromkeys(differences, "differs from the reserved one"))
-        if quote.state is State.EXPIRED:
-            raise QuoteExpiredError(
-                f"The quote expired at {_format(quote.expires)}. Reserve again with a new Idempotency-Key."
+        if quote.released is not None:
+            raise QuoteReleasedError(
+                f"The quote was released at {_format(quote.released)}. Reserve again with a new Idempotency-Key."
             )
+        _require_valid(quote)
         if quote.executed is None:
             quote.executed = _now()
         return {
@@ -132,6 +138,18 @@ class FakePayee:
             "fee": format(EXACT.subtract(quote.source_amount, quote.destination_amount), "f"),
             "executed": _format(quote.executed),
         }
+
+    def release(self, caller: str, uuid: UUID, receiver: Mapping[str, str]) -> dict[str, object]:
+        """Return the reply to a release. Raises QuoteNotFoundError, QuoteExecutedError, QuoteExpiredError."""
+        quote = self._find(caller, uuid)
+        if _differences(receiver, quote.request):
+            raise QuoteNotFoundError
+        if quote.executed is not None:
+            raise QuoteExecutedError
+        if quote.released is None:
+            _require_valid(quote)
+            quote.released = _now()
+        return {"uuid": str(uuid), "state": State.RELEASED, "released": _format(quote.released)}
 
     def look_up(self, caller: str, uuid: UUID, receiver: Mapping[str, str]) -> dict[str, object]:
         """Return the reply to a look-up. Raises QuoteNotFoundError, also if the quote has another receiver."""
@@ -192,6 +210,13 @@ class FakePayee:
         return low
 
 
+def _require_valid(quote: FakeQuote) -> None:
+    if quote.state is State.EXPIRED:
+        raise QuoteExpiredError(
+            f"The quote expired at {_format(quote.expires)}. Reserve again with a new Idempotency-Key."
+        )
+
+
 def _position(quote: FakeQuote) -> tuple[datetime, UUID]:
     return quote.created, quote.uuid
 
@@ -232,6 +257,7 @@ def _content(quote: FakeQuote) -> dict[str, object]:
         "expires": _format(quote.expires),
         "created": _format(quote.created),
         "executed": None if quote.executed is None else _format(quote.executed),
+        "released": None if quote.released is None else _format(quote.released),
         "request": dict(quote.request),
         "explanation": _explanation(quote),
     }

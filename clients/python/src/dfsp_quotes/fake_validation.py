@@ -193,7 +193,9 @@ _PARAMETERS: Final[Mapping[str, Check]] = {
 }
 _AMOUNTS: Final[Mapping[str, Check]] = {"sourceAmount": _amount, "destinationAmount": _amount}
 _LIST: Final[Mapping[str, Check]] = {
-    "state": _pattern(r"(RESERVED|EXECUTED|EXPIRED)\Z", "must be one of RESERVED, EXECUTED, EXPIRED"),
+    "state": _pattern(
+        r"(RESERVED|EXECUTED|RELEASED|EXPIRED)\Z", "must be one of RESERVED, EXECUTED, RELEASED, EXPIRED"
+    ),
     "since": _is_time,
     "until": _is_time,
     "caller": _length(1, 64),

@@ -23,6 +23,7 @@ class State(StrEnum):
 
     RESERVED = "RESERVED"
     EXECUTED = "EXECUTED"
+    RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
 
 
@@ -124,6 +125,8 @@ class StoredQuote(Terms):
     """When it was executed; None if it was not."""
     explanation: FeeExplanation | None = None
     """None if the payee does not explain the fee."""
+    released: datetime | None = None
+    """When its caller released it; None if it was not."""
     caller: str | None = None
     """The caller that reserved it; None unless an operator lists it."""
 
@@ -148,6 +151,16 @@ class Payment:
     destination_amount: Decimal
     fee: Decimal
     executed: datetime
+    trace_id: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The response to a release: the quote cannot be paid any more."""
+
+    uuid: UUID
+    state: State
+    released: datetime
     trace_id: str = field(compare=False)
 
 

@@ -24,6 +24,7 @@ from dfsp_quotes.quotes import (
     Quote,
     QuotePage,
     QuoteRequest,
+    Release,
     State,
     StoredQuote,
 )
@@ -171,6 +172,22 @@ def _explanation(quote: _Members) -> FeeExplanation | None:
     )
 
 
+def read_release(reply: Reply, message: Message, uuid: UUID) -> Release:
+    """Return the release of the quote with this uuid. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        _require_same_quote(members, uuid)
+        return Release(
+            uuid=uuid,
+            state=members.one_of(State, "state"),
+            released=members.time("released"),
+            trace_id=message.trace_id,
+        )
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
 def read_stored_quote(reply: Reply, message: Message, uuid: UUID) -> StoredQuote:
     """Return the quote with this uuid. Raises InvalidResponseError."""
     try:
@@ -204,6 +221,7 @@ def _stored_quote(members: _Members, message: Message) -> StoredQuote:
         created=members.time("created"),
         executed=members.optional_time("executed"),
         explanation=_explanation(members),
+        released=members.optional_time("released"),
         caller=members.optional_text("caller"),
     )
 

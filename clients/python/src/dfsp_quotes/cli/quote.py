@@ -1,4 +1,4 @@
-"""`quotes quote`, `pay`, `show` and `requote`."""
+"""`quotes quote`, `pay`, `show`, `release` and `requote`."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from dfsp_quotes import Payment, Quote, QuoteClient, Requote, StoredQuote
+from dfsp_quotes import Payment, Quote, QuoteClient, Release, Requote, StoredQuote
 from dfsp_quotes.cli import configuration
 from dfsp_quotes.cli.configuration import Access
 from dfsp_quotes.cli.failures import BadInputError, InterruptedCommandError
@@ -90,6 +90,7 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(_group, name="quote")
     app.command("pay", epilog=_example("pay UUID --to eur:30754016"))(pay)
     app.command("show", epilog=_example("show UUID --to eur:30754016"))(show_quote)
+    app.command("release", epilog=_example("release UUID --to eur:30754016"))(release)
     app.command("requote", epilog=_example("requote UUID --to eur:30754016"))(requote)
 
 
@@ -226,9 +227,45 @@ def show_quote(
     rows: list[tuple[str, str | Text]] = [("created", time_text(quote.created))]
     if executed is not None:
         rows.append(("executed", executed))
+    if quote.released is not None:
+        rows.append(("released", time_text(quote.released)))
     if quote.explanation is not None:
         rows.append(("fee by", explanation_text(quote.explanation)))
     view = facts([("quote", str(quote.uuid)), ("state", state_text(quote.state)), *amount_rows(quote), *rows])
+    show(content, view, as_json=as_json)
+
+
+def release(
+    uuid: Uuid,
+    to: Receiver,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give up a quote, which then cannot be paid. Releasing it again changes nothing."""
+    used, look_up = _look_up_of(uuid, to, timeout, url, user, password_file, config)
+
+    async def look_up_and_release(client: QuoteClient) -> Release:
+        return await client.release(await look_up(client), timeout=timeout)
+
+    found = _call(used, look_up_and_release)
+    content = {
+        "uuid": str(found.uuid),
+        "state": found.state.value,
+        "released": time_text(found.released),
+        "traceId": found.trace_id,
+    }
+    view = facts(
+        [
+            ("quote", str(found.uuid)),
+            ("state", state_text(found.state)),
+            ("released", time_text(found.released)),
+            ("trace id", found.trace_id),
+        ]
+    )
     show(content, view, as_json=as_json)
 
 

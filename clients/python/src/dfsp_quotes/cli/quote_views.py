@@ -9,7 +9,7 @@ from rich.text import Text
 from dfsp_quotes import FeeExplanation, Quote, QuoteRequest, State, StoredQuote, Terms
 
 _SHOWN_ID_CHARACTERS: Final = 12
-_STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "EXPIRED": "red"}
+_STATE_STYLES: Final = {"RESERVED": "green", "EXECUTED": "bold green", "RELEASED": "yellow", "EXPIRED": "red"}
 
 
 def quote_content(quote: Quote) -> dict[str, object]:
@@ -26,6 +26,7 @@ def stored_content(quote: StoredQuote) -> dict[str, object]:
         "state": quote.state.value,
         "created": time_text(quote.created),
         "executed": None if quote.executed is None else time_text(quote.executed),
+        "released": None if quote.released is None else time_text(quote.released),
         "request": request_content(quote.request),
         "explanation": None if quote.explanation is None else explanation_content(quote.explanation),
     }
