@@ -137,6 +137,7 @@ class Tracer:
         self.may_sample = self._sampler.may_sample
         self.exporter = exporter
         self._metrics = metrics
+        self._over_limit = metrics.dropped.labels("limit")
         self._slow_seconds = settings.traces_slow_seconds
         self._adapt_at = 0.0
         # a limit for each kind: a flood of errors must not displace the requests that somebody wants to follow
@@ -154,6 +155,14 @@ class Tracer:
             self._sampler.adapt(ended)
         began, is_error = traced.request.received, response.status >= _ERROR_STATUS
         if traced.is_unsampled and not is_error and ended - began < self._slow_seconds:
+            return
+        if (
+            is_error
+            and ended < self._others.empty_until
+            and traced.span is None
+            and TRACEPARENT_HEADER not in traced.request.headers
+        ):
+            self._over_limit.inc()  # under overload there are thousands of these
             return
         span = traced.span or self.place(traced)
         if self._gets_span(span, began, ended, is_error=is_error):
@@ -180,7 +189,7 @@ class Tracer:
             return False
         if limit.admits(ended):
             return True
-        self._metrics.dropped.labels("limit").inc()
+        self._over_limit.inc()
         return False
 
     def end_call(
@@ -316,12 +325,15 @@ class _Limit:
         self._per_second = per_second
         self._tokens = float(BURST)
         self._at = time.monotonic()
+        self.empty_until = 0.0
+        """Time before which nothing is admitted, on the monotonic clock."""
 
     def admits(self, now: float) -> bool:
         if now > self._at:
             self._tokens = min(BURST, self._tokens + (now - self._at) * self._per_second)
             self._at = now
         if self._tokens < 1:
+            self.empty_until = now + (1 - self._tokens) / self._per_second
             return False
         self._tokens -= 1
         return True
