@@ -1,4 +1,4 @@
-"""What operators did on the console: it is in the log, and the newest actions are in the console's Postgres."""
+"""Actions of operators on the console. The log has all of them, the console's Postgres the newest ones."""
 
 from collections.abc import Mapping
 from typing import Any, Final

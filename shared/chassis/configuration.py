@@ -18,7 +18,7 @@ _DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
 class ConfigurationTable:
     """The content of a configuration file in force, such as a fee schedule, as a table of texts.
 
-    Of a large file `rows` has the first MAX_ROWS; `total` is the number of all.
+    `rows` has at most MAX_ROWS rows, the first ones; `total` is the number of all.
     """
 
     title: str

@@ -105,7 +105,7 @@ async def chain(stop_stack, start):
 async def open_console(browser, console: RunningConsole) -> None:
     """Open the first view, signed in."""
     await browser.open(console.url, OPERATOR, PASSWORD)
-    await browser.shows("What is wrong")
+    await browser.shows("Problems")
 
 
 async def test_how_many_quotes_are_open_executed_and_expired_takes_no_click(chain, browser):

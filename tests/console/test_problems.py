@@ -1,4 +1,4 @@
-"""What is wrong: each rule finds its problem, and finds nothing where all is well."""
+"""Each rule finds its problem, and finds nothing where all is well."""
 
 import pytest
 

@@ -43,7 +43,7 @@ async def test_which_webhook_is_stuck_and_replay_it_takes_three_clicks(console, 
             await provider.signal(each)
         await provider.done(id_)
         await browser.open(console.url, OPERATOR, CONSOLE_PASSWORD)
-        await browser.shows("What is wrong")
+        await browser.shows("Problems")
         await browser.press("Webhooks")
         await browser.shows("Failed attempts in a row")
         await browser.picture("console-webhooks-desktop", DESKTOP)

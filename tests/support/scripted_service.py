@@ -109,7 +109,7 @@ class ScriptedService:
 
 @asynccontextmanager
 async def scripted_service() -> AsyncIterator[ScriptedService]:
-    """Run a scripted service on a port of its own."""
+    """Run a scripted service on a free port."""
     service = ScriptedService()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", service.handle)

@@ -1,4 +1,4 @@
-"""What is wrong at this moment: rules over the last looks at the services. This module does no input or output."""
+"""Present problems: rules over the last looks at the services. This module does no input or output."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ class ClearedProblem:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What the console knows of itself. None stands for unknown.
+    """State of the console itself. None stands for unknown.
 
     `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` and
     `disk_bytes` are the room on the disk of its log file, and the size of this disk.

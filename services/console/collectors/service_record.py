@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a service did lately. `at` is the time of the metrics in seconds since 1970. None stands for unknown.
+    """Figures of a service's last seconds. `at` is the time of the metrics in seconds since 1970. None stands for unknown.
 
     Rates are per second. Errors are responses with status 500 and above; `refusals` are those with 400 to 499.
     """
@@ -56,7 +56,7 @@ class Figures:
 
 @dataclass
 class _Replica:
-    """What is known of one replica. `kept` has its metrics of the last minute, the oldest first."""
+    """Last look at one replica, and its figures. `kept` has its metrics of the last minute, the oldest first."""
 
     look: Look
     kept: deque[Samples] = field(default_factory=deque)
@@ -70,7 +70,7 @@ class _Replica:
 
 
 class ServiceRecord:
-    """What the console knows of one service."""
+    """Last looks at one service, and its figures."""
 
     def __init__(self, name: str, origin: str) -> None:
         self.name = name

@@ -28,7 +28,7 @@ class Card:
     rates: Sequence[float | None]
     """Requests per second in the last hour, one value for each half minute; None where nothing is known."""
     p99s: Sequence[float | None]
-    """The same of p99, in seconds."""
+    """p99 in seconds, in the same form."""
 
 
 def view(console: Console) -> View:
