@@ -113,14 +113,14 @@ async def test_how_many_quotes_are_open_executed_and_expired_takes_no_click(chai
     await open_console(browser, console)
     counts = await browser.text("#quote-counts")
 
-    assert "Open 1,204 Executed 88,310 Expired 7,731" == re.sub(r"\s+", " ", counts)
+    assert "Open 1,204 Executed 88,310 Expired 7,731" == counts
 
 
 async def test_the_p99_of_each_hop_takes_no_click(chain, browser):
     console, services = chain
     await open_console(browser, console)
     for name in services:
-        card = re.sub(r"\s+", " ", await browser.text(f"[id='s-{name}']"))
+        card = await browser.text(f"[id='s-{name}']")
 
         assert re.search(r"p50 [\d.]+ m?s p99 [\d.]+ m?s", card), card
         assert "version 0.1.0" in card

@@ -58,10 +58,11 @@ class Browser:
         )
 
     async def text(self, selector: str) -> str:
-        """Return the text of the first element, as soon as it is shown."""
+        """Return the text of the first element, as soon as it is shown, with single spaces."""
         await self.until_shown(selector)
-        element = await asyncio.to_thread(self.driver.find_element, By.CSS_SELECTOR, selector)
-        return str(element.text)
+        # in one step: a page that is live replaces its elements
+        text = str(await self.run(f"return document.querySelector({selector!r}).innerText"))
+        return " ".join(text.split())
 
     async def prefers(self, mode: str) -> None:
         """Emulate a reader who prefers light or dark colours."""
