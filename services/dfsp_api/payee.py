@@ -47,7 +47,7 @@ from dfsp_api.fee_schedule_repository import FeeScheduleRepository
 from dfsp_api.idempotency import fingerprint, quote_uuid
 from dfsp_api.pricing import FeeSchedule, Terms, number_of
 from dfsp_api.published_fees import fee_schedule_reply, schedule_id_of
-from dfsp_api.quote_counts import EVERY_SECONDS, QuoteCounts
+from dfsp_api.quote_counts import QuoteCounts
 from dfsp_api.quote_filter import Page
 from dfsp_api.quote_list import filter_of, list_reply
 from dfsp_api.replies import execution_reply, look_up_reply, release_reply, reservation_reply
@@ -127,11 +127,9 @@ def create_app(settings: PayeeSettings) -> web.Application:
     async def database(app: web.Application) -> AsyncIterator[None]:
         log = app[SERVICE].logs.error
         await payee.database.open(lambda cause: log("the database is away", cause=cause))
-        async with (
-            periodically("retention", settings.retention_every_seconds, sweep, log),
-            periodically("counting quotes", EVERY_SECONDS, counts.step, log),
-        ):
+        async with periodically("retention", settings.retention_every_seconds, sweep, log):
             yield
+        await counts.close()
         await payee.close()
 
     app.cleanup_ctx.append(database)

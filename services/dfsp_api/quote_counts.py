@@ -4,8 +4,9 @@ A quote never changes after its expiry. So the quotes that expired some minutes 
 (*settled*), slice by slice, and only the later ones are counted again. The index for retention finds both. The result is
 in the table ``quote_count``, so all replicas show the same numbers, and they take turns to count.
 
-No statement that reserves, executes or releases a quote does anything for this. However large the table is, counting
-takes at most about a hundredth of the time of one connection: after a count that took long, the next one is due later.
+The statements that reserve, execute or release a quote do no work for this, and nothing is counted while nobody collects
+the metrics. However large the table is, counting takes at most about a hundredth of the time of one connection: after a
+count that took long, the next one is due later.
 
 The statements work on a distributed table, too: they get the time as a parameter and lock nothing. If two replicas
 settle the same slice at once, the condition on ``settled_until`` lets one of them win.
@@ -25,7 +26,8 @@ from chassis.database import Database
 from chassis.errors import QuotingError, UnavailableError
 from dfsp_api.expiry import CLOCK
 
-EVERY_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 0.5
+"""Time for which a collection waits for a count. A longer count goes on, and a later collection shows it."""
 MIN_AGE: Final = timedelta(seconds=2)
 PAUSES: Final = 100
 """A count is due again after this many times the time that it took."""
@@ -40,7 +42,7 @@ MAX_SLICE: Final = timedelta(days=366)
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 1.0
 MAX_UNCOUNTED_SHARE: Final = 0.1
-MAX_UNCOUNTED: Final = 10_000
+MAX_UNCOUNTED: Final = 100
 RECOUNT_EVERY_SECONDS: Final = 60.0
 """Minimum time between two counts from the beginning. It is longer by PAUSES times the time that the last one took."""
 
@@ -115,6 +117,7 @@ class QuoteCounts(Collector):
         self._not_before = 0.0
         self._next_recount = 0.0
         self._settling_seconds = 0.0
+        self._counting: asyncio.Task[None] | None = None
 
     async def step(self) -> bool:
         """Count, or settle one slice, if that is due. Return whether more slices are left to settle."""
@@ -190,9 +193,22 @@ class QuoteCounts(Collector):
         return rows[0]
 
     async def measure(self) -> None:
-        """Read the numbers for the next collection. Raises the errors of Database.fetch."""
+        """Count if that is due, and read the numbers for the next collection. Raises the errors of Database.fetch."""
         self._state = None
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._count_all())
+        await asyncio.wait([self._counting], timeout=WAIT_SECONDS)
         self._state = await self._read_state()
+
+    async def close(self) -> None:
+        """Stop a count that is in progress."""
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.wait([self._counting])
+
+    async def _count_all(self) -> None:
+        while await self.step():
+            pass  # each step waits for the database, and then as long as that took
 
     def collect(self) -> Iterator[Metric]:
         quotes = GaugeMetricFamily("quotes", "Quotes by state", labels=["state"])

@@ -12,8 +12,8 @@ from chassis.database import Database
 from chassis.errors import UnavailableError
 from dfsp_api import quote_counts
 from dfsp_api.quote_counts import STATEMENTS, QuoteCounts
-from dfsp_api.repository import ReleaseOrder, Repository
-from support.payee import TTL, database, new, payment
+from dfsp_api.repository import MIGRATIONS, ReleaseOrder, Repository
+from support.payee import TTL, database, new, payment, until
 
 RETENTION = timedelta(days=30)
 OLD_QUOTES = """
@@ -47,10 +47,15 @@ class Shown:
         return self._registry.get_sample_value(name)
 
     async def count(self) -> None:
-        """Count until nothing more is due."""
-        while await self.counts.step():
-            pass
-        await self.counts.step()
+        """Count until nothing more is due. On a busy machine a step may fail; a later one then makes up for it."""
+
+        async def is_counted() -> bool:
+            while await self.counts.step():
+                pass
+            await self.counts.measure()
+            return bool(await self.quotes())
+
+        await until(is_counted)
 
 
 @pytest.fixture
@@ -182,6 +187,7 @@ async def test_every_payee_shows_the_same_numbers_and_one_of_them_counts(
 
 async def test_two_payees_that_count_at_once_count_each_quote_once(clock, shown, opened, sql):
     await sql.execute(OLD_QUOTES, 1_000, await now(sql))
+    await sql.execute("UPDATE quote_count SET settled_until = '2000-01-01'")
     others = [Shown(opened) for _ in range(3)]
     await asyncio.gather(shown.count(), *(other.count() for other in others))
     await clock.set(await now(sql), plus="1 hour")
@@ -194,7 +200,7 @@ async def test_many_quotes_with_an_earlier_expiry_are_counted_after_the_table_wa
     await shown.count()
     assert {"reserved": 0, "executed": 0, "released": 0, "expired": 0} == await shown.quotes()
 
-    await sql.execute(OLD_QUOTES, 20_000, await now(sql))
+    await sql.execute(OLD_QUOTES, 2_000, await now(sql))
     await sql.execute("ANALYZE quote")
     for seconds in (2, 4):
         await clock.set(await now(sql), plus=f"{seconds} s")
@@ -202,7 +208,7 @@ async def test_many_quotes_with_an_earlier_expiry_are_counted_after_the_table_wa
     await clock.set(await now(sql), plus="1 hour")
     await shown.count()
 
-    assert {"reserved": 0, "executed": 16_000, "released": 0, "expired": 4_000} == await shown.quotes()
+    assert {"reserved": 0, "executed": 1_600, "released": 0, "expired": 400} == await shown.quotes()
 
 
 async def test_a_long_count_makes_the_next_one_wait(clock, repository, shown, sql):
@@ -227,14 +233,41 @@ async def test_retention_that_is_behind_is_shown(clock, shown, sql):
     assert swept.timestamp() == await shown.value("retention_swept_until_timestamp_seconds")
 
 
-async def test_without_a_count_nothing_is_shown(shown, sql):
-    assert {} == await shown.quotes()
+async def test_without_its_row_nothing_is_counted_or_shown(shown, sql):
+    assert {"reserved": 0, "executed": 0, "released": 0, "expired": 0} == await shown.quotes()
 
     await sql.execute("DELETE FROM quote_count")
     assert not await shown.counts.step()
     with pytest.raises(UnavailableError) as caught:
         await shown.counts.measure()
     assert "quote_count" in str(caught.value.cause)
+
+
+async def test_a_count_that_takes_long_goes_on_and_is_shown_later(repository, shown, sql, monkeypatch):
+    await reserve(repository, "one")
+    monkeypatch.setattr(quote_counts, "WAIT_SECONDS", 0.01)
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE quote")
+        assert {} == await shown.quotes()
+
+    async def is_counted() -> bool:
+        return (await shown.quotes()).get("reserved") == 1
+
+    await until(is_counted)
+    await shown.counts.close()
+
+
+async def test_quotes_that_were_there_before_the_first_count_are_counted(clock, shown, sql):
+    await sql.execute(OLD_QUOTES, 100, await now(sql))
+    await sql.execute(
+        "DROP TABLE quote_count; DELETE FROM schema_migration WHERE name LIKE '%quote_counts.sql'"
+    )
+    await MIGRATIONS.apply(sql)
+    for column in ("settled_released", "released"):  # a later migration added them
+        await sql.execute(f"ALTER TABLE quote_count ADD COLUMN {column} bigint NOT NULL DEFAULT 0")
+    await shown.count()
+
+    assert {"reserved": 0, "executed": 80, "released": 0, "expired": 20} == await shown.quotes()
 
 
 @pytest.mark.parametrize("kind", ["postgres", "distributed"])

@@ -2,7 +2,7 @@
 -- they are counted once, in the columns settled_*. The others are counted again each time.
 CREATE TABLE quote_count (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-    settled_until timestamptz NOT NULL DEFAULT '2000-01-01 00:00:00+00',
+    settled_until timestamptz NOT NULL,
     settled_executed bigint NOT NULL DEFAULT 0,
     settled_expired bigint NOT NULL DEFAULT 0,
     reserved bigint NOT NULL DEFAULT 0,
@@ -11,7 +11,9 @@ CREATE TABLE quote_count (
     counted timestamptz,
     seconds double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
-INSERT INTO quote_count DEFAULT VALUES;
+-- A new database has no quotes to count from the beginning.
+INSERT INTO quote_count (settled_until)
+SELECT CASE WHEN EXISTS (SELECT FROM quote) THEN '2000-01-01 00:00:00+00'::timestamptz ELSE now() END;
 
 -- Without it, the pages that were written since the last vacuum are read completely by each count and each sweep.
 ALTER INDEX quote_expires SET (autosummarize = on);
