@@ -40,7 +40,8 @@ def shell(run, tmp_path) -> Iterator[Shell]:
         f"http://127.0.0.1:{FIRST_PORT + offset}": f"http://127.0.0.1:{run.port + offset}"
         for offset in range(PORT_COUNT)
     }
-    with Shell({**ports, ".data/": f"{tmp_path}/"}) as opened:
+    logs = {"quotes logs ": f"quotes logs --data {run.data} "}
+    with Shell({**ports, ".data/": f"{tmp_path}/", **logs}) as opened:
         yield opened
 
 
