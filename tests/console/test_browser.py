@@ -75,7 +75,7 @@ async def chain(stop_stack, start):
         each.configuration = configuration(each.url)
     services["integrations"].gauge("integrations", 0, state="paused")
     payee = services["dfsp-api"]
-    for state, count in (("reserved", 1_204), ("executed", 88_310), ("expired", 7_731)):
+    for state, count in (("reserved", 1_204), ("executed", 88_310), ("expired", 7_731), ("released", 12)):
         payee.gauge("quotes", count, state=state)
     payee.gauge("quotes_counted_timestamp_seconds", time.time())
     payee.gauge("database_connections_max", 16)
@@ -113,7 +113,7 @@ async def test_how_many_quotes_are_open_executed_and_expired_takes_no_click(chai
     await open_console(browser, console)
     counts = await browser.text("#quote-counts")
 
-    assert "Open 1,204 Executed 88,310 Expired 7,731" == counts
+    assert "Open 1,204 Executed 88,310 Expired 7,731 Released 12" == counts
 
 
 async def test_the_p99_of_each_hop_takes_no_click(chain, browser):

@@ -76,12 +76,12 @@ async def test_a_frozen_service_keeps_its_last_figures(watched, service, impatie
 
 
 async def test_the_counts_of_quotes_are_on_the_first_view_and_with_the_database(watched, service):
-    for state, count in (("reserved", 1234), ("executed", 5), ("expired", 6)):
+    for state, count in (("reserved", 1234), ("executed", 5), ("expired", 6), ("released", 7)):
         service.gauge("quotes", count, state=state)
     await look_again(watched)
 
     for path in ("/", "/database"):
-        assert "Open 1,234 Executed 5 Expired 6" in await shown(watched, path)
+        assert "Open 1,234 Executed 5 Expired 6 Released 7" in await shown(watched, path)
 
 
 async def test_the_caller_that_fails_most_comes_first(watched, service):

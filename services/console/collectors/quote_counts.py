@@ -1,4 +1,4 @@
-"""How many quotes are open, executed and expired."""
+"""How many quotes are open, executed, expired and released."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from console.collectors.service_record import ServiceRecord
 
-STATES: Final = ("reserved", "executed", "expired")
+STATES: Final = ("reserved", "executed", "expired", "released")
 
 
 @dataclass(frozen=True)
