@@ -139,7 +139,7 @@ class Scripted:
             raise asyncpg.DataError("bad")
         return {item.uuid: _quote(item) for item in items}
 
-    execute = find = reserve
+    execute = release = find = reserve
 
 
 def _quote(item: NewQuote) -> StoredQuote:
