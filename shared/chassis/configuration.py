@@ -1,6 +1,7 @@
 """`GET /v1/configuration`: the settings of a running service as they are in force, for operators. Secrets are not in it."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,8 @@ PATH: Final = "/v1/configuration"
 MAX_ROWS: Final = 500
 SET, NOT_SET = "set", "not set"
 _DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
+_SERVER: Final = r"(?:[\w.%-]*|\[[\w:.%]*\])(?::[0-9]*)?"
+_SERVERS: Final = re.compile(rf"{_SERVER}(?:,{_SERVER})*\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,17 @@ def _is_secret(value: object) -> bool:
 def _without_password(secret: Secret) -> str:
     """Return the user, host and path if the secret is the URL of a Postgres.
 
-    The query may hold a password, so it is left out.
+    The query may hold a password, so it is left out. Of a URL in which a part of the password could be taken for
+    another part, because it has an unescaped `/`, `?`, `#` or `@`, nothing is shown.
     """
     if not secret.startswith(_DATABASE_SCHEMES):
         return SET if secret else NOT_SET
-    parts = urlsplit(secret)
+    try:
+        parts = urlsplit(secret)
+    except ValueError:
+        return SET
     user, at, servers = parts.netloc.rpartition("@")
+    if not _SERVERS.match(servers) or parts.fragment or "@" in parts.path + parts.query:
+        return SET
     name, colon, _ = user.partition(":")
     return f"{parts.scheme}://{name}{':***' if colon else ''}{at}{servers}{parts.path}"

@@ -75,6 +75,20 @@ def test_no_secret_is_shown():
         ),
         (Secret(f"postgres://q@a/quotes?password={PASSWORD}"), "postgres://q@a/quotes"),
         (Secret(f"https://user:{PASSWORD}@a"), "set"),
+        (Secret("postgresql://q@[::1]:5432,b/quotes"), "postgresql://q@[::1]:5432,b/quotes"),
+        (Secret("postgresql:///quotes?host=/run"), "postgresql:///quotes"),
+        *(
+            (Secret(f"postgresql://quotes:{password}@a/quotes"), "set")
+            for password in (
+                "pass/word",
+                "pass#word",
+                "pass?word",
+                "p@ss/word",
+                "p@ss#word",
+                "p@ss?word",
+                "[",
+            )
+        ),
         (Secret(""), "not set"),
         ((Secret(KEY),), "set"),
         ((), None),
