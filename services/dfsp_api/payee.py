@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import environ
 import msgspec
@@ -61,6 +62,8 @@ from quoting.settings import ChainSettings
 
 NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
+MAX_LISTS_OF_CALLER: Final = 2
+"""Maximum of lists of one caller that are read at once: the lists of one caller must not hold up those of all others."""
 MAX_LISTS: Final = 4
 """Maximum of lists that are read at once. They take longer than other statements, and must leave connections to those."""
 STATEMENTS: Final = {
@@ -209,6 +212,8 @@ class Payee:
         self.schedules = FeeScheduleRepository(database)
         self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
         self._lists = asyncio.Semaphore(MAX_LISTS)
+        self._lists_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By caller, as long as a list of it is being read or waits."""
         self.fees = fees
         """Each request is priced from one schedule, whenever another one takes its place."""
 
@@ -237,7 +242,9 @@ class Payee:
             if wanted.caller not in {None, exchange.caller}:
                 raise ForbiddenError("Only an operator may list the quotes of another caller.")
             wanted = msgspec.structs.replace(wanted, caller=exchange.caller)
-        async with self._lists:
+        caller = exchange.caller or ""
+        of_caller = self._lists_of.setdefault(caller, asyncio.Semaphore(MAX_LISTS_OF_CALLER))
+        async with of_caller, self._lists:
             page = await self.quotes.page(wanted, exchange.deadline)
         explained = await self.schedules.explain(dict(enumerate(page.quotes)), exchange.deadline)
         page = Page(list(explained.values()), page.next)

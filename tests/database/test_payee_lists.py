@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from dfsp_api import distributed_repository, repository
+from dfsp_api.quote_filter import Page, QuoteFilter
 from support.messages import OTHER, QUOTE, RESERVE_DESTINATION, TEST, basic
 from support.payee import Caller, PayeeResponse, until
 
@@ -339,6 +340,33 @@ async def test_stubs_are_not_listed(start, sql):
     )
 
     assert [kept] == uuids(await whole(payee))
+
+
+@ON_ONE_KIND
+async def test_the_lists_of_one_caller_do_not_hold_up_those_of_another(start, monkeypatch):
+    payee = await start()
+    released = asyncio.Event()
+    reading: list[str | None] = []
+
+    async def page(_self, wanted: QuoteFilter, _deadline: float | None = None) -> Page:
+        reading.append(wanted.caller)
+        await released.wait()
+        return Page([], None)
+
+    monkeypatch.setattr(repository.Repository, "page", page)
+    lists = [asyncio.create_task(listed(payee)) for _ in range(8)]
+
+    async def number_of_lists(number: int) -> bool:
+        return len(reading) >= number
+
+    await until(lambda: number_of_lists(2))
+    lists.append(asyncio.create_task(listed(payee, OTHER)))
+    await until(lambda: number_of_lists(3))
+    first = reading[:]
+    released.set()
+
+    assert ["test", "test", "other"] == first
+    assert {200} == {(await each).status for each in lists}
 
 
 async def test_postgres_ends_a_list_whose_time_has_passed(start, sql):
