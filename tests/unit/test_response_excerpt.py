@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from yarl import URL
 
 from integrations.webhook.response_excerpt import (
     HIDDEN,
@@ -70,3 +71,13 @@ def test_whatever_a_webhook_answers_is_limited_and_can_be_stored_as_json(body, h
     assert "\x00" not in text
     assert "\\u0000" not in text
     text.encode()
+
+
+def test_values_in_the_query_of_the_webhook_are_hidden_where_a_redirect_repeats_them():
+    url = URL("https://hook.example/in?token=s3cret-%2Fs3cret&format=json", encoded=True)
+    location = ("Location", str(url).replace("https", "http"))
+    response = HttpResponse(301, CIMultiDict([location]), b"no s3cret-/s3cret in json")
+    found = response_excerpt(response, (), url)
+
+    assert [("Location", f"http://hook.example/in?token={HIDDEN}&format=json")] == found["headers"]
+    assert f"no {HIDDEN} in json" == found["body"]

@@ -214,5 +214,5 @@ class WebhookClient:
         headers.update(signature_headers(to.signers(), event.id, at, body))
         headers[hdrs.CONTENT_TYPE] = "application/json"
         response = await post(self._session, to.url, headers, body, self.timeout_seconds, self._tls)
-        excerpt = response_excerpt(response, to.integration.webhook.headers.values())
+        excerpt = response_excerpt(response, to.integration.webhook.headers.values(), to.url)
         return classify(response, self.now()), excerpt

@@ -1,12 +1,15 @@
 """The part of a webhook's response that the attempt log keeps. Pure: no I/O.
 
 A webhook chooses every byte of it, so its length is limited, and it has only characters that Postgres can store as
-JSON. The values of the partner's own headers are secrets: a webhook may repeat them, and the log does not keep them.
+JSON. The values of the partner's own headers and of the URL's query are secrets: a webhook may repeat them, and the
+log does not keep them.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
+
+from yarl import URL
 
 from integrations.webhook.webhook_response import SUCCESS_BELOW, HttpResponse
 
@@ -17,21 +20,27 @@ MAX_HEADER_CHARACTERS: Final = 1_024
 HIDDEN: Final = "(hidden)"
 MIN_SECRET_CHARACTERS: Final = 3
 """To hide shorter values would hide parts of ordinary words."""
+MIN_QUERY_SECRET_CHARACTERS: Final = 8
+"""Shorter values in the query of the webhook's URL are often ordinary words, such as `json`."""
 
 _HIDDEN_HEADERS: Final = frozenset({"set-cookie", "set-cookie2", "authorization", "proxy-authorization"})
+_NO_URL: Final = URL()
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
 
 
-def response_excerpt(response: HttpResponse, header_values: Iterable[str]) -> dict[str, object] | None:
+def response_excerpt(
+    response: HttpResponse, header_values: Iterable[str], url: URL = _NO_URL
+) -> dict[str, object] | None:
     """Return the headers and the body of a response for the attempt log; None if there was no status line.
 
     Also None for the most frequent response, a success without a body: its headers would double the log.
-    `header_values` are the values of the partner's headers, which are hidden. In the result, `body` is None if the body
+    `header_values` are the values of the partner's headers. They are hidden, and so are the values in the query of the
+    webhook's `url`, which a redirect usually repeats. In the result, `body` is None if the body
     was too long or could not be read, and `isCut` says whether headers or body were longer than their limits.
     """
     if response.status is None or (response.status < SUCCESS_BELOW and response.body == b""):
         return None
-    secrets = _secrets(header_values)
+    secrets = _secrets(header_values, url)
     headers: list[tuple[str, str]] = []
     left = MAX_HEADER_CHARACTERS
     is_cut = len(response.headers) > MAX_HEADERS
@@ -52,9 +61,14 @@ def response_excerpt(response: HttpResponse, header_values: Iterable[str]) -> di
     return {"headers": headers, "body": body, "isCut": is_cut}
 
 
-def _secrets(header_values: Iterable[str]) -> list[str]:
+def _secrets(header_values: Iterable[str], url: URL) -> list[str]:
     """Return the texts to hide, the longest first: a part of a value may be a value, too."""
     found = {part for value in header_values for part in _parts(value) if len(part) >= MIN_SECRET_CHARACTERS}
+    if url.raw_query_string:
+        sent = (pair.partition("=")[2] for pair in url.raw_query_string.split("&"))
+        found |= {
+            value for value in (*url.query.values(), *sent) if len(value) >= MIN_QUERY_SECRET_CHARACTERS
+        }
     return sorted(found, key=len, reverse=True)
 
 
