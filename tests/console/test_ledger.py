@@ -80,3 +80,10 @@ def test_the_hop_of_an_error_is_the_one_that_raised_it():
     assert [(ErrorKey("payee", "Away", "503", "own"), 5), (ErrorKey("payer", "Own", "503", "own"), 1)] == (
         hop_rows(ledger.tally(1, 0.0))
     )
+
+
+def test_counters_of_another_kind_of_program_do_no_harm():
+    ledger = Ledger()
+    ledger.add("payer", [window("request_errors_total 3\ncaller_requests_total NaN\n")], 0.0)
+
+    assert {ErrorKey("payer", "", "", ""): 3} == ledger.tally(1, 0.0).errors

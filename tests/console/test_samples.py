@@ -118,3 +118,17 @@ def test_two_labels_of_one_value_are_not_the_same():
 def test_a_text_in_another_format_is_one_error(text):
     with pytest.raises(MetricsError, match="not in Prometheus' text format"):
         parse(text, 0.0)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+def test_a_value_that_is_no_number_is_left_out(value):
+    found = parse(f'x_total{{a="b"}} {value}\nx_total{{a="c"}} 5\n', 0.0)
+
+    assert 5.0 == found.total("x_total")
+
+
+def test_a_missing_label_is_empty_and_a_bucket_without_a_bound_does_not_count():
+    grown = window("", 'x_total 1\nd_bucket 5\nd_bucket{le="wide"} 5\n')
+
+    assert {"": 1.0} == increases_by([grown], "x_total", lambda has: has["caller"])
+    assert quantile([grown], "d", 0.5) is None

@@ -1,8 +1,11 @@
 """The metrics of one process at one moment, and figures from two moments: increases, rates, quantiles.
 
+A service may be that of another organisation, so its figures may be anything: NaN, infinity and missing labels, too.
+
 Counters of a process that restarted begin at 0 again: the whole new value is then the increase, as in Prometheus.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +19,13 @@ MAX_SAMPLES: Final = 50_000
 INFINITY: Final = float("inf")
 
 Labels = Mapping[str, str]
+
+
+class _SampleLabels(dict[str, str]):
+    """The labels of a sample. A label that it does not have is empty, as in Prometheus."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
 
 
 class MetricsError(ValueError):
@@ -35,7 +45,7 @@ class Samples:
         """Yield labels and value of each sample of this name."""
         names = self.label_names.get(name, ())
         for values, value in self.by_name.get(name, {}).items():
-            yield dict(zip(names, values, strict=True)), value
+            yield _SampleLabels(zip(names, values, strict=True)), value
 
     def total(self, name: str, **labels: str) -> float | None:
         """Return the sum of all samples with these labels; None if there is none."""
@@ -49,6 +59,8 @@ def parse(text: str, at: float) -> Samples:
     label_names: dict[str, tuple[str, ...]] = {}
     try:
         for sample in islice(_samples(text), MAX_SAMPLES):
+            if not math.isfinite(sample.value):
+                continue
             names = label_names.setdefault(sample.name, tuple(sample.labels))
             # samples of one name have the same labels in our services; a missing one counts as empty
             key = tuple(intern(sample.labels.get(name, "")) for name in names)
@@ -83,7 +95,7 @@ class Window:
         for values, value in self.after.by_name.get(name, {}).items():
             was = before.get(values, 0.0)
             grown = value - was if value >= was else value
-            yield dict(zip(names, values, strict=True)), max(grown, 0.0)
+            yield _SampleLabels(zip(names, values, strict=True)), max(grown, 0.0)
 
 
 def increase(windows: Iterable[Window], name: str, **labels: str) -> float:
@@ -141,10 +153,17 @@ def _buckets(windows: Iterable[Window], name: str, labels: Labels) -> list[tuple
     grown: dict[float, float] = {}
     for window in windows:
         for has, value in window.increases(f"{name}_bucket"):
-            if _matches(has, labels):
-                bound = float(has["le"])
+            bound = _bound(has["le"])
+            if bound is not None and _matches(has, labels):
                 grown[bound] = grown.get(bound, 0.0) + value
     return _rising(sorted(grown.items()))
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _rising(buckets: list[tuple[float, float]]) -> list[tuple[float, float]]:
