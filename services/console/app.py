@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from chassis.app import SERVICE
+from chassis.app import EXCHANGE, SERVICE
 from chassis.app import create_app as create_service
 from chassis.auth import CALLER, without_credentials
 from chassis.csrf import own_pages_only
 from chassis.database import Database
+from chassis.errors import cause_of
 from chassis.migrations import Migrations
 from chassis.page.form_tokens import FormTokens
 from chassis.page.pages import Handler, PageOptions, Pages, sign_out, with_error_pages
@@ -39,6 +40,7 @@ MIGRATIONS: Final = Migrations("console", files("console") / "migrations", schem
 PREPARE_SECONDS: Final = 2.0
 PREPARE_POLL_SECONDS: Final = 0.05
 RETENTION_SECONDS: Final = 10.0
+FAILED_LOOK_SECONDS: Final = 1.0
 CONSOLE: Final = web.AppKey("console", Console)
 
 
@@ -46,7 +48,7 @@ def create_app(settings: ConsoleSettings) -> web.Application:
     # a new key at each start: forms that were loaded before it have to be loaded again
     pages = Pages(_page_options(), FormTokens(NAME, [secrets.token_urlsafe(32)]))
     app = create_service(
-        NAME, settings, middlewares=[pages.middleware, own_pages_only], openapi=openapi(NAME)
+        NAME, settings, middlewares=[_unmeasured, pages.middleware, own_pages_only], openapi=openapi(NAME)
     )
     service = app[SERVICE]
     database = Database(settings.database_url, settings.database_connections, MIGRATIONS)
@@ -69,11 +71,19 @@ def create_app(settings: ConsoleSettings) -> web.Application:
     pages.templates.filters.update(FILTERS)
     for view in views:
         app.add_routes(with_error_pages(pages, view.routes))
-    app.add_routes(with_error_pages(pages, [web.get("/sign-out", sign_out)]))
-    app.add_routes([web.get(PATH, LiveStream(console.fleet).stream), *pages.files()])
+    stream = LiveStream(console.fleet).stream
+    app.add_routes(with_error_pages(pages, [web.get("/sign-out", sign_out), web.get(PATH, stream)]))
+    app.add_routes(pages.files())
     app.router.add_post(TRACES_PATH, without_credentials(_receive(receiver)))
     app.cleanup_ctx.append(_running(console, receiver))
     return app
+
+
+@web.middleware
+async def _unmeasured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keep the time of a response from admission: a page waits for the services, which may hang, and a stream is endless."""
+    request[EXCHANGE].is_measured = False
+    return await handler(request)
 
 
 def _page_options() -> PageOptions:
@@ -119,8 +129,14 @@ def _running(console: Console, receiver: TraceReceiver) -> Callable[[web.Applica
 
 async def _look(console: Console) -> None:
     """Look at the services. The first look waits a moment for the migrations of the console's own Postgres."""
+    log = console.service.logs.error
     with suppress(TimeoutError):
         async with asyncio.timeout(PREPARE_SECONDS):
             while await console.database.missing():
                 await asyncio.sleep(PREPARE_POLL_SECONDS)
-    await console.fleet.run()
+    while True:
+        try:
+            await console.fleet.run()
+        except Exception as error:  # noqa: BLE001 - one service's figures must not end the looks at all others
+            log("a look at the services has failed", cause=cause_of(error))
+            await asyncio.sleep(FAILED_LOOK_SECONDS)

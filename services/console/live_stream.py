@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from chassis.app import EXCHANGE, SERVICE
+from chassis.auth import CALLER
 from chassis.errors import TooManyRequestsError
 from chassis.http.adapter import AiohttpConnection
 from chassis.tracing import TRACE_HEADER
@@ -13,11 +14,13 @@ from console.collectors.fleet import Fleet
 
 PATH: Final = "/live"
 MAX_STREAMS: Final = 64
+MAX_STREAMS_OF_USER: Final = 32
+"""One user cannot take the streams of all others."""
 IDLE_SECONDS: Final = 5.0
 
 
 class LiveStream:
-    """The open streams, of which there are at most MAX_STREAMS."""
+    """The open streams, of which there are at most MAX_STREAMS, and MAX_STREAMS_OF_USER of one user."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -25,9 +28,10 @@ class LiveStream:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send one event after each look at the services. Raises TooManyRequestsError if too many streams are open."""
-        if sum(not _has_gone(each) for each in self._open) >= MAX_STREAMS:
+        users = [each[CALLER] for each in self._open if not _has_gone(each)]
+        if len(users) >= MAX_STREAMS or users.count(request[CALLER]) >= MAX_STREAMS_OF_USER:
             raise TooManyRequestsError(
-                f"{MAX_STREAMS} pages are open. Close one, or load this page again by hand.", retry_after=10
+                "Too many pages are open. Close one, or load this page again by hand.", retry_after=10
             )
         self._open.append(request)
         try:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from chassis.app import SERVICE
+from console import live_stream
 from support.console import OPERATOR, VIEWER, basic
 
 NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
@@ -68,3 +70,28 @@ async def test_the_live_stream_sends_an_event_after_each_look(start):
     assert ("text/event-stream", "no", "no-store") == tuple(
         response.headers[name] for name in ("Content-Type", "X-Accel-Buffering", "Cache-Control")
     )
+
+
+async def test_one_user_cannot_take_all_live_streams(start, monkeypatch):
+    monkeypatch.setattr(live_stream, "MAX_STREAMS_OF_USER", 1)
+    console = await start()
+    headers = {"Authorization": basic(VIEWER)}
+    async with console.client.get(console.url + "/live", headers=headers) as first:
+        refused = await console.get("/live", VIEWER)
+        async with console.client.get(
+            console.url + "/live", headers={"Authorization": basic(OPERATOR)}
+        ) as other:
+            assert (200, 429, 200) == (first.status, refused.status, other.status)
+
+    assert "Too many pages are open" in refused.body.decode()
+
+
+async def test_slow_pages_and_streams_are_no_sign_of_overload(start, monkeypatch):
+    console = await start()
+    service = console.app[SERVICE]
+    measured: list[float] = []
+    monkeypatch.setattr(service.monitor, "answered", measured.append)
+    await console.get("/configuration")
+    service.flush_log()
+
+    assert [] == measured

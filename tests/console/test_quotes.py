@@ -8,6 +8,7 @@ import pytest
 
 from chassis.logs import iso_time
 from chassis.tracing import w3c_trace_id
+from console.traces import timelines
 from console.traces.span import Span
 from support.console import VIEWER, RunningConsole
 from support.payee import until
@@ -399,3 +400,27 @@ async def test_text_of_others_is_escaped(show, payee, tmp_path):
 async def test_settings_at_fault_are_refused(start, settings):
     with pytest.raises(Exception, match="QUOTES_TRACES"):
         await start({}, **settings)
+
+
+async def test_the_id_of_a_span_cannot_change_the_link_to_a_tracing_system(show):
+    console = await show(traces_link="https://traces.example/{l1p_trace_id}/x")
+    made = spans("a/../b?c#d", at=NOW)
+    await console.console.timelines.spans.insert(made)
+
+    assert 'href="https://traces.example/a%2F..%2Fb%3Fc%23d/x"' in await page(
+        console, f"/traces/{made[0].trace_id}"
+    )
+
+
+async def test_a_page_does_not_wait_behind_many_searches_of_the_log(show, monkeypatch):
+    console = await show()
+    monkeypatch.setattr(timelines, "MAX_WAITING", 0)
+    found = console.console.timelines
+    for _ in range(timelines.MAX_SEARCHES):
+        await found._turns.acquire()
+    busy = await found.of_trace(TRACE)
+    for _ in range(timelines.MAX_SEARCHES):
+        found._turns.release()
+
+    assert not busy.has_all_lines
+    assert (await found.of_trace(TRACE)).has_all_lines

@@ -155,3 +155,20 @@ async def test_old_spans_are_deleted_while_the_console_runs(start, monkeypatch):
         return not await stored(console)
 
     await until(is_deleted)
+
+
+async def test_the_spans_that_wait_are_limited_too(console, monkeypatch):
+    """An export may have thousands of spans, so to count the exports is not enough."""
+    held = HeldRepository()
+    monkeypatch.setattr(receiver, "MAX_WAITING_SPANS", 1)
+    monkeypatch.setattr(console.console.timelines.spans, "insert", held.insert)
+    first, second = (
+        asyncio.create_task(export(console, json.dumps(sent(spanId=f"{number:016x}")).encode()))
+        for number in (1, 2)
+    )
+    done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    held.released.set()
+
+    assert [503] == [each.result().status for each in done]
+    assert {200, 503} == {(await first).status, (await second).status}
+    assert 200 == (await export(console, json.dumps(SENT).encode())).status

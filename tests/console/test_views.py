@@ -265,3 +265,24 @@ async def test_the_last_counts_of_quotes_stay_on_the_page_while_there_are_no_new
     await look_again(watched)
 
     assert "Open 7" in await shown(watched, "/")
+
+
+async def test_the_console_looks_again_after_a_look_has_failed(start, monkeypatch):
+    monkeypatch.setattr(module, "FAILED_LOOK_SECONDS", 0.0)
+    console = await start()
+    fleet = console.console.fleet
+    failed: list[bool] = []
+
+    def disk() -> tuple[None, None]:
+        if not failed:
+            failed.append(True)
+            raise ValueError
+        return None, None
+
+    await fleet.ticked()
+    monkeypatch.setattr(fleet, "_disk", disk)
+    await until(lambda: failed)
+    looked_at = fleet.looked_at
+    await fleet.ticked()
+
+    assert fleet.looked_at > looked_at

@@ -21,6 +21,8 @@ MAX_READING: Final = 32
 """Maximum number of exports that wait to be read; one is read at a time."""
 MAX_WAITING: Final = 64
 """Maximum number of exports that wait to be stored."""
+MAX_WAITING_SPANS: Final = 32_768
+"""Maximum number of spans in all exports that are being stored or wait for it; one takes up to 4 KB of memory."""
 EXPORTS_PER_STATEMENT: Final = 8
 MAX_STATEMENTS: Final = 2
 """Maximum number of statements at the same time: a slow Postgres must not lose all its connections to spans."""
@@ -44,6 +46,8 @@ class TraceReceiver:
         )
         self._turn = asyncio.Lock()
         self._reading = 0
+        self._spans = 0
+        """Spans that are being stored or wait for it."""
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer an export: 200 when its spans are stored, and 503 with Retry-After when a queue is full.
@@ -62,11 +66,20 @@ class TraceReceiver:
         encoding = encodings[0].strip().lower() if encodings else ""
         export = await self._read(body, encoding, media_type)
         if export.spans:
-            item = FutureItem[tuple[Span, ...], None](export.spans, time.monotonic() + STORE_SECONDS)
-            self._batcher.add(item)
-            await item.result
+            await self._wait_until_stored(export.spans)
         exchange.is_logged = False  # each service sends one every second under load
         return web.Response(body=export.response(media_type), content_type=media_type)
+
+    async def _wait_until_stored(self, spans: tuple[Span, ...]) -> None:
+        if self._spans + len(spans) > MAX_WAITING_SPANS:
+            raise UnavailableError("Too many spans wait to be stored. Retry after 1 s.")
+        self._spans += len(spans)
+        try:
+            item = FutureItem[tuple[Span, ...], None](spans, time.monotonic() + STORE_SECONDS)
+            self._batcher.add(item)
+            await item.result
+        finally:
+            self._spans -= len(spans)
 
     def _is_trusted(self, address: str | None) -> bool:
         try:

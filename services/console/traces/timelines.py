@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from console.traces.timeline import Timeline, timeline
 
 MAX_SEARCHES: Final = 2
 """Maximum number of searches of the log files at the same time; further ones wait."""
+MAX_WAITING: Final = 16
+"""Maximum number of searches that wait; a page whose search cannot wait is shown without lines, and says so."""
 MAX_TRACES: Final = 10
 """Maximum number of traces of a quote that a page shows."""
 MAX_QUOTES: Final = 10
@@ -53,6 +56,7 @@ class Timelines:
         self.spans = spans
         self.log_search = log_search
         self._turns = asyncio.Semaphore(MAX_SEARCHES)
+        self._waiting = 0
 
     async def of_trace(self, trace: str, windows: Sequence[TimeWindow] = ()) -> TraceTimeline:
         """Return the timeline of a trace, by its L1p or W3C trace id.
@@ -87,8 +91,7 @@ class Timelines:
         if self.log_search is not None:
             search = self.log_search
             for window in _merged(windows):
-                async with self._turns:
-                    found = await asyncio.to_thread(search.of_quote, uuid, window)
+                found = await self._search(partial(search.of_quote, uuid, window))
                 names.update(dict.fromkeys(line.trace_id for line in found.lines if line.trace_id))
         shown = list(names)[:MAX_TRACES]
         timelines = [await self.of_trace(name, windows) for name in shown]
@@ -109,15 +112,26 @@ class Timelines:
     async def _lines(self, trace: str, windows: Sequence[TimeWindow]) -> FoundLines:
         if self.log_search is None:
             return FoundLines((), is_complete=True)
-        async with self._turns:
-            if not windows:
-                return await asyncio.to_thread(self.log_search.of_trace, trace)
-            found = [
-                await asyncio.to_thread(self.log_search.of_trace, trace, window)
-                for window in _merged(windows)
-            ]
+        search = self.log_search.of_trace
+        if not windows:
+            return await self._search(partial(search, trace))
+        found = [await self._search(partial(search, trace, window)) for window in _merged(windows)]
         lines = tuple(line for each in found for line in each.lines)
         return FoundLines(lines, all(each.is_complete for each in found))
+
+    async def _search(self, search: Callable[[], FoundLines]) -> FoundLines:
+        """Search in a thread when it is this search's turn; find nothing if too many wait already."""
+        if self._turns.locked() and self._waiting >= MAX_WAITING:
+            return FoundLines((), is_complete=False)
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await asyncio.to_thread(search)
+        finally:
+            self._turns.release()
 
 
 def _windows(spans: Iterable[Span]) -> list[TimeWindow]:

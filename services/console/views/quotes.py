@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from yarl import URL
@@ -149,7 +150,8 @@ class Quotes:
         link = self._settings.traces_link
         if link is not None:
             link = link.replace(TRACE_ID, found.w3c_trace_id or w3c_trace_id(found.trace))
-            link = link.replace(L1P_TRACE_ID, found.trace)
+            # spans come from other processes, and so may the id
+            link = link.replace(L1P_TRACE_ID, quote(found.trace, safe=""))
         return {
             "found": found,
             "link": link,
