@@ -13,10 +13,21 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from chassis.errors import InvalidBodyError, PayloadTooLargeError, QuotingError, UnsupportedMediaTypeError
-from console.traces.otlp import JSON, MAX_BYTES, MAX_SPANS, PROTOBUF, decompressed, media_type_of, read_export
+from console.traces.otlp import (
+    JSON,
+    MAX_BYTES,
+    MAX_GROUPS,
+    MAX_RESOURCE_ATTRIBUTES,
+    MAX_SPANS,
+    PROTOBUF,
+    decompressed,
+    media_type_of,
+    read_export,
+)
 from console.traces.span import MAX_ATTRIBUTES
 from support.otlp_exports import PARENT_ID, SENT, SPAN_ID, START, TRACE_ID, as_protobuf, sent
 
+SENT_ATTRIBUTES = SENT["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"]
 ZIPPED = gzip.compress(b"spans", mtime=0)
 
 
@@ -179,3 +190,31 @@ def test_other_media_types_are_refused(type_):
     with pytest.raises(UnsupportedMediaTypeError):
         media_type_of({"content-type": type_})
     assert JSON == media_type_of({"content-type": "Application/JSON; charset=utf-8"})
+
+
+@pytest.mark.parametrize("media_type", [JSON, PROTOBUF])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [{"resource": {"attributes": []}, "scopeSpans": []}] * (MAX_GROUPS + 1),
+        [{"resource": {"attributes": []}, "scopeSpans": [{"spans": []}] * (MAX_GROUPS + 1)}],
+    ],
+    ids=["resources", "scopes"],
+)
+def test_an_export_of_very_many_empty_groups_is_refused(groups, media_type):
+    with pytest.raises(InvalidBodyError) as raised:
+        read({"resourceSpans": groups}, media_type)
+
+    assert "groups of spans" in raised.value.faults[0].message
+
+
+@pytest.mark.parametrize("media_type", [JSON, PROTOBUF])
+def test_attributes_behind_the_maximum_are_not_looked_at(media_type):
+    export = sent(attributes=[{"key": "a", "value": {"boolValue": True}}] * MAX_ATTRIBUTES + SENT_ATTRIBUTES)
+    resource = export["resourceSpans"][0]["resource"]
+    resource["attributes"] = [
+        {"key": "b", "value": {"boolValue": True}}
+    ] * MAX_RESOURCE_ATTRIBUTES + resource["attributes"]
+    (span,) = read(export, media_type).spans
+
+    assert ("unknown", {"a": True}) == (span.service, span.attributes)

@@ -41,6 +41,10 @@ MAX_SENT_BYTES: Final = 1_048_576
 MAX_BYTES: Final = 2 * 1_048_576
 """Maximum size of a body that has been decompressed. A million empty spans of two bytes take 150 MB when read."""
 MAX_SPANS: Final = 4_096
+MAX_GROUPS: Final = 4_096
+"""Maximum number of groups of spans, by resource and by scope. A million empty ones take seconds to look at."""
+MAX_RESOURCE_ATTRIBUTES: Final = 128
+"""The service's name must be among so many attributes: a million empty ones fit into a body."""
 MAX_VALUES: Final = 8
 MAX_DURATION_NS: Final = 24 * 3_600 * 10**9
 MAX_UNIX_NS: Final = 4_102_444_800 * 10**9
@@ -109,6 +113,11 @@ def decompressed(body: bytes, encoding: str) -> bytes:
 def read_export(body: bytes, media_type: str) -> Export:
     """Read an export without Content-Encoding. Raises InvalidBodyError."""
     message = _from_json(body) if media_type == JSON else _from_protobuf(body)
+    if (
+        len(message.resource_spans) > MAX_GROUPS
+        or sum(len(group.scope_spans) for group in message.resource_spans) > MAX_GROUPS
+    ):
+        raise _invalid(f"has more than {MAX_GROUPS:,} groups of spans")
     count = sum(len(scope.spans) for group in message.resource_spans for scope in group.scope_spans)
     spans: list[Span] = []
     reason = f"an export may have {MAX_SPANS:,} spans at most" if count > MAX_SPANS else ""
@@ -153,7 +162,8 @@ def _sent_spans(groups: Iterable[Any]) -> Iterator[tuple[Any, str]]:
 
 
 def _first(attributes: Iterable[Any], key: str) -> Attribute | None:
-    return next((_value(each.value) for each in attributes if each.key == key), None)
+    examined = islice(attributes, MAX_RESOURCE_ATTRIBUTES)
+    return next((_value(each.value) for each in examined if each.key == key), None)
 
 
 def _span(sent: Any, service: str) -> Span:  # noqa: ANN401 - as above
@@ -195,9 +205,7 @@ def _id(sent: bytes | str, length: int, member: str) -> str:
 def _attributes(sent: Iterable[Any]) -> dict[str, Attribute]:
     """Return the first attributes of a span. Further attributes and members of long values are left out."""
     found: dict[str, Attribute] = {}
-    for each in sent:
-        if len(found) >= MAX_ATTRIBUTES:
-            break
+    for each in islice(sent, MAX_ATTRIBUTES):
         value = _value(each.value)
         if value is not None:
             found[clean(each.key, MAX_KEY_CHARACTERS)] = value
