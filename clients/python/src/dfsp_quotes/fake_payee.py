@@ -232,12 +232,14 @@ def _filter(query: Mapping[str, str]) -> Callable[[FakeQuote], bool]:
         datetime.fromisoformat(query[name]) if name in query else None for name in ("since", "until")
     )
     amount = Decimal(query["amount"]) if "amount" in query else None
+    uuid = UUID(query["uuid"]) if "uuid" in query else None
 
     def fits(quote: FakeQuote) -> bool:
         return (
             (since is None or since <= quote.created)
             and (until is None or quote.created < until)
             and (after is None or _cursor(quote) < after)
+            and uuid in {None, quote.uuid}
             and state in {None, quote.state}
             and identifier in {None, quote.request["identifier"]}
             and amount in {None, quote.source_amount, quote.destination_amount}

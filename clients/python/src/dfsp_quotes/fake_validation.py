@@ -193,6 +193,9 @@ _PARAMETERS: Final[Mapping[str, Check]] = {
 }
 _AMOUNTS: Final[Mapping[str, Check]] = {"sourceAmount": _amount, "destinationAmount": _amount}
 _LIST: Final[Mapping[str, Check]] = {
+    "uuid": _pattern(
+        r"(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\Z", "must be 8-4-4-4-12 hexadecimal digits"
+    ),
     "state": _pattern(
         r"(RESERVED|EXECUTED|RELEASED|EXPIRED)\Z", "must be one of RESERVED, EXECUTED, RELEASED, EXPIRED"
     ),

@@ -35,8 +35,8 @@ MAX_QUOTES: Final = 200
 MAX_NAME_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 500
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
-_MAX_AMOUNT_CHARACTERS: Final = 64
-"""An amount has at most 18 digits; an unrounded fee has more."""
+_MAX_AMOUNT_CHARACTERS: Final = 20
+_MAX_UNROUNDED_CHARACTERS: Final = 64
 _DECIDED_BY_PAYEE: Final = frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The payee looks into its table before it answers with one of these: they hold for earlier attempts, too."""
 _REJECTED: Final = range(400, 500)
@@ -69,9 +69,9 @@ class _Members:
     def optional_text(self, name: str) -> str | None:
         return self.text(name) if self.has(name) else None
 
-    def amount(self, name: str) -> Decimal:
+    def amount(self, name: str, max_characters: int = _MAX_AMOUNT_CHARACTERS) -> Decimal:
         value = self.text(name)
-        if len(value) > _MAX_AMOUNT_CHARACTERS or not _AMOUNT.match(value):
+        if len(value) > max_characters or not _AMOUNT.match(value):
             raise _FaultyReplyError(f"{name} is not an amount")
         return Decimal(value)
 
@@ -168,7 +168,7 @@ def _explanation(quote: _Members) -> FeeExplanation | None:
         least=members.amount("least"),
         most=members.amount("most") if members.has("most") else None,
         rounding=members.text("rounding"),
-        unrounded=members.amount("unrounded"),
+        unrounded=members.amount("unrounded", _MAX_UNROUNDED_CHARACTERS),
     )
 
 
