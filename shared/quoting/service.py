@@ -233,6 +233,7 @@ class ChainRoute:
     def handle(self, exchange: Exchange) -> None:
         if exchange.header_error is not None:
             raise exchange.header_error
+        lifetime_ms = _lifetime_ms(exchange.request.headers) if self._reserves else None
         if self._has_uuid and exchange.uuid is None:
             raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
         request = exchange.request
@@ -248,7 +249,7 @@ class ChainRoute:
             request.body if self.has_body else None,
             exchange.idempotency_key,
             exchange.traceparent(),
-            _lifetime_ms(headers) if self._reserves else None,
+            lifetime_ms,
         )
         if exchange.deadline <= time.monotonic():
             raise UpstreamTimeoutError  # the request was not read, or its body not complete, in time

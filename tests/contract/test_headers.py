@@ -271,3 +271,10 @@ async def test_a_malformed_lifetime_is_refused_before_the_body_is_looked_at(hop)
 
         assert (400, "InvalidHeaderError") == (response.status, response.json["id"]), given
         assert LIFETIME in response.json["message"]
+
+
+async def test_a_malformed_lifetime_is_refused_before_the_query_is_looked_at(hop):
+    for lifetime, error in [("x", "InvalidHeaderError"), ("1", "InvalidQueryParameterError")]:
+        response = await hop.send(replace(SOURCE, query="x=1"), X_Quote_Lifetime_Ms=lifetime)
+
+        assert (400, error) == (response.status, response.json["id"])
