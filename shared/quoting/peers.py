@@ -281,15 +281,15 @@ class _Batch:
         for item in items:
             request, number = item.value, len(self.lines)
             headers = request.headers(now)
-            if is_traced:
-                if item.span is not None:
-                    headers[TRACEPARENT_HEADER] = item.span.traceparent
-                else:
-                    item.note_line(Line(first_span, number))
+            if is_traced and item.span is not None:
+                headers[TRACEPARENT_HEADER] = item.span.traceparent
             line = request_line(number, request.method, request.target, headers, request.body)
             if line is None or len(line) > left:
                 self.others.append(item)
                 continue
+            if is_traced and item.span is None:
+                # not before: an item that is sent alone must not have the span id of the next line
+                item.note_line(Line(first_span, number))
             left -= len(line)
             self.lines.append(line)
             self.items.append(item)

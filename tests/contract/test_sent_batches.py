@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from support.batches import NDJSON, Line
 from support.client import is_error_object
 from support.forwarders import EXECUTE, LOOK_UP, SOURCE
 from support.messages import KEY, OTHER, TEST, TRACE
+from support.scripted_server import unused_url
 
 
 async def test_an_idle_service_sends_each_request_alone(each_sender):
@@ -153,3 +155,16 @@ async def test_the_response_to_a_line_passes_as_without_a_batch(sender):
     assert not {"Set-Cookie", "X", "Location"} & {name for each in found for name in each.headers}
     assert all(is_error_object(found[each]) for each in (5, 6, 7, 8, 9, 10, 12, 13, 14))
     assert 1 == len(sender.peer.batches)
+
+
+async def test_a_request_that_is_sent_alone_beside_a_batch_has_a_span_id_of_its_own(sender_of):
+    """A body that is not UTF-8 cannot be in a batch."""
+    sender = await sender_of(traces_url=f"{unused_url()}/v1/traces", traces_ratio="0")
+    assert 200 == (await sender.hop.send()).status
+    await sender.together((SOURCE, {}), (replace(SOURCE, body=b"\xff"), {}), (SOURCE, {}), (SOURCE, {}))
+    [alone] = sender.peer.single
+    [lines], [envelope] = sender.peer.batches, sender.peer.envelopes
+
+    first = int(envelope.headers["Quote-Batch-Spans"], 16)
+    assert 3 == len(lines)
+    assert int(alone.headers["traceparent"].split("-")[2], 16) not in {first + each["id"] for each in lines}
