@@ -69,7 +69,8 @@ def explanation(schedule: bytes, rule: FeeRule, destination_amount: Decimal) -> 
     """Return how the fee of a quote was calculated, as a look-up shows it (wire.md §9).
 
     ``unrounded`` is ``flat`` plus ``percent`` of the destination amount, but not less than ``least`` and not more than
-    ``most``. Rounded once by ``rounding`` to the currency's minor unit it is the fee.
+    ``most``. Rounded once by ``rounding`` to the currency's minor unit it is the fee. If the sender chose the source
+    amount, the fee also has the rest of it that is too small for a larger destination amount.
     """
     destination = int(destination_amount.scaleb(rule.exponent))
     step = rule.step(destination)

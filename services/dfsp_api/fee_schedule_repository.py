@@ -2,14 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
+import asyncpg
 import orjson
 from msgspec.structs import replace
 
 from chassis.database import Connection, Database
 from chassis.errors import UnavailableError
-from dfsp_api.fee_schedule_file import fee_schedule_of
+from dfsp_api.fee_schedule_file import FeeScheduleError, fee_schedule_of
 from dfsp_api.fee_schedule_record import StoredFeeSchedule, canonical_form
 from dfsp_api.pricing import FeeSchedule
 from dfsp_api.stored_quote import StoredQuote
@@ -26,6 +28,7 @@ STORED: Final = """
 SELECT id, since, (SELECT secret FROM namespace) AS namespace FROM fee_schedule WHERE number = $1
 """
 SELECT: Final = "SELECT number, since, rules FROM fee_schedule WHERE number = ANY($1::bigint[])"
+NUMBERS: Final = "SELECT number FROM fee_schedule WHERE number = ANY($1::bigint[])"
 
 STATEMENTS: Final = {STORE: "store_fees", STORED: "find_fees", SELECT: "find_fees"}
 """Names of the statements, for metrics."""
@@ -38,6 +41,7 @@ class FeeScheduleRepository:
         self._database = database
         self._stored: set[tuple[bytes, int]] = set()
         self._cached: OrderedDict[int, StoredFeeSchedule] = OrderedDict()
+        database.on_connect(self._forget_lost)
 
     def is_stored(self, schedule: FeeSchedule, namespace: bytes) -> bool:
         """Whether the schedule is known to be in the database that has this secret."""
@@ -83,8 +87,10 @@ class FeeScheduleRepository:
                 found[number] = known
         if left:
             for row in await self._database.fetch(SELECT, left, deadline=deadline):
-                schedule = fee_schedule_of({"rule": orjson.loads(row["rules"])})
-                found[row["number"]] = self._remember(StoredFeeSchedule(schedule, row["since"]))
+                # one that this version would refuse, say because a currency is no longer in ISO 4217, explains nothing
+                with suppress(FeeScheduleError):
+                    schedule = fee_schedule_of({"rule": orjson.loads(row["rules"])})
+                    found[row["number"]] = self._remember(StoredFeeSchedule(schedule, row["since"]))
         return found
 
     async def explain(
@@ -97,6 +103,21 @@ class FeeScheduleRepository:
             key: replace(quote, fees=found[quote.schedule].schedule) if quote.schedule in found else quote
             for key, quote in quotes.items()
         }
+
+    async def _forget_lost(self, connection: Connection) -> None:
+        """Forget the schedules that the database of a new connection does not have, so that they are stored again.
+
+        A database that took over from a failed one, or was restored, may lack the last schedules.
+        """
+        noted = {number for _, number in self._stored}
+        if not noted:
+            return
+        try:
+            present = {row["number"] for row in await connection.fetch(NUMBERS, list(noted))}
+        except asyncpg.UndefinedTableError:  # not migrated yet
+            present = set()
+        lost = noted - present
+        self._stored = {each for each in self._stored if each[1] not in lost}
 
     def _remember(self, stored: StoredFeeSchedule) -> StoredFeeSchedule:
         self._cached[stored.schedule.number] = stored

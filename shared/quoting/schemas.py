@@ -196,7 +196,9 @@ class Explanation(Reply):
         required=True,
         metadata={
             **json_schema.FEE_AMOUNT,
-            "description": "`flat` plus `percent` of destinationAmount, not less than `least` and not more than `most`.",
+            "description": "`flat` plus `percent` of destinationAmount, not less than `least` and not more than `most`."
+            " Rounded it is the fee; that of a quoteDestinationAmount also has the rest of the request's amount that is too"
+            " small for a larger destinationAmount.",
         },
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 from dfsp_api.payee import SAMPLE_FEES, load_fees
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, RESERVE, RESERVE_DESTINATION, UNKNOWN_UUID
-from support.payee import FIVE_PER_CENT, rows
+from support.payee import FIVE_PER_CENT, rows, until
 
 SAMPLE = load_fees(SAMPLE_FEES)
 
@@ -105,6 +105,18 @@ async def test_after_ten_changes_of_the_fees_each_quote_still_explains_itself(st
         assert (str(percent), schedule) == (explained["step"]["percent"], explained["schedule"])
 
 
+async def test_the_fee_of_a_source_amount_that_is_no_destination_amounts_has_its_rest(payee):
+    """0.10 costs 0.11 and 0.11 costs 0.13, so of 0.12 arrive 0.10, and 0.01 is left."""
+    uuid = await payee.reserved({**QUOTE, "amount": "0.12"}, path=RESERVE_DESTINATION)
+    found = (await payee.look_up(uuid)).json
+
+    assert ("0.10", "0.02", "0.01") == (
+        found["destinationAmount"],
+        found["fee"],
+        found["explanation"]["unrounded"],
+    )
+
+
 async def test_a_fee_schedule_can_be_read_by_its_id_after_it_has_changed(start, tmp_path):
     fees = tmp_path / "fees.toml"
     fees.write_text(FIVE_PER_CENT)
@@ -119,3 +131,39 @@ async def test_a_fee_schedule_can_be_read_by_its_id_after_it_has_changed(start, 
     for unknown in ("0" * 64, "x", first["id"].upper()):
         refused = await payee.send("GET", f"/v1/feeSchedules/{unknown}")
         assert (404, "FeeScheduleNotFoundError") == (refused.status, refused.json["id"])
+
+
+async def test_a_quote_is_shown_without_the_explanation_that_this_version_cannot_read(start, sql, tmp_path):
+    """Its currency may have left ISO 4217 since. Other quotes in the same statement are explained as ever."""
+    fees = tmp_path / "fees.toml"
+    fees.write_text(FIVE_PER_CENT)
+    old = await (await start(fee_schedule=fees)).reserved()
+    await sql.execute("UPDATE fee_schedule SET rules = replace(rules::text, 'USD', 'XXX')::json")
+    payee = await start()
+    new = await payee.reserved()
+
+    for path in (f"/v1/quote/{old}", f"/v1/quote/{new}"):
+        answer = await payee.send("GET", path)
+        assert (200, path.endswith(new)) == (answer.status, answer.json["explanation"] is not None)
+    listed = (await payee.send("GET", "/v1/quotes")).json["quotes"]
+    assert [True, False] == [quote["explanation"] is not None for quote in listed]
+    unreadable = await payee.send("GET", f"/v1/feeSchedules/{load_fees(fees).id.hex()}")
+    assert (404, "FeeScheduleNotFoundError") == unreadable.outcome
+
+
+async def test_a_fee_schedule_that_the_database_lost_is_stored_again(start, sql):
+    """A standby that takes over may lack the last writes."""
+    payee = await start()
+    await payee.reserved()
+    await sql.execute("DELETE FROM fee_schedule")
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'dfsp_api'"
+    )
+
+    async def reserves() -> bool:
+        return 200 == (await payee.reserve(key="one")).status
+
+    await until(reserves)
+    uuid = await payee.reserved(key="two")
+    assert None is not (await (await start()).look_up(uuid)).json["explanation"]
