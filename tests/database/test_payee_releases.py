@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import pytest
 
@@ -9,6 +11,8 @@ from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, TEST, UNKNOWN_UUID
 from support.payee import Caller, PayeeResponse, until, waiting_for_lock
 
 PATIENT = {"X_Request_Timeout_Ms": "60000"}
+
+Call = Callable[[Caller, str], Awaitable[PayeeResponse]]
 
 
 @pytest.fixture(params=["postgres", "distributed"])
@@ -145,8 +149,68 @@ async def test_of_many_releases_and_executions_at_once_one_kind_wins_and_all_say
     )
 
 
+# each execution and each release lets the clock go on by three seconds when it commits
+TICKING: Final = """
+CREATE FUNCTION tick() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN UPDATE public.fake_clock SET at = at + interval ''3 s''; RETURN NULL; END';
+CREATE TRIGGER tick AFTER UPDATE OF executed, released ON quote FOR EACH ROW EXECUTE FUNCTION tick();
+"""
+
+
+@pytest.mark.parametrize("two_processes", ["postgres", "distributed"], indirect=True)
+async def test_of_release_execution_and_expiry_at_once_each_quote_has_one_outcome_and_all_say_the_same(
+    clock, two_processes, sql
+):
+    """Five hundred requests for fifty quotes, to two payees. The quotes expire one after the other meanwhile."""
+    await sql.execute(TICKING)
+    for turn, lead in enumerate([0, 20]):
+        await clock.set(f"2030-01-01T0{turn}:00:00.000Z")
+        seconds = range(1, 51)
+        uuids = [
+            await two_processes[0].reserved(X_Quote_Lifetime_Ms=f"{each}000", **PATIENT) for each in seconds
+        ]
+        calls = [
+            (call, uuid, number % 2) for call in (release, execute) for uuid in uuids for number in range(5)
+        ]
+        # about in the order of their expiry, so that not all quotes are decided by the first statements; in the second
+        # turn the executions, which have a body to send, are ahead
+        place = random.Random(turn).uniform
+        calls.sort(key=lambda each: uuids.index(each[1]) + place(0, 10) - lead * (each[0] is execute))
+
+        answers = await asyncio.gather(*(call(two_processes[payee], uuid) for call, uuid, payee in calls))
+
+        assert 500 == len(answers)
+        of_quote: dict[str, list[tuple[Call, PayeeResponse]]] = {uuid: [] for uuid in uuids}
+        for (call, uuid, _), answer in zip(calls, answers, strict=True):
+            of_quote[uuid].append((call, answer))
+        for uuid, each in of_quote.items():
+            assert TOLD[await state_at_both(two_processes, uuid)] == {
+                call: {answer.outcome for made, answer in each if made is call} for call in (release, execute)
+            }
+            assert 1 == len({answer.body for _, answer in each if answer.status == 200} or {b""})
+    assert 0 == await sql.fetchval(
+        "SELECT count(*) FROM quote WHERE executed IS NOT NULL AND released IS NOT NULL"
+    )
+
+
+async def state_at_both(payees: list[Caller], uuid: str) -> str:
+    """Return the state of a quote, which is the same at both payees."""
+    one, other = [(await payee.look_up(uuid, **PATIENT)).json for payee in payees]
+    assert one == other
+    state: str = one["state"]
+    return state
+
+
 async def execute(payee: Caller, uuid: str) -> PayeeResponse:
     return await payee.execute(uuid, **PATIENT)
+
+
+TOLD = {
+    "RELEASED": {release: {(200, None)}, execute: {(410, "QuoteReleasedError")}},
+    "EXECUTED": {release: {(409, "QuoteExecutedError")}, execute: {(200, None)}},
+    "EXPIRED": {release: {(410, "QuoteExpiredError")}, execute: {(410, "QuoteExpiredError")}},
+}
+"""By the state of a quote, what all who released or executed it were told."""
 
 
 async def test_retention_leaves_a_stub_of_a_released_quote(start, clock, sql):

@@ -53,14 +53,15 @@ async def clock(sql) -> AsyncIterator[FakeClock]:
 
 
 @pytest.fixture
-async def two_processes(database_url, users_file, client, tmp_path) -> AsyncIterator[list[Caller]]:
-    """Two payees as processes on one database."""
+async def two_processes(request, database_url, users_file, client, tmp_path) -> AsyncIterator[list[Caller]]:
+    """Two payees as processes on one database. An indirect parameter is its kind."""
     first = free_ports()
     environment = {
         **DEFAULTS,
         "QUOTES_ROLE": "payee",
         "QUOTES_USERS_FILE": str(users_file),
         "QUOTES_DATABASE_URL": database_url,
+        "QUOTES_DATABASE_KIND": getattr(request, "param", "postgres"),
         "QUOTES_STOP_GRACE_SECONDS": "0",
     }
     specs = [
