@@ -45,7 +45,7 @@ CONSOLE: Final = web.AppKey("console", Console)
 
 
 def create_app(settings: ConsoleSettings) -> web.Application:
-    # a new key at each start: forms that were loaded before it have to be loaded again
+    # a new key at each start, so a form that was loaded before a restart must be loaded again
     pages = Pages(_page_options(), FormTokens(NAME, [secrets.token_urlsafe(32)]))
     app = create_service(
         NAME, settings, middlewares=[_unmeasured, pages.middleware, own_pages_only], openapi=openapi(NAME)

@@ -63,7 +63,7 @@ def iso(at: float) -> str:
 def sparkline(values: Sequence[float | None]) -> str:
     """Return the path of a line through the values, from left to right; unknown values are gaps.
 
-    It fits a box of SPARK_WIDTH by SPARK_HEIGHT. The lowest line is 0, the highest the largest value.
+    It fits a box of SPARK_WIDTH by SPARK_HEIGHT. The bottom of the box is 0, and the top is the largest value.
     """
     known = [value for value in values if value is not None]
     highest = max(known, default=0.0) or 1.0

@@ -1,4 +1,4 @@
-"""`/live`: a stream of server-sent events, one after each look at the services. Pages then fetch themselves again."""
+"""`/live`: a stream of server-sent events, one after each look at the services. After each event a page fetches its new content."""
 
 import asyncio
 from typing import Final

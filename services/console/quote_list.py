@@ -15,7 +15,7 @@ from chassis.logs import iso_time
 PAGE_QUOTES: Final = 50
 STATES: Final = ("RESERVED", "EXECUTED", "EXPIRED", "RELEASED")
 PERIODS: Final = {"600": "10 minutes", "3600": "hour", "86400": "day", "604800": "7 days"}
-"""Seconds, with their name in the form."""
+"""Periods in seconds, with their names in the form."""
 FILTERS: Final = ("state", "last", "since", "until", "caller", "identifier", "amount", "after")
 MAX_FILTER_CHARACTERS: Final = 256
 

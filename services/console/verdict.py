@@ -6,11 +6,11 @@ from typing import Final
 from console import formats
 
 BUSY_SHARE: Final = 0.8
-"""A pool of which this part is busy on average has no connection left in moments of more requests."""
+"""If this part of a pool is busy on average, no connection is free when many requests arrive at once."""
 WAIT_SECONDS: Final = 0.05
 SLOW_SECONDS: Final = 0.05
 TIME_SHARE: Final = 0.6
-"""Part of the time of a request that a statement takes, from which on the statement decides it."""
+"""If a statement takes at least this part of the time of a request, it decides how long the request takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PoolFigures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`is_bottleneck` is None where that is not known."""
+    """Whether Postgres is the bottleneck, and why. `is_bottleneck` is None if that is not known."""
 
     is_bottleneck: bool | None
     sentence: str

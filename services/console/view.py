@@ -54,14 +54,14 @@ class Console:
         return self.pages.render(request, template, values)
 
     async def form(self, request: web.Request, action: str, **subject: str) -> dict[str, str]:
-        """Return the fields of an operator's form, and log the action with the user who wants it.
+        """Return the fields of an operator's form, and log the action with the name of the operator.
 
-        `subject` says on what it acts. Raises ForbiddenError for a viewer, and the errors of `Pages.checked_form`.
+        `subject` names what the action changes. Raises ForbiddenError for a viewer, and the errors of `Pages.checked_form`.
         """
         fields = await self.pages.checked_form(request)
         user, trace_id = request[CALLER], request[EXCHANGE].trace_id
         self.service.require_operator(user)
         self.service.logs.info("action", action=action, caller=user, traceId=trace_id, **subject)
-        with suppress(UnavailableError):  # the log has it, too
+        with suppress(UnavailableError):  # the log has the action, too
             await store_action(self.database, user, action, subject, trace_id)
         return fields

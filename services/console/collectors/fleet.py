@@ -1,4 +1,4 @@
-"""The watched services: the console looks at all of them again and again, and keeps what it found.
+"""The watched services: the console looks at all of them at regular intervals, and keeps the results.
 
 While somebody looks at the console it does so every 1.5 seconds, else every ten.
 """
@@ -21,7 +21,7 @@ from console.collectors.service_record import POINT_SECONDS, ServiceRecord
 EVERY_SECONDS: Final = 1.5
 UNATTENDED_EVERY_SECONDS: Final = 10.0
 ATTENDED_SECONDS: Final = 15.0
-"""A page that asked for figures counts as open for this time."""
+"""Seconds for which a page counts as open after it has requested figures."""
 FRESH_SECONDS: Final = 2.5
 MIN_PAUSE_SECONDS: Final = 0.1
 
@@ -30,7 +30,7 @@ class Fleet:
     """Looks at every service; `ticked` waits for the end of the next round."""
 
     def __init__(self, client: ServiceClient, own_database: OwnDatabase, own_folder: Path | None) -> None:
-        """`own_folder` is on the disk whose room the console watches."""
+        """The console watches the free space of the disk that has `own_folder`."""
         self.client = client
         self.records = {
             name: ServiceRecord(name, service.origin) for name, service in client.services.items()
@@ -62,12 +62,12 @@ class Fleet:
             await self._pause(max(pause, MIN_PAUSE_SECONDS))
 
     async def ticked(self) -> None:
-        """Wait until the console has looked at all services again. It does so every 1.5 seconds meanwhile."""
+        """Wait until the console has looked at all services again, which takes about 1.5 seconds."""
         self.attend()
         await self._tick.wait()
 
     async def fresh(self) -> None:
-        """Return when the figures are fresh, or when they cannot be within the time of a look."""
+        """Wait until the figures are fresh, but no longer than one look may take."""
         self.attend()
         if time.time() - self.looked_at > FRESH_SECONDS:
             with suppress(TimeoutError):

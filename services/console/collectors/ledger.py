@@ -9,7 +9,7 @@ from console.collectors.samples import Window
 
 MINUTES: Final = 60
 MAX_KEYS: Final = 5_000
-"""Maximum number of different keys in one minute; what exceeds it is not counted."""
+"""Maximum number of different keys in one minute; further keys are not counted."""
 
 
 K = TypeVar("K")
@@ -57,7 +57,7 @@ class Tally:
 
 
 class Ledger:
-    """Counts what grew between two looks, in the minute in which it was found."""
+    """Sums by minute. The growth between two looks counts for the minute of the second look."""
 
     def __init__(self) -> None:
         self._minutes: deque[_Minute] = deque(maxlen=MINUTES)
@@ -77,7 +77,7 @@ class Ledger:
                 _count(minute.errors, key, grown)
 
     def tally(self, minutes: int, now: float) -> Tally:
-        """Return the sums of the present minute and of those before it, `minutes` in all."""
+        """Return the sums of the last minutes: `minutes` in all, with the present one."""
         first = int(now // 60) - minutes + 1
         found = [each for each in self._minutes if each.number >= first]
         return Tally(
@@ -89,7 +89,7 @@ class Ledger:
     def usual_errors(self, now: float) -> dict[tuple[str, str], float]:
         """Return the errors per second that each service raised itself, by service and error id.
 
-        The present minute and the one before it do not count, so that a rise does not hide itself.
+        The present minute and the one before it do not count, because a rise must not raise the rate that it is compared with.
         """
         last = int(now // 60) - 2
         found = [each for each in self._minutes if each.number <= last]

@@ -64,9 +64,10 @@ async def look_at(client: ServiceClient, replica: ReplicaAddress) -> Look:
 def judge(
     readiness: ServiceReply | UnavailableError, metrics: ServiceReply | UnavailableError
 ) -> tuple[Health, tuple[str, ...]]:
-    """Return the state of a replica, and the reasons if it is not ready; if it is, its warnings.
+    """Return the state of a replica with its warnings if it is ready, else with the reasons.
 
-    Readiness may wait for a database that does not answer. A process whose metrics do not come either is frozen.
+    The readiness check may wait for a database that does not answer, so a process is frozen only if neither readiness nor
+    metrics are answered.
     """
     if isinstance(readiness, ServiceReply):
         return _of_reply(readiness)

@@ -16,7 +16,7 @@ SERVER_ERRORS: Final = 3
 REFUSALS: Final = 10
 """Errors with status 400 to 499 within RECENT_SECONDS that may be a problem."""
 RISE: Final = 3.0
-"""They are one if they are this many times as frequent as in the last hour."""
+"""Such errors are a problem if they are at least this many times as frequent as in the last hour."""
 OLDEST_EVENT_SECONDS: Final = 30.0
 RETENTION_LAG_SECONDS: Final = 24 * 3_600.0
 SHOWN_AFTER_RESTART_SECONDS: Final = 15.0
@@ -28,7 +28,7 @@ ERRORS: Final = "request_errors_total"
 
 
 class Severity(IntEnum):
-    """How bad a problem is; the lowest is shown first."""
+    """How bad a problem is: the lowest number is the worst and is shown first."""
 
     DOWN = 0
     DEGRADED = 1
@@ -61,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PresentProblem:
-    """A problem, and since when it lasts, in seconds since 1970."""
+    """A problem, and the time when it began, in seconds since 1970."""
 
     problem: Problem
     since: float
@@ -80,8 +80,7 @@ class ClearedProblem:
 class Own:
     """State of the console itself. None stands for unknown.
 
-    `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` and
-    `disk_bytes` are the room on the disk of its log file, and the size of this disk.
+    `database_restarted_at` is the time when its Postgres was found restarted, in seconds since 1970. `free_bytes` and `disk_bytes` are the free space and the size of the disk that has its log file.
     """
 
     database_lacks: Sequence[str] = ()
@@ -91,7 +90,7 @@ class Own:
 
 
 class ProblemLog:
-    """Remembers since when each problem lasts, and the last MAX_CLEARED ones that have cleared."""
+    """Keeps the begin of each present problem, and the last MAX_CLEARED problems that have cleared."""
 
     def __init__(self) -> None:
         self._present: dict[str, PresentProblem] = {}
@@ -99,11 +98,11 @@ class ProblemLog:
 
     @property
     def present(self) -> list[PresentProblem]:
-        """The problems of the last look, the worst first, and of those the oldest first."""
+        """The problems of the last look, the worst first; of equally bad ones the oldest first."""
         return sorted(self._present.values(), key=lambda each: (each.problem.severity, each.since))
 
     def update(self, problems: Iterable[Problem], now: float) -> None:
-        """Take over the problems of a look. `now` is in seconds since 1970."""
+        """Store the problems that a look has found. `now` is in seconds since 1970."""
         before, self._present = self._present, {}
         for problem in problems:
             known = before.pop(problem.key, None)
@@ -221,7 +220,7 @@ def _of_requests(record: ServiceRecord) -> Iterator[Problem]:
 def _of_the_database(record: ServiceRecord) -> Iterator[Problem]:
     recent, name = record.windows(RECENT_SECONDS), record.name
     for reason, count in increases_by(recent, "database_errors_total", lambda has: has["reason"]).items():
-        is_reported = record.health is Health.NOT_READY and reason != "disk_full"  # readiness says it already
+        is_reported = record.health is Health.NOT_READY and reason != "disk_full"  # the problem with the readiness of the service says this already
         if reason in STATEMENT_FAILURES and not is_reported:
             severity, title, detail = STATEMENT_FAILURES[reason]
             yield Problem(

@@ -61,7 +61,7 @@ class ServiceClient:
             await self._session.close()
 
     async def replicas(self, name: str) -> list[ReplicaAddress]:
-        """Return the addresses of a service's replicas; an empty list if its name cannot be resolved now."""
+        """Return the addresses of a service's replicas; an empty list if its name cannot be resolved."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RESOLVE_SECONDS):
                 return await resolve(self.services[name].origin) or []

@@ -85,7 +85,7 @@ class ServiceRecord:
 
     @property
     def health(self) -> Health:
-        """The state of the replica that is worst off; AWAY before the first look."""
+        """The worst state of a replica; AWAY before the first look."""
         found = {look.health for look in self.looks}
         return next((each for each in _WORST_FIRST if each in found), Health.AWAY)
 
@@ -189,7 +189,7 @@ class ServiceRecord:
         )
 
     def _in_flight(self) -> float | None:
-        """Return the requests in flight without the request for the metrics, which every replica counts."""
+        """Return the requests in flight, without the console's own request for the metrics."""
         found = [value - 1 for each in self.newest() if (value := each.total(IN_FLIGHT)) is not None]
         return sum(max(value, 0.0) for value in found) if found else None
 
@@ -218,7 +218,7 @@ def _status_rate(windows: Sequence[Window], first_digit: str) -> float | None:
 
 
 def _keep(kept: deque[Samples], new: Samples) -> None:
-    """Append metrics. Of older ones keep one every KEPT_APART_SECONDS, and one that is older than QUANTILE_SECONDS."""
+    """Append metrics. Keep older ones KEPT_APART_SECONDS apart, and only one that is older than QUANTILE_SECONDS."""
     if len(kept) > 1 and new.at - kept[-2].at < KEPT_APART_SECONDS:
         kept.pop()
     kept.append(new)

@@ -21,7 +21,7 @@ from console.collectors.service_client import ServiceClient, ServiceReply
 SERVICE: Final = "integrations"
 ROOT: Final = "/v1/operations"
 PERSON_HEADER: Final = "Quotes-Operator"
-"""`integrations` logs the name of the person for whom the console calls."""
+"""Header with the name of the console's user; `integrations` logs it."""
 FRESH_SECONDS: Final = 1.5
 SUCCESS_BELOW: Final = 300
 REJECTED: Final = (401, 403)
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The last backlog that was read, or None; and why it could not be read now, or None.
+    """The last backlog that was read, or None, and the problem if it could not be read again. 
 
     `age_seconds` counts from the time when it was read.
     """
@@ -48,7 +48,7 @@ class Backlog:
 
 
 class WebhookOperations:
-    """Calls `integrations` with the console's credentials; ids are UUIDs. All raise UnavailableError without a response.
+    """Calls `integrations` with the console's credentials; ids are UUIDs. All methods raise UnavailableError if there is no response.
 
     They also raise the errors of `integrations`: NotFoundError, ConflictError, TooManyRequestsError, and
     InvalidQueryParameterError for a query that the user typed.
@@ -92,7 +92,7 @@ class WebhookOperations:
         return await self._call("GET", f"{_path(id_)}/deliveries/{event_id}")
 
     async def failed(self, id_: str, query: Mapping[str, str]) -> Json:
-        """Return what `replay_failed` would do now."""
+        """Return the events that `replay_failed` would send now, and those that it would not."""
         return await self._call("GET", f"{_path(id_)}/replays", query=query)
 
     async def resume(self, id_: str, person: str) -> None:

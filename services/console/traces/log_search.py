@@ -38,7 +38,7 @@ class TimeWindow:
 
 @dataclass(frozen=True)
 class FoundLines:
-    """The lines that a search has found, in the order of their times, and whether it has read all that it should."""
+    """The lines that a search has found, in the order of their times. `is_complete` is false if a limit ended the search."""
 
     lines: tuple[LogLine, ...]
     is_complete: bool
@@ -83,7 +83,7 @@ class LogSearch:
 
 
 def _search(searches: Sequence[tuple[str, Iterator[bytes]]], wanted: bytes) -> FoundLines:
-    """Read a block of each service in turn, so that a search that is cut short is as far back in all of them."""
+    """Read a block of each service in turn, so that a search that a limit ends has gone equally far back in all of them."""
     lines: list[LogLine] = []
     left, until = MAX_BYTES, time.monotonic() + MAX_SECONDS
     open_searches = list(searches)
@@ -127,15 +127,16 @@ def _backwards(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         data = file.read(step) + rest
         cut = data.find(b"\n") + 1 if position > start else 0
         rest = data[:cut]
-        if len(rest) > CHUNK_BYTES:  # no line is as long
+        if len(rest) > CHUNK_BYTES:  # longer than any log line, so this is no line
             rest = b""
         yield data[cut:]
 
 
 def _bisect(file: BinaryIO, start: int, end: int, time_: bytes, *, after: bool = False) -> int:
-    """Return where a line begins: at or before the first line of `time_`, or with `after` behind the last line of it.
+    """Return the offset of a line near `time_`, or `start` or `end`.
 
-    The offset is up to a chunk away from that line. `start` and `end` are returned as they are.
+    It is at or before the first line with this time; with `after`, behind the last one. It may be up to a chunk away from
+    that line.
     """
     low, high = start, end
     while high - low > CHUNK_BYTES:
@@ -152,7 +153,7 @@ def _bisect(file: BinaryIO, start: int, end: int, time_: bytes, *, after: bool =
 
 
 def _first_time(data: bytes) -> tuple[int, bytes]:
-    """Return where the first whole line that begins with a time begins, and its time; no time if there is none."""
+    """Return the offset and the time of the first whole line that begins with a time; an empty time if there is none."""
     at = data.find(b"\n" + _TIME_START) + 1
     begin = at + len(_TIME_START)
     return (at, data[begin : begin + _TIME_BYTES]) if at else (0, b"")

@@ -25,7 +25,7 @@ MAX_WAITING_SPANS: Final = 32_768
 """Maximum number of spans in all exports that are being stored or wait for it; one takes up to 4 KB of memory."""
 EXPORTS_PER_STATEMENT: Final = 8
 MAX_STATEMENTS: Final = 2
-"""Maximum number of statements at the same time: a slow Postgres must not lose all its connections to spans."""
+"""Maximum number of statements at the same time, so that other statements find a connection while Postgres is slow."""
 STORE_SECONDS: Final = 8.0
 """OpenTelemetry's exporters give up after ten seconds by default."""
 

@@ -42,7 +42,7 @@ class Span:
 
     @property
     def is_shared(self) -> bool:
-        """Whether the span is that of a batch or a statement: it belongs to no request and has links to many."""
+        """Whether the span is of a batch or a statement: it serves several requests, and has links to them."""
         return self.l1p_trace_id is None and bool(self.links)
 
     @property

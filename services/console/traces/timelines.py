@@ -23,7 +23,7 @@ MAX_TRACES: Final = 10
 MAX_QUOTES: Final = 10
 MAX_WINDOWS: Final = 4
 MARGIN_SECONDS: Final = 5.0
-"""A service writes its lines up to a fifth of a second late, and the lines of two services have two clocks."""
+"""Searches begin this long before a known time and end this long after it: services write lines late, and clocks differ."""
 
 _NS: Final = 1_000_000_000
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -106,7 +106,7 @@ class Timelines:
     async def _traces_by_span(self, uuid: str) -> list[str]:
         try:
             return [each.trace for each in await self.spans.traces_of_quote(uuid)]
-        except QuotingError:  # each trace that the log names says so
+        except QuotingError:  # the timeline of each trace shows this problem, too
             return []
 
     async def _lines(self, trace: str, windows: Sequence[TimeWindow]) -> FoundLines:
@@ -143,7 +143,7 @@ def _windows(spans: Iterable[Span]) -> list[TimeWindow]:
 
 
 def _merged(windows: Iterable[TimeWindow]) -> list[TimeWindow]:
-    """Return a few windows that have no time in common, with margins, so that no line is found twice."""
+    """Return the windows with margins, merged where they overlap, so that no line is found twice."""
     merged: list[TimeWindow] = []
     for window in sorted(windows, key=lambda each: each.since):
         since, until = window.since - MARGIN_SECONDS, window.until + MARGIN_SECONDS

@@ -76,7 +76,7 @@ class Quotes:
         )
 
     async def find(self, request: web.Request) -> web.StreamResponse:
-        """Lead to the quote with this uuid, or else to the trace with this id."""
+        """Redirect to the quote with this uuid, or else to the trace with this id."""
         wanted = _query(request, "id").get("id", "").strip()
         if not _TRACE.match(wanted):
             raise InvalidQueryParameterError("Enter the uuid of a quote or the id of a trace.")

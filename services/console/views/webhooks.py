@@ -19,7 +19,7 @@ from console.view import Console, View
 PATH: Final = "/webhooks"
 PAGE_SIZE: Final = "20"
 BEFORE_FAILURES: Final = timedelta(minutes=10)
-"""An event that failed may have been created so long before the first failure."""
+"""An event may have been created this long before its first failed attempt."""
 DEFAULT_SINCE: Final = timedelta(hours=1)
 STATES: Final = ("PENDING", "APPROVED", "REJECTED", "PAUSED", "DELETED")
 EVENT_STATES: Final = ("WAITING", "DELIVERED", "REFUSED", "FAILED", "EXPIRED", "CANCELLED")
@@ -177,7 +177,7 @@ class WebhooksView:
 
 
 def time_of(text: str) -> str:
-    """Return a time that a browser sent as `integrations` takes it. Without a time zone it is UTC."""
+    """Return a time from a browser's form in the form that `integrations` accepts. Without a time zone it is UTC."""
     return f"{text if text.count(':') > 1 else f'{text}:00'}Z" if _LOCAL_TIME.match(text) else text
 
 
