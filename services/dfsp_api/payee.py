@@ -65,7 +65,7 @@ REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedReposit
 MAX_LISTS_OF_CALLER: Final = 2
 """Maximum of lists of one caller that are read at once: the lists of one caller must not hold up those of all others."""
 MAX_LISTS: Final = 4
-"""Maximum of lists that are read at once. They take longer than other statements, and must leave connections to those."""
+"""Maximum number of lists that are read at once. Lists take long, and other statements need connections, too."""
 STATEMENTS: Final = {
     **repository.STATEMENTS,
     **distributed_repository.STATEMENTS,
@@ -271,7 +271,7 @@ class Payee:
     async def _prepare_then_reserve(self, exchange: Exchange, call: Call) -> None:
         """Read the namespace, the secret from which uuids are made, store the fee schedule, then reserve the quote.
 
-        Both is needed once for each database, and the fee schedule again after it has changed.
+        Each database needs both once, and the fee schedule again after it has changed.
         """
         fees = self.fees
         await self.schedules.store(fees, call.deadline)

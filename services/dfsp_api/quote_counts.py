@@ -4,8 +4,8 @@ A quote never changes after its expiry. So the quotes that expired some minutes 
 (*settled*), slice by slice, and only the later ones are counted again. The index for retention finds both. The result is
 in the table ``quote_count``, so all replicas show the same numbers, and they take turns to count.
 
-The statements that reserve, execute or release a quote do no work for this, and nothing is counted while nobody collects
-the metrics. However large the table is, counting takes at most about a hundredth of the time of one connection: after a
+Counting adds no work to the statements that reserve, execute or release a quote, and stops while no client requests
+`/metrics`. However large the table is, counting takes at most about a hundredth of the time of one connection: after a
 count that took long, the next one is due later.
 
 The statements work on a distributed table, too: they get the time as a parameter and lock nothing. If two replicas
@@ -152,7 +152,7 @@ class QuoteCounts(Collector):
         elif took > LONG_SECONDS:
             self._slice = max(self._slice / 2, MIN_SLICE)
         await self._database.fetch(SETTLE, begin, end, found["executed"], found["expired"], found["released"])
-        await asyncio.sleep(took)  # half of the time is left to requests
+        await asyncio.sleep(took)  # leaves half of the time to requests
         return True
 
     async def _count(self, begin: datetime, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What a list of quotes selects, and where a page of it begins and ends (wire.md §9).
+"""The filter of a list of quotes, and the positions where its pages begin and end (wire.md §9).
 
 Pure: no clock, no database, no HTTP.
 """
@@ -17,7 +17,7 @@ from dfsp_api.stored_quote import StoredQuote
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
-# 60 bits for the time, 128 for the uuid, 4 that are zero: whatever matches is a position
+# 60 bits for the time, 128 for the uuid, 4 that are zero: each text that matches is a valid position
 CURSOR: Final = re.compile(r"[A-N][A-Za-z0-9_-]{30}[AQgw]\Z")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

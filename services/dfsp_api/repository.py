@@ -167,8 +167,9 @@ def is_listed(is_expired: str) -> str:
 def _list(condition: str) -> str:
     """Return the statement that lists quotes. `condition` is one of those that `list_condition` returns.
 
-    It reads the quotes in the order of an index, newest first, until it has found $4 or read $8. Because of the second
-    limit, no filter makes it read the whole table. If it has read $8, the last of them is in the result, too.
+    It reads the quotes in the order of an index, newest first, until it has found $4 quotes or read $8. Because of the
+    second limit, no filter makes it read the whole table. If it has read $8 quotes, the last of them is in the result,
+    too.
     """
     return f"""
 SELECT {COLUMNS}, is_expired, is_listed, position = $8 AS is_limit FROM (

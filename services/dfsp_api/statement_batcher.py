@@ -69,11 +69,11 @@ class StatementBatcher(Collector):
         self._reserve.add(item)
 
     def execute(self, item: Item[PaymentOrder, StoredQuote | None]) -> None:
-        """Execute the item's quote, if that is possible. The item is settled with the quote; None if there is none."""
+        """Execute the item's quote, if possible. The item is settled with the quote, or with None if there is none."""
         self._execute.add(item)
 
     def release(self, item: Item[ReleaseOrder, StoredQuote | None]) -> None:
-        """Release the item's quote, if that is possible. The item is settled with the quote; None if there is none."""
+        """Release the item's quote, if possible. The item is settled with the quote, or with None if there is none."""
         self._release.add(item)
 
     def find(self, item: Item[LookUp, StoredQuote | None]) -> None:

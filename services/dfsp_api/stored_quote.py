@@ -35,7 +35,7 @@ class StoredQuote(msgspec.Struct, frozen=True):
     executed: datetime | None
     released: datetime | None
     schedule: int | None
-    """The number of the fee schedule that priced it; None in quotes that are older than the record of schedules."""
+    """The number of the fee schedule that priced it; None if the quote was reserved before schedules were recorded."""
     lifetime_ms: int | None
     """The lifetime that its reservation asked for; None for the default."""
     is_expired: bool

@@ -70,8 +70,8 @@ class DeliveryFilter:
 class FailedQuery:
     """The failed events that are to be sent again: those in `states` that were created at or after `since`.
 
-    Of these, only events that have not been sent again after `until`: a repeated call replays none a second time. It is
-    None for the present.
+    Events that were created or sent again after `until` are left out, so a repeated call with the same `until` sends no
+    event a second time. None means the present.
     """
 
     since: datetime
@@ -81,7 +81,10 @@ class FailedQuery:
 
 @dataclass(slots=True)
 class OperatorOperations:
-    """All raise UnavailableError while the database is away. The caller has checked that an operator calls."""
+    """Operations for operators; the caller has checked that the user is one.
+
+    All methods raise UnavailableError while the database is away.
+    """
 
     database: Database
     encryption: Encryption
@@ -92,7 +95,8 @@ class OperatorOperations:
     async def backlog(self) -> dict[str, Any]:
         """Return how many events wait, and the integrations in trouble.
 
-        These are paused, or their deliveries fail, or events wait; the one with the oldest waiting event comes first.
+        An integration is in trouble if it is paused, fails, or has waiting events. The oldest waiting event comes
+        first.
         """
         fetch = self.database.fetch
         rows = await fetch(sql.BACKLOG, MAX_LANES, MAX_LANE_EVENTS, MAX_WAITING, MAX_IN_TROUBLE)
@@ -182,7 +186,7 @@ class OperatorOperations:
         await self.operations.resume(None, id_)
 
     async def retry_now(self, id_: UUID) -> int:
-        """Attempt the events at once that wait for their next attempt; return the number of their lanes.
+        """Attempt at once the events that wait for their next attempt; return the number of their lanes.
 
         Raises NotFoundError, TooManyRequestsError.
         """
@@ -207,7 +211,7 @@ class OperatorOperations:
             raise
 
     async def failed(self, id_: UUID, query: FailedQuery) -> dict[str, Any]:
-        """Return what `replay_failed` would do now. Raises NotFoundError."""
+        """Return the numbers of events that `replay_failed` would send now, and would not. Raises NotFoundError."""
         await self._endpoint(id_)
 
         async def work(connection: Connection) -> dict[str, Any]:
@@ -281,7 +285,7 @@ class OperatorOperations:
         try:
             names = list(self.encryption.decrypt_headers(row["headers"]))
         except DecryptionError:
-            names = []  # its deliveries fail, and the log says why
+            names = []  # its deliveries fail, and the log has the reason
         webhook = WebhookData(_shown_url(row["url"]), dict.fromkeys(names, HIDDEN))
         return IntegrationData(row["name"], row["description"], row["image_url"], webhook)
 

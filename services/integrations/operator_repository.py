@@ -1,8 +1,8 @@
 """SQL statements for operators, who see and repair the deliveries of all users.
 
-The tables may have millions of rows, and no index has the state of an event: each change of it would write to the index,
-too. So the waiting events are found through their lanes, and the events of an integration from the newest one on. Each
-statement stops after a maximum number of rows.
+The tables may have millions of rows, and no index has the state of an event: each change of it would write to the
+index, too. So the waiting events are found through their lanes, and the events of an integration are read from the
+newest to older ones. Each statement stops after a maximum number of rows.
 """
 
 from typing import Final

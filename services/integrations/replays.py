@@ -1,8 +1,8 @@
 """Decide which failed events are sent again when an operator replays all of them. Pure: no I/O.
 
-Within a lane the order of events must stay. So of each lane the last failed events are sent again, all of them or, if
-they are more than one call may replay, the newest. An event is left out if a later event of its lane was sent and is not
-sent again: the event would arrive out of order.
+Within a lane the order of events must stay. So only the last failed events of a lane are sent again: all of them or, if
+one call may not replay so many, the newest. An event is left out if a later event of its lane was sent and is not sent
+again: the event would arrive out of order.
 """
 
 import math
@@ -89,7 +89,7 @@ class ReplayLimit:
         return max(math.ceil(self._began + WINDOW_SECONDS - self._clock()), 1)
 
     def take(self, events: int) -> None:
-        """Count events. Raises TooManyRequestsError if so many are not left."""
+        """Count events. Raises TooManyRequestsError if fewer are left."""
         if events > self.left:
             seconds = self.seconds
             raise TooManyRequestsError(
@@ -101,7 +101,7 @@ class ReplayLimit:
         self._taken += events
 
     def give_back(self, events: int) -> None:
-        """Count less: events that were taken were not sent again."""
+        """Do not count these events any more, because they were taken and not sent again."""
         self._taken = max(self._taken - events, 0)
 
     def _renew(self) -> None:

@@ -14,7 +14,7 @@ COUNT_BY_STATE: Final = (
 # one request or approval of a user at a time, so that their numbers cannot exceed the limits
 LOCK_USER: Final = "SELECT pg_advisory_xact_lock(hashtext('integrations.user'), hashtext(lower($1)))"
 
-# without $2 whoever it belongs to
+# if $2 is null, the integration may belong to any user
 LOCK_INTEGRATION: Final = """
 SELECT id, name, description, state FROM integration
 WHERE id = $1 AND ($2::text IS NULL OR lower(user_email) = lower($2))

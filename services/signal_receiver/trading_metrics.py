@@ -1,4 +1,4 @@
-"""Metrics that tell whether trading works: positions, the last trade, the age of prices (docs/metrics.md, "Trading")."""
+"""Metrics about trading: positions, the last trade, the age of prices (docs/metrics.md, "Trading")."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -86,7 +86,7 @@ def _read(body: bytes) -> tuple[WebhookEvent | None, InvalidBodyError | None]:
     try:
         return read(body), None
     except InvalidBodyError as error:
-        # a cycle: its frames hold what was parsed, and the caller's frame, which holds the error
+        # the traceback refers to frames that refer to the error: the cycle would keep the parsed body in memory
         return None, error.with_traceback(None)
 
 

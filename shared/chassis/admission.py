@@ -88,7 +88,7 @@ class LoadMonitor:
         self._best_rate = 0.0
         """Highest number of answers per second since the service was last idle."""
         self.lag = Histogram(LAG_BOUNDS)
-        """How late the timer was that ends each window, in seconds."""
+        """Delay of the timer that ends each window, in seconds."""
         self._timer: asyncio.TimerHandle | None = None
         self._heartbeat = _NEVER
         self._ask_kernel_until = 0.0

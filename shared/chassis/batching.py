@@ -50,15 +50,15 @@ class Item(Generic[V, R]):
 
     @property
     def span(self) -> SpanContext | None:
-        """The place of the item's request in its trace; None if it is not traced, or is not known to be sampled."""
+        """The place of the item's request in its trace; None without tracing, or while the request may be unsampled."""
         return None
 
     def needed_span(self) -> SpanContext | None:
-        """Return `span`, and make it if nothing has needed it so far. None if nothing is traced."""
+        """Return `span`; if there is none so far, make it. None if nothing is traced."""
         return None
 
     def note_line(self, line: Line) -> None:
-        """Note the place of the item in a batch that is sent."""
+        """Store the place of the item in the batch that is sent."""
 
     def settle(self, result: R) -> None:
         raise NotImplementedError

@@ -1,8 +1,8 @@
 """Requests and errors by caller, for the callers with the most requests (docs/metrics.md, "Callers").
 
-There may be many callers, and each is several time series in Prometheus. So at most a hundred or so are listed by name, and
-all others are counted together. Two memories are limited, too: the errors of a caller by the known error ids, and the
-callers that may enter the list by MAX_NOTED.
+There may be many callers, and each is several time series in Prometheus. So at most a hundred or so are listed by name,
+and all others are counted together. The memory is limited, too: a caller has one count for each known error id, and
+MAX_NOTED limits the other callers whose requests are counted because they may enter the list.
 """
 
 import time
@@ -19,7 +19,7 @@ OTHER: Final = "other"
 TURN_SECONDS: Final = 60.0
 """Time between two changes of a full list: each change begins new time series in Prometheus."""
 MARGIN: Final = 2
-"""A caller enters a full list with this many times the requests of the caller that leaves it.
+"""A caller enters a full list if it has at least this many times the requests of the caller that leaves it.
 
 With a margin of 1, callers with about the same number of requests would take each other's place in turn.
 """
@@ -62,7 +62,7 @@ class CallerCounts(Collector):
         return self._listed.get(name, self._others)
 
     def _note(self, name: str) -> None:
-        """Count the request for the next change of the list.
+        """Count the request of a caller that is not listed, for the next change of the list.
 
         If too many names are noted, all numbers are halved, and the names with one request are forgotten. So those
         with many requests stay (lossy counting, Manku and Motwani 2002).

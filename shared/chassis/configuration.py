@@ -21,7 +21,7 @@ _SERVERS: Final = re.compile(rf"{_SERVER}(?:,{_SERVER})*\Z", re.ASCII)
 class ConfigurationTable:
     """The content of a configuration file in force, such as a fee schedule, as a table of texts.
 
-    `rows` has at most MAX_ROWS rows, the first ones; `total` is the number of all.
+    `rows` has the first rows, at most MAX_ROWS; `total` is the number of all rows.
     """
 
     title: str
@@ -60,7 +60,7 @@ def describe(settings: Listening, environment: Mapping[str, str] = os.environ) -
 
 
 def shown(value: object) -> str | None:
-    """Return a value as text; None if it is not set. Of a secret it is only `set`, or its URL without a password."""
+    """Return a value as text; None if it is not set. For a secret it is only `set`, or the URL without its password."""
     if value is None or value == ():
         return None
     if _is_secret(value):

@@ -346,9 +346,9 @@ class Database:
 
 
 async def _watch_in_step(connection: Connection) -> StreamWatch | None:
-    """Let asyncpg read what has come on an idle connection. Return the watch, or None if the connection must close.
+    """Let asyncpg read what has arrived on an idle connection. Return the watch, or None if the connection must close.
 
-    It must close if it has ended, or if something came that no statement has asked for.
+    It must close if the server has ended it, or if bytes have arrived that no statement has asked for.
     """
     transport = connection._transport  # type: ignore[union-attr]  # noqa: SLF001 - no public name
     waiting = select.poll()

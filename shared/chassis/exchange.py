@@ -58,7 +58,7 @@ class Exchange(Item[Any, Any]):
     is_unsampled = False
     """Whether the request is known not to be sampled. `span` is then made only if the request fails or is slow."""
     line: Line | None = None
-    """The place of the request in the batch with which it was sent on."""
+    """The place of the request in the batch in which it was sent to the next hop."""
     _explain: Callable[[Exception], Exception] | None = None
     repeat_to: str | None = None
     """Base URL to which the call is sent once more if it was damaged on its way."""
@@ -152,9 +152,9 @@ class Exchange(Item[Any, Any]):
     # from the route to a response
 
     def traceparent(self) -> str | None:
-        """Return the header `traceparent` for the requests that this one causes.
+        """Return the header `traceparent` for the requests that this one causes; None if there is none so far.
 
-        None if there is none so far. If the service makes spans and sends the request alone, it then makes one.
+        If the service makes spans and sends the request outside a batch, it then makes one.
         """
         given = self.request.headers.get(TRACEPARENT_HEADER)
         tracer = self.service.tracer
@@ -168,7 +168,7 @@ class Exchange(Item[Any, Any]):
         return span.traceparent
 
     def needed_span(self) -> SpanContext | None:
-        """Return the place of the request in its trace. Make it if nothing has needed it so far."""
+        """Return the place of the request in its trace. If there is none so far, make it."""
         tracer = self.service.tracer
         if self.span is None and tracer is not None:
             self.span = tracer.place(self)

@@ -160,7 +160,7 @@ class Logs:
         # nearly every line shares this part with others; to serialise each whole line took three times as long
         pattern = _request_pattern(self._service, caller, method, status, error and error[0])
         more = "" if uuid is None else f',"uuid":"{uuid}"'
-        if key is not None:  # each key occurs a few times only, so it is not worth a place in a cache
+        if key is not None:  # not cached, because each key occurs only a few times
             more += (
                 f',"key":"{key}"' if '"' not in key and "\\" not in key else f',"key":{_json(key).decode()}'
             )

@@ -13,7 +13,7 @@ MAX_SECONDS: Final = 1.0
 """Maximum time for all measurements. `/metrics` leaves out a figure that is not measured by then."""
 
 Measure = Callable[[], Awaitable[None]]
-"""Takes a figure and keeps it for the next collection. If it fails or is cancelled, it keeps none."""
+"""Measures a figure and stores it for the next collection. If it fails or is cancelled, it stores none."""
 
 
 class Measurements:

@@ -40,7 +40,7 @@ class RequestMetrics(Collector):
         self.registry.register(self.callers)
 
     def know_errors(self, ids: Iterable[str]) -> None:
-        """Let these error ids be labels. All ids but these and those of chassis.errors are counted as `other`."""
+        """Use these error ids as labels, like those of chassis.errors. All other ids are counted as `other`."""
         self._error_ids |= set(ids)
 
     def count(
@@ -59,7 +59,7 @@ class RequestMetrics(Collector):
         operation.durations.observe(seconds)
 
     def error_label(self, error: str) -> str:
-        """Return the error's id, or `other`: the next hop may belong to others, who choose their own ids."""
+        """Return the error's id if it is known, else `other`: another company's next hop may have ids of its own."""
         return error if error in self._error_ids else OTHER
 
     def collect(self) -> Iterator[Metric]:

@@ -1,8 +1,8 @@
 """Sends spans to a collector by OTLP over HTTP, with OpenTelemetry's own packages (the extra `tracing`).
 
-A thread of OpenTelemetry sends them in batches. A collector that is slow or away delays nothing and stops nothing: the
-queue is limited, spans for which it has no room are dropped and counted, and each attempt ends after a few seconds. The
-log gets one line when the collector goes away and one when it is back.
+A thread of OpenTelemetry sends them in batches. A collector that is slow or away delays no request: the queue is
+limited, spans for which it has no room are dropped and counted, and each attempt ends after a few seconds. The log gets
+one line when the collector goes away and one when it is back.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ def _context(context: tracing.SpanContext) -> SpanContext:
 
 
 def _exporter(settings: Settings) -> OTLPSpanExporter:
-    """Return OpenTelemetry's exporter. It shows the collector the certificate that other services see."""
+    """Return OpenTelemetry's exporter. It shows the collector the same certificate as other services."""
     session = requests.Session()
     session.trust_env = False
     certificate, key, ca = settings.tls_certificate, settings.tls_key, settings.tls_ca
@@ -151,7 +151,7 @@ def _exporter(settings: Settings) -> OTLPSpanExporter:
 
 
 class _Sender(SpanExporter):
-    """Counts the spans that were sent, and notices when the collector goes away or is back. Runs in another thread."""
+    """Counts the spans that were sent, and reports when the collector goes away or is back. Runs in another thread."""
 
     def __init__(
         self, exporter: OTLPSpanExporter, metrics: SpanMetrics, on_change: Callable[[str | None], None]

@@ -1,7 +1,7 @@
-"""Watches what comes on a connection to Postgres, to find bytes that no statement has asked for.
+"""Watches the bytes that arrive on a connection to Postgres, to find those that no statement has asked for.
 
-asyncpg would take such bytes for the beginning of the response to the next statement. If they are a part of a message, it
-waits for the rest of that message until the statement's time has passed.
+asyncpg would read such bytes as the beginning of the response to the next statement. If they are a part of a message,
+it would wait for the rest of that message until the statement's deadline.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ HEAD_BYTES: Final = 5
 """Type and length of a message."""
 LENGTH_BYTES: Final = 4
 ANY_TIME: Final = b"NSA"
-"""Types of the messages that may come at any time: notices, changed settings, notifications."""
+"""Types of the messages that Postgres may send at any time: notices, changed settings, notifications."""
 MAX_UNASKED_BYTES: Final = 64 * 1024
 
 
 class StreamWatch(asyncio.Protocol):
-    """Stands between the transport and asyncpg's protocol, and looks at what comes."""
+    """Passes the bytes from the transport to asyncpg's protocol, and watches them."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
         self._receive = protocol.data_received
         self._is_idle = True
         self._end = READY_FOR_QUERY
-        """The last bytes that came while the connection was in use."""
+        """The last bytes that arrived while the connection was in use."""
         self._unasked = b""
-        """What has come since then."""
+        """The bytes that arrived after that, while the connection was idle."""
 
     def begin(self) -> bool:
-        """Note that the connection is in use from now on. Return whether everything before was asked for."""
+        """Note that the connection is in use from now on. Return whether all bytes so far were expected."""
         self._is_idle = False
         unasked, self._unasked = self._unasked, b""
         return self._end == READY_FOR_QUERY and _are_any_time_messages(unasked)

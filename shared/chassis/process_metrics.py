@@ -15,7 +15,7 @@ DISTRIBUTION: Final = "dfsp-quoting"
 
 
 def add_process_metrics(service: Service, name: str) -> None:
-    """Let `/metrics` show them. `name` is the service's name in the log."""
+    """Add the metrics of the process to `/metrics`. `name` is the service's name in the log."""
     registry, monitor = service.metrics.registry, service.monitor
     ProcessCollector(registry=registry)
     build = Gauge("service_build_info", "Version", ["service", "version", "python"], registry=registry)

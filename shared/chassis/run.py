@@ -75,7 +75,7 @@ def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, A
 
     With arguments on the command line it runs nothing: it prints the help, or an error.
     """
-    # until the service handles SIGHUP, it would end the process
+    # before the service handles SIGHUP, the signal would end the process
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if arguments := sys.argv[1:]:
         return usage.respond(arguments, {"Settings": settings_class})

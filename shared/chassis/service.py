@@ -124,7 +124,7 @@ class Service:
         self._operators = frozenset(map(key_of, self.settings.operators))
 
     def add_database(self, database: Database) -> None:
-        """Let readiness and metrics show the state of a database."""
+        """Add the state of a database to readiness and metrics."""
         self.checks.append(database.missing)
         self.measurements.add(database.measure)
         self.metrics.registry.register(database.metrics)
@@ -137,7 +137,7 @@ class Service:
         return missing
 
     async def reload(self) -> None:
-        """Read all files again: what SIGHUP does."""
+        """Read all files again, as SIGHUP requests."""
         users = await self.credentials.reload()
         if users is not None:
             self.logs.info("the users file was reloaded", users=users)

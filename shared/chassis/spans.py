@@ -1,9 +1,9 @@
-"""The spans of one service: the requests that get one, and its content by OpenTelemetry's semantic conventions.
+"""Makes the spans of one service. Their content follows OpenTelemetry's semantic conventions.
 
-A span is made after its request has been answered, so a request without one costs little more than its place in the
+A span is made after its request has been answered, so a request without a span costs little more than its place in the
 trace. Three kinds of requests get a span: those whose caller set the flag for sampled traces or that fall into the
-configured ratio, those whose answer is an error, and slow ones. Batches and statements serve many requests at once.
-They get a span, with links to the requests that are known to be sampled, if there is such a request.
+configured ratio, those whose answer is an error, and slow ones. Batches and statements serve many requests at once. If
+one of these requests is known to be sampled, they get a span, with links to all that are.
 
 This module knows nothing of OpenTelemetry's packages, which are optional; `chassis.otlp` sends the spans.
 """
@@ -24,7 +24,7 @@ from chassis.settings import Settings
 from chassis.tracing import NO_FLAGS, TRACEPARENT_HEADER, Line, Sampler, SpanContext, batch_context
 
 BURST: Final = 1_000
-"""Number of spans that may exceed the number per second, until there have been fewer for a while."""
+"""A burst may have this many spans more than the average rate allows."""
 ADAPT_SECONDS: Final = 1.0
 MAX_LINKS: Final = 128
 """OpenTelemetry's own default."""
@@ -113,7 +113,7 @@ class Traced(Protocol):
 
 
 class SpanMetrics:
-    """Numbers of spans. They count what a collector misses, too."""
+    """Counts exported spans, and those that no collector has received."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.exported = Counter("spans_exported", "Spans that the collector has accepted", registry=registry)
@@ -169,7 +169,7 @@ class Tracer:
             self._export(span, traced, response, path, ended)
 
     def place(self, traced: Traced) -> SpanContext:
-        """Return the place in its trace of a request for which none was made so far."""
+        """Make and return the place of a request in its trace, if none was made when it arrived."""
         request = traced.request
         span = self.begin(request.headers.get(TRACEPARENT_HEADER), traced.trace_id)
         if span.parent_id is None and request.line is not None:
@@ -263,9 +263,9 @@ class Tracer:
 def batch_span(
     tracer: Tracer | None, items: Sequence[Item[Any, Any]], name: str, attributes: Attributes
 ) -> AbstractContextManager[dict[str, str | int]]:
-    """Return a context for the round trip of a batch or statement. It makes a span if an item is sampled so far.
+    """Return a context for the round trip of a batch or statement.
 
-    The value of the context takes further attributes.
+    It makes a span if an item is known to be sampled. Further attributes can be added to the value of the context.
     """
     span = None if tracer is None else tracer.begin_batch(items, name, attributes)
     return nullcontext({}) if span is None else span

@@ -36,7 +36,7 @@ _LAST_48_BITS: Final = (1 << 48) - 1
 _MULTIPLIER: Final = 0x9E3779B97F4B
 """Makes the ids of neighbouring numbers look different. It is odd, so different numbers give different ids."""
 _SPAN_IDS: Final = map(
-    # all in C, at half of the cost; the first part is random for each process, and not 0
+    # map and format run in C, which halves the cost; the first part is random for each process, and not 0
     f"{secrets.randbits(31) + 1:08x}%08x".__mod__,
     chain(range(secrets.randbits(32), 1 << 32), chain.from_iterable(repeat(range(1 << 32)))),
 )
@@ -49,7 +49,7 @@ _RANDOM: Final = 2
 _FLAGS: Final = {
     f"{flags:02x}": (f"{flags & (_SAMPLED | _RANDOM):02x}", bool(flags & _SAMPLED)) for flags in range(256)
 }
-"""By the flags that came: those that are sent on, which are only the ones that W3C defines, and whether they say sampled."""
+"""For each value of the received flags: the flags to pass on (those that W3C defines), and whether they say sampled."""
 NO_FLAGS: Final = "00"
 _SAMPLED_TOO: Final = {"00": "01", "02": "03"}
 _ALL_OF_EIGHT_DIGITS: Final = 1 << 32
@@ -175,7 +175,7 @@ class Sampler:
 
 
 def _bound(ratio: float) -> str:
-    """Return the text below which eight hex digits are for this part of all trace ids."""
+    """Return a text. For this part of all trace ids, the last eight hex digits sort before it."""
     bound = round(ratio * _ALL_OF_EIGHT_DIGITS)
     return f"{bound:08x}" if bound < _ALL_OF_EIGHT_DIGITS else "g"
 

@@ -65,7 +65,7 @@ class UsersFile:
         return True
 
     async def reload(self) -> bool:
-        """Read the file again, changed or not. Returns whether it could be used."""
+        """Read the file again, even if it has not changed. Return whether it could be used."""
         self._seen = state_of(self._path)
         try:
             # a search for sample passwords takes a while

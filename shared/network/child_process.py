@@ -168,7 +168,7 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def _spawn(self) -> None:
-        # of this thread alone; the new process inherits it, and unblocks SIGHUP when it ignores it
+        # for this thread only; the new process inherits the block, and ends it when it ignores SIGHUP
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         uid, gid = self._user or ("", "")
         wrapper = [sys.executable, "-I", "-S", str(_PARENT_DEATH_SCRIPT)]

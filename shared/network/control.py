@@ -36,7 +36,7 @@ class ControlServer:
         self._folder = folder
         self._commands = commands
         self._socket: socket.socket | None = None
-        # more than that many commands at once are refused
+        # if more commands arrive at once, the others are refused
         self._free = threading.Semaphore(_MAX_CONNECTIONS)
 
     def open(self) -> None:
@@ -54,7 +54,7 @@ class ControlServer:
         if self._socket is None:
             return
         (self._folder / _NAME).unlink(missing_ok=True)
-        with suppress(OSError):  # wakes `accept`
+        with suppress(OSError):  # ends the wait in `accept`
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
@@ -112,7 +112,7 @@ def send(folder: Path, request: Mapping[str, Any], *, seconds: float = 10) -> di
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """Give the name of the socket, shorter than a name may be."""
+    """Give a name of the socket that is short enough."""
     path = str(folder / _NAME)
     if len(os.fsencode(path)) <= _MAX_NAME_BYTES or not Path("/proc/self/fd").exists():
         yield path

@@ -212,7 +212,7 @@ class LogFolder:
         return records
 
     def _time_of_latest_line(self, service: str) -> float:
-        """Return the time of a line without one, such as a traceback's: it belongs to the line before it."""
+        """Return the time for a line without a time, such as a line of a traceback: that of the line before it."""
         line = self._latest_line.get(service, b"")
         return parse(service, line.decode(errors="replace"), default_time=time.time()).time
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from network.log_records import LogRecord
 
-# limit for the traces that name a quote: look-ups of one quote may be repeated for ever
+# limit for the traces that name a quote, because a client may look up one quote without end
 MAX_TRACES = 10_000
 # above this number of trace ids it is faster to parse each line than to search it for each of them
 _MAX_SEARCHED = 32
@@ -25,7 +25,7 @@ _MAX_SHOWN = 64
 
 
 class LogFilterError(ValueError):
-    """A filter has a value that it cannot have. The message begins with the filter's name in `make logs`."""
+    """The value of a filter is not valid. The message begins with the filter's name in `make logs`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LogFilter:
     """Unix time of the first line. `until` is that of the last one."""
     until: float | None = None
     statuses: tuple[str, ...] = ()
-    """Statuses of the answer, such as 503 or 5xx. One of them must be the line's."""
+    """Statuses of the answer, such as 503 or 5xx. The line must have one of them."""
     caller: str | None = None
     """Name of the caller, or the name that was attempted if authentication failed."""
     error: str | None = None
@@ -100,7 +100,7 @@ def log_filter(
     quote: str | None = None,
     trace: str | None = None,
 ) -> LogFilter:
-    """Return the filter for options as a person writes them; None and empty text are no condition.
+    """Return the filter for the options of a command; None and empty text mean no condition.
 
     `now` is the Unix time from which ages count; None means the present.     Raises LogFilterError.
     """
@@ -168,7 +168,7 @@ class LogMatcher:
         self._needles = [text.encode() for text in texts if text and _is_written_plainly(text)]
 
     def may_accept(self, line: bytes) -> bool:
-        """Whether a line has to be parsed to decide about it. Decides fast about nearly all lines."""
+        """Whether a line has to be parsed, because it may be accepted. Fast, and false for nearly all other lines."""
         if not line.startswith(b"{"):
             return self.filter.accepts_text
         if line.startswith(_TIME_START):

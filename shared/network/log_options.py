@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def filter_of(options: argparse.Namespace) -> LogFilter:
-    """Raises LogFilterError."""
+    """Return the filter for the options. Raises LogFilterError."""
     return log_filter(
         since=options.since,
         until=options.until,
@@ -34,6 +34,6 @@ def filter_of(options: argparse.Namespace) -> LogFilter:
 
 
 def end_quietly() -> None:
-    """Let a closed window or a `kill` end the process as quietly as Ctrl-C does."""
+    """When the window closes or `kill` ends the process, print no traceback, as after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)

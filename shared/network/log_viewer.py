@@ -148,7 +148,7 @@ class LogFollower:
 
     @property
     def is_over(self) -> bool:
-        """Whether the filter accepts no later lines, or the reader of the output has gone."""
+        """Whether the filter accepts no later lines, or nothing reads the output any more."""
         return not self._output.has_reader() or self._matcher.filter.is_over(time.time() - _WINDOW_SECONDS)
 
     def add(self, records: Iterable[LogRecord]) -> None:
@@ -157,7 +157,7 @@ class LogFollower:
         self._merger.add(filter(self._matcher.filter.accepts, new))
 
     def show_due(self) -> None:
-        # the traces count only now: a line that names the quote may come after other lines of its trace
+        # not before: a line that names the quote may come after other lines of its trace
         self._output.show([record for record in self._merger.take_due() if self._matcher.accepts(record)])
 
 

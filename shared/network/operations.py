@@ -1,4 +1,4 @@
-"""`make status`, `make restart` and `make reload`: what an operator sees of a `make run`, and does with it."""
+"""`make status`, `make restart` and `make reload`: how an operator inspects and controls a `make run`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def restart(data: Path, service: str, terminal: Terminal) -> int:
 
 
 def reload(data: Path, terminal: Terminal) -> int:
-    """Let every service read its files again."""
+    """Make every service read its files again."""
     names = _send(data, {"command": "reload"})["services"]
     terminal.print_line(
         f"{', '.join(names)} read their files again; make logs SINCE=10s says what they found"

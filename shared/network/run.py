@@ -249,7 +249,7 @@ class NetworkRun:
         return next(each for each in self._status()["services"] if each["name"] == name)
 
     def _reload(self) -> list[str]:
-        """Let every service read its files again, and return their names."""
+        """Make every service read its files again, and return the names of the services."""
         assert self._network is not None  # noqa: S101 - started before
         for child in self._network.children.values():
             child.reload()

@@ -1,7 +1,7 @@
 """Handles signals to `make run`.
 
-The first SIGINT or SIGTERM stops the network; a second Ctrl-C kills every process at once. SIGHUP lets the services read
-their files again. A window that closes sends SIGHUP, too; `make run` then stops because its output has no reader.
+The first SIGINT or SIGTERM stops the network; a second Ctrl-C kills every process at once. SIGHUP makes the services
+read their files again. A window that closes sends SIGHUP, too; `make run` then stops because its output has no reader.
 """
 
 import os

@@ -99,9 +99,9 @@ class ProcessSupervisor:
         self._request_lock = threading.Lock()
 
     def request_restart(self) -> "Future[None]":
-        """Let the next `look` restart the process. The result raises RestartError if the process does not start.
+        """Make the next `look` restart the process. The result raises RestartError if the process does not start.
 
-        Any thread may call this. A request that waits already is shared.
+        Any thread may call this. If a request waits already, no second one is made.
         """
         with self._request_lock:
             if self._requested is None:
@@ -109,7 +109,7 @@ class ProcessSupervisor:
             return self._requested
 
     def refuse_restart(self) -> None:
-        """Let a requested restart fail, because the supervision has ended."""
+        """Refuse a requested restart, because the supervision has ended."""
         with self._request_lock:
             requested = self._requested
         if requested is not None:

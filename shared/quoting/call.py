@@ -30,9 +30,10 @@ is_lifetime: Final = LIFETIME.match
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 60_000
 RESERVE_MS: Final = 10
-"""Each hop keeps this much of the time, at most a hundredth, to pass on the next hop's answer that the time has passed.
+"""Each hop passes on a hundredth less of the time that is left, but at most this much less.
 
-That answer names the service that does not answer. Without the reserve each hop would name the hop after it.
+So the next hop times out first, and this hop can pass on its error, which names the service that does not answer.
+Without the reserve each hop would name the hop after it.
 """
 
 

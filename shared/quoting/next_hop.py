@@ -49,7 +49,7 @@ _DAMAGE_MESSAGES: Final = frozenset({MALFORMED_HTTP, RequestTimeoutError().messa
 _ERROR_OBJECT_KEYS: Final = ("id", "message", "service", "traceId")
 _MAX_ID_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 160
-"""Of the message of another service's error, for the log."""
+"""Maximum length in the log of the message of another service's error."""
 
 
 class NextHop:
@@ -126,7 +126,7 @@ def _uuid(content: dict[str, Any]) -> str | None:
 
 
 def _cause(error: dict[str, Any]) -> str:
-    """Return who raised an error, and its message, for the log."""
+    """Return the name of the service that raised an error, and the error's message, for the log."""
     cause = f"raised by {str(error.get('service'))[:_MAX_ID_CHARACTERS]}"
     message = error.get("message")
     return f"{cause}: {message[:MAX_MESSAGE_CHARACTERS]}" if isinstance(message, str) else cause

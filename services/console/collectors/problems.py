@@ -220,7 +220,9 @@ def _of_requests(record: ServiceRecord) -> Iterator[Problem]:
 def _of_the_database(record: ServiceRecord) -> Iterator[Problem]:
     recent, name = record.windows(RECENT_SECONDS), record.name
     for reason, count in increases_by(recent, "database_errors_total", lambda has: has["reason"]).items():
-        is_reported = record.health is Health.NOT_READY and reason != "disk_full"  # the problem with the readiness of the service says this already
+        is_reported = (
+            record.health is Health.NOT_READY and reason != "disk_full"
+        )  # the problem with the readiness of the service says this already
         if reason in STATEMENT_FAILURES and not is_reported:
             severity, title, detail = STATEMENT_FAILURES[reason]
             yield Problem(

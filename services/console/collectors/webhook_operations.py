@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The last backlog that was read, or None, and the problem if it could not be read again. 
+    """The last backlog that was read, or None, and the problem if it could not be read again.
 
     `age_seconds` counts from the time when it was read.
     """

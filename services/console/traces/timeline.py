@@ -1,8 +1,8 @@
 """Makes the rows of waterfalls from spans and log lines. The module does no input or output.
 
-A trace may have several requests, such as a reservation and a payment: each gets its waterfall. A row is one
-request at one service. It is made from a span. If no span of the service arrived (the request was
-not sampled, the span was lost, the service is not traced), it is made from the service's log line.
+A trace may have several requests, such as a reservation and a payment: each gets its waterfall. A row is one request at
+one service. It is made from a span. If no span of the service arrived (the request was not sampled, the span was lost,
+the service is not traced), it is made from the service's log line.
 
 The clocks of two machines differ. If a row begins outside the row of its caller, it is moved there, with all rows below
 it, and the row says by how much.

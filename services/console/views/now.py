@@ -63,7 +63,7 @@ def _card(record: ServiceRecord) -> Card:
 
 
 def last_hour(values: Sequence[float | None]) -> list[float | None]:
-    """Return one value for each POINTS_IN_A_VALUE points of the last hour: the highest. `points` may be fewer, the newest ones."""
+    """Return the highest of each POINTS_IN_A_VALUE points of the last hour; the newest points may be the only ones."""
     hour = [*[None] * (MAX_POINTS - len(values)), *values]
     groups = [hour[start : start + POINTS_IN_A_VALUE] for start in range(0, MAX_POINTS, POINTS_IN_A_VALUE)]
     return [max((value for value in group if value is not None), default=None) for group in groups]

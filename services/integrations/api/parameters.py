@@ -75,7 +75,7 @@ def delivery_query(query: dict[str, str]) -> DeliveryQuery:
 
 
 def integration_query(query: dict[str, str]) -> IntegrationQuery:
-    """Raises InvalidQueryParameterError."""
+    """Return the filter for integrations. Raises InvalidQueryParameterError."""
     email = query.get("userEmail")
     if email is not None and not 1 <= len(email) <= MAX_EMAIL_CHARACTERS:
         raise _query_fault("userEmail", f"must have 1 to {MAX_EMAIL_CHARACTERS} characters", email)
@@ -83,7 +83,7 @@ def integration_query(query: dict[str, str]) -> IntegrationQuery:
 
 
 def delivery_filter(query: dict[str, str]) -> DeliveryFilter:
-    """Raises InvalidQueryParameterError."""
+    """Return the filter for the events of an integration. Raises InvalidQueryParameterError."""
     return DeliveryFilter(
         _one_of(query, "state", EVENT_STATES),
         _one_of(query, "type", tuple(EventType)),
@@ -95,7 +95,7 @@ def delivery_filter(query: dict[str, str]) -> DeliveryFilter:
 
 
 def failed_query(query: dict[str, str]) -> FailedQuery:
-    """Raises InvalidQueryParameterError."""
+    """Return the failed events that the query selects. Raises InvalidQueryParameterError."""
     since = _time_of(query, "since")
     if since is None:
         raise _query_fault("since", "is missing", "")

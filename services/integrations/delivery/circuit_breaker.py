@@ -18,7 +18,7 @@ MAX_FAILURES: Final = 20
 FAILING_SECONDS: Final = 600.0
 MAX_ATTEMPTS_COUNTED: Final = 1_000
 GONE, FAILURES = "GONE", "FAILURES"
-"""Reasons of a pause: the webhook no longer exists; many failures in a row."""
+"""Reasons for a pause: GONE, the webhook no longer exists; FAILURES, many failures in a row."""
 
 LOCK: Final = "SELECT FROM integration WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 

@@ -192,7 +192,7 @@ class LaneWorker:
         )
 
     def _span_attributes(self, queued: QueuedEvent, response: WebhookResponse) -> dict[str, str | int]:
-        """Return the attributes of an attempt's span. They say what the log line says."""
+        """Return the attributes of an attempt's span. They have the same content as the log line."""
         attributes: dict[str, str | int] = {
             "http.request.method": hdrs.METH_POST,
             "http.request.resend_count": queued.attempts,

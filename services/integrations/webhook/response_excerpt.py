@@ -19,7 +19,7 @@ MAX_HEADER_CHARACTERS: Final = 1_024
 """Maximum number of characters in all names and values together."""
 HIDDEN: Final = "(hidden)"
 MIN_SECRET_CHARACTERS: Final = 3
-"""To hide shorter values would hide parts of ordinary words."""
+"""Shorter values are not hidden, because they would also occur in ordinary words."""
 MIN_QUERY_SECRET_CHARACTERS: Final = 8
 """Shorter values in the query of the webhook's URL are often ordinary words, such as `json`."""
 

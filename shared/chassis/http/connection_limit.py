@@ -58,7 +58,7 @@ class ConnectionLimit:
             "limit",
             "share",
             "descriptors",
-        ):  # 0 from the start: the first refusal is then an increase
+        ):  # 0 from the start, because Prometheus would not see the first refusal as an increase
             self._refused.labels(reason)
 
     def take(self, connection: socket.socket, address: str) -> str | None:

@@ -58,7 +58,7 @@ class Request(msgspec.Struct, gc=False):
     is_excess: bool = False
     """Whether the admission queue had no room for the request."""
     line: Line | None = None
-    """The place of the request in the batch with which it came."""
+    """The place of the request in the batch in which it arrived."""
     read: Read | None = None
     """Reads the body; None if the body has been read already."""
 

@@ -35,7 +35,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "tcp_keepalive": False,  # set when the connection is accepted
     # a body with a Content-Encoding is refused; nothing may unpack it before that
     "auto_decompress": False,
-    # for each connection up to twice this size waits unread
+    # aiohttp keeps up to twice this many unread bytes for each connection
     "read_bufsize": READ_BYTES,
     "max_line_size": MAX_LINE_BYTES,
     "max_field_size": MAX_FIELD_BYTES,

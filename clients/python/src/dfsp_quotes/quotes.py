@@ -105,7 +105,7 @@ class FeeExplanation:
     step_to: Decimal
     flat: Decimal
     percent: Decimal
-    """Of the amount that arrives."""
+    """Per cent of the amount that arrives."""
     least: Decimal
     most: Decimal | None
     """The maximum fee; None if there is none."""
