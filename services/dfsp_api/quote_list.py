@@ -130,7 +130,7 @@ class _Parameters(Schema):
     )
     after = Text(
         validate=validate.Regexp(CURSOR, error="must be the value of next in an earlier response"),
-        metadata={"description": "`next` of an earlier response: the list goes on from there."},
+        metadata={"description": "`next` of an earlier response: the list continues from there."},
     )
 
 
@@ -174,10 +174,10 @@ def describe() -> DescribedOperation:
         id="listQuotes",
         summary="List quotes",
         tag=LOOK_UP_TAG,
-        description="The caller's own quotes, the newest first; for an operator of the payee those of all callers. A"
-        " quote that is reserved meanwhile makes no other appear twice or be left out. A response with fewer quotes"
-        " than `limit`, even with none, is the last one only if `next` is null. Quotes without terms, which expired long"
-        " ago and were never paid, are not listed.",
+        description="The caller's own quotes, the newest first; for an operator of the payee those of all callers. If"
+        " quotes are reserved between two requests, no other quote appears twice or is left out. A response with fewer"
+        " quotes than `limit`, even with none, is the last one only if `next` is null. Quotes without terms, which expired"
+        " long ago and were never paid, are not listed.",
         parameters=[
             *(
                 query_parameter(name, field.metadata["description"], schema_of(field))

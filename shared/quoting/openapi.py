@@ -86,8 +86,8 @@ _KEY: Final = header_parameter(
 )
 _LIFETIME: Final = header_parameter(
     LIFETIME_HEADER,
-    "How long this quote shall be good, in milliseconds, up to a maximum of the payee; absent: the payee's default. It is"
-    " part of what an idempotency key stands for.",
+    "Lifetime of the quote in milliseconds, up to a maximum of the payee; absent: the payee's default. Like the body,"
+    " it must be the same when an Idempotency-Key is used again.",
     {"type": "integer", "minimum": 1, "maximum": 86_400_000},
 )
 _SAMPLE_UUID: Final = "729bce92-cf6b-81d3-9085-437ed128fe45"

@@ -26,7 +26,7 @@ PATIENT = {service: {"QUOTES_MAX_WAIT_SECONDS": "60"} for service in SERVICES}
 
 @pytest.fixture(scope="module")
 def network(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
-    """A chain of this module's own: requests change the directory."""
+    """A chain for this module only, because its requests change the directory."""
     with (
         fresh_database(postgres_url) as url,
         running(tmp_path_factory.mktemp("explored"), url, users_file, PATIENT) as started,
@@ -36,7 +36,7 @@ def network(postgres_url, users_file, tmp_path_factory) -> Iterator[Chain]:
 
 @pytest.mark.parametrize("service", ["dfsp-api-payer", "dfsp-api"])
 def test_a_service_answers_as_its_document_says(chain, service):
-    """The other services are tried in the longer tests alone. Those between payer and payee answer as the payer does."""
+    """Only the longer tests try the other services. The services between payer and payee answer as the payer does."""
     output = explore(chain.origin(service), "test", "123")
 
     assert number_of_cases(output) > 100

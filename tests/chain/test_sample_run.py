@@ -55,7 +55,7 @@ async def test_a_run_shows_the_sample_quote_and_serves(run, client):
 
 
 async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(run, client):
-    # when a later request is printed, the last log lines of the demonstration were read, and none was printed
+    # a later request is printed only after the last log lines of the demonstration were read; none of them was printed
     await printed_one(run, client)
     assert "/v1/strategies" not in run.output
     before = len(run.output)

@@ -13,7 +13,7 @@ from support.scripted_service import ScriptedService, scripted_service
 
 @pytest.fixture(autouse=True)
 def quick(request, monkeypatch) -> None:
-    """Let consoles look at the services without a pause, except in a browser."""
+    """Make consoles look at the services without a pause, except in a browser."""
     if not request.node.get_closest_marker("browser"):
         monkeypatch.setattr(fleet, "EVERY_SECONDS", 0.0)
         monkeypatch.setattr(fleet, "MIN_PAUSE_SECONDS", 0.02)
@@ -21,7 +21,7 @@ def quick(request, monkeypatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    """Let consoles take a service for frozen soon."""
+    """Make consoles count a service as frozen after a short time."""
     monkeypatch.setattr(look, "LOOK_SECONDS", 0.3)
 
 

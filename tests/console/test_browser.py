@@ -63,7 +63,7 @@ def axe(tmp_path_factory) -> str:
 
 @pytest.fixture
 async def chain(stop_stack, start):
-    """A console that watches a scripted chain which has some traffic, by service name."""
+    """A console that watches a scripted chain with some traffic, and the chain's services by name."""
     services: dict[str, ScriptedService] = {}
     for name in (*NAMES, "integrations"):
         services[name] = await stop_stack.enter_async_context(scripted_service())

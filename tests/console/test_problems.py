@@ -1,4 +1,4 @@
-"""Each rule finds its problem, and finds nothing where all is well."""
+"""Each rule finds its problem, and finds nothing if there is none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""*Quotes* in a real Chromium, on a console that the network of `make run` sends its spans to."""
+"""*Quotes* in a real Chromium, on the console of `make run`, which receives the spans of the network."""
 
 import os
 import signal
@@ -156,7 +156,7 @@ async def test_a_sampled_quote_has_a_waterfall_of_spans_with_its_log_lines(run, 
 
 
 async def test_a_quote_that_was_not_sampled_has_a_waterfall_of_log_lines(run, client, reader):
-    """The ratio is decided by the trace id; this one is not in 1 %."""
+    """The trace id decides whether a request is sampled; this one is not in the 1 %."""
     quote = (await reserve(client, run, **{TRACE: "unsampled"})).json
 
     await reader.begin()

@@ -28,7 +28,7 @@ async def is_ready(console) -> bool:
 
 
 async def look_again(console) -> None:
-    """Wait until the console has looked at the services from now on."""
+    """Wait until the console has looked at the services again."""
     fleet = console.console.fleet
     await fleet.ticked()
     await fleet.ticked()

@@ -152,7 +152,7 @@ async def test_viewers_see_everything_but_no_buttons_and_may_not_use_the_forms(c
 
 
 async def test_a_form_of_a_viewer_with_a_token_of_their_own_is_forbidden(console, provider):
-    """The role decides, not only the token."""
+    """A valid token is not enough: the user must be an operator."""
     async with stub(Script([OK])) as hook:
         id_ = await failing(provider, hook, 1)
         token = console.console.pages._tokens.create(VIEWER)
@@ -256,7 +256,7 @@ async def test_an_unknown_integration_is_a_page_with_404(console, path):
 
 
 async def test_many_open_pages_read_the_backlog_once(monkeypatch):
-    """Until the figures are old, and also while `integrations` is away."""
+    """The backlog is read again only when the figures are old, also while `integrations` is away."""
     now, calls = [100.0], []
 
     class Client:

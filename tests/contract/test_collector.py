@@ -1,4 +1,4 @@
-"""A collector of traces that is away, slow or back again (docs/tracing.md). None of this reaches a caller."""
+"""A collector of traces that is away, slow or back again (docs/tracing.md) does not affect callers."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""`GET /v1/configuration` of running services is for operators alone."""
+"""Only operators may use `GET /v1/configuration` of running services."""
 
 from base64 import b64encode
 

@@ -104,7 +104,7 @@ def test_the_headers_that_errors_have_are_described(described):
 def test_patterns_are_anchored_and_in_ecmascript(described):
     found = list(patterns(described))
 
-    assert found or described["info"]["title"] == "console"  # which has no texts in its API
+    assert found or described["info"]["title"] == "console"  # its API has no texts
     assert [] == [
         each for each in found if not each.startswith("^") or re.search(r"\\[AZz]|\(\?P|\(\?[aiLmsux]", each)
     ]

@@ -1,4 +1,4 @@
-"""A list of quotes is that of a model, for whatever quotes, filters and page sizes hypothesis tries."""
+"""A list of quotes equals that of a model, for all quotes, filters and page sizes that hypothesis tries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

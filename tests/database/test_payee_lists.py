@@ -146,7 +146,7 @@ async def test_each_filter_selects_and_all_must_fit(start, clock):
     assert [] == await found(until="2030-01-01")
     assert [] == await found(since="2030-01-01T00:00:02Z", until="2030-01-01T00:00:01Z")
     assert [third] == await found(identifier="1", state="RESERVED", since="2030-01-01", amount="100")
-    await clock.set(BEGIN, plus="301 s")  # to the millisecond the end of the second quote
+    await clock.set(BEGIN, plus="301 s")  # the end of the second quote, to the millisecond
     assert [third] == await found(state="RESERVED")
     assert [second] == await found(state="EXPIRED")
 
@@ -370,7 +370,7 @@ async def test_the_lists_of_one_caller_do_not_hold_up_those_of_another(start, mo
 
 
 async def test_postgres_ends_a_list_whose_time_has_passed(start, sql):
-    """Otherwise a caller with a short time limit could let many statements run."""
+    """Otherwise a caller could start many statements that go on after its short time limit."""
     payee = await start()
     async with sql.transaction():
         await sql.execute("LOCK TABLE quote IN ACCESS EXCLUSIVE MODE")

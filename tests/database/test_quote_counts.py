@@ -1,4 +1,4 @@
-"""The numbers of quotes by state: counted in the database, the same for every payee, and without a cost for requests."""
+"""The numbers of quotes by state: counted in the database, the same for every payee, at no cost for requests."""
 
 import asyncio
 import re

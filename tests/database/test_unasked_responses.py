@@ -82,7 +82,7 @@ PARTS = {
 @pytest.mark.parametrize("has_turns", [False, True], ids=["unread", "read"])
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 async def test_a_part_of_a_message_on_an_idle_connection_ends_it(database_url, part, has_turns):
-    """Without that, the next statement would wait for the rest until the time of the next statement has passed."""
+    """Otherwise the next statement would wait for the rest of the message until its deadline."""
     async with repeating(database_url) as (proxy, url), database(url, 1) as opened:
         await text(opened, "first")
         proxy.clients[-1].write(part)

@@ -132,7 +132,7 @@ TARGETS = {
     "integrations": "POST /api/integrations/v1/integrations",
     "signal-receiver": "POST /webhook/none",
 }
-"""For services that have no RESERVE."""
+"""Requests for the services that do not accept RESERVE."""
 
 
 def work() -> None:

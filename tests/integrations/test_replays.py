@@ -218,7 +218,7 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
 async def test_every_statement_for_operators_can_use_an_index(database_url, name):
-    """Where a plan with an index exists at all, Postgres chooses it once the table is large."""
+    """If a plan with an index exists, Postgres chooses it when the table is large."""
     connection = await asyncpg.connect(database_url)
     try:
         await MIGRATIONS.apply(connection)

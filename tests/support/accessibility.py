@@ -21,7 +21,7 @@ axe.run(document, {resultTypes: ["violations"]}).then(
 
 
 def install(folder: Path) -> str:
-    """Return the script of axe-core. Skips the test, and says so, if npm cannot install it."""
+    """Return the script of axe-core. Skips the test, with the reason, if npm cannot install it."""
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(HERE / name, folder)
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]

@@ -61,11 +61,11 @@ class Collector:
         )
 
     async def of(self, trace_id: str, count: int) -> list[CollectedSpan]:
-        """Return the spans of a trace, the first one first, when the collector has at least this many."""
+        """Wait until the collector has at least this many spans of a trace. Return them, the first one first."""
         return await self.where(lambda span: span.trace_id == trace_id, count)
 
     async def where(self, fits: Callable[[CollectedSpan], bool], count: int = 1) -> list[CollectedSpan]:
-        """Return the spans that fit, the first one first, when the collector has at least this many."""
+        """Wait until the collector has at least this many spans that fit. Return them, the first one first."""
 
         async def are_enough() -> bool:
             return sum(map(fits, self.spans)) >= count

@@ -16,7 +16,7 @@ USER: Final = basic("user@example.com", "sample")
 ENGINE: Final = basic("engine", "sample")
 STRATEGY: Final = "load"
 CALLERS: Final = 8
-"""So many call at once, because requests that do not wait for others travel in no batch."""
+"""Number of concurrent callers. With fewer, no requests would wait for others and be sent in a batch."""
 
 
 @contextmanager

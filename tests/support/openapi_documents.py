@@ -24,12 +24,12 @@ SERVICES: Final = (*FORWARDERS, "payee", "central-directory", "integrations", "s
 
 
 def document(service: str, users_file: Path, folder: Path) -> dict[str, Any]:
-    """The document of one of `SERVICES`. `folder` is an empty one for the service's files."""
+    """The document of one of `SERVICES`. `folder` is an empty folder for the service's files."""
     return application(service, users_file, folder)[OPENAPI]
 
 
 def application(service: str, users_file: Path, folder: Path, **settings: str) -> web.Application:
-    """The application of one of `SERVICES`. `folder` is an empty one for the service's files.
+    """The application of one of `SERVICES`. `folder` is an empty folder for the service's files.
 
     `settings` are more variables, in lower case without QUOTES_.
     """

@@ -17,7 +17,7 @@ def look(
     reasons: Sequence[str] = (),
     replica: str = REPLICA,
 ) -> Look:
-    """A look at this time; without a text the replica gave no metrics."""
+    """A look at this time. Without a text, the replica did not answer the request for metrics."""
     samples = None if text is None else parse(text, at)
     return Look(replica, at, health, tuple(reasons), samples)
 

@@ -78,7 +78,9 @@ def test_a_busy_caller_takes_the_place_of_the_quietest_one_after_a_minute(full):
     full.count("late")
 
     assert (1, None) == (full.requests("late"), full.requests("listed-99"))
-    assert 20 == full.requests("other")  # it keeps what it has counted, and gets nothing of the one that left
+    assert 20 == full.requests(
+        "other"
+    )  # it keeps its own count, and does not get the count of the caller that left
 
 
 def test_a_caller_takes_no_place_without_twice_the_requests_of_its_owner(full):

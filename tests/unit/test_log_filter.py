@@ -18,7 +18,7 @@ UUID = "729bce92-cf6b-81d3-9085-437ed128fe45"
 
 
 def shown(data, *, service=None, **wanted) -> list[str]:
-    """Return the trace ids of the lines that are shown; in place of other lines their text."""
+    """Return the trace ids of the lines that are shown; for a line without one, its text."""
     stream = io.StringIO()
     terminal = Terminal(stream)
     found = log_filter(NOW, **wanted)

@@ -25,7 +25,7 @@ def test_a_cursor_is_the_position(created, uuid):
 
 @given(st.from_regex(CURSOR, fullmatch=True))
 def test_every_text_in_the_form_of_a_cursor_is_a_position(text):
-    """So no cursor that a caller makes up can cause anything but a list from there."""
+    """So a cursor that a caller invents can only give a list from that position."""
     assert text == position_of(text).cursor
 
 

@@ -82,8 +82,8 @@ QUANTITY: Final[dict[str, Any]] = {
 }
 SINCE_TEXT: Final = "Only events that were created at this time or later."
 UNTIL_TEXT: Final = (
-    "Not events that were created or sent again after this time; default: now. A call that is repeated with the same time"
-    " sends no event a second time."
+    "Only events that were created, or last sent again, at this time or earlier; default: now. If a call is repeated"
+    " with the same time, it sends no event a second time."
 )
 REPLAYED_STATE_TEXT: Final = "Only events in this state. Without it, those that are FAILED or EXPIRED."
 SINCE: Final[dict[str, Any]] = {

@@ -29,7 +29,7 @@ _EVENT_ID: Final = path_parameter(
     "eventId", "The event's id.", _UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
 )
 _AFTER: Final = query_parameter(
-    "after", "The `next` of the page before.", {"type": "string", "pattern": pattern_of(PLACE)}
+    "after", "`next` of the previous page.", {"type": "string", "pattern": pattern_of(PLACE)}
 )
 _LIMIT: Final = query_parameter(
     "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
@@ -119,7 +119,7 @@ def _resume() -> DescribedOperation:
 def _retry_now() -> DescribedOperation:
     return DescribedOperation(
         id="retryNow",
-        summary="Attempt the events at once that wait for their next attempt",
+        summary="Attempt at once the events that wait for their next attempt",
         tag=TAG,
         description="Also if the webhook asked for a later time with Retry-After. The other attempts stay at their times.",
         parameters=[_ID, _OPERATOR],
@@ -191,8 +191,8 @@ def _replay_failed() -> DescribedOperation:
         id="replayFailed",
         summary="Send all failed events since a time again, in the order of their lanes",
         tag=TAG,
-        description="Events that a later event of their lane has overtaken are skipped. QUOTES_REPLAYS_PER_MINUTE limits"
-        " the number; those beyond it are `left` for a later call.",
+        description="Events are skipped if a later event of their lane was sent or waits. QUOTES_REPLAYS_PER_MINUTE"
+        " limits the number; those beyond it are `left` for a later call.",
         parameters=[_ID, _OPERATOR],
         body=schemas.NewReplay,
         body_examples={"since": {"since": "2026-01-31T20:00:00Z"}},

@@ -117,7 +117,7 @@ def _place_of(query: dict[str, str]) -> Place | None:
         return None
     found = PLACE.match(text)
     if found is None:
-        raise _query_fault("after", "must be the `next` of the page before", text)
+        raise _query_fault("after", "must be `next` of the previous page", text)
     return Place(_EPOCH + int(found[1]) * _MICROSECOND, UUID(found[2]))
 
 

@@ -56,7 +56,7 @@ def timeout(value: object) -> float:
 
 
 def lifetime_ms(value: object) -> int:
-    """Return the lifetime of a quote in whole milliseconds. Raises TypeError, ValueError."""
+    """Return the lifetime of a quote in milliseconds. Raises TypeError, ValueError."""
     if not isinstance(value, timedelta):
         raise TypeError(f"lifetime must be a timedelta, not {type(value).__name__}")
     milliseconds = value // timedelta(milliseconds=1)
@@ -66,7 +66,7 @@ def lifetime_ms(value: object) -> int:
 
 
 def time(name: str, value: object) -> str:
-    """Return a time as the services read it. Raises TypeError, and ValueError for a time without a time zone."""
+    """Return a time in the form that the services accept. Raises TypeError; ValueError if it has no time zone."""
     if not isinstance(value, datetime):
         raise TypeError(f"{name} must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:

@@ -178,7 +178,7 @@ class QuoteClient:
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
     ) -> Release:
-        """Give up a quote, so that it cannot be paid any more. Repeating it changes nothing.
+        """Give up a quote, so that it cannot be paid any more. A repetition changes nothing.
 
         Raises QuoteExecutedError if it was paid, QuoteExpiredError if it has expired.
         """

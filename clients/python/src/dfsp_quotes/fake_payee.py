@@ -159,7 +159,7 @@ class FakePayee:
         return _content(quote)
 
     def page(self, caller: str | None, query: Mapping[str, str], *, with_callers: bool) -> dict[str, object]:
-        """Return the reply to a list: the newest quotes that fit the checked query, and where the next page begins.
+        """Return the reply to a list: the newest quotes that fit the checked query, and the position of the next page.
 
         `caller` is the one whose quotes are listed; None for all.
         """
@@ -222,7 +222,7 @@ def _position(quote: FakeQuote) -> tuple[datetime, UUID]:
 
 
 def _cursor(quote: FakeQuote) -> str:
-    """Return a position in a list as text that sorts as positions do."""
+    """Return a position in a list as text. The texts sort in the order of the positions."""
     return f"{quote.created.timestamp():015.3f}_{quote.uuid}"
 
 

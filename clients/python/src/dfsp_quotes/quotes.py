@@ -112,7 +112,7 @@ class FeeExplanation:
     rounding: str
     """half_up, half_down, half_even, up or down."""
     unrounded: Decimal
-    """`flat` plus `percent`, not less than `least` and not more than `most`."""
+    """`flat` plus `percent`, but at least `least` and at most `most`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class QuotePage:
     quotes: tuple[StoredQuote, ...]
     """Can be empty although there are more pages."""
     next: str | None
-    """The argument `after` of a list that goes on from here; None if this is the last page."""
+    """The argument `after` for the next page; None if this is the last page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

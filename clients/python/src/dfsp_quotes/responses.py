@@ -103,7 +103,7 @@ class _Members:
         return _Members(self._content.get(name), name)
 
     def every(self, name: str) -> "list[_Members]":
-        """Return the objects of a list that has nothing else."""
+        """Return the objects of a list. Each element must be an object."""
         value = self._content.get(name)
         if not isinstance(value, list) or len(value) > MAX_QUOTES:
             raise _FaultyReplyError(f"{name} is not a list of at most {MAX_QUOTES} objects")

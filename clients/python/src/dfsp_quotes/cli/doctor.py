@@ -187,7 +187,7 @@ def _missing(ready: Answer) -> list[str]:
 
 
 def _texts(values: object) -> list[str]:
-    """Return at most ten texts of a list, each cut; none of anything else."""
+    """Return at most ten texts of a list, each cut; an empty result if the value is no list."""
     return [str(each)[:_MAX_PROBLEM_CHARACTERS] for each in values[:10]] if isinstance(values, list) else []
 
 

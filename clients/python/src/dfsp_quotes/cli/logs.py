@@ -30,7 +30,9 @@ def logs(
     ] = None,
     caller: Annotated[
         _Text,
-        typer.Option("--caller", metavar="NAME", help="Of this caller, and its failed authentications."),
+        typer.Option(
+            "--caller", metavar="NAME", help="Of this caller, and of failed authentications with this name."
+        ),
     ] = None,
     error: Annotated[
         _Text, typer.Option("--error", metavar="ID", help="With this error id, such as QuoteExpiredError.")
@@ -42,9 +44,7 @@ def logs(
         _Text, typer.Option("--trace", metavar="ID", help="With this trace id, hop by hop.")
     ] = None,
     service: Annotated[_Text, typer.Option("--service", metavar="NAME", help="Of this service.")] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show new lines until Ctrl-C.")] = False,
     data: Annotated[
         Path, typer.Option("--data", metavar="FOLDER", help="Data folder of `make run`, which has the logs.")
     ] = Path(".data"),
@@ -53,9 +53,9 @@ def logs(
         typer.Option("--json", help="Print one JSON object; with --follow, one line of JSON for each line."),
     ] = False,
 ) -> None:
-    """Show log lines of the services of `make run`: the last 200, or the last 10,000 that all options accept."""
+    """Show log lines of the services of `make run`: the last 200, or the last 10,000 that match all options."""
     with project_packages():
-        # the client alone has no such packages
+        # an installation of only the client does not have these packages
         from dfsp_quotes.cli.project import log_lines
     wanted = log_lines.filter_of(
         since=since, until=until, status=status, caller=caller, error=error, quote=quote, trace=trace

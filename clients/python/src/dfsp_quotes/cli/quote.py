@@ -79,7 +79,7 @@ Lifetime = Annotated[
     typer.Option(
         "--lifetime",
         metavar="SECONDS",
-        help="How long the quote shall be good, up to a maximum of the payee; by default as the payee has it.",
+        help="Lifetime of the quote, up to the payee's maximum; default: the payee's default.",
     ),
 ]
 

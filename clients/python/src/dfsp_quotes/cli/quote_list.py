@@ -62,7 +62,7 @@ def list_quotes(
     amount: Annotated[
         str | None,
         typer.Option(
-            "--amount", metavar="AMOUNT", help="Only quotes of which this is the sent or the arriving amount."
+            "--amount", metavar="AMOUNT", help="Only quotes with this source amount or destination amount."
         ),
     ] = None,
     limit: Annotated[
@@ -70,10 +70,11 @@ def list_quotes(
     ] = DEFAULT_LIMIT,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="TEXT", help="Go on after a list: its `next`."),
+        typer.Option("--after", metavar="TEXT", help="Continue an earlier list: its `next`."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="Time limit of each page, with repetitions.")
+        float,
+        typer.Option("--timeout", metavar="SECONDS", help="Time limit for each page, including repetitions."),
     ] = DEFAULT_TIMEOUT_SECONDS,
     url: Annotated[
         str | None,
@@ -161,7 +162,7 @@ def _content(quote: StoredQuote) -> dict[str, object]:
 
 
 def _view(quotes: list[StoredQuote], following: str | None) -> Group:
-    """Return a line for each quote. Lines are as long as they need to be, so that other programs can read them."""
+    """Return a line for each quote. Long lines are not wrapped, so that other programs can read them."""
     if not quotes:
         text = "No quote fits." if following is None else "No quote fits so far."
         return Group(Text(text, "dim"), *_hint(following))

@@ -16,7 +16,7 @@ _NAMES: Final = ("QUOTE", "SINCE", "UNTIL", "STATUS", "SERVICE", "DATA")
 
 
 def filter_of(**options: str | None) -> LogFilter:
-    """Raises BadInputError."""
+    """Return the filter for the options. Raises BadInputError."""
     try:
         return log_filter(**options)
     except LogFilterError as error:
@@ -85,7 +85,7 @@ class _Collected:
 
 
 def _content(record: LogRecord) -> dict[str, object]:
-    """Return the members of a line; of a line that is not JSON its text."""
+    """Return the members of a line. If the line is not JSON, they are its service and its text."""
     return {"service": record.service, **(record.fields or {"text": record.text})}
 
 
