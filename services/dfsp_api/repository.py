@@ -453,7 +453,7 @@ class Repository:
         return self._lifetime if new.lifetime_ms is None else timedelta(milliseconds=new.lifetime_ms)
 
     def require_same_namespace(self, quote: NewQuote, secret: bytes) -> None:
-        """Raise UnavailableError if the quote's uuid was made from another secret than the database has."""
+        """Raise UnavailableError if the quote's uuid was not made from the secret that the database has."""
         if quote.namespace != secret:
             self._namespace = secret
             raise UnavailableError(cause=REPLACED)

@@ -59,7 +59,7 @@ class RequestMetrics(Collector):
         operation.durations.observe(seconds)
 
     def error_label(self, error: str) -> str:
-        """Return the error's id if it is known, else `other`: another company's next hop may have ids of its own."""
+        """Return the error's id if it is known, else `other`: the next hop may be another company's, with unknown ids."""
         return error if error in self._error_ids else OTHER
 
     def collect(self) -> Iterator[Metric]:

@@ -71,7 +71,7 @@ def run(settings_class: type[S], create_app: Callable[[S], web.Application]) -> 
 
 
 def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, Any, None]]) -> int:
-    """Load the settings and run the coroutine that `start` makes of them; return the exit status.
+    """Load the settings, pass them to `start`, and run the coroutine that it returns. Return the exit status.
 
     With arguments on the command line it runs nothing: it prints the help, or an error.
     """

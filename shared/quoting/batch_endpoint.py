@@ -96,7 +96,7 @@ class BatchEndpoint:
             self._service.refuse(error, respond, request.headers.get(TRACE_HEADER.lower()))
 
     def _begin(self, request: Request, respond: Respond) -> None:
-        """Begin the request of every line of a batch that has been read completely.
+        """Begin the requests of all lines of a batch. The batch has been read completely.
 
         The response begins with the first answer. If the connection closes before that, the caller may repeat the
         batch. If all answers exist when the response begins, they are written together.

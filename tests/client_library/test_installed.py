@@ -1,4 +1,4 @@
-"""The distribution in a fresh virtual environment: what a user gets who installs it."""
+"""The distribution, installed in a new virtual environment, as a user installs it."""
 
 import asyncio
 import re

@@ -31,7 +31,10 @@ PORTS = dict.fromkeys(SERVICES, 80) | dict.fromkeys(DATABASES, 5432)
 
 
 def allowed() -> dict[str, set[str]]:
-    """Return the containers that each one may reach. Networks have no direction, so each call has its reverse."""
+    """Return, for each container, the containers that it may reach.
+
+    A network works in both directions, so for each call the reverse one is allowed, too.
+    """
     reach: dict[str, set[str]] = {name: set() for name in PORTS}
 
     def joined(*names: str) -> None:

@@ -62,7 +62,7 @@ async def test_no_cycle_holds_received_data(hop, kind):
 
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_no_received_data_stays_after_a_collection(hop, kind):
-    """The collector does not look into a `Request`: a cycle through one would stay for ever."""
+    """The garbage collector does not look into a `Request`, so a cycle of references through one would never be freed."""
     for _ in range(3):
         async with connection(hop.url) as (reader, writer):
             writer.write(REQUESTS[kind])

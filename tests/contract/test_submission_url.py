@@ -38,7 +38,7 @@ def client_with(shared_hop):
 
 @pytest.fixture
 async def at_root(client_with):
-    """spsp-client with the root of the next hop on its list."""
+    """spsp-client, whose list of allowed submission URLs has the root URL of the next hop."""
     return await client_with("{url}")
 
 

@@ -337,7 +337,7 @@ async def test_a_lifetime_above_the_maximum_is_refused_and_nothing_is_reserved(s
 
 
 async def test_a_lifetime_is_part_of_what_a_key_stands_for(payee):
-    """The same request gets its quote, and another lifetime is refused, even if the fees of the request have gone."""
+    """Even if no fees apply any more, the same request gets its quote, and another lifetime is refused."""
     first = await payee.reserve(key="one", **{LIFETIME: "60000"})
     for given in ("60000", "060000"):
         assert first.body == (await payee.reserve(key="one", **{LIFETIME: given})).body

@@ -1,6 +1,7 @@
 """A response of Postgres that comes unasked is never taken for the response to the next statement.
 
-asyncpg alone gives it to the next statement where it has not read it yet: one caller's rows to another one.
+Without this protection, asyncpg takes a response that it has not read yet for that of the next statement: one caller
+would get the rows of another.
 """
 
 import asyncio

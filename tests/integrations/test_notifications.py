@@ -169,7 +169,7 @@ async def test_notifications_are_listed_newest_first_in_pages(provider):
 
 
 async def test_an_event_notifies_the_user_of_its_first_failure_alone(provider):
-    """Once an event, at the first."""
+    """The user gets one notification for an event, at its first failed attempt."""
     async with stub(Script([reply(500), typed("InvalidCredentials")])) as hook:
         id_ = await provider.approved(hook.url)
         await until(provider.notifications)

@@ -17,7 +17,7 @@ LONG_EXAMPLES: Final = 50
 
 
 def document_of(url: str) -> dict[str, Any]:
-    """The document of the service at `url`. A response with a field that it does not describe violates it."""
+    """The OpenAPI document of the service at `url`; responses may have no fields that it does not describe."""
     with urlopen(f"{url}/openapi.json") as response:
         document: dict[str, Any] = json.load(response)
     for schema in document["components"]["schemas"].values():
