@@ -82,7 +82,7 @@ async def test_a_payee_that_starts_on_a_database_without_writes_waits_for_them(
 
 
 async def test_a_payee_without_a_table_is_not_ready_until_it_is_back(start, sql):
-    """Not made again: an empty table would make a second quote for each key."""
+    """The payee does not create the table again: with an empty table, each key would give a second quote."""
     payee = await start()
     first = await payee.reserve(key="one")
     for table in ("quote", "namespace", "retention", "schema_migration"):
