@@ -60,12 +60,12 @@ class ConsoleSettings(Settings):
     log_folder: Path | None = environ.var(
         None,
         converter=optional_path,
-        help="folder with the services' log files, <service>.log, in which the console looks for the lines of a trace",
+        help="folder with the services' log files, <service>.log; the console searches them for the lines of a trace",
     )
     traces_from: tuple[Network, ...] = environ.var(
         LOOPBACK,
         converter=networks,
-        help="networks whose services may send spans without credentials; from elsewhere with those of a user",
+        help="networks whose services may send spans without credentials; other senders need those of a user",
     )
     traces_keep_seconds: float = environ.var(
         86_400.0, converter=number(60, 31_536_000), help="seconds after which spans are deleted"

@@ -215,18 +215,17 @@ class Settings(Listening):
     traces_ratio: float = environ.var(
         0.01,
         converter=number(0, 1),
-        help="part of the requests that get a span although their caller did not ask for it",
+        help="part of all requests, from 0 to 1, that get a span without a flag of the caller",
     )
     traces_slow_seconds: float = environ.var(
         1.0,
         converter=number(0, 3_600),
-        help="response time from which a request always gets a span, as an error does",
+        help="a request that takes this long or longer gets a span, as an error does",
     )
     traces_per_second: int = environ.var(
         25,
         converter=whole(1, 100_000),
-        help="maximum number of spans per second: by the ratio; and on average for flags of callers, for errors and "
-        "slow requests, and for batches",
+        help="maximum number of spans per second that the ratio gives; also the limit, on average, of each other kind",
     )
 
 
