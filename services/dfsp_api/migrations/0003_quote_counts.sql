@@ -15,5 +15,5 @@ CREATE TABLE quote_count (
 INSERT INTO quote_count (settled_until)
 SELECT CASE WHEN EXISTS (SELECT FROM quote) THEN '2000-01-01 00:00:00+00'::timestamptz ELSE now() END;
 
--- Without it, the pages that were written since the last vacuum are read completely by each count and each sweep.
+-- Without autosummarize, each count and each sweep reads all pages that were written since the last vacuum.
 ALTER INDEX quote_expires SET (autosummarize = on);

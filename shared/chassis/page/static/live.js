@@ -1,6 +1,6 @@
 // The server renders everything. After each event of the stream `data-stream` of the body, and every `data-every`
-// milliseconds, this script fetches the page again and replaces the parts with `data-live` that have changed. Without the
-// script a reload does the same. After each change the document gets the event `live`.
+// milliseconds, this script fetches the page again and replaces the parts with `data-live` that have changed. Without this
+// script, the reader reloads the page. After each change the document gets the event `live`.
 "use strict";
 
 const RECONNECT_MS = 10000;
