@@ -48,7 +48,7 @@ async def test_a_dead_connection_is_closed_at_its_callers_deadline_and_another_o
 
 
 async def test_a_payees_dead_connections_cost_their_callers_time_and_no_more(start, database_url):
-    """It was up to 58 s: a statement had 60 s, and the next callers got the next dead connection."""
+    """Without the protection, callers waited up to 58 s: a statement had 60 s, and each next caller got another dead connection."""
     async with swallowing_proxy(database_url) as proxy:
         payee = await start(url=proxy.url, database_connections=4)
         await asyncio.gather(*(payee.reserve() for _ in range(20)))

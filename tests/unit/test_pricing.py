@@ -14,7 +14,7 @@ SAMPLE = parse_fee_schedule(SAMPLE_FEES.read_text())
 
 
 def schedule(steps: str, settings: str = "", currency: str = "USD") -> FeeSchedule:
-    """One rule for p2p; a step a line: ``from to flat percent``."""
+    """One rule for p2p. Each line is one step: ``from to flat percent``."""
     text = f'[[rule]]\ntransferType = "p2p"\ncurrencyCode = "{currency}"\n{settings}\n'
     for line in steps.strip().splitlines():
         first, last, flat, percent = line.split()
