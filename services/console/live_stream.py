@@ -15,7 +15,7 @@ from console.collectors.fleet import Fleet
 PATH: Final = "/live"
 MAX_STREAMS: Final = 64
 MAX_STREAMS_OF_USER: Final = 32
-"""One user cannot take the streams of all others."""
+"""Maximum number of open streams of one user, so that one user cannot use up the streams of all others."""
 IDLE_SECONDS: Final = 5.0
 
 

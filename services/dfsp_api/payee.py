@@ -63,7 +63,7 @@ from quoting.settings import ChainSettings
 NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
 MAX_LISTS_OF_CALLER: Final = 2
-"""Maximum of lists of one caller that are read at once: the lists of one caller must not hold up those of all others."""
+"""Maximum number of lists of one caller that are read at once, so that other callers do not wait for them."""
 MAX_LISTS: Final = 4
 """Maximum number of lists that are read at once. Lists take long, and other statements need connections, too."""
 STATEMENTS: Final = {
@@ -213,7 +213,7 @@ class Payee:
         self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
         self._lists = asyncio.Semaphore(MAX_LISTS)
         self._lists_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        """By caller, as long as a list of it is being read or waits."""
+        """By caller. A caller has an entry while one of its lists is being read or waits."""
         self.fees = fees
         """Each request is priced from one schedule, whenever another one takes its place."""
 

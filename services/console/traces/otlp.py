@@ -42,9 +42,9 @@ MAX_BYTES: Final = 2 * 1_048_576
 """Maximum size of a body that has been decompressed. A million empty spans of two bytes take 150 MB when read."""
 MAX_SPANS: Final = 4_096
 MAX_GROUPS: Final = 4_096
-"""Maximum number of groups of spans, by resource and by scope. A million empty ones take seconds to look at."""
+"""Maximum number of groups of spans, by resource and by scope. To read a million empty groups would take seconds."""
 MAX_RESOURCE_ATTRIBUTES: Final = 128
-"""The service's name must be among so many attributes: a million empty ones fit into a body."""
+"""Maximum number of attributes of a resource that are searched for the service's name. A body has room for a million."""
 MAX_VALUES: Final = 8
 MAX_DURATION_NS: Final = 24 * 3_600 * 10**9
 MAX_UNIX_NS: Final = 4_102_444_800 * 10**9

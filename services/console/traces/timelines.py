@@ -17,7 +17,7 @@ from console.traces.timeline import Timeline, timeline
 MAX_SEARCHES: Final = 2
 """Maximum number of searches of the log files at the same time; further ones wait."""
 MAX_WAITING: Final = 16
-"""Maximum number of searches that wait; a page whose search cannot wait is shown without lines, and says so."""
+"""Maximum number of searches that wait; beyond it a page is shown without log lines, and says so."""
 MAX_TRACES: Final = 10
 """Maximum number of traces of a quote that a page shows."""
 MAX_QUOTES: Final = 10
