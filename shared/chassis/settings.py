@@ -225,7 +225,7 @@ class Settings(Listening):
     traces_per_second: int = environ.var(
         25,
         converter=whole(1, 100_000),
-        help="maximum number of spans per second that the ratio gives; also the limit, on average, of each other kind",
+        help="maximum number of spans per second, on average, of each kind; the ratio gives at most a fifth of it",
     )
 
 

@@ -48,7 +48,7 @@ def traced(users_file, client, database_url, tmp_path, monkeypatch):
 
     @asynccontextmanager
     async def start(*, batch_lines: int = 0, **settings: str) -> AsyncIterator[Traced]:
-        given = {"traces_ratio": "0", "traces_slow_seconds": "3600", **settings}
+        given = {"traces_ratio": "0", "traces_slow_seconds": "3600", "traces_per_second": "1000", **settings}
         async with (
             collector() as receiver,
             chain_in_process(
