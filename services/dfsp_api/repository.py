@@ -347,9 +347,7 @@ class Repository:
             [each.destination_amount for each in payments],
             deadline=deadline,
         )
-        quotes = quotes_by_uuid(rows)
-        left = [each for each in payments if each.uuid not in quotes]
-        return {**quotes, **(await self.find(left, deadline) if left else {})}
+        return await self._with_others(quotes_by_uuid(rows), payments, deadline)
 
     async def release(
         self, orders: Sequence[ReleaseOrder], deadline: float | None = None
@@ -366,9 +364,14 @@ class Repository:
             [each.identifier for each in orders],
             deadline=deadline,
         )
-        quotes = quotes_by_uuid(rows)
-        left = [each for each in orders if each.uuid not in quotes]
-        return {**quotes, **(await self.find(left, deadline) if left else {})}
+        return await self._with_others(quotes_by_uuid(rows), orders, deadline)
+
+    async def _with_others(
+        self, changed: dict[UUID, StoredQuote], wanted: Sequence[QuoteOfCaller], deadline: float | None
+    ) -> dict[UUID, StoredQuote]:
+        """Return the changed quotes, and the other wanted ones as they are."""
+        left = [each for each in wanted if each.uuid not in changed]
+        return {**changed, **(await self.find(left, deadline) if left else {})}
 
     async def find(
         self, wanted: Sequence[QuoteOfCaller], deadline: float | None = None
