@@ -12,8 +12,8 @@ from central_directory.registry import Registry
 from chassis.app import SERVICE
 from chassis.app import create_app as create_service
 from chassis.exchange import CoroutineRoute, Routes
-from chassis.run import StartError
 from chassis.settings import optional_path, whole
+from chassis.watched_files import WatchedFile
 from quoting.service import add_routes_and_batches
 from quoting.settings import ChainSettings
 
@@ -34,23 +34,14 @@ class CentralDirectorySettings(ChainSettings):
 
 def create_app(settings: CentralDirectorySettings) -> web.Application:
     """Create the directory's application. Raises StartError if the directory file or the seed file is not valid."""
+    file = WatchedFile("the directory file", settings.directory_file, settings.directory_seed)
     registry = Registry.load(settings.directory_file, settings.directory_seed)
     app = create_service(NAME, settings, also=registry.hash_of, openapi=openapi(NAME))
     service = app[SERVICE]
     registry.on_fault = service.logs.error
-
-    async def reload() -> None:
-        try:
-            identifiers = await registry.reload()
-        except StartError as error:
-            service.keep_previous(
-                "directory", "the directory file is refused; the previous content stays in force", str(error)
-            )
-        else:
-            service.use_reloaded("directory", "the directory file was reloaded", identifiers=identifiers)
-
+    registry.on_written = file.note_written
     service.checks.append(registry.missing)
-    service.reloads.append(reload)
+    service.files.add(file, registry.reload)
     service.tables.append(registry.table)
     handlers = DirectoryHandlers(registry, settings.directory_administrator)
     routes = Routes()

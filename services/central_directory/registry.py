@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from chassis.users import HASHER
 class Registry:
     on_fault: Callable[..., object] | None = None
     """Function for the log: called with a message and ``cause=`` when the directory file can no longer be written."""
+
+    on_written: Callable[[], object] = staticmethod(lambda: None)
+    """Function that is called after the registry itself has written the directory file."""
 
     def __init__(self, path: Path, content: DirectoryContent, seed: Path | None = None) -> None:
         self._path = path
@@ -34,15 +37,12 @@ class Registry:
         source = path if path.exists() else seed
         return cls(path, DirectoryContent() if source is None else directory_file.read(source), seed)
 
-    async def reload(self) -> int:
-        """Read the file again, which a person may have changed. Return the number of its identifiers.
-
-        Raises StartError, and then nothing has changed.
-        """
+    async def reload(self) -> Mapping[str, object]:
+        """Read the file again, which a person may have changed (`chassis.watched_files.Reload`). Raises StartError."""
         async with self._writing:
             source = self._path if self._path.exists() or self._seed is None else self._seed
             self._set_content(await asyncio.to_thread(directory_file.read, source))
-        return len(self._content.resources)
+        return {"identifiers": len(self._content.resources)}
 
     @property
     def types(self) -> dict[str, str]:
@@ -130,6 +130,7 @@ class Registry:
                     cause=f"{self._path}: {error}",
                 ) from error
             self._set_content(content)
+            self.on_written()
 
     def _set_content(self, content: DirectoryContent) -> None:
         self._content = content

@@ -1,7 +1,7 @@
 """The payee role of dfsp-api: calculates fees, and reserves, executes and looks up quotes (Quote API §II, §III)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from functools import partial
 from importlib.resources import files
@@ -31,9 +31,9 @@ from chassis.exchange import Exchange
 from chassis.http.response import Response
 from chassis.periodic import periodically
 from chassis.run import StartError
-from chassis.service import Service
 from chassis.settings import Secret, number, one_of, whole
 from chassis.text_file import TextFileError, read_text
+from chassis.watched_files import WatchedFile
 from dfsp_api import (
     distributed_repository,
     fee_schedule_repository,
@@ -110,6 +110,7 @@ class PayeeSettings(ChainSettings):
 
 def create_app(settings: PayeeSettings) -> web.Application:
     """Create the application of the payee role. Raises StartError if the fee schedule cannot be used."""
+    fee_file = WatchedFile("the fee schedule", settings.fee_schedule, is_public=True)
     payee = Payee(
         load_fees(settings.fee_schedule),
         Database(settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS),
@@ -143,7 +144,7 @@ def create_app(settings: PayeeSettings) -> web.Application:
     for collector in (counts, payee.statements):
         app[SERVICE].metrics.registry.register(collector)
     app[SERVICE].tables.append(lambda: fee_table(payee.fees))
-    app[SERVICE].reloads.append(partial(reload_fees, payee, settings.fee_schedule, app[SERVICE]))
+    app[SERVICE].files.add(fee_file, partial(reload_fees, payee, settings.fee_schedule))
     return app
 
 
@@ -180,18 +181,12 @@ def fee_table(fees: FeeSchedule) -> ConfigurationTable:
     return ConfigurationTable("Fee schedule", columns, rows, len(rows))
 
 
-async def reload_fees(payee: "Payee", path: Path, service: Service) -> None:
-    """Read the fee schedule again. One that is refused changes nothing; the log and readiness say so."""
-    try:
-        # a large file takes a while to check
-        fees = await asyncio.to_thread(load_fees, path)
-    except StartError as error:
-        service.keep_previous(
-            "fees", "the fee schedule is refused; the previous one stays in force", str(error)
-        )
-        return
+async def reload_fees(payee: "Payee", path: Path) -> Mapping[str, object]:
+    """Read the fee schedule again (`chassis.watched_files.Reload`). Raises StartError."""
+    # a large file takes a while to check
+    fees = await asyncio.to_thread(load_fees, path)
     before, payee.fees = payee.fees, fees
-    service.use_reloaded("fees", "the fee schedule was reloaded", file=str(path), **changes(before, fees))
+    return changes(before, fees)
 
 
 class Payee:

@@ -5,7 +5,6 @@ these strategies to the partners' webhooks.
 """
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from chassis.csrf import own_pages_only
 from chassis.database import Database
 from chassis.periodic import periodically
 from chassis.service import Service
+from chassis.watched_files import WatchedFile
 from integrations import operator_repository, signal_repository
 from integrations.api.handlers import EngineApi, PartnerApi, UserApi
 from integrations.api.openapi import openapi
@@ -69,6 +69,7 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     )
     encryption = Encryption(settings.encryption_keys)
     guard = SsrfGuard(settings.allow_networks, http=settings.allow_http)
+    ca_file = WatchedFile("the file of webhook CAs", settings.webhook_ca)
     app[WEBHOOK_CLIENT] = WebhookClient(guard, settings.webhook_ca)
     app[DISPATCHER] = dispatcher = _dispatcher(settings, database, encryption, app[WEBHOOK_CLIENT], service)
     service.add_database(database)
@@ -91,21 +92,8 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     app.add_routes(views.routes(app[OPERATIONS], app[NOTIFICATIONS], pages))
     app.cleanup_ctx.append(_running(settings, database))
     if settings.webhook_ca is not None:
-        service.reloads.append(partial(_reload_ca, app[WEBHOOK_CLIENT], service))
+        service.files.add(ca_file, app[WEBHOOK_CLIENT].reload)
     return app
-
-
-async def _reload_ca(client: WebhookClient, service: Service) -> None:
-    try:
-        client.reload_ca()
-    except OSError as error:  # also ssl.SSLError
-        service.keep_previous(
-            "webhook CAs",
-            "the CAs of webhooks cannot be read; the previous ones stay in force",
-            f"{client.ca}: {error}",
-        )
-    else:
-        service.use_reloaded("webhook CAs", "the CAs of webhooks were reloaded", file=str(client.ca))
 
 
 def _dispatcher(

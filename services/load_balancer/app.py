@@ -8,15 +8,16 @@ published port.
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator
 from typing import Final
 
 import environ
 
 from chassis.logs import Logs, StandardLogging
-from chassis.run import BACKLOG, GONE_AFTER_SECONDS, cannot_listen, stop_signalled
+from chassis.run import BACKLOG, GONE_AFTER_SECONDS, cannot_listen, reload_at_sighup, stop_signalled
 from chassis.settings import PREFIX, Listening, base_url
+from chassis.tls import Tls
+from chassis.watched_files import WatchedFiles
 from load_balancer.connections import ClientSide, OpenConnections
 from load_balancer.health_check import HealthCheck
 
@@ -37,9 +38,9 @@ class LoadBalancerSettings(Listening):
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: LoadBalancerSettings, logs: Logs) -> AsyncIterator[asyncio.Server]:
-    """Accept connections and pass them through while the ``async with`` block runs. Raises TlsError and StartError."""
-    health_check = HealthCheck(settings.next_hop, settings, logs)
+async def listening(settings: LoadBalancerSettings, tls: Tls, logs: Logs) -> AsyncIterator[asyncio.Server]:
+    """Accept connections and pass them through while the ``async with`` block runs. Raises StartError."""
+    health_check = HealthCheck(settings.next_hop, tls, logs)
     connections = OpenConnections(health_check.candidates)
     async with health_check.running():
         loop = asyncio.get_running_loop()
@@ -57,13 +58,16 @@ async def listening(settings: LoadBalancerSettings, logs: Logs) -> AsyncIterator
 
 
 async def serve(settings: LoadBalancerSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT. Raises TlsError and StartError."""
     logs = Logs(NAME)
     logging.getLogger().addHandler(StandardLogging(logs))
     stop = stop_signalled()
-    # by default SIGHUP would end the process
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, logs.info, "nothing to reload")
-    async with listening(settings, logs):
+    tls = Tls(settings)
+    files = WatchedFiles(logs)
+    if tls.is_used:
+        files.add(tls.files, tls.reload)
+    reload_at_sighup(files.reload)
+    async with files.watched(), listening(settings, tls, logs):
         logs.info("started", host=settings.host, port=settings.port)
         await stop.wait()
         logs.info("stopping")

@@ -13,7 +13,6 @@ import aiohttp
 
 from chassis.http.resolver import ReplicaAddress, resolve
 from chassis.logs import Logs
-from chassis.settings import Listening
 from chassis.tls import Tls
 
 MAX_ATTEMPTS: Final = 3
@@ -25,11 +24,10 @@ CHECK_TIMEOUT_SECONDS: Final = 1.0
 class HealthCheck:
     """Resolves the service's name and checks the readiness of each replica, every half second."""
 
-    def __init__(self, base_url: str, tls_settings: Listening, logs: Logs) -> None:
-        """Raises TlsError."""
+    def __init__(self, base_url: str, tls: Tls, logs: Logs) -> None:
         self._base_url = base_url
         self._logs = logs
-        self._tls = Tls(tls_settings, logs.error)
+        self._tls = tls
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS), trust_env=False
         )
@@ -48,7 +46,6 @@ class HealthCheck:
 
     async def check(self) -> None:
         """Resolve the service's name, and check the readiness of each replica once."""
-        self._tls.reload_if_changed()
         # when the name cannot be resolved, its last known addresses may still work
         self._replicas = await resolve(self._base_url) or self._replicas
         results = await asyncio.gather(*(self._is_ready(replica) for replica in self._replicas))

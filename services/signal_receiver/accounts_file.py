@@ -1,4 +1,4 @@
-"""The operator's file of accounts, in TOML. A changed file is read without a restart.
+"""The operator's file of accounts, in TOML.
 
 For example:
 [[account]]
@@ -48,42 +48,21 @@ class AccountEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountsFile:
-    """The accounts in the file, as last read. If a changed file is not valid, the accounts stay as they are."""
+    """The accounts in force."""
 
     def __init__(self, path: Path, *, sample_allowed: bool) -> None:
         """Read the file. Raises ValueError, which names the file and the line at fault."""
         self._path = path
         self._sample_allowed = sample_allowed
-        self._read_state = self._seen_state = self._state()
-        self.accounts = self._read()
+        self.accounts = self.read()
 
-    def reload_if_changed(self) -> bool:
-        """Read the file if it has changed. Return whether there are new accounts.
-
-        A changed file is read only if it is the same at two calls in a row, because an editor may still be writing it.
-        Raises ValueError once for a file that is not valid, and keeps the earlier accounts.
-        """
-        state = self._state()
-        is_settled, self._seen_state = state == self._seen_state, state
-        if state == self._read_state or not is_settled:
-            return False
-        self._read_state = state
-        self.accounts = self._read()
-        return True
-
-    def _read(self) -> Sequence[AccountEntry]:
+    def read(self) -> Sequence[AccountEntry]:
+        """Return the accounts in the file. Raises ValueError, which names the file and the line at fault."""
         text = read_text(self._path)
         try:
             return parse(text, sample_allowed=self._sample_allowed)
         except AccountsError as error:
             raise AccountsError(f"{self._path}, {error}") from None
-
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def parse(text: str, *, sample_allowed: bool) -> Sequence[AccountEntry]:

@@ -1,12 +1,11 @@
 """signal-receiver: creates the application with its settings and routes."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 import environ
 from aiohttp import web
 
@@ -15,11 +14,11 @@ from chassis.app import SERVICE, add_routes
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
-from chassis.errors import QuotingError, cause_of
 from chassis.exchange import Routes
 from chassis.periodic import periodically
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
+from chassis.watched_files import WatchedFile
 from signal_receiver import event_repository, trading_metrics
 from signal_receiver.account_repository import AccountRepository
 from signal_receiver.accounts_file import AccountsFile
@@ -35,7 +34,6 @@ from signal_receiver.webhook import WebhookRoute
 
 NAME: Final = "signal-receiver"
 STATEMENTS: Final = {**event_repository.STATEMENTS, **trading_metrics.STATEMENTS}
-ACCOUNTS_CHECK_SECONDS: Final = 1.0
 SAMPLE_INSTRUMENTS: Final = Path(str(files("signal_receiver") / "sample_instruments.toml"))
 
 
@@ -64,6 +62,8 @@ def create_app(settings: ReceiverSettings) -> web.Application:
         NAME, settings, middlewares=[own_pages_only], shown_path=shown_path, openapi=openapi(NAME)
     )
     sample_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
+    instruments_file = WatchedFile("the instruments file", settings.instruments)
+    accounts_file = WatchedFile("the accounts file", settings.accounts_file)
     try:
         instruments = InstrumentsFile(settings.instruments)
         accounts = (
@@ -90,38 +90,36 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     repository = AccountRepository(database)
     executor = EventExecutor(database, instruments)
     app.cleanup_ctx.append(_running(database, repository, executor, settings.inbox_sweep_seconds))
-    if accounts is not None:
-        app.cleanup_ctx.append(_reloading(accounts, database, repository))
     app[SERVICE].add_database(database)
     trading = TradingMetrics(database, instruments)
     app[SERVICE].measurements.add(trading.measure)
     app[SERVICE].metrics.registry.register(trading)
     app[SERVICE].metrics.know_errors(BY_TYPE)
     _add_routes(app, executor, AccountApi(repository, instruments, settings.price_feeder))
-    app[SERVICE].reloads.append(partial(_reload_instruments, instruments, database, repository, app))
+    if accounts is not None:
+        app[SERVICE].files.add(accounts_file, partial(_reload_accounts, accounts, database, repository))
+    app[SERVICE].files.add(instruments_file, partial(_reload_instruments, instruments, database, repository))
     return app
 
 
+async def _reload_accounts(
+    file: AccountsFile, database: Database, repository: AccountRepository
+) -> Mapping[str, object]:
+    """Read the accounts again and store them (`chassis.watched_files.Reload`)."""
+    accounts = file.read()
+    await database.transaction(lambda connection: repository.store_accounts(connection, accounts))
+    file.accounts = accounts
+    return {"accounts": len(accounts)}
+
+
 async def _reload_instruments(
-    instruments: InstrumentsFile, database: Database, repository: AccountRepository, app: web.Application
-) -> None:
-    """Read the instruments again. If they are refused, or their first prices cannot be stored, nothing changes."""
-    service = app[SERVICE]
-    try:
-        catalogue = read_instruments(instruments.path)
-        await database.transaction(lambda connection: repository.store_first_prices(connection, catalogue))
-    except (ValueError, QuotingError, asyncpg.PostgresError) as error:
-        service.keep_previous(
-            "instruments", "the instruments are refused; the previous ones stay in force", cause_of(error)
-        )
-        return
-    instruments.catalogue = catalogue
-    service.use_reloaded(
-        "instruments",
-        "the instruments were reloaded",
-        file=str(instruments.path),
-        instruments=len(catalogue),
-    )
+    file: InstrumentsFile, database: Database, repository: AccountRepository
+) -> Mapping[str, object]:
+    """Read the instruments again and store their first prices (`chassis.watched_files.Reload`)."""
+    catalogue = read_instruments(file.path)
+    await database.transaction(lambda connection: repository.store_first_prices(connection, catalogue))
+    file.catalogue = catalogue
+    return {"instruments": len(catalogue)}
 
 
 def _add_routes(app: web.Application, executor: EventExecutor, api: AccountApi) -> None:
@@ -159,35 +157,3 @@ def _running(
         await database.close()
 
     return running
-
-
-def _reloading(
-    accounts: AccountsFile, database: Database, repository: AccountRepository
-) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def reloading(app: web.Application) -> AsyncIterator[None]:
-        logs = app[SERVICE].logs
-        on_fault = logs.error
-        is_stored = True
-
-        async def reload() -> bool:
-            nonlocal is_stored
-            try:
-                is_stored = not accounts.reload_if_changed() and is_stored
-            except ValueError as error:
-                on_fault(
-                    "the accounts file is not valid, so the previous accounts stay in use", cause=str(error)
-                )
-            if not is_stored:
-                await database.transaction(
-                    lambda connection: repository.store_accounts(connection, accounts.accounts)
-                )
-                is_stored = True
-                logs.info("the accounts file was reloaded", accounts=len(accounts.accounts))
-            return False
-
-        async with periodically(
-            "the changed accounts file could not be stored yet", ACCOUNTS_CHECK_SECONDS, reload, on_fault
-        ):
-            yield
-
-    return reloading

@@ -58,7 +58,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
         )
         yield
 
-    async def forget() -> None:
+    def forget() -> None:
         app[DIRECTORY].forget()
         app[SERVICE].logs.info("directory answers forgotten")
 
@@ -71,7 +71,7 @@ def create_app(settings: SpspClientProxySettings) -> web.Application:
     )
     next_hop = add_next_hop(app, NAME, "spsp-client")
     app.cleanup_ctx.append(directory)
-    app[SERVICE].reloads.append(forget)
+    app[SERVICE].forgets.append(forget)
     return app
 
 

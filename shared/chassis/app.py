@@ -37,6 +37,7 @@ from chassis.settings import Settings, SettingsError
 from chassis.spans import SpanMetrics, Tracer
 from chassis.tls import Tls
 from chassis.users_file import UsersFile
+from chassis.watched_files import WatchedFile
 
 SERVICE: Final = web.AppKey("service", Service)
 CONNECTION_POOL: Final = web.AppKey("connection_pool", ConnectionPool)
@@ -68,7 +69,8 @@ def create_app(
     """
     logs = Logs(log_name or name)
     samples_allowed = is_loopback(settings.host) or settings.allow_sample_credentials
-    users = UsersFile(settings.users_file, logs.error, samples_allowed=samples_allowed)
+    users_file = WatchedFile("the users file", settings.users_file)
+    users = UsersFile(settings.users_file, samples_allowed=samples_allowed)
     request_metrics = RequestMetrics(settings.metrics_callers)
     monitor = LoadMonitor(settings.max_wait_seconds, settings.max_in_flight)
     app = web.Application(
@@ -80,7 +82,7 @@ def create_app(
         logs,
         request_metrics,
         Credentials(users, also, registry=request_metrics.registry),
-        Tls(settings, logs.error),
+        Tls(settings),
         monitor,
         AdmissionQueue(monitor),
         BodyBudget(settings.max_unread_bytes),
@@ -88,6 +90,9 @@ def create_app(
         shown_path,
         _tracer(log_name or name, settings, logs, request_metrics),
     )
+    app[SERVICE].files.add(users_file, app[SERVICE].credentials.reload)
+    if app[SERVICE].tls.is_used:
+        app[SERVICE].files.add(app[SERVICE].tls.files, app[SERVICE].tls.reload)
     add_process_metrics(app[SERVICE], log_name or name)
     app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
     app.cleanup_ctx.append(_resources)
@@ -160,12 +165,13 @@ def _for_operators(handler: Handler) -> Handler:
 
 
 async def _resources(app: web.Application) -> AsyncIterator[None]:
-    """Run the load monitor while the application runs; close the application's resources when it ends."""
+    """Run the load monitor and watch files while the application runs; close its resources when it ends."""
     service = app[SERVICE]
     service.monitor.start()
     if service.tracer is not None:
         service.tracer.exporter.start()
-    yield
+    async with service.files.watched():
+        yield
     service.monitor.stop()
     service.deadlines.close()
     await app[CONNECTION_POOL].close()
@@ -257,7 +263,7 @@ async def ready(request: web.Request) -> web.Response:
     """
     service = request.app[SERVICE]
     missing = await service.missing()
-    warnings = [*filter(None, [service.credentials.warning]), *service.warnings.values()]
+    warnings = service.files.warnings
     content: dict[str, object] = (
         {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
     )

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -98,7 +98,6 @@ class Credentials:
 
     def _known(self, digest: bytes) -> str | None:
         now = self._clock()
-        self._reload_users(now)
         found = self._remembered.get(digest)
         if found is None or found.until < now or not self._is_in_force(found):
             return None
@@ -114,21 +113,11 @@ class Credentials:
         found.users = users if key_of(found.user.name) in users else None
         return True
 
-    def _reload_users(self, now: float) -> None:
-        if self._users.reload_if_changed(now):
-            self._wrong.clear()  # the old file may have made right passwords fail
-
-    async def reload(self) -> int | None:
-        """Read the users file again. Return the number of its users; None if the previous users stay in force."""
-        if not await self._users.reload():
-            return None
-        self._wrong.clear()
-        return len(self._users.users)
-
-    @property
-    def warning(self) -> str | None:
-        """The reason why the users file on disk is not in force; None if it is."""
-        return self._users.warning
+    async def reload(self) -> Mapping[str, object]:
+        """Read the users file again (`chassis.watched_files.Reload`)."""
+        await self._users.reload()
+        self._wrong.clear()  # the old file may have made right passwords fail
+        return {"users": len(self._users.users)}
 
     def _find(self, name: str) -> User | None:
         user = self._users.find(name)
@@ -154,7 +143,6 @@ class Credentials:
         name, password = parse_basic(headers[0])
         user = self._find(name)
         await self._check_password(digest, user, (key_of(name), network_of(address)), password)
-        self._reload_users(self._clock())
         if user is None or self._find(name) != user:
             raise UnauthorizedError(cause=f"{name!r} was changed or removed during the check of the password")
         self._remember(digest, user)

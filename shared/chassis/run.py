@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -160,17 +160,12 @@ def stop_signalled() -> asyncio.Event:
     return stop
 
 
-def reload_at_sighup(reload: Callable[[], Awaitable[None]]) -> None:
-    """Call `reload` at each SIGHUP from now on, one after the other. By default SIGHUP would end the process."""
+def reload_at_sighup(reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Call `reload` at each SIGHUP from now on. By default SIGHUP would end the process."""
     running: set[asyncio.Task[None]] = set()
-    one_by_one = asyncio.Lock()
-
-    async def run() -> None:
-        async with one_by_one:
-            await reload()
 
     def start() -> None:
-        task = asyncio.create_task(run())
+        task = asyncio.create_task(reload())
         running.add(task)
         task.add_done_callback(running.discard)
 
@@ -193,9 +188,7 @@ async def listening(runner: Runner, service: Service, settings: Settings) -> Asy
         assert server is not None  # noqa: S101 - set up above
         acceptor = Acceptor(server, listener, service.tls, service.logs, service.connections)
         acceptor.open()
-        watching = asyncio.create_task(acceptor.reload_tls())
         yield
-        watching.cancel()
         acceptor.close()
 
 

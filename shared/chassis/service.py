@@ -27,13 +27,12 @@ from chassis.spans import Tracer
 from chassis.tls import Tls
 from chassis.tracing import TRACE_HEADER, Line, SpanContext, trace_id_from
 from chassis.users import key_of
+from chassis.watched_files import WatchedFiles
 
 OK: Final = 200
 
 Check = Callable[[], Awaitable[Sequence[str]]]
 """Returns what a resource of the service lacks; empty when it is ready."""
-Reload = Callable[[], Awaitable[None]]
-"""Reads a file again. Logs that it did, or why the previous content stays in force."""
 ShownPath = Callable[[str, str | None], str]
 """A function that returns the path for the log line of a request.
 
@@ -97,10 +96,10 @@ class Service:
     tracer: Tracer | None = None
     """Makes the spans; None if no URL for traces is configured."""
     checks: list[Check] = field(default_factory=list)
-    reloads: list[Reload] = field(default_factory=list)
-    """SIGHUP calls them, in this order, after the users file was read again."""
-    warnings: dict[str, str] = field(default_factory=dict)
-    """Files that have a fault, while their previous content stays in force: the name, and a text without secrets."""
+    files: WatchedFiles = field(init=False)
+    """Files that are read again when they change, and at SIGHUP."""
+    forgets: list[Callable[[], None]] = field(default_factory=list)
+    """SIGHUP calls them after the files were read again. They clear caches."""
     measurements: Measurements = field(default_factory=Measurements)
     """Functions that wait for figures which `/metrics` shows."""
     tables: list[Table] = field(default_factory=list)
@@ -120,6 +119,7 @@ class Service:
     _operators: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        self.files = WatchedFiles(self.logs)
         self.announce(hdrs.SERVER, self.name)
         self._operators = frozenset(map(key_of, self.settings.operators))
 
@@ -137,22 +137,10 @@ class Service:
         return missing
 
     async def reload(self) -> None:
-        """Read all files again, as SIGHUP requests."""
-        users = await self.credentials.reload()
-        if users is not None:
-            self.logs.info("the users file was reloaded", users=users)
-        for reload in self.reloads:
-            await reload()
-
-    def keep_previous(self, name: str, warning: str, cause: str) -> None:
-        """Log that a file was refused and its previous content stays in force. Readiness shows it from now on."""
-        self.warnings[name] = warning
-        self.logs.error(warning, cause=cause)
-
-    def use_reloaded(self, name: str, event: str, **fields: object) -> None:
-        """Log that a file was reloaded. Readiness no longer shows an earlier fault of it."""
-        self.warnings.pop(name, None)
-        self.logs.info(event, **fields)
+        """Read all files again and clear all caches, as SIGHUP requests."""
+        await self.files.reload()
+        for forget in self.forgets:
+            forget()
 
     def announce(self, header: str, value: str) -> None:
         """Add a header to every response."""

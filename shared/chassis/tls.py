@@ -1,15 +1,14 @@
-"""TLS between services: SSL contexts for the server side and the client side, loaded again when their files change.
+"""TLS between services: SSL contexts for the server side and the client side.
 
 If a client CA is configured, the server accepts only callers whose certificate this CA has signed. As a client, a
 service uses the same certificate that it uses as a server.
 """
 
 import ssl
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
 from chassis.settings import Listening
-from chassis.text_file import FileState, state_of
+from chassis.watched_files import WatchedFile
 
 
 class TlsError(Exception):
@@ -19,48 +18,29 @@ class TlsError(Exception):
 class Tls:
     """The present TLS contexts."""
 
-    def __init__(self, settings: Listening, on_fault: Callable[[str], object] = print) -> None:
+    def __init__(self, settings: Listening) -> None:
         """Load the files. Raises TlsError."""
         self._settings = settings
-        self._on_fault = on_fault
-        self._seen = self._state()
+        self.files = WatchedFile(
+            "the TLS configuration",
+            settings.tls_certificate,
+            settings.tls_key,
+            settings.tls_client_ca,
+            settings.tls_ca,
+        )
         self.server, self.client = self._contexts()
 
     @property
     def is_used(self) -> bool:
-        return bool(self._files())
+        return bool(self.files.paths)
 
-    def reload_if_changed(self) -> bool:
-        """Load the files again if they have changed. Returns True if new files are in use now.
+    async def reload(self) -> Mapping[str, object]:
+        """Load the files again (`chassis.watched_files.Reload`). Raises TlsError, and then the contexts stay the same.
 
-        Invalid files are logged and ignored.
+        New connections use the new contexts.
         """
-        state = self._state()
-        if state == self._seen:
-            return False
-        try:
-            contexts = self._contexts()
-        except TlsError as error:
-            self._seen = state  # logged once
-            self._on_fault(
-                f"the TLS files have changed but cannot be used; the old ones stay in force: {error}"
-            )
-            return False
-        self._seen = state
-        self.server, self.client = contexts
-        return True
-
-    def _files(self) -> list[Path]:
-        configured = (
-            self._settings.tls_certificate,
-            self._settings.tls_key,
-            self._settings.tls_client_ca,
-            self._settings.tls_ca,
-        )
-        return [path for path in configured if path is not None]
-
-    def _state(self) -> list[FileState]:
-        return [state_of(path) for path in self._files()]
+        self.server, self.client = self._contexts()
+        return {}
 
     def _contexts(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | bool]:
         """Return the contexts for server and client. Raises TlsError.
@@ -69,7 +49,7 @@ class Tls:
         the system's CAs.
         """
         settings = self._settings
-        if not self._files():
+        if not self.is_used:
             return None, True
         if (settings.tls_certificate is None) != (settings.tls_key is None):
             raise TlsError("set both QUOTES_TLS_CERTIFICATE and QUOTES_TLS_KEY, or neither")
@@ -87,6 +67,5 @@ class Tls:
                 server.load_verify_locations(settings.tls_client_ca)
                 server.verify_mode = ssl.CERT_REQUIRED
         except (OSError, ValueError) as error:
-            files = ", ".join(str(path) for path in self._files())
-            raise TlsError(f"{files}: {error}") from error
+            raise TlsError(f"{self.files.shown_paths}: {error}") from error
         return server, client

@@ -17,7 +17,7 @@ from central_directory.registry import Registry
 from chassis.run import StartError
 from support.client import ClientResponse, is_error_object
 from support.forwarders import FORWARDERS, SOURCE, authorization
-from support.internals import CollectedLines, collect_lines, reload
+from support.internals import CollectedLines, collect_lines, reload, reload_changed
 from support.messages import TEST, headers, keys_of
 from support.serving import served
 from support.settings import load
@@ -453,3 +453,23 @@ async def test_sighup_reads_the_changed_file_again(users_file, client, directory
     assert ("the directory file was reloaded", 1) == (reloaded["event"], reloaded["identifiers"])
     assert "the directory file is refused; the previous content stays in force" == refused["event"]
     assert f"{directory_file} is not a directory file" in refused["cause"]
+
+
+async def test_an_edited_file_is_read_again_and_one_that_the_directory_has_written_itself_is_not(
+    users_file, client, directory_file
+):
+    directory_file.write_text(json.dumps({"types": {"eur": "eur"}, "resources": []}))
+    environment = {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DIRECTORY_FILE": str(directory_file)}
+    app = central_directory.create_app(load(central_directory.CentralDirectorySettings, environment))
+    log = collect_lines(app)
+    async with served(app) as url:
+        directory = Directory(url, client, log)
+        await directory.post("/resources", RESOURCE)
+        await reload_changed(app)
+        own = [event["event"] for event in log.events if event["event"] != "request"]
+        directory_file.write_text(directory_file.read_text().replace("spsp-server", "other"))
+        await reload_changed(app)
+        found = await directory.get("/resources?identifier=eur:30754016")
+
+    assert [] == own
+    assert ["http://other"] == [each["providerUrl"] for each in found.json]

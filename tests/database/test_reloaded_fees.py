@@ -1,4 +1,4 @@
-"""SIGHUP reads the fee schedule again. It takes effect as a whole or not at all."""
+"""A changed fee schedule takes effect without a restart and without a signal, as a whole or not at all."""
 
 import asyncio
 import os
@@ -28,17 +28,31 @@ class Payee:
     log: Path
     fees: Path
 
-    async def hang_up(self) -> None:
-        """Send SIGHUP, and wait until its outcome is logged."""
+    async def write(self, content: str | None) -> str:
+        """Replace the file, or remove it, and return the log line of the outcome."""
+        before = len(self.outcomes)
+        if content is None:
+            self.fees.unlink()
+        else:
+            beside = self.fees.with_suffix(".new")
+            beside.write_text(content)
+            beside.rename(self.fees)
+        return await self._outcome(before)
+
+    async def hang_up(self) -> str:
+        """Send SIGHUP, and return the log line of the outcome."""
         before = len(self.outcomes)
         pid = self.network.children["payee"].pid
         assert pid is not None
         os.kill(pid, signal.SIGHUP)
+        return await self._outcome(before)
 
+    async def _outcome(self, number: int) -> str:
         async def is_logged() -> bool:
-            return len(self.outcomes) > before
+            return len(self.outcomes) > number
 
         await until(is_logged)
+        return self.outcomes[number]
 
     @property
     def outcomes(self) -> list[str]:
@@ -82,17 +96,32 @@ async def payee(database_url, users_file, client, tmp_path) -> AsyncIterator[Pay
         await asyncio.to_thread(network.stop)
 
 
-async def test_a_changed_schedule_takes_effect_at_sighup_and_the_log_says_what_changed(payee):
-    first = await payee.caller.reserve(key="before")
-    payee.fees.write_text(TWO_CURRENCIES)
-    unchanged = await payee.price()
-    await payee.hang_up()
+async def test_a_changed_schedule_prices_new_quotes_and_old_ones_keep_their_terms_and_explanation(payee):
+    caller = payee.caller
+    first = await caller.reserve(key="before")
+    before = (await caller.look_up(first.json["uuid"])).json
+    line = await payee.write(TWO_CURRENCIES)
+    second = await caller.reserve()
+    after = (await caller.look_up(first.json["uuid"])).json
+    explained = (await caller.look_up(second.json["uuid"])).json["explanation"]
 
-    assert ("13.75", "13.75", "13.13") == (first.json["amount"], unchanged, await payee.price())
-    assert first.body == (await payee.caller.reserve(key="before")).body
-    (line,) = payee.outcomes
+    assert ("13.75", "13.13") == (first.json["amount"], second.json["amount"])
+    assert first.body == (await caller.reserve(key="before")).body
+    assert before == after
+    assert ("10", "5") == (after["explanation"]["step"]["percent"], explained["step"]["percent"])
+    for explanation in (after["explanation"], explained):
+        schedule = (await caller.send("GET", f"/v1/feeSchedules/{explanation['schedule']}")).json
+        (rule,) = [each for each in schedule["rules"] if {**each, **explanation["rule"]} == each]
+        assert explanation["step"] in rule["step"]
     assert '"event":"the fee schedule was reloaded"' in line
     assert '"rules":2,"new":1,"changed":1,"gone":0' in line
+
+
+async def test_sighup_reads_the_schedule_at_once(payee):
+    line = await payee.hang_up()
+
+    assert '"event":"the fee schedule was reloaded"' in line
+    assert '"rules":1,"new":0,"changed":0,"gone":0' in line
 
 
 @pytest.mark.parametrize(
@@ -106,20 +135,18 @@ async def test_a_changed_schedule_takes_effect_at_sighup_and_the_log_says_what_c
     ids=["a rule at fault", "half written", "empty", "no file"],
 )
 async def test_a_refused_schedule_changes_nothing_and_the_log_says_why(payee, content, cause):
-    payee.fees.unlink()
-    if content is not None:
-        payee.fees.write_text(content)
-    await payee.hang_up()
+    line = await payee.write(content)
+    (warning,) = await payee.warnings()
 
     assert "13.75" == await payee.price()
-    assert ["the fee schedule is refused; the previous one stays in force"] == await payee.warnings()
-    (line,) = payee.outcomes
+    assert warning.startswith("the fee schedule is refused; the previous content stays in force: ")
+    assert cause in warning
+    assert str(payee.fees.parent) not in warning
     assert '"level":"error"' in line
-    assert '"event":"the fee schedule is refused; the previous one stays in force"' in line
+    assert '"event":"the fee schedule is refused; the previous content stays in force"' in line
     assert cause in line
     assert str(payee.fees) in line
 
-    payee.fees.write_text(FIVE_PER_CENT)
-    await payee.hang_up()
+    await payee.write(FIVE_PER_CENT)
     assert "13.13" == await payee.price()
     assert [] == await payee.warnings()

@@ -15,6 +15,7 @@ from aiohttp import web
 from chassis.http.resolver import ReplicaAddress
 from chassis.logs import Logs, LogWriter
 from chassis.settings import SettingsError, load
+from chassis.tls import Tls
 from load_balancer import app, connections, health_check
 
 
@@ -105,7 +106,7 @@ async def running(next_hop):
     """A load balancer; yields its URL."""
     settings = load(app.LoadBalancerSettings, {"QUOTES_NEXT_HOP": next_hop, "QUOTES_PORT": "0"})
     with silent_logs() as logs:
-        async with app.listening(settings, logs) as server:
+        async with app.listening(settings, Tls(settings), logs) as server:
             yield address(server)
 
 

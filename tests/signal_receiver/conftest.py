@@ -45,7 +45,7 @@ async def sql(receiver, database_url) -> AsyncIterator[asyncpg.Connection]:
 async def logged(database_url, users_file, client, tmp_path, monkeypatch):
     """A receiver and its log lines so far."""
     lines: list[dict] = []
-    monkeypatch.setattr("signal_receiver.app.ACCOUNTS_CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("chassis.watched_files.LOOK_SECONDS", 0.02)
     monkeypatch.setattr(LogWriter, "write", lambda _self, new, *, now: lines.extend(map(json.loads, new)))
     async with served(create_app(settings_of(database_url, users_file, tmp_path))) as url:
         sender = Sender(client, url)

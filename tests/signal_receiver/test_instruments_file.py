@@ -41,7 +41,7 @@ async def test_a_new_instrument_can_be_traded_after_sighup_and_has_its_first_pri
 
     assert (422, "UnsupportedInstrument") == before.outcome
     assert [(422, "QuantityTooHigh"), (200, None)] == [each.outcome for each in after]
-    (reloaded,) = [line for line in lines if line["event"] == "the instruments were reloaded"]
+    (reloaded,) = [line for line in lines if line["event"] == "the instruments file was reloaded"]
     assert 2 == reloaded["instruments"]
 
 
@@ -51,7 +51,7 @@ async def test_instruments_that_are_refused_change_nothing(app, receiver, lines,
 
     assert (200, None) == (await receiver.send("OPEN", 1)).outcome
     assert (422, "UnsupportedInstrument") == (await receiver.send("OPEN", 1, ticker="XAGUSD")).outcome
-    (refused,) = [line for line in lines if "stay in force" in line["event"]]
-    assert "the instruments are refused; the previous ones stay in force" == refused["event"]
+    (refused,) = [line for line in lines if "stays in force" in line["event"]]
+    assert "the instruments file is refused; the previous content stays in force" == refused["event"]
     assert "instruments.toml, line" in refused["cause"]
     assert "XAUUSD: step must be above 0" in refused["cause"]

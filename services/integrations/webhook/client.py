@@ -3,7 +3,7 @@
 import math
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,7 +184,7 @@ class WebhookClient:
     _tls: TlsContext = field(default=True, init=False)
 
     def open(self) -> None:
-        self.reload_ca()
+        self._load_ca()
         self._session = open_session(
             WebhookConnector(
                 limit=0,  # the number of lanes in progress limits the connections
@@ -193,8 +193,15 @@ class WebhookClient:
             )
         )
 
-    def reload_ca(self) -> None:
-        """Read the CA file; later requests trust it. Raises OSError, and then nothing has changed."""
+    async def reload(self) -> Mapping[str, object]:
+        """Read the CA file again (`chassis.watched_files.Reload`); later requests trust it.
+
+        Raises OSError, and then nothing has changed.
+        """
+        self._load_ca()
+        return {}
+
+    def _load_ca(self) -> None:
         self._tls = ssl.create_default_context(cafile=self.ca)
 
     async def close(self) -> None:

@@ -19,7 +19,6 @@ from chassis.http.connection_limit import ConnectionLimit
 from chassis.logs import Logs
 from chassis.tls import Tls
 
-CHECK_FILES_SECONDS: Final = 1.0
 MAX_AT_ONCE: Final = 128
 """Maximum number of connections that one iteration accepts, so that the open connections are served in between."""
 PAUSE_SECONDS: Final = 0.1
@@ -71,12 +70,6 @@ class Acceptor:
         for task in self._handshakes:
             task.cancel()
         self._release_reserve()
-
-    async def reload_tls(self) -> None:
-        """Load changed TLS files once a second and use them for new connections. Runs until it is cancelled."""
-        while self._tls.is_used:
-            await asyncio.sleep(CHECK_FILES_SECONDS)
-            self._tls.reload_if_changed()
 
     def _accept(self) -> None:
         for _ in range(MAX_AT_ONCE):
