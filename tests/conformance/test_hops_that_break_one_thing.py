@@ -219,9 +219,23 @@ class PassesNoPaymentsOn(ModelHop):
         return await super().passed_on(passing)
 
 
+class PassesNoReleasesOn(ModelHop):
+    async def passed_on(self, passing):
+        if passing.method == "DELETE":
+            raise Refused(405, "MethodNotAllowedError")
+        return await super().passed_on(passing)
+
+
+class DropsTheLifetime(ModelHop):
+    async def sent(self, base, passing):
+        passing.headers.popall("X-Quote-Lifetime-Ms", None)
+        return await super().sent(base, passing)
+
+
 class PassesNoQueryOn(ModelHop):
     async def sent(self, base, passing):
-        return await super().sent(base, replace(passing, query={}))
+        query = {} if passing.method == "GET" else passing.query
+        return await super().sent(base, replace(passing, query=query))
 
 
 class AnswersInTheOrderOfRequests(ModelHop):
@@ -288,6 +302,8 @@ PROMISES = {
     AnswersWrongPathsInText: (SERVER, "errors.object"),
     PassesNoPaymentsOn: (SERVER, "flow.execute"),
     PassesNoQueryOn: (SERVER, "flow.look-up"),
+    PassesNoReleasesOn: (SERVER, "flow.release"),
+    DropsTheLifetime: (SERVER, "lifetime.passed-on"),
     AnswersInTheOrderOfRequests: (SERVER, "concurrency.own-reply"),
     TakesTheFirstOfAList: (PROXY, "directory.list-form"),
     TakesDirectoryErrorsForUnknown: (PROXY, "directory.errors"),

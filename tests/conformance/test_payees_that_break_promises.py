@@ -10,7 +10,15 @@ from dfsp_quotes.conformance import Part, Role, text
 from dfsp_quotes.conformance.checks import CATALOGUE
 from support.messages import KEY, TRACE
 from support.model import TIMEOUT_MS, Refused, StillClock, caller_of, turns
-from support.model_payee import CENT, ModelPayee, check_payee, in_json
+from support.model_payee import (
+    CENT,
+    LIFETIME,
+    MAX_LIFETIME_MS,
+    ModelPayee,
+    check_payee,
+    chosen_lifetime,
+    in_json,
+)
 
 
 class IgnoresKeys(ModelPayee):
@@ -67,6 +75,7 @@ class PaysAnewEachTime(ModelPayee):
         ).encode()
 
     async def paid(self, quote):
+        self.ensure_not_released(quote)
         self.ensure_not_expired(quote)
         return self.payment(quote)
 
@@ -139,6 +148,7 @@ class RacesForAKey(ModelPayee):
 class RacesForAnExecution(PaysAnewEachTime):
     async def paid(self, quote):
         if quote.payment is None:
+            self.ensure_not_released(quote)
             self.ensure_not_expired(quote)
             await turns()
             quote.payment = self.payment(quote)
@@ -233,7 +243,109 @@ class AnswersWrongPathsInText(ModelPayee):
         return web.Response(text="404: Not Found", status=404)
 
 
+class ReleasesAnewEachTime(ModelPayee):
+    count = 0
+
+    def release_reply(self, quote):
+        self.count += 1
+        return {
+            **super().release_reply(quote),
+            "released": in_json(self.clock.now() + timedelta(seconds=self.count)),
+        }
+
+
+class LooksReleasedQuotesUpAsReserved(ModelPayee):
+    def state(self, quote):
+        return "RESERVED" if quote.released else super().state(quote)
+
+
+class LetsEveryoneRelease(ModelPayee):
+    def may_release(self, quote, caller):
+        return True
+
+
+class ReleasesPaidQuotes(ModelPayee):
+    def ensure_releasable(self, quote):
+        self.ensure_not_expired(quote)
+
+
+class ReleasesExpiredQuotes(ModelPayee):
+    def ensure_releasable(self, quote):
+        if quote.payment is not None:
+            raise Refused(409, "QuoteExecutedError")
+
+
+class PaysReleasedQuotes(ModelPayee):
+    def ensure_not_released(self, quote):
+        pass
+
+
+class ForgetsKeysOfReleasedQuotes(ModelPayee):
+    async def reserved(self, caller, key, operation, body):
+        self.keys = {key: each for key, each in self.keys.items() if not each.released}
+        return await super().reserved(caller, key, operation, body)
+
+
+class RacesForAnExecutionOrARelease(ModelPayee):
+    """Looks whether a quote was paid, and releases it a moment later."""
+
+    async def handle_release(self, request):
+        quote = self.find(request, caller_of(request))
+        if quote.released is None:
+            self.ensure_releasable(quote)
+            await turns()
+            quote.released = quote.released or in_json(self.clock.now())
+        return web.json_response(self.release_reply(quote))
+
+
+class ChoosesTheLifetimeItself(ModelPayee):
+    def expiry(self, now):
+        return now + timedelta(minutes=5)
+
+
+class CutsLongLifetimes(ModelPayee):
+    def lifetime_of(self, request):
+        given = request.headers.get(LIFETIME, "")
+        if given.isdigit() and int(given) > MAX_LIFETIME_MS:
+            return timedelta(milliseconds=MAX_LIFETIME_MS)
+        return super().lifetime_of(request)
+
+
+class GivesAKeyAnotherLifetime(ModelPayee):
+    def ensure_same_request(self, known, operation, body):
+        chosen_lifetime.set(known.lifetime)
+        super().ensure_same_request(known, operation, body)
+
+
+class ExplainsTheFeeOfAnotherRate(ModelPayee):
+    def explanation(self, quote):
+        found = super().explanation(quote)
+        return {
+            **found,
+            "step": {**found["step"], "percent": "9"},
+            "unrounded": str(quote.destination * 9 / 100),
+        }
+
+
+class RoundsInAnotherWayThanItExplains(ModelPayee):
+    def explanation(self, quote):
+        return {**super().explanation(quote), "unrounded": str(quote.destination / 10 + CENT)}
+
+
 PROMISES = {
+    ReleasesAnewEachTime: "release.reply",
+    LooksReleasedQuotesUpAsReserved: "release.look-up",
+    LetsEveryoneRelease: "release.unknown-error",
+    ReleasesPaidQuotes: "release.executed-error",
+    ReleasesExpiredQuotes: "release.expired-error",
+    PaysReleasedQuotes: "release.then-execute",
+    ForgetsKeysOfReleasedQuotes: "release.same-key",
+    RacesForAnExecutionOrARelease: "concurrency.executed-or-released",
+    ChoosesTheLifetimeItself: "lifetime.kept",
+    CutsLongLifetimes: "lifetime.bad-header",
+    GivesAKeyAnotherLifetime: "lifetime.same-key",
+    ExplainsTheFeeOfAnotherRate: "explanation.fee",
+    RoundsInAnotherWayThanItExplains: "explanation.fee",
     ReturnsNoKey: "idempotency.key-returned",
     TakesAnyKey: "idempotency.bad-key",
     ForgetsExpiredQuotes: "expiry.error",

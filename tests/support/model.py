@@ -44,6 +44,7 @@ class Refused(Exception):  # noqa: N818 - the model's own errors have the ids of
     id: str
     fields: list[str] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
+    message: str = ""
 
 
 async def turns() -> None:
@@ -110,7 +111,12 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _error(refused: Refused, trace: str) -> web.Response:
-    content = {"id": refused.id, "message": refused.id, "service": "model", "traceId": trace}
+    content = {
+        "id": refused.id,
+        "message": refused.message or refused.id,
+        "service": "model",
+        "traceId": trace,
+    }
     if refused.fields:
         content["validationErrors"] = [
             {"message": "is wrong", "params": {"key": key}} for key in refused.fields

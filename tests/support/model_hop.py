@@ -16,6 +16,7 @@ from support.messages import KEY, TRACE
 from support.model import TIMEOUT_MS, Refused, caller_of, envelope, key_of, object_of, timeout_of
 
 URL: Final = "submissionUrl"
+LIFETIME: Final = "X-Quote-Lifetime-Ms"
 PASSED_BACK: Final = ("Content-Type", "Retry-After")
 
 
@@ -32,7 +33,7 @@ class Passing:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of a request: those of its body, or of the query of a look-up."""
+        """The fields of a request: those of its body, or of the query of a look-up or a release."""
         return self.query if self.body is None else self.body
 
 
@@ -59,6 +60,7 @@ class ModelHop:
             app.router.add_post(f"/v1/{operation}", self.handle)
         app.router.add_put("/v1/payments/{uuid}", self.handle)
         app.router.add_get("/v1/quote/{uuid}", self.handle, allow_head=False)
+        app.router.add_delete("/v1/quote/{uuid}", self.handle)
         app.cleanup_ctx.append(self._open)
         return app
 
@@ -78,7 +80,9 @@ class ModelHop:
                 TIMEOUT_MS: str(timeout_of(request)),
             }
         )
-        body = None if request.method == "GET" else object_of(await request.read())
+        if LIFETIME in request.headers:
+            headers[LIFETIME] = request.headers[LIFETIME]
+        body = None if request.method in {"GET", "DELETE"} else object_of(await request.read())
         query = dict(parse_qsl(request.query_string))
         passing = Passing(request.method, request.path, query, body, headers, timeout_of(request))
         reply = await self.passed_on(passing)

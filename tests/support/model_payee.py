@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -26,8 +27,14 @@ RULES: Final = {
     "identifierType": r"[a-z0-9_-]{1,32}",
     "transferType": r"[A-Za-z0-9_-]{1,32}",
 }
+LIFETIME: Final = "X-Quote-Lifetime-Ms"
+MAX_LIFETIME_MS: Final = 86_400_000
 LONG: Final = 600
 """More seconds than quotes live, since the clock moves only when the kit waits."""
+
+
+chosen_lifetime: ContextVar[timedelta | None] = ContextVar("chosen_lifetime")
+"""The lifetime that the request of this task asks for."""
 
 
 @dataclass
@@ -40,8 +47,10 @@ class Stored:
     destination: Decimal
     created: datetime
     expires: datetime
+    lifetime: timedelta | None
     payment: bytes | None = None
     executed: str | None = None
+    released: str | None = None
 
     @property
     def reply(self) -> dict[str, Any]:
@@ -71,6 +80,7 @@ class ModelPayee:
             app.router.add_post(f"/v1/{operation}", self.handle_reservation)
         app.router.add_put("/v1/payments/{uuid}", self.handle_payment)
         app.router.add_get("/v1/quote/{uuid}", self.handle_look_up, allow_head=False)
+        app.router.add_delete("/v1/quote/{uuid}", self.handle_release)
         return app
 
     # reserve
@@ -78,6 +88,7 @@ class ModelPayee:
     async def handle_reservation(self, request: web.Request) -> web.Response:
         caller, key = caller_of(request), key_of(request)
         timeout_of(request)
+        chosen_lifetime.set(self.lifetime_of(request))
         body = self.checked(await request.read())
         operation = request.path.removeprefix("/v1/")
         quote = await self.reserved(caller, key, operation, body)
@@ -85,6 +96,16 @@ class ModelPayee:
 
     def reservation_reply(self, quote: Stored) -> dict[str, Any]:
         return quote.reply
+
+    def lifetime_of(self, request: web.Request) -> timedelta | None:
+        given = request.headers.get(LIFETIME)
+        if given is None:
+            return None
+        if not re.fullmatch(r"0*[1-9][0-9]{0,14}", given, re.ASCII) or int(given) > MAX_LIFETIME_MS:
+            raise Refused(
+                400, "InvalidHeaderError", message=f"{LIFETIME} must be from 1 to {MAX_LIFETIME_MS}."
+            )
+        return timedelta(milliseconds=int(given))
 
     def checked(self, body: bytes) -> dict[str, str]:
         """Return the seven fields. Raises Refused with all fields that are wrong."""
@@ -108,7 +129,8 @@ class ModelPayee:
         return known
 
     def ensure_same_request(self, known: Stored, operation: str, body: dict[str, str]) -> None:
-        if (known.operation, comparable(known.request)) != (operation, comparable(body)):
+        asked = operation, comparable(body), chosen_lifetime.get()
+        if (known.operation, comparable(known.request), known.lifetime) != asked:
             raise Refused(422, "IdempotencyKeyReusedError")
 
     def new_quote(self, caller: str, operation: str, body: dict[str, str]) -> Stored:
@@ -119,7 +141,8 @@ class ModelPayee:
             source, destination = amount, self.destination_amount(amount)
         now = self.clock.now()
         uuid = self.new_uuid(body)
-        quote = Stored(uuid, caller, operation, body, source, destination, now, self.expiry(now))
+        expires, lifetime = self.expiry(now), chosen_lifetime.get()
+        quote = Stored(uuid, caller, operation, body, source, destination, now, expires, lifetime)
         self.quotes[uuid] = quote
         return quote
 
@@ -127,7 +150,7 @@ class ModelPayee:
         return str(uuid4())
 
     def expiry(self, now: datetime) -> datetime:
-        return now + timedelta(minutes=5)
+        return now + (chosen_lifetime.get() or timedelta(minutes=5))
 
     def source_amount(self, destination: Decimal) -> Decimal:
         return destination + (destination / 10).quantize(CENT, ROUND_CEILING)
@@ -152,7 +175,8 @@ class ModelPayee:
 
     def find(self, request: web.Request, caller: str) -> Stored:
         quote = self.quotes.get(str(UUID(request.match_info["uuid"])))
-        if quote is None or not self.may_see(quote, caller):
+        allows = self.may_release if request.method == "DELETE" else self.may_see
+        if quote is None or not allows(quote, caller):
             raise Refused(404, "QuoteNotFoundError")
         return quote
 
@@ -165,9 +189,14 @@ class ModelPayee:
 
     async def paid(self, quote: Stored) -> bytes:
         if quote.payment is None:
+            self.ensure_not_released(quote)
             self.ensure_not_expired(quote)
             quote.payment = self.payment(quote)
         return quote.payment
+
+    def ensure_not_released(self, quote: Stored) -> None:
+        if quote.released:
+            raise Refused(410, "QuoteReleasedError")
 
     def ensure_not_expired(self, quote: Stored) -> None:
         if self.clock.now() >= quote.expires:
@@ -186,23 +215,62 @@ class ModelPayee:
             }
         ).encode()
 
+    # release
+
+    def may_release(self, quote: Stored, caller: str) -> bool:
+        return quote.caller == caller
+
+    async def handle_release(self, request: web.Request) -> web.Response:
+        quote = self.find(request, caller_of(request))
+        if quote.released is None:
+            self.ensure_releasable(quote)
+            quote.released = in_json(self.clock.now())
+        return web.json_response(self.release_reply(quote))
+
+    def ensure_releasable(self, quote: Stored) -> None:
+        if quote.payment is not None:
+            raise Refused(409, "QuoteExecutedError")
+        self.ensure_not_expired(quote)
+
+    def release_reply(self, quote: Stored) -> dict[str, Any]:
+        return {"uuid": quote.uuid, "state": "RELEASED", "released": quote.released}
+
     # look up
 
     async def handle_look_up(self, request: web.Request) -> web.Response:
         return web.json_response(self.look_up_reply(self.find(request, caller_of(request))))
 
     def look_up_reply(self, quote: Stored) -> dict[str, Any]:
-        is_expired = self.clock.now() >= quote.expires
         return {
             **self.reservation_reply(quote),
-            "state": "EXECUTED" if quote.executed else "EXPIRED" if is_expired else "RESERVED",
+            "state": self.state(quote),
             "operation": quote.operation,
             "sourceAmount": str(quote.source),
             "destinationAmount": str(quote.destination),
             "fee": str(quote.source - quote.destination),
             "created": in_json(quote.created),
             "executed": quote.executed,
+            "released": quote.released,
             "request": quote.request,
+            "explanation": self.explanation(quote),
+        }
+
+    def state(self, quote: Stored) -> str:
+        if quote.executed:
+            return "EXECUTED"
+        if quote.released:
+            return "RELEASED"
+        return "EXPIRED" if self.clock.now() >= quote.expires else "RESERVED"
+
+    def explanation(self, quote: Stored) -> dict[str, Any]:
+        return {
+            "schedule": "a" * 64,
+            "rule": {name: quote.request[name] for name in ("transferType", "currencyCode")},
+            "step": {"from": "0.01", "to": "1000000.00", "flat": "0.00", "percent": "10"},
+            "least": "0.00",
+            "most": None,
+            "rounding": "up",
+            "unrounded": str(quote.destination / 10),
         }
 
 

@@ -262,11 +262,21 @@ class Implementation:
     async def look_up(
         self, uuid: str, request: Mapping[str, str], headers: Headers | None = None
     ) -> Response:
+        return await self._on_quote("GET", uuid, request, headers)
+
+    async def release(
+        self, uuid: str, request: Mapping[str, str], headers: Headers | None = None
+    ) -> Response:
+        return await self._on_quote("DELETE", uuid, request, headers)
+
+    async def _on_quote(
+        self, method: str, uuid: str, request: Mapping[str, str], headers: Headers | None
+    ) -> Response:
         path = f"/v1/quote/{uuid}"
         query = {name: request[name] for name in ("identifierType", "identifier")}
         if self.options.role is Role.SPSP_CLIENT:
             query["submissionUrl"] = self.next_hop.url + path
-        return await self.send("GET", f"{path}?{urlencode(query, quote_via=quote)}", headers=headers)
+        return await self.send(method, f"{path}?{urlencode(query, quote_via=quote)}", headers=headers)
 
     async def is_reachable(self) -> str:
         """Return an empty text if the implementation accepts connections, else the cause."""

@@ -3,7 +3,15 @@
 from typing import Final
 
 from dfsp_quotes.conformance.check import Check
-from dfsp_quotes.conformance.checks import hop, hop_promises, payee, payee_messages, payee_promises, receiver
+from dfsp_quotes.conformance.checks import (
+    hop,
+    hop_promises,
+    payee,
+    payee_messages,
+    payee_promises,
+    payee_terms,
+    receiver,
+)
 
 CATALOGUE: Final[tuple[Check, ...]] = (
     *hop.CHECKS,
@@ -12,5 +20,6 @@ CATALOGUE: Final[tuple[Check, ...]] = (
     *hop_promises.CHECKS,
     *payee_promises.CHECKS,
     *payee_messages.CHECKS,
+    *payee_terms.CHECKS,
 )
 """Every check of the kit. The checks of the source come first."""

@@ -1,14 +1,35 @@
 """Expectations that several checks have of a response, and values that they send."""
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
+from uuid import uuid4
 
-from dfsp_quotes.conformance.implementation import SOURCE, Implementation
+from dfsp_quotes.conformance.implementation import SOURCE, Implementation, Quote
 from dfsp_quotes.conformance.result import Fault, cut
 from dfsp_quotes.conformance.wire import Response
 
 AT_ONCE: Final = 16
 """The number of requests that a check of concurrency sends at once."""
+
+
+T = TypeVar("T")
+
+
+def new_key() -> str:
+    return f"kit-{uuid4()}"
+
+
+async def at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
+    return list(await asyncio.gather(*calls))
+
+
+def ensure_same(first: Quote, again: Quote, when: str) -> None:
+    """Raise Fault unless both responses have the same uuid, amount and expires."""
+    if first.response.object != again.response.object:
+        one, other = (cut(each.response.body.decode("utf-8", "replace"), 300) for each in (first, again))
+        raise Fault(f"{when} the same key gave another quote: first {one}, then {other}.")
 
 
 def ensure_success(response: Response, what: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 from uuid import uuid4
@@ -16,7 +17,7 @@ from dfsp_quotes.conformance.implementation import SOURCE, Implementation
 from dfsp_quotes.conformance.neighbour import QUOTE_UUID, Neighbour, always, listening, quote_reply, response
 from dfsp_quotes.conformance.options import HOPS, Address, Part, Role
 from dfsp_quotes.conformance.result import Fault, cut
-from dfsp_quotes.conformance.wire import KEY, TIMEOUT_MS, TRACE, Request, Response, encode
+from dfsp_quotes.conformance.wire import KEY, LIFETIME_MS, TIMEOUT_MS, TRACE, Request, Response, encode
 
 CHECKS: Final = Checks(Part.PROMISES, HOPS)
 
@@ -128,6 +129,19 @@ async def errors_object(implementation: Implementation) -> None:
     await ensure_error_objects(implementation)
 
 
+@CHECKS.add("lifetime.passed-on", "wire.md §3 X-Quote-Lifetime-Ms", needs=PASSES)
+async def lifetime_passed_on(implementation: Implementation) -> None:
+    """The lifetime that a reservation asks for is passed on; a request without one has none at the next hop."""
+    for given in ("45000", None):
+        implementation.next_hop.received.clear()
+        await implementation.post(implementation.request(), headers={LIFETIME_MS: given})
+        passed = only_request(implementation).headers.get(LIFETIME_MS)
+        if passed != given:
+            raise Fault(
+                f"The request had {given or 'none'}, the next hop received {cut(passed or 'none', 80)}."
+            )
+
+
 @CHECKS.add("flow.execute", "wire.md §1", needs=PASSES)
 async def flow_execute(implementation: Implementation) -> None:
     """A transfer passes along the same way as the reservation."""
@@ -150,11 +164,24 @@ async def flow_execute(implementation: Implementation) -> None:
 @CHECKS.add("flow.look-up", "wire.md §1", needs=PASSES)
 async def flow_look_up(implementation: Implementation) -> None:
     """A look-up passes along the same way as the reservation, with identifierType and identifier in its query."""
+    await _ensure_passes(implementation, "GET", implementation.look_up)
+
+
+@CHECKS.add("flow.release", "wire.md §9 Release", needs=PASSES)
+async def flow_release(implementation: Implementation) -> None:
+    """A release passes along the same way as the reservation, with identifierType and identifier in its query."""
+    await _ensure_passes(implementation, "DELETE", implementation.release)
+
+
+async def _ensure_passes(
+    implementation: Implementation, method: str, send: Callable[[str, dict[str, str]], Awaitable[Response]]
+) -> None:
+    """Raise Fault unless the next hop receives the request, and its response comes back."""
     content: dict[str, object] = {"uuid": QUOTE_UUID, "state": "RESERVED"}
     implementation.next_hop.answer = always(response(200, content))
-    reply = await implementation.look_up(QUOTE_UUID, implementation.request())
+    reply = await send(QUOTE_UUID, implementation.request())
     request = only_request(implementation)
-    if (request.method, request.path) != ("GET", f"/v1/quote/{QUOTE_UUID}"):
+    if (request.method, request.path) != (method, f"/v1/quote/{QUOTE_UUID}"):
         raise Fault(f"The next hop received {cut(request.method, 20)} {cut(request.target, 200)}.")
     if not {"identifierType", "identifier"} <= {each.partition("=")[0] for each in _parameters(request)}:
         raise Fault(f"The query at the next hop is {cut(request.target.partition('?')[2], 200) or 'empty'}.")

@@ -1,18 +1,19 @@
 """The promises of the payee and of a whole network: idempotency, execution, expiry, inverse (wire.md §7)."""
 
-import asyncio
-from collections.abc import Awaitable, Iterable
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 from uuid import uuid4
 
 from dfsp_quotes.conformance.check import Checks
 from dfsp_quotes.conformance.checks.expectations import (
     AT_ONCE,
+    at_once,
     changed,
+    ensure_same,
     ensure_same_reply,
     expect,
     minor_unit,
+    new_key,
     shown,
 )
 from dfsp_quotes.conformance.checks.expiry import expired_quotes
@@ -28,23 +29,10 @@ STEPS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 49)
 """The amounts that the inverse is checked with: that of the request and these numbers of minor units more."""
 OK: Final = 200
 
-T = TypeVar("T")
-
-
-def new_key() -> str:
-    return f"kit-{uuid4()}"
-
 
 def amounts(implementation: Implementation) -> list[str]:
     first = Decimal(implementation.options.request["amount"])
     return [format(first + minor_unit(first) * step, "f") for step in STEPS]
-
-
-def ensure_same(first: Quote, again: Quote, when: str) -> None:
-    """Raise Fault unless both responses have the same uuid, amount and expires."""
-    if first.response.object != again.response.object:
-        one, other = (cut(each.response.body.decode("utf-8", "replace"), 300) for each in (first, again))
-        raise Fault(f"{when} the same key gave another quote: first {one}, then {other}.")
 
 
 # idempotency
@@ -265,7 +253,7 @@ async def inverse_largest(implementation: Implementation) -> None:
 async def concurrency_one_quote_for_a_key(implementation: Implementation) -> None:
     """Requests with the same key that arrive at the same time get the same quote."""
     request, headers = implementation.request(), {KEY: new_key()}
-    quotes = await _at_once([implementation.reserve(request, headers=headers) for _ in range(AT_ONCE)])
+    quotes = await at_once([implementation.reserve(request, headers=headers) for _ in range(AT_ONCE)])
     found = {quote.uuid for quote in quotes}
     if len(found) != 1:
         raise Fault(f"{AT_ONCE} requests with the same key at once gave {len(found)} quotes.")
@@ -275,7 +263,7 @@ async def concurrency_one_quote_for_a_key(implementation: Implementation) -> Non
 async def concurrency_executed_once(implementation: Implementation) -> None:
     """Transfers of the same quote that arrive at the same time all get the same reply: it is executed once."""
     quote = await implementation.reserve()
-    replies = await _at_once([implementation.execute(quote.uuid, quote.request) for _ in range(AT_ONCE)])
+    replies = await at_once([implementation.execute(quote.uuid, quote.request) for _ in range(AT_ONCE)])
     for reply in replies:
         ensure_same_reply(replies[0], reply)
 
@@ -290,14 +278,10 @@ async def concurrency_own_terms(implementation: Implementation) -> None:
         implementation.request(amount=format(first + minor_unit(first) * step, "f"))
         for step in range(AT_ONCE)
     ]
-    quotes = await _at_once([implementation.reserve(request) for request in requests])
+    quotes = await at_once([implementation.reserve(request) for request in requests])
     if len({quote.uuid for quote in quotes}) != AT_ONCE:
         raise Fault(f"{AT_ONCE} reservations at once got fewer uuids.")
-    replies = await _at_once([implementation.execute(quote.uuid, quote.request) for quote in quotes])
+    replies = await at_once([implementation.execute(quote.uuid, quote.request) for quote in quotes])
     for quote, reply in zip(quotes, replies, strict=True):
         if reply.status != OK:
             raise Fault(f"The quote of {quote.request['amount']} was not paid: {reply.outcome}.")
-
-
-async def _at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
-    return list(await asyncio.gather(*calls))
