@@ -1,5 +1,6 @@
 """Fixtures: users, a real Postgres, a client, and the whole chain as processes."""
 
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +12,13 @@ import pytest
 from argon2 import PasswordHasher
 from xdist.scheduler import LoadScopeScheduling
 
+from central_directory import app as central_directory
 from chassis.users_file import SAMPLE_USERS
+from console import app as console
+from integrations import app as integrations
 from network.topology import CHAIN
+from quoting import service
+from signal_receiver import app as signal_receiver
 from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
@@ -75,6 +81,15 @@ def pytest_xdist_make_scheduler(config, log) -> Scheduling | None:
     return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _documents_made_once() -> Iterator[None]:
+    """Make each OpenAPI document once: a process pays for its own once, tests at each start of a service."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (service, central_directory, console, integrations, signal_receiver):
+            patch.setattr(module, "openapi", functools.cache(module.openapi))
+        yield
+
+
 @pytest.fixture
 def browser(request, tmp_path) -> Iterator[Browser]:
     with chromium(tmp_path / "profile", request.config.getoption("screenshots")) as made:
@@ -115,9 +130,8 @@ def reused_databases(postgres_url) -> ReusedDatabases:
 @pytest.fixture
 async def database_url(reused_databases) -> AsyncIterator[str]:
     """A database of the test's own, empty."""
-    url = await reused_databases.take()
-    yield url
-    await reused_databases.give_back(url)
+    async with reused_databases.one() as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from argon2 import PasswordHasher
 
 from chassis import batching, password_queue, users, users_file
-from quoting import service
 from support.batch_senders import BatchSender
 from support.batch_servers import (
     BatchServer,
@@ -32,9 +31,8 @@ PAYER_AND_FORWARDER = ("dfsp-api", "spsp-server")
 
 @pytest.fixture(scope="module", autouse=True)
 def _cheap_start():
-    """Make a start cheap: a process pays for password hashes and OpenAPI documents once, tests each time."""
+    """Make a start cheap: a process pays for password hashes once, tests each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "openapi", functools.cache(service.openapi))
         patch.setattr(users, "HASHER", CHEAP)
         patch.setattr(users_file, "HASHER", CHEAP)
         patch.setattr(password_queue, "HASHER", CHEAP)
