@@ -1,10 +1,11 @@
 """Fixtures: consoles in the test's process, and scripted services."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 
 import pytest
 
+from console.app import MIGRATIONS
 from console.collectors import fleet, look
 from support import console as support
 from support.console import RunningConsole
@@ -23,6 +24,13 @@ def quick(request, monkeypatch) -> None:
 def impatient(monkeypatch) -> None:
     """Make consoles count a service as frozen after a short time."""
     monkeypatch.setattr(look, "LOOK_SECONDS", 0.3)
+
+
+@pytest.fixture
+async def database_url(reused_databases) -> AsyncIterator[str]:
+    """A database of the test's own, with the tables of the console."""
+    async with reused_databases.one(MIGRATIONS) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from importlib.resources import files
 
 import pytest
 
 from chassis.database import Database
-from chassis.migrations import Migrations
+from console.app import MIGRATIONS
 from console.traces import span_repository
 from console.traces.span import Span
 from console.traces.span_repository import FailedRequest, SpanRepository, TraceSummary
@@ -37,7 +36,7 @@ def span(
 
 @pytest.fixture
 async def database(database_url) -> AsyncIterator[Database]:
-    made = Database(database_url, 2, Migrations("console", files("console") / "migrations"))
+    made = Database(database_url, 2, MIGRATIONS)
     await made.open(pytest.fail)
 
     async def is_ready() -> bool:

@@ -9,8 +9,10 @@ import pytest
 
 from chassis.app import SERVICE
 from chassis.errors import UnavailableError
+from console import app as console_app
 from console.collectors.service_client import ServiceReply
 from console.collectors.webhook_operations import WebhookOperations
+from integrations.delivery.queue import MIGRATIONS
 from support import provider as providers
 from support.console import OPERATOR, VIEWER, RunningConsole
 from support.provider import OK, PASSWORDS, USER, Provider, Script, until
@@ -22,6 +24,13 @@ CREDENTIALS = {"service_user": providers.OPERATOR, "service_password": PASSWORDS
 @pytest.fixture(scope="session")
 def provider_users(tmp_path_factory):
     return providers.write_users(tmp_path_factory.mktemp("provider") / "users")
+
+
+@pytest.fixture
+async def database_url(reused_databases):
+    """A database of the test's own, with the tables of both services."""
+    async with reused_databases.one(console_app.MIGRATIONS, MIGRATIONS) as url:
+        yield url
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from chassis.errors import UnavailableError
 from dfsp_api.payee import PayeeSettings, create_app
 from network.postgres import EmbeddedPostgres, processes_on
 from support.messages import QUOTE, RESERVE, TEST, UNKNOWN_UUID
-from support.payee import Caller, database, is_ready, rows, until, waiting_for_lock
+from support.payee import Caller, database, drop_tables, is_ready, rows, until, waiting_for_lock
 from support.serving import served
 from support.settings import load
 
@@ -302,6 +302,7 @@ async def test_many_processes_migrate_one_database_once(database_url, sql):
         async with database(database_url):
             pass
 
+    await drop_tables(sql)
     await asyncio.gather(*(opened() for _ in range(10)))
 
     assert sorted(file.name for file in (files("dfsp_api") / "migrations").iterdir()) == [

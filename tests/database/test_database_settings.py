@@ -6,7 +6,7 @@ import pytest
 
 from chassis.postgres_session import SETTINGS
 from support.messages import QUOTE
-from support.payee import database, rows
+from support.payee import database, drop_tables, rows
 
 HOSTILE = {
     "synchronous_commit": "off",
@@ -93,6 +93,7 @@ async def test_another_search_path_does_not_make_a_second_quote_for_a_key(start,
 
 
 async def test_a_search_path_in_the_url_is_the_operators_choice(start, sql, database_url):
+    await drop_tables(sql)
     await sql.execute("CREATE SCHEMA quotes")
     separator = "&" if "?" in database_url else "?"
     payee = await start(url=f"{database_url}{separator}search_path=quotes")

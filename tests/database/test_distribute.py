@@ -13,7 +13,7 @@ from chassis.run import StartError
 from dfsp_api import distribute as command
 from dfsp_api.distribute import distribute
 from dfsp_api.payee import PayeeSettings, create_app
-from support.payee import Caller, until
+from support.payee import Caller, drop_tables, until
 from support.serving import served
 from support.settings import load
 
@@ -55,6 +55,7 @@ TABLES = {
 
 @pytest.fixture
 async def citus(sql):
+    await drop_tables(sql)
     await sql.execute(CITUS)
     return sql
 

@@ -9,7 +9,7 @@ from chassis.database import Database
 from chassis.postgres_session import SETTINGS
 from dfsp_api.payee import PayeeSettings, create_app
 from dfsp_api.repository import MIGRATIONS
-from support.payee import Caller, database, rows, until
+from support.payee import Caller, database, drop_tables, rows, until
 from support.pgbouncer import NEEDED, PROGRAM, pgbouncer
 from support.serving import served
 from support.settings import load
@@ -50,6 +50,7 @@ async def test_commits_wait_for_the_disk_behind_pgbouncer(database_url, sql, mor
 async def test_a_payee_behind_pgbouncer_in_another_mode_is_not_ready_and_says_why(
     database_url, users_file, client, sql, pool_mode
 ):
+    await drop_tables(sql)
     with pgbouncer(database_url, pool_mode) as url:
         settings = {"QUOTES_USERS_FILE": str(users_file), "QUOTES_DATABASE_URL": url}
         async with served(create_app(load(PayeeSettings, settings))) as origin:

@@ -1,10 +1,12 @@
 """Fixtures: providers in this process, and webhooks."""
 
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from integrations.delivery.queue import MIGRATIONS
 from support import provider as support
 from support.provider import OK, Provider
 from support.serving import stub
@@ -13,6 +15,13 @@ from support.serving import stub
 @pytest.fixture(scope="session")
 def provider_users(tmp_path_factory) -> Path:
     return support.write_users(tmp_path_factory.mktemp("provider") / "users")
+
+
+@pytest.fixture
+async def database_url(reused_databases) -> AsyncIterator[str]:
+    """A database of the test's own, with the tables of `integrations`."""
+    async with reused_databases.one(MIGRATIONS) as url:
+        yield url
 
 
 @pytest.fixture

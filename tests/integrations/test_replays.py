@@ -11,7 +11,6 @@ import pytest
 
 from chassis.errors import TooManyRequestsError
 from integrations import operator_repository
-from integrations.delivery.queue import MIGRATIONS
 from integrations.delivery.retry_policy import LIFETIME_SECONDS
 from integrations.operations import MAX_REPLAYS
 from integrations.replays import MAX_EVENTS, FailedEvent, ReplayLimit, plan
@@ -221,7 +220,6 @@ async def test_every_statement_for_operators_can_use_an_index(database_url, name
     """If a plan with an index exists, Postgres chooses it when the table is large."""
     connection = await asyncpg.connect(database_url)
     try:
-        await MIGRATIONS.apply(connection)
         await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
         prepared = await connection.prepare(STATEMENTS[name])
         nulls = ", ".join("NULL" for _ in prepared.get_parameters())

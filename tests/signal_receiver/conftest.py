@@ -10,9 +10,17 @@ import pytest
 
 from chassis.logs import LogWriter
 from signal_receiver.app import create_app
+from signal_receiver.event_repository import MIGRATIONS
 from support import receiver as support
 from support.receiver import Sender, settings_of
 from support.serving import served
+
+
+@pytest.fixture
+async def database_url(reused_databases) -> AsyncIterator[str]:
+    """A database of the test's own, with the tables of the receiver."""
+    async with reused_databases.one(MIGRATIONS) as url:
+        yield url
 
 
 @pytest.fixture

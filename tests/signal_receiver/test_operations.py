@@ -131,7 +131,7 @@ async def test_the_openapi_document_is_valid_and_lists_operations_and_typed_erro
 
 async def test_it_shares_a_database_without_touching_other_tables(start, database_url):
     connection = await asyncpg.connect(database_url)
-    await connection.execute("CREATE TABLE account (id int)")
+    await connection.execute("DROP SCHEMA signal_receiver CASCADE; CREATE TABLE account (id int)")
     sender = await start()
     await sender.send("OPEN")
     found = await connection.fetch("SELECT schemaname FROM pg_tables WHERE tablename = 'account' ORDER BY 1")

@@ -138,6 +138,11 @@ async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
         await made.close()
 
 
+async def drop_tables(sql: asyncpg.Connection) -> None:
+    """Make the database one that no payee has used yet."""
+    await sql.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
 async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
     """Wait until at least ``count`` statements on this database wait for a lock."""
 
@@ -185,7 +190,8 @@ class FakeClock:
     async def remove(self) -> None:
         await self._sql.execute(
             "DROP FUNCTION pg_catalog.clock_timestamp();"
-            "ALTER FUNCTION pg_catalog.real_clock_timestamp() RENAME TO clock_timestamp"
+            "ALTER FUNCTION pg_catalog.real_clock_timestamp() RENAME TO clock_timestamp;"
+            "DROP TABLE public.fake_clock"
         )
 
     async def set(self, time: str, plus: str = "0") -> None:

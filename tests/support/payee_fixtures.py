@@ -7,13 +7,20 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from dfsp_api.repository import Repository
+from dfsp_api.repository import MIGRATIONS, Repository
 from network.processes import Network
 from network.topology import ServiceSpec
 from support import payee as support
 from support.chain import free_ports
 from support.payee import Caller, FakeClock
 from support.settings import DEFAULTS
+
+
+@pytest.fixture
+async def database_url(reused_databases) -> AsyncIterator[str]:
+    """A database of the test's own, with the tables of the payee."""
+    async with reused_databases.one(MIGRATIONS) as url:
+        yield url
 
 
 @pytest.fixture
