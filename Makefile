@@ -167,12 +167,13 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# make user NAME=alice: asks for the password. FILE is a users file: $(DATA)/users (the chain), $(DATA)/integrations-users,
-# $(DATA)/receiver-users, $(DATA)/console-users
-FILE   ?= $(DATA)/users
+# make user NAME=alice: asks for the password. FILE is a users file in $(DATA): users (the chain), integrations-users,
+# receiver-users or console-users. A FILE with a slash is a path. By default it is the file that the chain reads.
+FILE      ?=
+USERS_FILE = $(if $(FILE),$(if $(findstring /,$(FILE)),$(FILE),$(DATA)/$(FILE)),$(or $(QUOTES_USERS_FILE),$(DATA)/users))
 
 user: $(READY)
-	@$(BIN)/python -m chassis.users add "$(NAME)" --file "$(FILE)"
+	@$(BIN)/python -m chassis.users add "$(NAME)" --file "$(USERS_FILE)"
 
 PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -233,3 +234,29 @@ def test_the_module_is_a_command(tmp_path):
 
     assert (b"", b"") == (done.stdout, done.stderr)
     assert ["alice"] == list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "file"),
+    [
+        ("FILE=users", None, "folder/users"),
+        ("FILE=integrations-users", None, "folder/integrations-users"),
+        ("FILE=./users", None, "./users"),
+        ("FILE=", None, "folder/users"),
+        ("FILE=", "own-users", "own-users"),
+    ],
+)
+def test_make_user_writes_a_file_that_the_running_services_read(monkeypatch, setting, environment, file):
+    """FILE=users made a file in the working folder, which no service reads."""
+    monkeypatch.delenv("QUOTES_USERS_FILE", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("QUOTES_USERS_FILE", environment)
+    done = subprocess.run(
+        ["make", "--dry-run", "user", "NAME=alice", "DATA=folder", setting],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert f'-m chassis.users add "alice" --file "{file}"' in done.stdout
