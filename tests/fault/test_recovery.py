@@ -58,6 +58,7 @@ async def test_a_postgres_whose_restarts_fail_is_restarted_until_it_works(run, c
     assert "postgres could not be restarted: Postgres does not start:" in run.output
     assert 'unrecognized configuration parameter "no_such_setting"' in run.output
     assert "postgres is running again" in run.output
+    assert "\\x0a" not in run.output, "the lines of Postgres are printed as lines"
 
 
 async def test_a_service_whose_restarts_fail_is_restarted_until_it_works(run, client):
