@@ -111,7 +111,7 @@ async def test_the_focused_element_keeps_the_focus_when_the_page_is_refreshed(pr
     assert "switch" == await browser.run("return document.activeElement.getAttribute('role')")
 
 
-async def test_fault_19_times_are_in_the_readers_zone_and_style(provider, browser, hook):
+async def test_times_are_in_the_readers_zone_and_style(provider, browser, hook):
     await asyncio.to_thread(
         browser.driver.execute_cdp_cmd, "Emulation.setTimezoneOverride", {"timezoneId": "Asia/Tokyo"}
     )
@@ -122,7 +122,7 @@ async def test_fault_19_times_are_in_the_readers_zone_and_style(provider, browse
     await browser.shows("Feb 1, 2026, 5:00:00")
 
 
-async def test_fault_19_new_notifications_are_marked_and_counted_until_they_are_read(provider, browser):
+async def test_new_notifications_are_marked_and_counted_until_they_are_read(provider, browser):
     async with stub(typed("MarketClosed")) as hook:
         await browser.open(provider.url)
         await until(lambda: provider.app[NOTIFICATIONS].has_stream(USER))
@@ -142,7 +142,7 @@ async def test_fault_19_new_notifications_are_marked_and_counted_until_they_are_
     assert ("Integrations", 0) == (after, reloaded)
 
 
-async def test_fault_19_the_page_says_so_when_it_is_not_up_to_date(provider, browser):
+async def test_the_page_says_so_when_it_is_not_up_to_date(provider, browser):
     await browser.open(provider.url)
     await until(lambda: provider.app[NOTIFICATIONS].has_stream(USER))
     before = await browser.run("return document.getElementById('stale').hidden")
@@ -157,9 +157,7 @@ async def test_fault_19_the_page_says_so_when_it_is_not_up_to_date(provider, bro
     assert True is before
 
 
-async def test_fault_19_a_wide_logo_is_shown_in_its_shape_and_a_missing_one_by_initials(
-    provider, browser, hook
-):
+async def test_a_wide_logo_is_shown_in_its_shape_and_a_missing_one_by_initials(provider, browser, hook):
     await provider.approved(hook.url)
     await browser.open(provider.url)
     await browser.shows("Foo Bar FX")
@@ -182,7 +180,7 @@ async def test_fault_19_a_wide_logo_is_shown_in_its_shape_and_a_missing_one_by_i
     assert ["FB", True] == initials
 
 
-async def test_fault_19_after_signing_out_the_browser_has_no_credentials(provider, browser):
+async def test_after_signing_out_the_browser_has_no_credentials(provider, browser):
     """The browser asks for credentials again, and gets none."""
     await browser.open(provider.url)
     await browser.shows("Your integrations")

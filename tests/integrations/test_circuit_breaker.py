@@ -37,7 +37,7 @@ async def state(provider) -> str:
     return await provider.sql.fetchval("SELECT state FROM integration")
 
 
-async def test_fault_32_twenty_failures_in_a_row_over_ten_minutes_pause_the_integration(idle):
+async def test_twenty_failures_in_a_row_over_ten_minutes_pause_the_integration(idle):
     id_ = await idle.approved("http://127.0.0.1:1/")
     await report_failures(idle, id_, 1)
     await idle.pass_time(601)

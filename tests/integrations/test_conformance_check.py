@@ -192,7 +192,7 @@ def test_invalid_arguments_are_refused(arguments, capsys):
     assert 2 == raised.value.code
 
 
-async def test_fault_17_a_success_that_cannot_be_read_is_named(check):
+async def test_a_success_that_cannot_be_read_is_named(check):
     async with scripted_server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore") as hook:
         status, text = await check(hook.url)
 

@@ -166,7 +166,7 @@ INVISIBLE = [
 ]
 
 
-def test_fault_30_a_name_that_cannot_be_seen_is_refused():
+def test_a_name_that_cannot_be_seen_is_refused():
     """The user would have to decide about a request without a name, or about two that look alike."""
     for field in ("name", "description"):
         for character in INVISIBLE:
@@ -176,7 +176,7 @@ def test_fault_30_a_name_that_cannot_be_seen_is_refused():
     assert ["userEmail"] == list(faults_of({**REQUEST, "userEmail": "user\u200b@example.com"}))
 
 
-def test_fault_30_names_in_any_script_and_emoji_are_accepted():
+def test_names_in_any_script_and_emoji_are_accepted():
     names = [
         "Überkonto 💰",
         "日本語",
@@ -253,9 +253,7 @@ async def test_the_answer_does_not_tell_whether_the_e_mail_is_a_users(provider):
         ("a\u0308nne@example.com", UNICODE_USER),
     ],
 )
-async def test_fault_22_e_mail_addresses_are_compared_without_case_and_in_one_normal_form(
-    provider, given, user
-):
+async def test_e_mail_addresses_are_compared_without_case_and_in_one_normal_form(provider, given, user):
     """Also beyond ASCII, where the database's lower() may change nothing."""
     id_ = (await provider.requested(userEmail=given))["id"]
     await provider.strategy(email=given)
@@ -268,7 +266,7 @@ async def test_fault_22_e_mail_addresses_are_compared_without_case_and_in_one_no
     assert 200 == enabled.status
 
 
-async def test_fault_22_a_user_signs_in_with_the_e_mail_address_in_any_case(provider):
+async def test_a_user_signs_in_with_the_e_mail_address_in_any_case(provider):
     id_ = (await provider.requested())["id"]
     for name in ("USER@example.com", "User@Example.Com"):
         credentials = base64.b64encode(f"{name}:{PASSWORDS[USER]}".encode()).decode()

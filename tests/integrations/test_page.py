@@ -362,7 +362,7 @@ async def test_every_control_has_a_label_and_every_id_is_unique(provider, hook):
         assert 1 == len(elements.all("main")) == len(elements.all("h1"))
 
 
-async def test_fault_19_the_name_is_the_title_and_the_description_the_subtitle(start):
+async def test_the_name_is_the_title_and_the_description_the_subtitle(start):
     """Guide: The "title" of the integration... The "subtitle" of the integration."""
     provider = await start(deliveries_at_once=0)
     await provider.requested()
@@ -372,7 +372,7 @@ async def test_fault_19_the_name_is_the_title_and_the_description_the_subtitle(s
     assert re.search(r"<p>Foo Bar FX <span", page)
 
 
-async def test_fault_19_a_paused_integration_has_a_section_of_its_own(start):
+async def test_a_paused_integration_has_a_section_of_its_own(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     hidden = await view(provider)
@@ -385,7 +385,7 @@ async def test_fault_19_a_paused_integration_has_a_section_of_its_own(start):
     assert "/resume" in paused.partition("<h2")[0]
 
 
-async def test_fault_19_empty_sections_say_how_to_begin(start):
+async def test_empty_sections_say_how_to_begin(start):
     page = await view(await start(deliveries_at_once=0))
 
     assert "None." not in page
@@ -394,7 +394,7 @@ async def test_fault_19_empty_sections_say_how_to_begin(start):
     assert "You are notified when a delivery fails" in page
 
 
-async def test_fault_19_rejecting_and_deleting_ask_first(start):
+async def test_rejecting_and_deleting_ask_first(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     page = await view(provider)
@@ -404,7 +404,7 @@ async def test_fault_19_rejecting_and_deleting_ask_first(start):
     assert "/reject" in asking
 
 
-async def test_fault_19_initials_stand_in_for_an_image_that_cannot_be_shown(start):
+async def test_initials_stand_in_for_an_image_that_cannot_be_shown(start):
     provider = await start(deliveries_at_once=0)
     await provider.requested()
     await provider.sql.execute("UPDATE integration SET image_url = 'http://foo.bar/logo.png'")
@@ -413,7 +413,7 @@ async def test_fault_19_initials_stand_in_for_an_image_that_cannot_be_shown(star
     assert re.search(r'<span class="avatar" aria-hidden="true">FB\s*</span>', page)
 
 
-async def test_fault_19_a_delivery_shows_the_trade_the_strategy_and_the_response(provider):
+async def test_a_delivery_shows_the_trade_the_strategy_and_the_response(provider):
     async with stub(Script([reply(200), reply(200), typed("MarketClosed")])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)
@@ -426,7 +426,7 @@ async def test_fault_19_a_delivery_shows_the_trade_the_strategy_and_the_response
     assert "refused, status 422, MarketClosed" in page
 
 
-async def test_fault_19_send_again_is_offered_only_where_it_works(provider, hook):
+async def test_send_again_is_offered_only_where_it_works(provider, hook):
     id_ = await provider.enabled(hook.url)
     await provider.signal("OPEN")
     await provider.signal("CLOSE")
@@ -450,7 +450,7 @@ async def test_fault_19_send_again_is_offered_only_where_it_works(provider, hook
     assert 1 == len(set(re.findall(r"deliveries/([^/]+)/replay", disabled)))
 
 
-async def test_fault_19_a_notification_leads_to_its_event(provider):
+async def test_a_notification_leads_to_its_event(provider):
     async with stub(Script([reply(200), reply(200), typed("MarketClosed"), reply(200)])) as hook:
         id_ = await provider.enabled(hook.url)
         await provider.done(id_)
@@ -465,7 +465,7 @@ async def test_fault_19_a_notification_leads_to_its_event(provider):
     assert [notification["eventId"]] == re.findall(r'<article id="e-([^"]+)"', page)
 
 
-async def test_fault_19_a_refused_login_is_a_page(provider):
+async def test_a_refused_login_is_a_page(provider):
     for path in ["/", "/integrations/00000000-0000-4000-8000-000000000000"]:
         got = await provider.send("GET", path, as_=None)
 
@@ -474,7 +474,7 @@ async def test_fault_19_a_refused_login_is_a_page(provider):
         assert "Please sign in" in got.body.decode()
 
 
-async def test_fault_19_signing_out_refuses_the_credentials(provider):
+async def test_signing_out_refuses_the_credentials(provider):
     page = await view(provider)
     got = await provider.send("GET", "/sign-out")
 
@@ -483,7 +483,7 @@ async def test_fault_19_signing_out_refuses_the_credentials(provider):
     assert got.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_fault_20_a_proxy_is_told_not_to_hold_the_stream_back(provider):
+async def test_a_proxy_is_told_not_to_hold_the_stream_back(provider):
     headers = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=headers) as answer:
         assert "no" == answer.headers["X-Accel-Buffering"]

@@ -179,7 +179,7 @@ async def test_a_success_at_the_first_attempt_notifies_nobody(provider, hook):
 
 
 @pytest.mark.parametrize("status", [500, 429])
-async def test_fault_18_a_user_who_disabled_during_the_attempt_is_not_promised_a_retry(provider, status):
+async def test_a_user_who_disabled_during_the_attempt_is_not_promised_a_retry(provider, status):
     """The event was cancelled meanwhile, which only the database knows."""
     from support.provider import HeldAnswer
 

@@ -14,7 +14,7 @@ def other_process() -> tuple[subprocess.Popen, ProcessIdentity]:
     return child, ProcessIdentity(machine, f"{machine}{child.pid}:{_start_time(child.pid)}")
 
 
-async def test_fault_41_lanes_of_a_killed_process_do_not_wait_for_their_lease(start, hook):
+async def test_lanes_of_a_killed_process_do_not_wait_for_their_lease(start, hook):
     api = await start(deliveries_at_once=0)
     id_ = await api.enabled(hook.url)
     await api.signal()

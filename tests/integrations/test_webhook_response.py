@@ -322,7 +322,7 @@ AFTER_THE_STATUS_LINE = {
 
 
 @pytest.mark.parametrize("rest", AFTER_THE_STATUS_LINE)
-async def test_fault_17_the_status_line_decides_whatever_comes_after_it(provider, rest):
+async def test_the_status_line_decides_whatever_comes_after_it(provider, rest):
     """Below 300 the event is delivered; above, the error is untyped; the attempt log names the cause."""
     expected = {200: "DELIVERED", 307: "FAILED", 410: "FAILED", 422: "FAILED", 500: "WAITING"}
     data, cause = AFTER_THE_STATUS_LINE[rest]
@@ -336,7 +336,7 @@ async def test_fault_17_the_status_line_decides_whatever_comes_after_it(provider
     assert {status: (state, status, UNREADABLE + cause) for status, state in expected.items()} == found
 
 
-async def test_fault_17_a_204_with_a_body_or_chunks_is_a_success_that_notifies_nobody(provider):
+async def test_a_204_with_a_body_or_chunks_is_a_success_that_notifies_nobody(provider):
     for rest in (b"Content-Length: 2\r\n\r\nOK", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
         async with scripted_server(b"HTTP/1.1 204 No Content\r\n" + rest) as hook:
             attempt = await attempt_of(provider, hook.url)
@@ -345,7 +345,7 @@ async def test_fault_17_a_204_with_a_body_or_chunks_is_a_success_that_notifies_n
     assert [] == await provider.notification_types()
 
 
-async def test_fault_17_a_typed_error_with_many_and_long_headers_is_read(provider):
+async def test_a_typed_error_with_many_and_long_headers_is_read(provider):
     headers = [f"X-{number}: {'x' * 20}" for number in range(300)]
     data = http(
         422, BODY, "Content-Type: application/json", "x-proquant-error: 1", "Y: " + "y" * 9_000, *headers
@@ -356,7 +356,7 @@ async def test_fault_17_a_typed_error_with_many_and_long_headers_is_read(provide
     assert ("REFUSED", "MarketClosed") == (attempt["state"], attempt["errorType"])
 
 
-async def test_fault_17_the_final_status_line_follows_interim_responses(provider):
+async def test_the_final_status_line_follows_interim_responses(provider):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     async with scripted_server(interim + b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
         attempt = await attempt_of(provider, hook.url)
@@ -364,7 +364,7 @@ async def test_fault_17_the_final_status_line_follows_interim_responses(provider
     assert ("DELIVERED", 200) == (attempt["state"], attempt["status"])
 
 
-async def test_fault_17_a_success_that_cannot_be_read_does_not_hold_up_its_lane(provider):
+async def test_a_success_that_cannot_be_read_does_not_hold_up_its_lane(provider):
     async with scripted_server(b"HTTP/1.1 200 OK\r\n" + LONG + b"\r\n") as hook:
         id_ = await provider.enabled(hook.url)
         await provider.signal()

@@ -43,7 +43,7 @@ def headers(case):
 
 
 @pytest.mark.parametrize("case", OWN.values(), ids=OWN)
-def test_fault_20_a_form_of_the_service_itself_is_accepted_behind_a_proxy(case):
+def test_a_form_of_the_service_itself_is_accepted_behind_a_proxy(case):
     refuse_foreign("POST", headers(case))
 
 

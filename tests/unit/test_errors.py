@@ -5,7 +5,7 @@ import asyncpg
 from chassis.errors import UnavailableError, cause_of
 
 
-def test_fault_41_an_error_of_postgres_is_one_line():
+def test_an_error_of_postgres_is_one_line():
     error = asyncpg.exceptions.UniqueViolationError.new(
         {"S": "ERROR", "C": "23505", "M": "duplicate key", "D": "Key (id)=(1) exists.", "H": "Use another."}
     )

@@ -56,7 +56,7 @@ def text(kind: str, type_: str, state: str) -> str:
     return about_event(kind, CanonicalEvent("id", type_, 1, data), PARTNER, status=status, state=state)
 
 
-def test_fault_18_every_combination_is_a_text_of_whole_sentences_that_names_its_things():
+def test_every_combination_is_a_text_of_whole_sentences_that_names_its_things():
     """Each text names the partner, the account, and the strategy if the event has one, and says nothing of "it"."""
     texts = {each: text(*each) for each in COMBINATIONS}
 
@@ -71,7 +71,7 @@ def test_fault_18_every_combination_is_a_text_of_whole_sentences_that_names_its_
     assert len(set(texts.values())) >= len(EventType) * (len(ERROR_TYPES) + 4)
 
 
-def test_fault_18_a_retry_is_announced_only_if_the_event_waits_for_it():
+def test_a_retry_is_announced_only_if_the_event_waits_for_it():
     for kind, type_, state in COMBINATIONS:
         found = text(kind, type_, state)
 
@@ -133,7 +133,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("combination", EXPECTED, ids="-".join)
-def test_fault_18_a_text_says_who_what_happened_what_holds_and_what_to_do(combination):
+def test_a_text_says_who_what_happened_what_holds_and_what_to_do(combination):
     assert EXPECTED[combination] == text(*combination)
 
 
