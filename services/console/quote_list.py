@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from chassis.logs import iso_time
+from console.fee_schedule import Explanation, explanation_of
 
 PAGE_QUOTES: Final = 50
 STATES: Final = ("RESERVED", "EXECUTED", "EXPIRED", "RELEASED")
@@ -38,6 +39,13 @@ class QuoteRow:
     executed: str | None
     released: str | None
     request: Mapping[str, str]
+    explanation: Explanation | None
+
+    @property
+    def lifetime(self) -> float | None:
+        """The time between reservation and expiry, in seconds; None if one of them is not a time."""
+        created, expires = _unix(self.created), _unix(self.expires)
+        return None if created is None or expires is None else expires - created
 
     @property
     def currency(self) -> str:
@@ -46,8 +54,8 @@ class QuoteRow:
     @property
     def changes(self) -> tuple[float, ...]:
         """Return the times at which the quote was reserved, paid and released, in Unix seconds."""
-        times = (self.created, self.executed, self.released)
-        return tuple(datetime.fromisoformat(at).timestamp() for at in times if at)
+        times = map(_unix, (self.created, self.executed, self.released))
+        return tuple(at for at in times if at is not None)
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,14 @@ def totals(rows: Sequence[QuoteRow]) -> list[Total]:
     return sorted(found.values(), key=lambda total: total.currency)
 
 
+def _unix(at: str | None) -> float | None:
+    """Return a time in Unix seconds; None if the text is not a time."""
+    try:
+        return datetime.fromisoformat(at or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
@@ -136,4 +152,5 @@ def _row(quote: Mapping[str, Any]) -> QuoteRow:
         text("executed") or None,
         text("released") or None,
         {str(name): str(value) for name, value in fields.items()},
+        explanation_of(quote),
     )

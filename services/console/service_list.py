@@ -8,6 +8,8 @@ from typing import Final
 from chassis.settings import base_url
 
 MAX_SERVICES: Final = 100
+PAYEE: Final = "dfsp-api"
+"""The name under which the console watches the payee."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 

@@ -1,6 +1,7 @@
 """The view *Quotes*: lists, one quote, one trace, failed requests; with a payee that is a stub."""
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +17,7 @@ from support.serving import Stub, reply, stub
 
 UUID = "8f0c2a4e-0000-4000-8000-000000000001"
 TRACE = "5a3f4a53-9d1b-4d6f-8b1f-6f5e8a1c6c1e"
+SCHEDULE = "0f" * 32
 NOW = 1_790_000_000.0
 CHAIN = (
     "dfsp-api-payer",
@@ -38,6 +40,15 @@ QUOTE = {
     "created": iso_time(NOW),
     "executed": iso_time(NOW + 60),
     "caller": "test",
+    "explanation": {
+        "schedule": SCHEDULE,
+        "rule": {"transferType": "p2p", "currencyCode": "USD"},
+        "step": {"from": "0.01", "to": "1000.00", "flat": "0.00", "percent": "10"},
+        "least": "0.01",
+        "most": None,
+        "rounding": "half_up",
+        "unrounded": "1.2500001",
+    },
     "request": {"currencyCode": "USD", "identifier": "30754016", "identifierType": "eur", "amount": "12.50"},
 }
 
@@ -207,6 +218,31 @@ async def test_without_a_payee_the_page_says_so(start):
 
     assert "cannot be reached" in await page(console, "/quotes")
     assert 503 == (await console.get(f"/quotes/{UUID}")).status
+
+
+async def test_a_quote_shows_its_lifetime_and_how_its_fee_was_calculated(show, payee):
+    payee.answer = quotes({**QUOTE, "state": "RELEASED", "executed": None, "released": iso_time(NOW + 30)})
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", await page(await show(), f"/quotes/{UUID}")))
+
+    assert "(lifetime 5 min)" in text
+    assert f"Released {iso_time(NOW + 30)[:10]} {iso_time(NOW + 30)[11:19]} UTC" in text
+    for line in (
+        "Rule p2p, USD",
+        "Step 0.01 to 1000.00: 0.00 plus 10 % of the amount that arrives",
+        "Limits at least 0.01, no maximum",
+        "Before rounding 1.2500001",
+        "Rounding half up",
+        "Fee 1.25",
+    ):
+        assert line in text
+    assert f'href="/fee-schedules/{SCHEDULE}"' in await page(await show(), f"/quotes/{UUID}")
+
+
+@pytest.mark.parametrize("explanation", [None, [], {}, {"rule": 7}, {"rule": {}, "step": []}])
+async def test_a_quote_without_an_explanation_says_so(show, payee, explanation):
+    payee.answer = quotes({**QUOTE, "explanation": explanation, "created": "x"})
+
+    assert "The payee has no explanation of this fee" in await page(await show(), f"/quotes/{UUID}")
 
 
 async def test_a_quote_that_was_not_sampled_has_a_timeline_of_log_lines(show, payee, tmp_path):

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.browser
 VIEWER, PASSWORD = "viewer", "sample"
 FROZEN = "spsp-server-backend"
 CONSOLE_OFFSET = 9
+RECEIVER = "?identifierType=eur&identifier=30754016"
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,32 @@ async def test_a_sampled_quote_has_a_waterfall_of_spans_with_its_log_lines(run, 
     await reader.browser.picture("console-quote-desktop", DESKTOP)
 
 
+async def test_a_quotes_page_explains_the_fee_and_leads_to_its_schedule(run, client, reader):
+    quote = (await reserve(client, run, **{"X-Quote-Lifetime-Ms": "600000"})).json
+    released = await send(client, "DELETE", f"{run.url}/v1/quote/{quote['uuid']}{RECEIVER}")
+    assert 200 == released.status
+
+    await reader.begin()
+    await reader.browser.show(f"{reader.url}/quotes/{quote['uuid']}")
+    for text in (
+        "(lifetime 10 min)",
+        "Released",
+        "0.00 plus 10 % of the amount that arrives",
+        "at least 0.01",
+    ):
+        await reader.browser.shows(text)
+    await reader.browser.resize(PHONE)
+    await reader.browser.run("document.querySelector('#fee').scrollIntoView()")
+    await reader.browser.picture("console-fee-phone", PHONE)
+    schedule = str(await reader.browser.run("return document.querySelector('#fee a').innerText"))
+    await reader.press(schedule)
+    await reader.browser.shows("shortly before its first quote")
+    await reader.press("Configuration")
+    await reader.browser.shows(schedule)
+
+    assert 2 == reader.clicks
+
+
 async def test_a_quote_that_was_not_sampled_has_a_waterfall_of_log_lines(run, client, reader):
     """The trace id decides whether a request is sampled; this one is not in the 1 %."""
     quote = (await reserve(client, run, **{TRACE: "unsampled"})).json
@@ -175,9 +202,11 @@ async def test_no_page_has_a_violation_of_accessibility(run, client, reader, axe
         {**QUOTE, "amount": "1.00"},
         trace="accessible",
     )
+    found = (await send(client, "GET", f"{run.url}/v1/quote/{quote['uuid']}{RECEIVER}")).json
     await browser.prefers(mode)
     await reader.begin()
     paths = (
+        f"/fee-schedules/{found['explanation']['schedule']}",
         "/quotes",
         "/quotes/failed",
         f"/quotes/{quote['uuid']}",

@@ -152,6 +152,58 @@ async def test_the_configuration_of_a_service_is_read_with_the_consoles_credenti
     assert ("GET /v1/configuration", basic("console", SERVICE_PASSWORD)) in service.seen
 
 
+SCHEDULE = {
+    "id": "0f" * 32,
+    "since": "2026-11-01T10:00:00.000Z",
+    "rules": [
+        {
+            "transferType": "p2p",
+            "currencyCode": "USD",
+            "least": "0.01",
+            "most": "25.00",
+            "rounding": "half_even",
+            "step": [
+                {"from": "0.01", "to": "100.00", "flat": "0.20", "percent": "1"},
+                {"from": "100.01", "to": "10000.00", "flat": "0.70", "percent": "0.5"},
+            ],
+        }
+    ],
+}
+
+
+async def test_the_fee_schedule_in_force_has_its_id_its_time_and_its_steps(watched, service):
+    service.configuration = {"service": "dfsp-api", "version": "1", "settings": [], "tables": []}
+    service.fee_schedule = SCHEDULE
+    page = await shown(watched, "/configuration")
+    schedule = await shown(watched, f"/fee-schedules/{SCHEDULE['id']}")
+
+    assert f"The fee schedule in force is {SCHEDULE['id']} , stored 2026-11-01 10:00:00 UTC ." in page
+    assert "p2p USD 0.01 100.00 0.20 1 0.01 25.00 half even" in schedule
+    assert "p2p USD 100.01 10000.00 0.70 0.5 0.01 25.00 half even" in schedule
+    assert ("GET /v1/feeSchedules/current", basic("console", SERVICE_PASSWORD)) in service.seen
+    assert f"GET /v1/feeSchedules/{SCHEDULE['id']}" in [request for request, _ in service.seen]
+
+
+@pytest.mark.parametrize(
+    "reply", [[], {"id": 7}, {**SCHEDULE, "id": "<b>"}, {**SCHEDULE, "rules": [7]}, {**SCHEDULE, "rules": 7}]
+)
+async def test_a_fee_schedule_of_another_form_is_a_sentence(watched, service, reply):
+    service.configuration = {"service": "dfsp-api", "version": "1", "settings": [], "tables": []}
+    service.fee_schedule = reply
+    page = await shown(watched, "/configuration")
+
+    assert "cannot be read: The payee's fee schedule has another form than expected." in page
+    assert 503 == (await watched.get(f"/fee-schedules/{SCHEDULE['id']}")).status
+
+
+@pytest.mark.parametrize("id_", ["0f" * 32, "0F" * 32, "current", "1"])
+async def test_a_fee_schedule_that_is_not_known_is_a_page(watched, id_):
+    got = await watched.get(f"/fee-schedules/{id_}")
+
+    assert 404 == got.status
+    assert b"<main" in got.body
+
+
 async def test_the_consoles_own_secrets_are_hidden(watched):
     page = await shown(watched, "/configuration")
 

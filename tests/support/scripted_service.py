@@ -25,6 +25,8 @@ class ScriptedService:
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     configuration: Any = None
     configuration_status: int = 200
+    fee_schedule: Any = None
+    """The reply to each look-up of a fee schedule; None: 404."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     seen: list[tuple[str, str | None]] = field(default_factory=list)
     """Method and path of each request, and its Authorization header."""
@@ -104,6 +106,8 @@ class ScriptedService:
             return web.Response(body=generate_latest(self.registry))
         if request.path == "/v1/configuration":
             return web.json_response(self.configuration, status=self.configuration_status)
+        if request.path.startswith("/v1/feeSchedules/") and self.fee_schedule is not None:
+            return web.json_response(self.fee_schedule)
         return web.Response(status=NOT_THERE)
 
 

@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiohttp import web
 
 from chassis import configuration
-from chassis.errors import QuotingError, UnavailableError
+from chassis.errors import NotFoundError, QuotingError, UnavailableError
 from console.actions import latest_actions
+from console.fee_schedule import CURRENT, ID, FeeSchedule, schedule_of
+from console.service_list import PAYEE
 from console.view import Console, View
 
 PATH: Final = "/configuration"
@@ -52,6 +54,9 @@ class ServiceConfiguration:
     problem: str | None
     settings: Sequence[Setting] = ()
     tables: Sequence[Table] = ()
+    schedule: FeeSchedule | None = None
+    """The payee's fee schedule in force."""
+    schedule_problem: str | None = None
 
 
 def view(console: Console) -> View:
@@ -67,7 +72,14 @@ def view(console: Console) -> View:
         }
         return console.render(request, "configuration.html", values)
 
-    return View("Configuration", PATH, [web.get(PATH, show)])
+    async def show_schedule(request: web.Request) -> web.StreamResponse:
+        """Show a fee schedule that has priced quotes."""
+        id_ = request.match_info["id"]
+        if not ID.match(id_):
+            raise NotFoundError("The id of a fee schedule has 64 hexadecimal digits.")
+        return console.render(request, "fee_schedule.html", {"schedule": await _schedule(console, id_)})
+
+    return View("Configuration", PATH, [web.get(PATH, show), web.get("/fee-schedules/{id}", show_schedule)])
 
 
 async def _read(console: Console, name: str) -> ServiceConfiguration:
@@ -76,9 +88,28 @@ async def _read(console: Console, name: str) -> ServiceConfiguration:
         if reply.status != OK:
             problem = PROBLEMS.get(reply.status, f"it answers {reply.status}")
             return ServiceConfiguration(name, "", problem)
-        return parse(name, reply.json())
+        found = parse(name, reply.json())
     except QuotingError as error:
         return ServiceConfiguration(name, "", error.message)
+    return await _with_schedule(console, found) if name == PAYEE else found
+
+
+async def _with_schedule(console: Console, found: ServiceConfiguration) -> ServiceConfiguration:
+    """Return the payee's configuration with its fee schedule in force, or with the problem why there is none."""
+    try:
+        return replace(found, schedule=await _schedule(console, CURRENT))
+    except QuotingError as error:
+        return replace(found, schedule_problem=error.message)
+
+
+async def _schedule(console: Console, id_: str) -> FeeSchedule:
+    """Return a fee schedule of the payee. Raises NotFoundError and UnavailableError."""
+    reply = await console.fleet.client.request(PAYEE, "GET", f"/v1/feeSchedules/{id_}")
+    if reply.status == NOT_FOUND:
+        raise NotFoundError("The payee has no fee schedule with this id.")
+    if reply.status != OK:
+        raise UnavailableError(f"The payee answers {reply.status}.")
+    return schedule_of(reply.json())
 
 
 def parse(name: str, content: Any) -> ServiceConfiguration:  # noqa: ANN401 - JSON

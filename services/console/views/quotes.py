@@ -18,12 +18,12 @@ from chassis.tracing import w3c_trace_id
 from console import quote_list
 from console.formats import duration
 from console.quote_list import QuoteRow
+from console.service_list import PAYEE
 from console.settings import L1P_TRACE_ID, TRACE_ID
 from console.traces.log_search import TimeWindow
 from console.traces.timelines import TraceTimeline
 from console.view import Console, View
 
-PAYEE: Final = "dfsp-api"
 OK: Final = 200
 NOT_FOUND: Final = 404
 MAX_FAILED: Final = 100
