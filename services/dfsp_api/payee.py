@@ -22,7 +22,6 @@ from chassis.errors import (
     AmountOutOfRangeError,
     FeeScheduleNotFoundError,
     ForbiddenError,
-    InvalidHeaderError,
     NoFeeScheduleError,
     QuotingError,
     UnavailableError,
@@ -56,7 +55,7 @@ from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentO
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
-from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, LIFETIME_HEADER, Call, Operation
+from quoting.call import IDENTIFIER, IDENTIFIER_TYPE, Call, Operation
 from quoting.service import OwnOperation, Query, create_chain_app
 from quoting.settings import ChainSettings
 
@@ -116,12 +115,12 @@ def create_app(settings: PayeeSettings) -> web.Application:
         Database(settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS),
         settings.database_connections,
         timedelta(seconds=settings.ttl_seconds),
-        timedelta(seconds=settings.max_ttl_seconds),
         REPOSITORIES[settings.database_kind],
     )
     lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
     fees = OwnOperation(published_fees.PATH, frozenset(), payee.fee_schedule, published_fees.describe())
-    app = create_chain_app(NAME, settings, payee.handle, own=[lists, fees])
+    max_lifetime_ms = timedelta(seconds=settings.max_ttl_seconds) // timedelta(milliseconds=1)
+    app = create_chain_app(NAME, settings, payee.handle, own=[lists, fees], max_lifetime_ms=max_lifetime_ms)
     retention = timedelta(days=settings.retention_days)
     counts = QuoteCounts(payee.database, retention)
 
@@ -198,12 +197,10 @@ class Payee:
         database: Database,
         connections: int,
         ttl: timedelta,
-        max_ttl: timedelta,
         repository: type[Repository] = Repository,
     ) -> None:
         self.database = database
         self.quotes = repository(database, ttl)
-        self._max_lifetime_ms = max_ttl // timedelta(milliseconds=1)
         self.schedules = FeeScheduleRepository(database)
         self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
         self._lists = asyncio.Semaphore(MAX_LISTS)
@@ -221,10 +218,12 @@ class Payee:
             self._look_up(exchange, call)
         elif call.operation is Operation.RELEASE:
             self._release(exchange, call)
-        elif namespace is None or not self.schedules.is_stored(self.fees, namespace):
-            exchange.run(self._prepare_then_reserve(exchange, call))
         else:
-            self._reserve(exchange, call, self.fees, namespace)
+            request = validation.reservation(call.body or b"")
+            if namespace is None or not self.schedules.is_stored(self.fees, namespace):
+                exchange.run(self._prepare_then_reserve(exchange, call, request))
+            else:
+                self._reserve(exchange, call, request, self.fees, namespace)
 
     async def list_quotes(self, exchange: Exchange, query: Query) -> Response:
         """Return a page of the caller's own quotes, or of everybody's for an operator.
@@ -263,7 +262,7 @@ class Payee:
         await self.statements.close()
         await self.database.close()
 
-    async def _prepare_then_reserve(self, exchange: Exchange, call: Call) -> None:
+    async def _prepare_then_reserve(self, exchange: Exchange, call: Call, request: dict[str, str]) -> None:
         """Read the namespace, the secret from which uuids are made, store the fee schedule, then reserve the quote.
 
         Each database needs both once, and the fee schedule again after it has changed.
@@ -273,12 +272,11 @@ class Payee:
         namespace = await self.quotes.namespace(call.deadline)
         if not self.schedules.is_stored(fees, namespace):
             raise UnavailableError(cause=REPLACED)
-        self._reserve(exchange, call, fees, namespace)
+        self._reserve(exchange, call, request, fees, namespace)
 
-    def _reserve(self, exchange: Exchange, call: Call, fees: FeeSchedule, namespace: bytes) -> None:
-        if (call.lifetime_ms or 0) > self._max_lifetime_ms:
-            raise InvalidHeaderError(f"{LIFETIME_HEADER} must be at most {self._max_lifetime_ms}.")
-        request = validation.reservation(call.body or b"")
+    def _reserve(
+        self, exchange: Exchange, call: Call, request: dict[str, str], fees: FeeSchedule, namespace: bytes
+    ) -> None:
         uuid = quote_uuid(namespace, call.caller, call.idempotency_key or "")
         wanted = fingerprint(request)
         try:

@@ -50,14 +50,12 @@ def execution_reply(
     if quote is None or quote.caller != caller:
         raise QuoteNotFoundError
     if quote.request is None:
-        raise QuoteExpiredError
+        raise QuoteExpiredError if quote.released is None else _released(quote.released)
     faults = _mismatches(quote, payment)
     if faults:
         raise QuoteMismatchError(faults=faults)
     if quote.released is not None:
-        raise QuoteReleasedError(
-            f"The quote was released at {format_time(quote.released)}. Reserve again with a new Idempotency-Key."
-        )
+        raise _released(quote.released)
     if quote.executed is None:
         raise _expired(quote)
     return {
@@ -74,9 +72,12 @@ def release_reply(
     """Return the reply to a release. Before this call, the database has released `quote` if it could.
 
     Raises QuoteNotFoundError as a look-up does; then QuoteExecutedError; then, if the quote is not released,
-    QuoteExpiredError.
+    QuoteExpiredError. A stub has no receiver to compare, but it has the time of the release.
     """
-    quote = _required(quote, caller, receiver)
+    if quote is None or quote.request is not None or quote.released is None:
+        quote = _required(quote, caller, receiver)
+    elif quote.caller != caller:
+        raise QuoteNotFoundError
     if quote.executed is not None:
         raise QuoteExecutedError
     if quote.released is None:
@@ -101,6 +102,12 @@ def _required(quote: StoredQuote | None, caller: str, receiver: Mapping[str, str
     if any(quote.request[name] != value for name, value in receiver.items()):
         raise QuoteNotFoundError
     return quote
+
+
+def _released(at: datetime) -> QuoteReleasedError:
+    return QuoteReleasedError(
+        f"The quote was released at {format_time(at)}. Reserve again with a new Idempotency-Key."
+    )
 
 
 def _expired(quote: StoredQuote) -> QuoteExpiredError:

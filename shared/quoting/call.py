@@ -23,6 +23,7 @@ is_uuid: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 is_key: Final = KEY.match
 
+MAX_LIFETIME_MS: Final = 10**15 - 1
 LIFETIME: Final = re.compile(r"0{0,15}[1-9][0-9]{0,14}\Z")
 """A lifetime that some payee may accept; each payee has its own maximum."""
 is_lifetime: Final = LIFETIME.match

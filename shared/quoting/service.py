@@ -37,6 +37,7 @@ from quoting.call import (
     IDENTIFIER,
     IDENTIFIER_TYPE,
     LIFETIME_HEADER,
+    MAX_LIFETIME_MS,
     MAX_TIMEOUT_MS,
     TIMEOUT_HEADER,
     Call,
@@ -102,12 +103,13 @@ def create_chain_app(
     required: Sequence[str] = (),
     errors: Sequence[type[QuotingError]] = (),
     own: Sequence[OwnOperation] = (),
+    max_lifetime_ms: int = MAX_LIFETIME_MS,
 ) -> web.Application:
     """Create a service of the chain.
 
     `query` names the parameters that look up may bring to this service, `required` those that it must bring. `errors` are
     those of this service and the ones behind it that the payee does not give; the service's document lists them. `own`
-    are further operations of this service alone.
+    are further operations of this service alone. A reservation may ask for a lifetime up to `max_lifetime_ms`.
     """
     document = openapi(
         name,
@@ -121,7 +123,7 @@ def create_chain_app(
     routes = Routes()
     for operation in Operation:
         parameters = frozenset[str]() if operation.has_body else frozenset(query)
-        routes.add(operation.method, ChainRoute(operation, handle, parameters))
+        routes.add(operation.method, ChainRoute(operation, handle, parameters, max_lifetime_ms))
     add_routes_and_batches(app, routes, settings.batch_lines, [OwnRoute(each) for each in own])
     return app
 
@@ -203,12 +205,15 @@ class ChainRoute:
 
     is_open = False
 
-    def __init__(self, operation: Operation, handle: Handle, parameters: frozenset[str]) -> None:
+    def __init__(
+        self, operation: Operation, handle: Handle, parameters: frozenset[str], max_lifetime_ms: int
+    ) -> None:
         self.pattern = operation.path
         self.has_body = operation.has_body
         self._operation = operation
         self._handle = handle
         self._parameters = parameters
+        self._max_lifetime_ms = max_lifetime_ms
         self._reserves = operation.reserves
         self._has_uuid = "{uuid}" in operation.path
 
@@ -233,7 +238,9 @@ class ChainRoute:
     def handle(self, exchange: Exchange) -> None:
         if exchange.header_error is not None:
             raise exchange.header_error
-        lifetime_ms = _lifetime_ms(exchange.request.headers) if self._reserves else None
+        lifetime_ms = (
+            _lifetime_ms(exchange.request.headers, self._max_lifetime_ms) if self._reserves else None
+        )
         if self._has_uuid and exchange.uuid is None:
             raise InvalidUriParameterError("The uuid in the path must be 8-4-4-4-12 hex digits.")
         request = exchange.request
@@ -289,7 +296,7 @@ def _set_deadline(exchange: Exchange) -> None:
     exchange.deadline = exchange.request.received + (seconds or _DEFAULT_SECONDS)
 
 
-def _lifetime_ms(headers: Headers) -> int | None:
+def _lifetime_ms(headers: Headers, maximum: int) -> int | None:
     """Return the lifetime that a reservation asks for; None without the header. Raises InvalidHeaderError."""
     given = headers.get(_LIFETIME)
     if given is None:
@@ -298,7 +305,10 @@ def _lifetime_ms(headers: Headers) -> int | None:
         raise InvalidHeaderError(
             f"{LIFETIME_HEADER} must be given once, as a whole number of milliseconds above 0."
         )
-    return int(given)
+    lifetime_ms = int(given)
+    if lifetime_ms > maximum:
+        raise InvalidHeaderError(f"{LIFETIME_HEADER} must be at most {maximum}.")
+    return lifetime_ms
 
 
 def _timeout_seconds(given: str) -> float | None:

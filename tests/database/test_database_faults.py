@@ -108,6 +108,8 @@ async def test_a_payee_may_start_before_its_database(users_file, client, postgre
         payee = Caller(client, url)
         assert 503 == (await payee.readiness()).status
         assert [(503, "UnavailableError")] * 3 == await all_operations(payee)
+        # the body is checked before the database is needed
+        assert (400, "InvalidBodyError") == (await payee.reserve(b"{")).outcome
 
         await asyncio.to_thread(postgres.start)
         await until(lambda: is_ready(payee))

@@ -213,18 +213,20 @@ TOLD = {
 """By the state of a quote, what all who released or executed it were told."""
 
 
-async def test_retention_leaves_a_stub_of_a_released_quote(start, clock, sql):
+async def test_the_stub_of_a_released_quote_gives_the_same_reply_byte_for_byte(start, clock, sql):
     payee = await start(retention_days="0", retention_every_seconds="0.05")
     quote = (await payee.reserve(key="one")).json
-    await release(payee, quote["uuid"])
+    first = await release(payee, quote["uuid"])
     await clock.set(quote["expires"], plus="1 s")
 
     async def is_stub() -> bool:
         return 1 == await sql.fetchval("SELECT count(*) FROM quote WHERE request IS NULL")
 
     await until(is_stub)
-    assert (404, "QuoteNotFoundError") == (await release(payee, quote["uuid"])).outcome
-    assert 410 == (await payee.execute(quote["uuid"])).status
+    again = await release(payee, quote["uuid"])
+    assert (200, first.body) == (again.status, again.body)
+    assert (410, "QuoteReleasedError") == (await payee.execute(quote["uuid"])).outcome
+    assert (404, "QuoteNotFoundError") == (await payee.look_up(quote["uuid"])).outcome
 
 
 async def test_a_list_selects_released_quotes(start):

@@ -336,6 +336,18 @@ async def test_a_lifetime_above_the_maximum_is_refused_and_nothing_is_reserved(s
     assert 0 == await rows(sql)
 
 
+async def test_a_lifetime_above_the_maximum_is_refused_before_the_query_and_the_body_are_looked_at(start):
+    payee = await start(max_ttl_seconds=7)
+    for given, ids in (
+        ("7001", ["InvalidHeaderError", "InvalidHeaderError"]),
+        ("7000", ["InvalidQueryParameterError", "InvalidBodyError"]),
+    ):
+        query = await payee.reserve(b"{", path=f"{RESERVE}?x=1", **{LIFETIME: given})
+        body = await payee.reserve(b"{", **{LIFETIME: given})
+
+        assert [(400, id_) for id_ in ids] == [query.outcome, body.outcome]
+
+
 async def test_a_lifetime_is_part_of_what_a_key_stands_for(payee):
     """Even if no fees apply any more, the same request gets its quote, and another lifetime is refused."""
     first = await payee.reserve(key="one", **{LIFETIME: "60000"})

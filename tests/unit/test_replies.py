@@ -56,6 +56,7 @@ EXPIRED = replace(RESERVED, is_expired=True)
 EXECUTED = replace(RESERVED, executed=EXPIRES - timedelta(milliseconds=1))
 RELEASED = replace(RESERVED, released=CREATED + timedelta(seconds=1))
 STUB = replace(EXPIRED, request=None, source_amount=None, destination_amount=None)
+RELEASED_STUB = replace(STUB, released=RELEASED.released)
 
 
 def altered(name: str) -> dict[str, str]:
@@ -261,12 +262,22 @@ def test_a_released_quote_is_released_for_ever(quote):
         execution_reply(quote, "test", altered("amount"))
 
 
+def test_the_stub_of_a_released_quote_still_says_so():
+    """Its receiver is not there any more, so it is not compared."""
+    assert release_reply(RELEASED, "test", {}) == release_reply(RELEASED_STUB, "test", {"identifier": "1"})
+    with pytest.raises(QuoteReleasedError, match=r"released at 2017-05-11T11:25:04\.561Z"):
+        execution_reply(RELEASED_STUB, "test", altered("amount"))
+    with pytest.raises(QuoteNotFoundError):
+        look_up_reply(RELEASED_STUB, "test", {})
+
+
 @pytest.mark.parametrize(
     ("quote", "caller", "receiver", "error"),
     [
         (None, "test", {}, QuoteNotFoundError),
         (STUB, "test", {}, QuoteNotFoundError),
         (RELEASED, "other", {}, QuoteNotFoundError),
+        (RELEASED_STUB, "other", {}, QuoteNotFoundError),
         (RELEASED, "test", {"identifier": "1"}, QuoteNotFoundError),
         (EXECUTED, "test", {}, QuoteExecutedError),
         (EXPIRED, "test", {}, QuoteExpiredError),
