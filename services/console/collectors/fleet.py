@@ -78,8 +78,12 @@ class Fleet:
         """Look every 1.5 seconds for a while, because somebody looks at the console."""
         now = time.monotonic()
         if now >= self._attended_until:
-            self._wanted.set()
+            self.look_now()
         self._attended_until = now + ATTENDED_SECONDS
+
+    def look_now(self) -> None:
+        """End the pause before the next round."""
+        self._wanted.set()
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -9,6 +9,7 @@ const FETCH_MS = 10000;
 const rendered = new WeakMap();
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 let isRefreshing = false;
+let isOutdated = false;
 let isConnected = true;
 let isFetched = true;
 
@@ -34,8 +35,14 @@ function isInUse(item) {
 }
 
 async function refresh() {
-  if (isRefreshing || document.hidden) return;
+  if (document.hidden) return;
+  if (isRefreshing) {
+    // the page that is being fetched may have been rendered before this event
+    isOutdated = true;
+    return;
+  }
   isRefreshing = true;
+  isOutdated = false;
   try {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(FETCH_MS) });
     isFetched = answer.ok;
@@ -51,6 +58,7 @@ async function refresh() {
   } finally {
     isRefreshing = false;
     showStale();
+    if (isOutdated) refresh();
   }
 }
 
