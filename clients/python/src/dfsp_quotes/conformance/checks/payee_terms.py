@@ -1,4 +1,4 @@
-"""What a payee and a whole network offer beyond the source: release, chosen lifetimes, explained fees (wire.md §3, §9)."""
+"""Checks of a payee and a whole network beyond the source: release, chosen lifetimes, explained fees (wire.md §3, §9)."""
 
 from datetime import timedelta
 from decimal import (
