@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import asyncpg
 import pytest
 
 from network.topology import CHAIN, SERVICE_NAMES
@@ -52,6 +53,16 @@ async def test_a_run_shows_the_sample_quote_and_serves(run, client):
         assert refusal in run.output
     for name in CHAIN:
         assert name in run.output
+
+
+async def test_the_demonstration_changes_nothing_in_the_database_but_through_the_api(run):
+    """It set `expires` of its expired quote to an earlier time than `created`, also in a user's own database."""
+    sql = await asyncpg.connect(f"postgresql://postgres@/postgres?host={run.data / 'postgres'}")
+    impossible = await sql.fetchval("SELECT count(*) FROM quote WHERE expires <= created")
+    expired = await sql.fetchval("SELECT count(*) FROM quote WHERE expires < created + interval '1 second'")
+    await sql.close()
+
+    assert (0, 1) == (impossible, expired)
 
 
 async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(run, client):

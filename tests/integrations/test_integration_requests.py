@@ -1,8 +1,11 @@
 """A partner's request for an integration (design, Provider)."""
 
+import asyncio
 import base64
 import json
+from collections import Counter
 
+import asyncpg
 import pytest
 
 from chassis.errors import InvalidBodyError
@@ -233,6 +236,21 @@ async def test_at_most_twenty_requests_wait_for_one_user(provider):
     statuses = [(await provider.ask()).status for _ in range(21)]
 
     assert [201] * 20 + [429] == statuses
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_at_most_twenty_requests_at_once_wait_for_one_user_under_any_default_isolation(
+    start, database_url, isolation
+):
+    """Under repeatable read 35 requests waited, under serializable most were 503."""
+    sql = await asyncpg.connect(database_url)
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    await sql.close()
+    provider = await start(deliveries_at_once=0)
+    answers = await asyncio.gather(*(provider.ask() for _ in range(60)))
+
+    assert {201: 20, 429: 40} == Counter(answer.status for answer in answers)
 
 
 async def test_the_answer_does_not_tell_whether_the_e_mail_is_a_users(provider):
