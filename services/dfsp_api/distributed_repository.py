@@ -6,12 +6,13 @@ comes from the node that the service is connected to, and not from the node that
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from chassis.database import Connection
@@ -30,6 +31,7 @@ from dfsp_api.repository import (
     QuoteOfCaller,
     ReleaseOrder,
     Repository,
+    Reserved,
     is_listed,
     list_arguments,
     list_condition,
@@ -139,10 +141,10 @@ class DistributedRepository(Repository):
 
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
-    ) -> dict[UUID, StoredQuote]:
+    ) -> Mapping[UUID, Reserved]:
         # if a key is in the batch twice, its first request counts
         first = {each.uuid: each for each in reversed(quotes)}
-        return _by_uuid(await _for_each(partial(self._reserve, deadline=deadline), first.values()))
+        return _by_uuid(await for_each(partial(self._reserve, deadline=deadline), first.values()))
 
     async def _reserve(self, new: NewQuote, deadline: float | None) -> StoredQuote:
         async def work(connection: Connection) -> StoredQuote | None:
@@ -150,18 +152,7 @@ class DistributedRepository(Repository):
             assert time is not None  # noqa: S101 - a SELECT of one row
             self.require_same_namespace(new, time["namespace"])
             rows = await connection.fetch(
-                INSERT,
-                new.uuid,
-                new.caller,
-                new.operation,
-                new.fingerprint,
-                orjson.dumps(new.request).decode(),
-                new.terms.source_amount,
-                new.terms.destination_amount,
-                time["in_milliseconds"],
-                time["later"],
-                new.schedule,
-                new.lifetime_ms,
+                INSERT, *insert_arguments(new, time["in_milliseconds"], time["later"])
             ) or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
             return quotes_by_uuid(rows).get(new.uuid)
 
@@ -176,7 +167,7 @@ class DistributedRepository(Repository):
     ) -> dict[UUID, StoredQuote]:
         async def execute(payment: PaymentOrder) -> StoredQuote | None:
             values = (payment.fingerprint, payment.source_amount, payment.destination_amount)
-            return await self._change(EXECUTE, payment, values, deadline)
+            return await self._change_one(EXECUTE, payment, values, deadline)
 
         return await _for_each_quote(execute, payments)
 
@@ -184,11 +175,11 @@ class DistributedRepository(Repository):
         self, orders: Sequence[ReleaseOrder], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
         async def release(order: ReleaseOrder) -> StoredQuote | None:
-            return await self._change(RELEASE, order, (order.identifier_type, order.identifier), deadline)
+            return await self._change_one(RELEASE, order, (order.identifier_type, order.identifier), deadline)
 
         return await _for_each_quote(release, orders)
 
-    async def _change(
+    async def _change_one(
         self, statement: str, of: QuoteOfCaller, values: tuple[object, ...], deadline: float | None
     ) -> StoredQuote | None:
         """Lock a quote, read the time, and execute or release the quote if that is possible. Return it."""
@@ -200,16 +191,23 @@ class DistributedRepository(Repository):
             assert time is not None  # noqa: S101 - a SELECT of one row
             rows = await connection.fetch(
                 statement, of.uuid, time["at"], time["in_milliseconds"], of.caller, *values
-            ) or await connection.fetch(SELECT, of.uuid, time["at"], of.caller)
+            )
+            if rows:
+                await self._changed(connection, rows[0])
+            else:
+                rows = await connection.fetch(SELECT, of.uuid, time["at"], of.caller)
             return quotes_by_uuid(rows)[of.uuid]
 
         return await self._database.transaction(work, deadline=deadline)
+
+    async def _changed(self, connection: Connection, row: asyncpg.Record) -> None:
+        """Do more in the transaction that has executed or released a quote."""
 
     async def find(
         self, wanted: Sequence[QuoteOfCaller], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
         different = dict.fromkeys((each.uuid, each.caller) for each in wanted)
-        return _by_uuid(await _for_each(partial(self._find, deadline=deadline), different))
+        return _by_uuid(await for_each(partial(self._find, deadline=deadline), different))
 
     async def _find(self, wanted: tuple[UUID, str], deadline: float | None) -> StoredQuote | None:
         uuid, caller = wanted
@@ -239,10 +237,26 @@ class DistributedRepository(Repository):
         is_last = until <= begin + SWEEP_SLICE
         until = min(until, begin + SWEEP_SLICE)
         due = [row["uuid"] for row in await self._database.fetch(DUE, begin, until, SWEEP_ROWS)]
-        await _for_each(lambda uuid: self._database.fetch(SWEEP, uuid, until), due)
+        await for_each(lambda uuid: self._database.fetch(SWEEP, uuid, until), due)
         if len(due) < SWEEP_ROWS:
             await self._database.fetch(SWEPT, until)
         return None if is_last and not due else len(due)
+
+
+def insert_arguments(new: NewQuote, created: datetime, expires: datetime) -> tuple[object, ...]:
+    return (
+        new.uuid,
+        new.caller,
+        new.operation,
+        new.fingerprint,
+        orjson.dumps(new.request).decode(),
+        new.terms.source_amount,
+        new.terms.destination_amount,
+        created,
+        expires,
+        new.schedule,
+        new.lifetime_ms,
+    )
 
 
 async def _for_each_quote(
@@ -259,10 +273,10 @@ async def _for_each_quote(
             quote = await change(order) or quote
         return quote
 
-    return _by_uuid(await _for_each(in_turn, by_uuid.values()))
+    return _by_uuid(await for_each(in_turn, by_uuid.values()))
 
 
-async def _for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
+async def for_each(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
     """Call ``work`` for each item and return the results. At most MAX_ROWS_AT_ONCE calls run at once.
 
     If calls fail, wait until all calls have ended, then raise the first error.

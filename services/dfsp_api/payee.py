@@ -30,18 +30,24 @@ from chassis.exchange import Exchange
 from chassis.http.response import Response
 from chassis.periodic import periodically
 from chassis.run import StartError
-from chassis.settings import Secret, number, one_of, whole
+from chassis.settings import Secret, number, one_of, optional_path, whole
 from chassis.text_file import TextFileError, read_text
 from chassis.watched_files import WatchedFile
 from dfsp_api import (
+    distributed_exposure_repository,
     distributed_repository,
+    exposure_control,
+    exposure_repository,
     fee_schedule_repository,
+    published_exposures,
     published_fees,
     quote_counts,
     quote_list,
     repository,
 )
 from dfsp_api.distributed_repository import DistributedRepository
+from dfsp_api.exposure_control import ExposureControl, show_exposures
+from dfsp_api.exposure_limits import ExposureRefusal
 from dfsp_api.fee_schedule_file import FeeScheduleError, changes, parse_fee_schedule
 from dfsp_api.fee_schedule_repository import FeeScheduleRepository
 from dfsp_api.idempotency import fingerprint, quote_uuid
@@ -51,7 +57,16 @@ from dfsp_api.quote_counts import QuoteCounts
 from dfsp_api.quote_filter import Page
 from dfsp_api.quote_list import filter_of, list_reply
 from dfsp_api.replies import execution_reply, look_up_reply, release_reply, reservation_reply
-from dfsp_api.repository import MIGRATIONS, REPLACED, LookUp, NewQuote, PaymentOrder, ReleaseOrder, Repository
+from dfsp_api.repository import (
+    MIGRATIONS,
+    REPLACED,
+    LookUp,
+    NewQuote,
+    PaymentOrder,
+    ReleaseOrder,
+    Repository,
+    Reserved,
+)
 from dfsp_api.statement_batcher import StatementBatcher
 from dfsp_api.stored_quote import OPERATIONS, StoredQuote
 from quoting import validation
@@ -70,6 +85,8 @@ STATEMENTS: Final = {
     **distributed_repository.STATEMENTS,
     **quote_counts.STATEMENTS,
     **fee_schedule_repository.STATEMENTS,
+    **exposure_repository.STATEMENTS,
+    **distributed_exposure_repository.STATEMENTS,
 }
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
@@ -89,6 +106,9 @@ class PayeeSettings(ChainSettings):
         help="postgres: one statement for many quotes; distributed: one for each quote, as Citus needs it",
     )
     fee_schedule: Path = environ.var(SAMPLE_FEES, converter=Path, help="TOML file of fees")
+    exposure_limits_file: Path | None = environ.var(
+        None, converter=optional_path, help="TOML file of exposure limits; without it there are none"
+    )
     ttl_seconds: float = environ.var(
         300.0, converter=number(0.001, 31_536_000), help="seconds for which a quote can be executed"
     )
@@ -110,24 +130,37 @@ class PayeeSettings(ChainSettings):
 def create_app(settings: PayeeSettings) -> web.Application:
     """Create the application of the payee role. Raises StartError if the fee schedule cannot be used."""
     fee_file = WatchedFile("the fee schedule", settings.fee_schedule, is_public=True)
+    limits_file = WatchedFile("the file of exposure limits", settings.exposure_limits_file, is_public=True)
+    database = Database(
+        settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS
+    )
+    quotes, control = _repository(settings, database)
     payee = Payee(
         load_fees(settings.fee_schedule),
-        Database(settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS),
+        database,
         settings.database_connections,
-        timedelta(seconds=settings.ttl_seconds),
-        REPOSITORIES[settings.database_kind],
+        quotes,
+        control,
     )
     lists = OwnOperation(quote_list.PATH, quote_list.NAMES, payee.list_quotes, quote_list.describe())
     fees = OwnOperation(published_fees.PATH, frozenset(), payee.fee_schedule, published_fees.describe())
+    exposures = OwnOperation(
+        published_exposures.PATH,
+        frozenset(),
+        partial(show_exposures, control),
+        published_exposures.describe(),
+    )
     max_lifetime_ms = timedelta(seconds=settings.max_ttl_seconds) // timedelta(milliseconds=1)
-    app = create_chain_app(NAME, settings, payee.handle, own=[lists, fees], max_lifetime_ms=max_lifetime_ms)
+    app = create_chain_app(
+        NAME, settings, payee.handle, own=[lists, fees, exposures], max_lifetime_ms=max_lifetime_ms
+    )
     retention = timedelta(days=settings.retention_days)
     counts = QuoteCounts(payee.database, retention)
 
     async def sweep() -> bool:
         return await payee.quotes.sweep(retention) is not None
 
-    async def database(app: web.Application) -> AsyncIterator[None]:
+    async def running(app: web.Application) -> AsyncIterator[None]:
         log = app[SERVICE].logs.error
         await payee.database.open(lambda cause: log("the database is away", cause=cause))
         async with periodically("retention", settings.retention_every_seconds, sweep, log):
@@ -135,7 +168,9 @@ def create_app(settings: PayeeSettings) -> web.Application:
         await counts.close()
         await payee.close()
 
-    app.cleanup_ctx.append(database)
+    app.cleanup_ctx.append(running)
+    if control is not None:
+        _add_control(app, control, limits_file)
     payee.statements.tracer = app[SERVICE].tracer
     app[SERVICE].add_database(payee.database)
     app[SERVICE].checks.append(payee.quotes.missing)
@@ -145,6 +180,33 @@ def create_app(settings: PayeeSettings) -> web.Application:
     app[SERVICE].tables.append(lambda: fee_table(payee.fees))
     app[SERVICE].files.add(fee_file, partial(reload_fees, payee, settings.fee_schedule))
     return app
+
+
+def _repository(settings: PayeeSettings, database: Database) -> tuple[Repository, ExposureControl | None]:
+    """Return the statements for the database, and the exposure limits; None without a file of limits.
+
+    Raises StartError.
+    """
+    ttl, path = timedelta(seconds=settings.ttl_seconds), settings.exposure_limits_file
+    if path is None:
+        return REPOSITORIES[settings.database_kind](database, ttl), None
+    limited = exposure_control.REPOSITORIES[settings.database_kind](database, ttl)
+    return limited, ExposureControl(limited, path, settings.metrics_callers)
+
+
+def _add_control(app: web.Application, control: ExposureControl, file: WatchedFile) -> None:
+    service = app[SERVICE]
+
+    async def running(_app: web.Application) -> AsyncIterator[None]:
+        async with periodically("exposures", exposure_control.STEP_SECONDS, control.step, service.logs.error):
+            yield
+        await control.close()
+
+    app.cleanup_ctx.append(running)
+    service.measurements.add(control.measure)
+    service.metrics.registry.register(control)
+    service.tables.append(control.table)
+    service.files.add(file, control.reload)
 
 
 def load_fees(path: Path) -> FeeSchedule:
@@ -196,13 +258,19 @@ class Payee:
         fees: FeeSchedule,
         database: Database,
         connections: int,
-        ttl: timedelta,
-        repository: type[Repository] = Repository,
+        quotes: Repository,
+        control: ExposureControl | None = None,
     ) -> None:
         self.database = database
-        self.quotes = repository(database, ttl)
+        self.quotes = quotes
         self.schedules = FeeScheduleRepository(database)
-        self.statements = StatementBatcher(self.quotes, database, connections, self.schedules.explain)
+        self.statements = StatementBatcher(
+            quotes,
+            database,
+            connections,
+            self.schedules.explain,
+            None if control is None else control.is_limited,
+        )
         self._lists = asyncio.Semaphore(MAX_LISTS)
         self._lists_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         """By caller. A caller has an entry while one of its lists is being read or waits."""
@@ -297,7 +365,7 @@ class Payee:
             call.lifetime_ms,
             namespace,
         )
-        exchange.wait(new, partial(_reserved, call, wanted))
+        exchange.wait(new, partial(_outcome, call, new))
         self.statements.reserve(exchange)
 
     def _execute(self, exchange: Exchange, call: Call) -> None:
@@ -341,6 +409,12 @@ def _repeated(
     if quote is None:
         raise error
     return _reserved(call, wanted, exchange, quote)
+
+
+def _outcome(call: Call, new: NewQuote, exchange: Exchange, reserved: Reserved | None) -> Response:
+    if isinstance(reserved, ExposureRefusal):
+        raise reserved.error(new.request, new.terms.source_amount)
+    return _reserved(call, new.fingerprint, exchange, reserved)
 
 
 def _reserved(call: Call, wanted: bytes, exchange: Exchange, quote: StoredQuote | None) -> Response:

@@ -19,6 +19,7 @@ from chassis.database import Connection, Database
 from chassis.errors import QuotingError, UnavailableError, UpstreamTimeoutError
 from chassis.migrations import Migrations
 from dfsp_api.expiry import CLOCK, expires_after, in_milliseconds, is_expired, is_open
+from dfsp_api.exposure_limits import ExposureRefusal
 from dfsp_api.pricing import Terms
 from dfsp_api.quote_filter import Page, Position, QuoteFilter
 from dfsp_api.stored_quote import StoredQuote
@@ -264,6 +265,10 @@ class QuoteOfCaller(Protocol):
     def caller(self) -> str: ...
 
 
+Reserved = StoredQuote | ExposureRefusal
+"""The outcome of a reservation. Only repositories with exposure limits refuse one."""
+
+
 class Repository:
     """The table ``quote``.
 
@@ -294,7 +299,7 @@ class Repository:
 
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
-    ) -> dict[UUID, StoredQuote]:
+    ) -> Mapping[UUID, Reserved]:
         """Insert quotes whose uuids are new; return the stored quote of each uuid, which may be an older one.
 
         The quotes are on disk when this returns. Raises UnavailableError if the database is away, if it has another
@@ -315,7 +320,7 @@ class Repository:
                 [each.schedule for each in left],
                 [each.lifetime_ms for each in left],
                 self._lifetime,
-                _common_namespace(quotes),
+                common_namespace(quotes),
                 deadline=deadline,
             )
             found.update(quotes_by_uuid(rows))
@@ -338,16 +343,14 @@ class Repository:
 
         Return every quote that exists, executed or not, as it is afterwards.
         """
-        rows = await self._database.fetch(
-            EXECUTE,
+        arguments = (
             [each.uuid for each in payments],
             [each.caller for each in payments],
             [each.fingerprint for each in payments],
             [each.source_amount for each in payments],
             [each.destination_amount for each in payments],
-            deadline=deadline,
         )
-        return await self._with_others(quotes_by_uuid(rows), payments, deadline)
+        return await self._change(EXECUTE, payments, arguments, deadline)
 
     async def release(
         self, orders: Sequence[ReleaseOrder], deadline: float | None = None
@@ -356,21 +359,24 @@ class Repository:
 
         Return every quote that exists, released or not, as it is afterwards.
         """
-        rows = await self._database.fetch(
-            RELEASE,
+        arguments = (
             [each.uuid for each in orders],
             [each.caller for each in orders],
             [each.identifier_type for each in orders],
             [each.identifier for each in orders],
-            deadline=deadline,
         )
-        return await self._with_others(quotes_by_uuid(rows), orders, deadline)
+        return await self._change(RELEASE, orders, arguments, deadline)
 
-    async def _with_others(
-        self, changed: dict[UUID, StoredQuote], wanted: Sequence[QuoteOfCaller], deadline: float | None
+    async def _change(
+        self,
+        statement: str,
+        orders: Sequence[QuoteOfCaller],
+        arguments: Sequence[object],
+        deadline: float | None,
     ) -> dict[UUID, StoredQuote]:
-        """Return the changed quotes, and the other wanted ones as they are."""
-        left = [each for each in wanted if each.uuid not in changed]
+        """Run a statement that changes quotes. Return the changed quotes, and the other ones as they are."""
+        changed = quotes_by_uuid(await self._database.fetch(statement, *arguments, deadline=deadline))
+        left = [each for each in orders if each.uuid not in changed]
         return {**changed, **(await self.find(left, deadline) if left else {})}
 
     async def find(
@@ -462,7 +468,7 @@ class Repository:
             raise UnavailableError(cause=REPLACED)
 
 
-def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
+def common_namespace(quotes: Sequence[NewQuote]) -> bytes:
     """Return the secret from which all these uuids were made. Raises UnavailableError if they were made from several.
 
     That happens if the database was replaced while the batch was waiting.
@@ -473,9 +479,9 @@ def _common_namespace(quotes: Sequence[NewQuote]) -> bytes:
     return namespaces.pop()
 
 
-def quotes_by_uuid(rows: Iterable[asyncpg.Record]) -> dict[UUID, StoredQuote]:
+def quotes_by_uuid(rows: Iterable[Iterable[Any]]) -> dict[UUID, StoredQuote]:
     """Return the quotes by uuid. Each row has the columns COLUMNS and is_expired."""
-    return {row[0]: _stored_quote(*row) for row in rows}
+    return {quote.uuid: quote for quote in (_stored_quote(*row) for row in rows)}
 
 
 def list_condition(wanted: QuoteFilter) -> tuple[str, tuple[object, ...]]:

@@ -19,12 +19,17 @@ from chassis.database import Database
 from chassis.errors import UnavailableError
 from chassis.histogram import ITEMS, Histogram, labelled
 from chassis.spans import Tracer, batch_span
-from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, ReleaseOrder, Repository
+from dfsp_api.repository import LookUp, NewQuote, PaymentOrder, ReleaseOrder, Repository, Reserved
 from dfsp_api.stored_quote import StoredQuote
 
 TABLE: Final = "quote"
 MAX_IN_FLIGHT: Final = 8
 """Maximum of statements in flight for each operation, including those that wait for a connection."""
+MAX_LIMITED_IN_FLIGHT: Final = 2
+"""Likewise for quotes with an exposure limit: one statement has the lock of a caller, and another one waits for it.
+
+More would keep connections from the other callers.
+"""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -38,17 +43,25 @@ class StatementBatcher(Collector):
     """Collects items into batches and passes each batch to a method of the repository."""
 
     def __init__(
-        self, quotes: Repository, database: Database, connections: int, explain: Explain | None = None
+        self,
+        quotes: Repository,
+        database: Database,
+        connections: int,
+        explain: Explain | None = None,
+        is_limited: Callable[[NewQuote], bool] | None = None,
     ) -> None:
-        """`explain` adds the fee schedules to quotes that are looked up; None leaves them out."""
+        """`explain` adds the fee schedules to quotes that are looked up; None leaves them out.
+
+        `is_limited` says whether a quote has an exposure limit; None if there are no limits.
+        """
         self._database = database
         # items wait here for a connection, so that their deadlines can be checked before the statement begins
         self._connections = asyncio.Semaphore(connections)
         self.tracer: Tracer | None = None
         """Makes the spans of the statements; None for no spans."""
-        self._sizes = {
-            operation: Histogram(ITEMS) for operation in ("reserve", "execute", "release", "look_up")
-        }
+        self._sizes: dict[str, Histogram] = {}
+        self._batchers: dict[str, Batcher[Any, Any]] = {}
+        """By operation."""
 
         async def find(wanted: Sequence[LookUp], deadline: float) -> Mapping[UUID, StoredQuote]:
             found = await quotes.find(wanted, deadline)
@@ -57,16 +70,21 @@ class StatementBatcher(Collector):
         self._reserve = self._batcher("reserve", quotes.reserve, lambda new: new.uuid)
         self._execute = self._batcher("execute", quotes.execute, lambda payment: payment.uuid)
         self._release = self._batcher("release", quotes.release, lambda order: order.uuid)
-        self._find: Batcher[LookUp, StoredQuote | None] = self._batcher(
-            "look_up", find, lambda wanted: wanted.uuid
-        )
+        self._find = self._batcher("look_up", find, lambda wanted: wanted.uuid)
+        self._is_limited = is_limited
+        if is_limited is not None:
+            self._reserve_limited = self._batcher(
+                "reserve_limited", quotes.reserve, lambda new: new.uuid, MAX_LIMITED_IN_FLIGHT
+            )
 
-    def reserve(self, item: Item[NewQuote, StoredQuote | None]) -> None:
+    def reserve(self, item: Item[NewQuote, Reserved | None]) -> None:
         """Reserve the item's quote.
 
-        The item is settled with the committed quote of its uuid, which may be an older one.
+        The item is settled with the committed quote of its uuid, which may be an older one, or with a refusal. Whether
+        the quote has a limit is decided again when the statement begins, since limits can change.
         """
-        self._reserve.add(item)
+        is_limited = self._is_limited is not None and self._is_limited(item.value)
+        (self._reserve_limited if is_limited else self._reserve).add(item)
 
     def execute(self, item: Item[PaymentOrder, StoredQuote | None]) -> None:
         """Execute the item's quote, if possible. The item is settled with the quote, or with None if there is none."""
@@ -81,13 +99,7 @@ class StatementBatcher(Collector):
         self._find.add(item)
 
     async def close(self) -> None:
-        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (
-            self._reserve,
-            self._execute,
-            self._release,
-            self._find,
-        )
-        for batcher in batchers:
+        for batcher in self._batchers.values():
             await batcher.close()
 
     def collect(self) -> Iterator[Metric]:
@@ -97,13 +109,7 @@ class StatementBatcher(Collector):
         waiting = GaugeMetricFamily(
             "statement_items_waiting", "Requests that wait for the next statement", labels=["operation"]
         )
-        batchers: Sequence[Batcher[Any, StoredQuote | None]] = (
-            self._reserve,
-            self._execute,
-            self._release,
-            self._find,
-        )
-        for operation, batcher in zip(self._sizes, batchers, strict=True):
+        for operation, batcher in self._batchers.items():
             waiting.add_metric([operation], batcher.waiting)
         yield waiting
 
@@ -117,9 +123,10 @@ class StatementBatcher(Collector):
     def _batcher(
         self,
         name: str,
-        statement: Callable[[Sequence[V], float], Awaitable[Mapping[UUID, StoredQuote]]],
+        statement: Callable[[Sequence[V], float], Awaitable[Mapping[UUID, R]]],
         uuid_of: Callable[[V], UUID],
-    ) -> Batcher[V, StoredQuote | None]:
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> Batcher[V, R | None]:
         span_name = f"{name} {TABLE}"
         span_attributes = {
             "db.system.name": "postgresql",
@@ -127,7 +134,7 @@ class StatementBatcher(Collector):
             "db.collection.name": TABLE,
         }
 
-        async def run(items: Items[V, StoredQuote | None]) -> None:
+        async def run(items: Items[V, R | None]) -> None:
             deadline = max(item.deadline for item in items)
             with batch_span(self.tracer, items, span_name, span_attributes) as attributes:
                 if len(items) > 1:
@@ -136,7 +143,7 @@ class StatementBatcher(Collector):
             for item in items:
                 item.settle(quotes.get(uuid_of(item.value)))
 
-        async def send(items: Items[V, StoredQuote | None], _release: Callable[[], None]) -> None:
+        async def send(items: Items[V, R | None], _release: Callable[[], None]) -> None:
             await self._take_connection()
             try:
                 await self._database.connected(deadline=max(item.deadline for item in items))
@@ -154,7 +161,9 @@ class StatementBatcher(Collector):
             finally:
                 self._connections.release()
 
-        return Batcher(send, max_in_flight=MAX_IN_FLIGHT)
+        batcher = self._batchers[name] = Batcher(send, max_in_flight=max_in_flight)
+        self._sizes[name] = Histogram(ITEMS)
+        return batcher
 
 
 async def _alone(run: Callable[[Items[V, R]], Awaitable[None]], item: Item[V, R]) -> None:

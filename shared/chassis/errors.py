@@ -25,6 +25,7 @@ QuotingError
 ├── IdempotencyKeyReusedError      422
 ├── NoFeeScheduleError             422
 ├── AmountOutOfRangeError          422
+├── ExposureLimitError             422
 ├── TooManyRequestsError           429
 ├── UpstreamError                  502
 ├── UnavailableError               503
@@ -35,7 +36,7 @@ are in ``cause``, which only the log shows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Final
 
@@ -56,6 +57,8 @@ class Fault:
     key: str
     message: str
     value: object = None
+    further: Mapping[str, str] = field(default_factory=dict)
+    """Further parameters of the entry, by name."""
 
 
 class QuotingError(Exception):
@@ -234,6 +237,12 @@ class AmountOutOfRangeError(QuotingError):
     status = 422
 
 
+class ExposureLimitError(QuotingError):
+    """The payee's limit for quotes that this caller may have reserved in this currency does not leave enough."""
+
+    status = 422
+
+
 class TooManyRequestsError(QuotingError):
     """There were too many attempts. Retry after the seconds in the Retry-After header."""
 
@@ -283,7 +292,7 @@ def error_object(error: QuotingError, service: str, trace_id: str) -> bytes:
         content["validationErrors"] = [
             {
                 "message": _writable(fault.message),
-                "params": {"key": _shown(fault.key), "value": _shown(fault.value)},
+                "params": {"key": _shown(fault.key), "value": _shown(fault.value), **fault.further},
             }
             for fault in error.faults
         ]

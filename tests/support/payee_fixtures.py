@@ -60,7 +60,15 @@ async def clock(sql) -> AsyncIterator[FakeClock]:
 
 
 @pytest.fixture
-async def two_processes(request, database_url, users_file, client, tmp_path) -> AsyncIterator[list[Caller]]:
+def payee_environment() -> dict[str, str]:
+    """More environment variables of `two_processes`."""
+    return {}
+
+
+@pytest.fixture
+async def two_processes(
+    request, database_url, users_file, client, tmp_path, payee_environment
+) -> AsyncIterator[list[Caller]]:
     """Two payees as processes on one database. An indirect parameter is its kind."""
     first = free_ports()
     environment = {
@@ -70,6 +78,7 @@ async def two_processes(request, database_url, users_file, client, tmp_path) -> 
         "QUOTES_DATABASE_URL": database_url,
         "QUOTES_DATABASE_KIND": getattr(request, "param", "postgres"),
         "QUOTES_STOP_GRACE_SECONDS": "0",
+        **payee_environment,
     }
     specs = [
         ServiceSpec(f"payee-{port}", "dfsp_api", port, {**environment, "QUOTES_PORT": str(port)})
