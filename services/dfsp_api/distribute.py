@@ -22,6 +22,9 @@ from dfsp_api.repository import IS_CITUS, MIGRATIONS
 
 # small tables that each node reads, written once or once an hour
 REFERENCE_TABLES: Final = ("namespace", "retention", "quote_count", "fee_schedule", "schema_migration")
+# the entries of a caller are on one node, with the row that locks them
+BY_CALLER: Final = {"exposure": "none", "exposure_entry": "exposure"}
+"""Tables that are distributed by caller, and the table with which their shards are kept."""
 # a 200 means that the quote is on disk, and the workers write it
 DURABLE: Final = {
     "fsync": {"on"},
@@ -148,7 +151,9 @@ async def _require_durable_workers(connection: Connection) -> None:
 async def _steps(connection: Connection, report: Report, shards: int | None) -> list[DistributionStep]:
     """Return the steps that are left. Raises StartError if the table ``quote`` is distributed in another way."""
     rows = await connection.fetchval(ROWS)
-    is_there = {row["name"]: row for row in await connection.fetch(TABLES, [*REFERENCE_TABLES, "quote"])}
+    is_there = {
+        row["name"]: row for row in await connection.fetch(TABLES, [*REFERENCE_TABLES, *BY_CALLER, "quote"])
+    }
     forget_local = DistributionStep("the coordinator's own copy of quote is gone", FORGET_LOCAL)
     steps = []
     for name in REFERENCE_TABLES:
@@ -158,12 +163,20 @@ async def _steps(connection: Connection, report: Report, shards: int | None) -> 
             steps.append(
                 DistributionStep(f"{name} is on every node", f"SELECT create_reference_table('{name}')")
             )
+    left = [name for name in BY_CALLER if name not in is_there]
+    if left or "quote" not in is_there:
+        steps.append(DistributionStep("one copy of each shard", ONE_COPY))
+    for name in left:
+        report(f"found: {name} is local")
+        statement = (
+            f"SELECT create_distributed_table('{name}', 'caller', colocate_with => '{BY_CALLER[name]}')"
+        )
+        steps.append(DistributionStep(f"{name} is distributed by caller", statement))
     if "quote" not in is_there:
         report(f"found: quote is local, about {rows or 0:,} rows")
         count = f", shard_count => {shards}" if shards else ""
         statement = f"SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none'{count})"
         steps += [
-            DistributionStep("one copy of each shard", ONE_COPY),
             DistributionStep("quote is distributed by uuid", statement),
             forget_local,
         ]

@@ -18,6 +18,7 @@ from marshmallow import EXCLUDE, Schema, fields
 from chassis.content import JSON
 from chassis.errors import (
     ExpectationFailedError,
+    ExposureLimitError,
     Fault,
     ForbiddenError,
     InvalidBodyError,
@@ -52,6 +53,12 @@ _WITH_BODY: Final[ErrorClasses] = (
 )
 _FAULTY: Final = {InvalidBodyError: "amount", InvalidQueryParameterError: "identifier"}
 """Errors that name fields, with the field of the example."""
+_EXCEEDED: Final = Fault(
+    "amount",
+    "would take the reserved source amounts from 27.50 by 13.75 above 30.00 USD",
+    "12.50",
+    {"limit": "30.00", "exposure": "27.50", "requested": "13.75"},
+)
 _OPERATORS: Final = "Operators"
 
 
@@ -71,6 +78,11 @@ class FaultParameters(Reply):
         allow_none=True,
         metadata={"type": ["string", "boolean"], "description": "Its value."},
     )
+    limit = fields.String(
+        metadata={"description": "ExposureLimitError: the largest sum, or the largest number of quotes."}
+    )
+    exposure = fields.String(metadata={"description": "ExposureLimitError: what is reserved now."})
+    requested = fields.String(metadata={"description": "ExposureLimitError: what this quote would add."})
 
 
 class ValidationFault(Reply):
@@ -306,7 +318,10 @@ class Document:
 
     def _error_example(self, error_class: type[QuotingError]) -> Any:  # noqa: ANN401 - JSON
         key = _FAULTY.get(error_class)
-        error = error_class(faults=[Fault(key, "is missing")] if key else ())
+        faults = (
+            [_EXCEEDED] if error_class is ExposureLimitError else [Fault(key, "is missing")] if key else ()
+        )
+        error = error_class(faults=faults)
         return orjson.loads(error_object(error, self._service, SAMPLE_TRACE_ID))
 
     def _add_operators_paths(self) -> None:

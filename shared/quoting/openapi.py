@@ -9,6 +9,7 @@ from marshmallow import Schema
 from chassis.content import JSON
 from chassis.errors import (
     AmountOutOfRangeError,
+    ExposureLimitError,
     IdempotencyKeyReusedError,
     InvalidQueryParameterError,
     NoFeeScheduleError,
@@ -162,6 +163,7 @@ _RESERVE_ERRORS: Final = (
     IdempotencyKeyReusedError,
     NoFeeScheduleError,
     AmountOutOfRangeError,
+    ExposureLimitError,
 )
 _PAY_ERRORS: Final = (
     InvalidQueryParameterError,

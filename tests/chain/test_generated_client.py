@@ -93,6 +93,9 @@ def test_an_error_is_an_enumeration_of_the_operation(client):
 
     assert 422 == reused.status_code
     assert "IdempotencyKeyReusedError" == reused.parsed.id
-    assert {"AmountOutOfRangeError", "IdempotencyKeyReusedError", "NoFeeScheduleError"} == {
-        each.value for each in type(reused.parsed.id)
-    }
+    assert {
+        "AmountOutOfRangeError",
+        "ExposureLimitError",
+        "IdempotencyKeyReusedError",
+        "NoFeeScheduleError",
+    } == {each.value for each in type(reused.parsed.id)}

@@ -50,6 +50,8 @@ TABLES = {
     ("quote_count", "reference", "<none>"),
     ("schema_migration", "reference", "<none>"),
     ("quote", "distributed", "uuid"),
+    ("exposure", "distributed", "caller"),
+    ("exposure_entry", "distributed", "caller"),
 }
 
 
@@ -154,6 +156,8 @@ async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, databa
         "SELECT create_reference_table('fee_schedule');",
         "SELECT create_reference_table('schema_migration');",
         "SET citus.shard_replication_factor = 1;",
+        "SELECT create_distributed_table('exposure', 'caller', colocate_with => 'none');",
+        "SELECT create_distributed_table('exposure_entry', 'caller', colocate_with => 'exposure');",
         "SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none', shard_count => 8);",
         "SELECT truncate_local_data_after_distributing_table('quote');",
     ] == [line for line in lines if line.endswith(";")]

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from decimal import Decimal
+from typing import Self
 
 import asyncpg
 import msgspec
@@ -13,7 +14,15 @@ from dfsp_api.exposure_limits import Exposure, ExposureLimit, ExposureLimits, Ex
 from dfsp_api.exposure_repository import INSERT_WITHIN_LIMITS, LimitedRepository
 from dfsp_api.repository import INSERT, Repository
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, basic
-from support.payee import NAMESPACE, TTL, Caller, PayeeResponse, database, new, payment, until, waiting_for_lock
+from support.payee import (
+    TTL,
+    Caller,
+    PayeeResponse,
+    database,
+    new,
+    payment,
+    waiting_for_lock,
+)
 
 ADMIN = basic("admin", "admin")
 PATIENT = {"X_Request_Timeout_Ms": "60000"}
@@ -271,7 +280,9 @@ async def test_a_statement_that_began_without_the_limit_is_counted(repository, s
     assert [ExposureRefusal] == [type(each) for each in (await later).values()]
 
 
-async def test_a_key_that_another_payee_stores_meanwhile_is_found_and_counts_once(repository, sql, database_url):
+async def test_a_key_that_another_payee_stores_meanwhile_is_found_and_counts_once(
+    repository, sql, database_url
+):
     """The other payee has no limits file."""
     await repository.reserve([new("one")])
     async with database(database_url) as opened:
@@ -398,7 +409,7 @@ class Watch:
         self.highest = Decimal(0)
         self.looks = 0
 
-    async def __aenter__(self) -> "Watch":
+    async def __aenter__(self) -> Self:
         self._connection = await asyncpg.connect(self.url)
         self._task = asyncio.create_task(self._look())
         return self

@@ -17,7 +17,7 @@ IDS: Final = {
     413: {"PayloadTooLargeError"},
     415: {"UnsupportedMediaTypeError"},
     417: {"ExpectationFailedError"},
-    422: {"IdempotencyKeyReusedError", "NoFeeScheduleError", "AmountOutOfRangeError"},
+    422: {"IdempotencyKeyReusedError", "NoFeeScheduleError", "AmountOutOfRangeError", "ExposureLimitError"},
     429: {"TooManyRequestsError"},
     502: {"UpstreamError"},
     503: {"UnavailableError"},

@@ -35,8 +35,10 @@ def documented() -> Iterator[Described]:
 
 
 def exported(service: str, users_file: Path, folder: Path) -> Iterator[Described]:
-    traces = "http://127.0.0.1:1/v1/traces"
-    registry = application(service, users_file, folder, traces_url=traces)[SERVICE].metrics.registry
+    limits = folder / "limits.toml"
+    limits.write_text("limit = []")
+    optional = {"traces_url": "http://127.0.0.1:1/v1/traces", "exposure_limits_file": str(limits)}
+    registry = application(service, users_file, folder, **optional)[SERVICE].metrics.registry
     for collector in list(registry._collector_to_names):
         # a metric with labels that was never used has no samples, but knows the names of its labels
         own_labels = (
