@@ -23,7 +23,7 @@ from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, postgres
 from support.serving import client_session
-from support.settings import BATCH_LINES, DEFAULTS
+from support.settings import BATCH_LINES, DEFAULTS, EXPOSURE_LIMITS
 
 # the same examples in each run; --hypothesis-profile=searching tries others
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
@@ -33,7 +33,11 @@ hypothesis.settings.load_profile("steady")
 SHARED_CHAIN: Overrides = {
     # a busy machine must not look like an overloaded service
     **{name: {"QUOTES_MAX_WAIT_SECONDS": "60"} for name in CHAIN},
-    "dfsp-api": {"QUOTES_MAX_WAIT_SECONDS": "60", "QUOTES_OPERATORS": "admin"},
+    "dfsp-api": {
+        "QUOTES_MAX_WAIT_SECONDS": "60",
+        "QUOTES_OPERATORS": "admin",
+        "QUOTES_EXPOSURE_LIMITS_FILE": str(EXPOSURE_LIMITS),
+    },
 }
 """Settings of the chain that tests share."""
 ON_CHAIN = {

@@ -125,11 +125,12 @@ async def test_an_unknown_receiver_is_a_404_of_the_proxy(chain, client, changed)
 
 
 async def rejected_by_the_payee(
-    chain, client, method, target, body, *, key: str | None = None
+    chain, client, method, target, body, *, key: str | None = None, **more: str
 ) -> ClientResponse:
     """Return the rejection, after checking that it is the payee's own, byte for byte, and in the payee's log."""
     trace = new_trace()
-    more = {"Idempotency_Key": key} if key else {}
+    if key:
+        more["Idempotency_Key"] = key
     response = await send(client, method, chain.url + target, body, trace=trace, **more)
     direct = await send(client, method, chain.origin("dfsp-api") + target, body, trace=trace, **more)
 
@@ -240,6 +241,16 @@ async def test_an_amount_outside_the_schedule_is_rejected(chain, client, path, a
     response = await rejected_by_the_payee(chain, client, "POST", path, request, key=new_trace())
 
     assert (422, "AmountOutOfRangeError") == response.raised[:2]
+
+
+async def test_a_quote_beyond_the_exposure_limit_is_rejected(chain, client):
+    """The caller `other` has a limit in this currency (tests/support/exposure_limits.toml)."""
+    request = {**QUOTE, "currencyCode": "KWD", "amount": "40.000"}
+    response = await rejected_by_the_payee(
+        chain, client, "POST", RESERVE, request, key=new_trace(), Authorization=OTHER
+    )
+
+    assert (422, "ExposureLimitError") == response.raised[:2]
 
 
 async def test_too_many_wrong_passwords_for_one_name_are_429(chain, client):

@@ -1,6 +1,7 @@
 """Fixtures of the client library: the fake, and the same tests on the real chain."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import asyncpg
 import pytest
 
 from dfsp_quotes import QuoteClient
-from dfsp_quotes.fake import FakeQuoteServer
+from dfsp_quotes.fake import ExposureLimit, FakeQuoteServer
 from support.chain import Chain
 from support.messages import QUOTE
 from support.quote_client import QuoteServer
@@ -18,7 +19,8 @@ from support.quote_client import QuoteServer
 async def fake() -> AsyncIterator[FakeQuoteServer]:
     known = {(QUOTE["identifierType"], QUOTE["identifier"])}
     users = {"other": "456", "admin": "admin"}
-    async with FakeQuoteServer(receivers=known, users=users, operators=["admin"]) as server:
+    limits = {("other", "KWD"): ExposureLimit(sum=Decimal(30), count=2)}
+    async with FakeQuoteServer(receivers=known, users=users, operators=["admin"], limits=limits) as server:
         yield server
 
 

@@ -1,12 +1,15 @@
 """Load settings for services under test: those of the test, and defaults that apply to the whole test run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, TypeVar
 
 from chassis import settings
 from chassis.settings import Settings, variables
 
 BATCH_LINES: Final = "QUOTES_BATCH_LINES"
+EXPOSURE_LIMITS: Final = Path(__file__).with_name("exposure_limits.toml")
+"""The exposure limits of the chain that tests share."""
 DEFAULTS: Final[dict[str, str]] = {}
 """Environment variables for every service in the tests, whether in the test's process or in a separate one."""
 

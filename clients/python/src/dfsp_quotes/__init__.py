@@ -5,7 +5,9 @@ from dfsp_quotes.errors import (
     AlreadyExistsError,
     AmountOutOfRangeError,
     ConflictError,
+    ExceededLimit,
     ExpectationFailedError,
+    ExposureLimitError,
     FeeScheduleNotFoundError,
     ForbiddenError,
     IdempotencyKeyReusedError,
@@ -36,6 +38,7 @@ from dfsp_quotes.errors import (
     UpstreamTimeoutError,
 )
 from dfsp_quotes.quotes import (
+    Exposure,
     FeeExplanation,
     Operation,
     Payment,
@@ -53,7 +56,10 @@ __all__ = [
     "AlreadyExistsError",
     "AmountOutOfRangeError",
     "ConflictError",
+    "ExceededLimit",
     "ExpectationFailedError",
+    "Exposure",
+    "ExposureLimitError",
     "FeeExplanation",
     "FeeScheduleNotFoundError",
     "ForbiddenError",

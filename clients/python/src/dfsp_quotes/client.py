@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from dfsp_quotes import arguments
 from dfsp_quotes.quotes import (
+    Exposure,
     Operation,
     Payment,
     Quote,
@@ -28,6 +29,7 @@ from dfsp_quotes.quotes import (
 )
 from dfsp_quotes.responses import (
     error_of,
+    read_exposures,
     read_page,
     read_payment,
     read_quote,
@@ -241,6 +243,18 @@ class QuoteClient:
         }
         given = {name: value for name, value in query.items() if value is not None}
         return self._pages(given, arguments.timeout(timeout))
+
+    async def exposures(
+        self,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
+    ) -> tuple[Exposure, ...]:
+        """Return the exposures that have a limit at the payee, by caller and currency. For its operators only.
+
+        `base_url` must be that of the payee.
+        """
+        message = Message("GET", "/v1/exposures", str(uuid4()), max_reply_bytes=MAX_PAGE_BYTES)
+        return read_exposures(await self._call(message, timeout), message)
 
     async def _pages(self, query: dict[str, str], seconds: float) -> AsyncIterator[QuotePage]:
         while True:

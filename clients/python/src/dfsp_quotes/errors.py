@@ -26,6 +26,7 @@ QuoteError
 ├── IdempotencyKeyReusedError      422
 ├── NoFeeScheduleError             422
 ├── AmountOutOfRangeError          422
+├── ExposureLimitError             422
 ├── TooManyRequestsError           429
 ├── UpstreamError                  502
 ├── UnavailableError               503
@@ -37,7 +38,20 @@ An argument that is wrong before anything is sent is a TypeError or a ValueError
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExceededLimit:
+    """A limit that a quote would exceed. For a sum the numbers are amounts, otherwise numbers of quotes."""
+
+    limit: Decimal
+    exposure: Decimal
+    """What is reserved now, without the refused quote."""
+    requested: Decimal
+    """What the refused quote would add."""
 
 
 class QuoteError(Exception):
@@ -57,6 +71,8 @@ class QuoteError(Exception):
     """Finds the request in the logs of the services."""
     idempotency_key: str | None
     """The key of a reservation: the same arguments with this key give the same quote."""
+    limits: Mapping[str, ExceededLimit]
+    """The limits that the quote would exceed, for ExposureLimitError: by `amount` for the sum, `currencyCode` for the number."""
     retry_after: float | None
     """Seconds that the service wants a caller to wait before it repeats the request."""
     is_outcome_unknown: bool
@@ -69,6 +85,7 @@ class QuoteError(Exception):
         status: int | None = None,
         id: str | None = None,  # noqa: A002 - the error object's own word
         fields: Mapping[str, str] | None = None,
+        limits: Mapping[str, ExceededLimit] | None = None,
         service: str | None = None,
         trace_id: str | None = None,
         idempotency_key: str | None = None,
@@ -80,6 +97,7 @@ class QuoteError(Exception):
         self.id = id or type(self).__name__
         self.status = type(self).status if status is None else status
         self.fields = dict(fields or {})
+        self.limits = dict(limits or {})
         self.service = service
         self.trace_id = trace_id
         self.idempotency_key = idempotency_key
@@ -234,6 +252,12 @@ class NoFeeScheduleError(QuoteError):
 
 class AmountOutOfRangeError(QuoteError):
     """The amount is outside the range of the payee's fee schedule."""
+
+    status = 422
+
+
+class ExposureLimitError(QuoteError):
+    """The payee's limit for quotes that this caller may have reserved in this currency does not leave enough."""
 
     status = 422
 

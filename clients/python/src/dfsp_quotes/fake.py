@@ -23,6 +23,7 @@ from dfsp_quotes import fake_validation
 from dfsp_quotes.errors import (
     ForbiddenError,
     InvalidHeaderError,
+    InvalidQueryParameterError,
     InvalidUriParameterError,
     MethodNotAllowedError,
     NotFoundError,
@@ -34,7 +35,7 @@ from dfsp_quotes.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from dfsp_quotes.fake_payee import FakePayee, FakeQuote
+from dfsp_quotes.fake_payee import ExposureLimit, FakePayee, FakeQuote
 from dfsp_quotes.quotes import Operation
 from dfsp_quotes.transport import (
     KEY_HEADER,
@@ -45,7 +46,7 @@ from dfsp_quotes.transport import (
     TRACE_HEADER,
 )
 
-__all__ = ["FakeQuote", "FakeQuoteServer", "Fault", "ReceivedRequest"]
+__all__ = ["ExposureLimit", "FakeQuote", "FakeQuoteServer", "Fault", "ReceivedRequest"]
 
 SAMPLE_RATE: Final = Decimal("0.10")
 SAMPLE_LIFETIME: Final = timedelta(minutes=5)
@@ -88,7 +89,8 @@ class FakeQuoteServer:
     `QuoteClient(server.url, server.name, server.password)` reaches it. `rate` is the fee's share of the amount that
     arrives; `lifetime` is the time for which a new quote is valid. Both can be changed while it runs. `receivers` are
     the known pairs of identifierType and identifier; None means all. `users` are further callers: passwords by name.
-    `operators` are the callers who may list the quotes of all callers.
+    `operators` are the callers who may list the quotes of all callers and see the exposures. `limits` are exposure limits by
+    caller and currency code.
     """
 
     name: Final = "test"
@@ -103,11 +105,12 @@ class FakeQuoteServer:
         transfer_types: Collection[str] = ("p2p",),
         users: Mapping[str, str] | None = None,
         operators: Collection[str] = (),
+        limits: Mapping[tuple[str, str], ExposureLimit] | None = None,
     ) -> None:
         self.receivers = receivers
         self.received: deque[ReceivedRequest] = deque(maxlen=_MAX_REQUESTS)
         """The last 10,000 requests, also those that failed."""
-        self._payee = FakePayee(rate, lifetime, transfer_types)
+        self._payee = FakePayee(rate, lifetime, transfer_types, limits)
         self._users = {self.name: self.password, **(users or {})}
         self._operators = frozenset(operators)
         self._faults: deque[QuoteError | Fault] = deque()
@@ -120,6 +123,7 @@ class FakeQuoteServer:
         app.router.add_get("/v1/quote/{uuid}", self._look_up, allow_head=False)
         app.router.add_delete("/v1/quote/{uuid}", self._release)
         app.router.add_get("/v1/quotes", self._list, allow_head=False)
+        app.router.add_get("/v1/exposures", self._exposures, allow_head=False)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -252,6 +256,19 @@ class FakeQuoteServer:
         wanted = query.get("caller") if is_operator else caller
         return web.json_response(self._payee.page(wanted, query, with_callers=is_operator))
 
+    async def _exposures(self, request: web.Request) -> web.Response:
+        caller = self._authenticate(request)
+        _check_timeout(request)
+        if request.query:
+            raise InvalidQueryParameterError(
+                fields=dict.fromkeys(request.query, "is not a parameter of this operation")
+            )
+        if caller not in self._operators:
+            raise ForbiddenError(
+                "Only an operator may use this operation. QUOTES_OPERATORS names the operators."
+            )
+        return web.json_response(self._payee.exposures())
+
     def _authenticate(self, request: web.Request) -> str:
         """Return the caller's name. Raises UnauthorizedError."""
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
@@ -313,6 +330,15 @@ def _uuid(request: web.Request) -> UUID:
     return UUID(uuid)
 
 
+def _limit(error: QuoteError, field: str) -> dict[str, str]:
+    """Return the parameters of a field's exceeded limit; empty without one."""
+    found = error.limits.get(field)
+    if found is None:
+        return {}
+    values = {"limit": found.limit, "exposure": found.exposure, "requested": found.requested}
+    return {name: format(value, "f") for name, value in values.items()}
+
+
 def _without_response(request: web.Request) -> web.Response:
     """Close the connection, so that the response goes nowhere."""
     if request.transport is not None:
@@ -329,7 +355,7 @@ def _error_response(error: QuoteError, trace_id: str) -> web.Response:
     }
     if error.fields:
         content["validationErrors"] = [
-            {"message": message, "params": {"key": name, "value": None}}
+            {"message": message, "params": {"key": name, "value": None, **_limit(error, name)}}
             for name, message in error.fields.items()
         ]
     response = web.json_response(content, status=error.status or 500)

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from dfsp_quotes.currencies import FRACTION_DIGITS
 from dfsp_quotes.errors import (
     AmountOutOfRangeError,
+    ExceededLimit,
+    ExposureLimitError,
     IdempotencyKeyReusedError,
     NoFeeScheduleError,
     QuoteExecutedError,
@@ -71,13 +73,29 @@ class FakeQuote:
         return self.amounts()["sourceAmount" if is_source else "destinationAmount"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureLimit:
+    """The most that a caller of the fake may have reserved in one currency; None for no limit."""
+
+    sum: Decimal | None = None
+    count: int | None = None
+
+
 class FakePayee:
     """Quotes in memory. `rate` and `lifetime` may change at any time; quotes keep their terms."""
 
-    def __init__(self, rate: Decimal, lifetime: timedelta, transfer_types: Collection[str]) -> None:
+    def __init__(
+        self,
+        rate: Decimal,
+        lifetime: timedelta,
+        transfer_types: Collection[str],
+        limits: Mapping[tuple[str, str], ExposureLimit] | None = None,
+    ) -> None:
         self.rate = rate
         self.lifetime = lifetime
         self._transfer_types = transfer_types
+        self.limits = dict(limits or {})
+        """By caller and currency code."""
         self.quotes: dict[UUID, FakeQuote] = {}
         self._by_key: dict[tuple[str, str], FakeQuote] = {}
 
@@ -91,11 +109,12 @@ class FakePayee:
     ) -> dict[str, object]:
         """Return the reply to a reservation. A known key needs no price.
 
-        Raises IdempotencyKeyReusedError, NoFeeScheduleError, AmountOutOfRangeError.
+        Raises IdempotencyKeyReusedError, NoFeeScheduleError, AmountOutOfRangeError, ExposureLimitError.
         """
         quote = self._by_key.get((caller, key))
         if quote is None:
             source, destination = self._price(operation, request)
+            self._require_within_limit(caller, request, source)
             now = _now()
             quote = FakeQuote(
                 uuid4(),
@@ -174,6 +193,57 @@ class FakePayee:
             "next": _cursor(page[-1]) if len(found) > len(page) else None,
         }
 
+    def exposures(self) -> dict[str, object]:
+        """Return the reply with the exposures that have a limit."""
+        return {
+            "exposures": [
+                {
+                    "caller": caller,
+                    "currencyCode": currency,
+                    "sum": _sum_text(total, currency),
+                    "count": count,
+                    "sumLimit": None if limit.sum is None else _sum_text(limit.sum, currency),
+                    "countLimit": limit.count,
+                }
+                for (caller, currency), limit in sorted(self.limits.items())
+                for total, count in [self._exposure(caller, currency)]
+            ]
+        }
+
+    def _exposure(self, caller: str, currency: str) -> tuple[Decimal, int]:
+        """Return sum and number of the quotes that count."""
+        amounts = [
+            quote.source_amount
+            for quote in self.quotes.values()
+            if quote.caller == caller
+            and quote.request["currencyCode"] == currency
+            and quote.state is State.RESERVED
+        ]
+        return sum(amounts, Decimal(0)), len(amounts)
+
+    def _require_within_limit(self, caller: str, request: Mapping[str, str], source: Decimal) -> None:
+        """Raise ExposureLimitError if a quote with this source amount would exceed the caller's limit."""
+        currency = request["currencyCode"]
+        limit = self.limits.get((caller, currency))
+        if limit is None:
+            return
+        total, count = self._exposure(caller, currency)
+        fields, limits = {}, {}
+        if limit.sum is not None and total + source > limit.sum:
+            shown = [_sum_text(each, currency) for each in (limit.sum, total, source)]
+            fields["amount"] = (
+                f"would take the reserved source amounts from {shown[1]} by {shown[2]} above {shown[0]} {currency}"
+            )
+            most, now, more = map(Decimal, shown)
+            limits["amount"] = ExceededLimit(limit=most, exposure=now, requested=more)
+        if limit.count is not None and count >= limit.count:
+            fields["currencyCode"] = f"has {count} reserved quotes of at most {limit.count}"
+            limits["currencyCode"] = ExceededLimit(
+                limit=Decimal(limit.count), exposure=Decimal(count), requested=Decimal(1)
+            )
+        if limits:
+            raise ExposureLimitError(fields=fields, limits=limits)
+
     def _find(self, caller: str, uuid: UUID) -> FakeQuote:
         quote = self.quotes.get(uuid)
         if quote is None or quote.caller != caller:
@@ -215,6 +285,10 @@ def _require_valid(quote: FakeQuote) -> None:
         raise QuoteExpiredError(
             f"The quote expired at {_format(quote.expires)}. Reserve again with a new Idempotency-Key."
         )
+
+
+def _sum_text(amount: Decimal, currency: str) -> str:
+    return format(EXACT.quantize(amount, Decimal(1).scaleb(-FRACTION_DIGITS[currency])), "f")
 
 
 def _position(quote: FakeQuote) -> tuple[datetime, UUID]:

@@ -142,6 +142,22 @@ class QuotePage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """The quotes that one caller has reserved in one currency at the payee, and the limits."""
+
+    caller: str
+    currency_code: str
+    sum: Decimal
+    """Sum of the source amounts of the quotes that are neither executed, released nor expired."""
+    count: int
+    """Number of these quotes."""
+    sum_limit: Decimal | None
+    """The largest sum; None for no limit."""
+    count_limit: int | None
+    """The largest number; None for no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
     """The response to a payment: the quote is executed."""
 

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from dfsp_quotes.errors import (
     ERRORS_BY_ID,
+    ExceededLimit,
     InvalidResponseError,
     NoResponseError,
     QuoteError,
     QuoteNotFoundError,
 )
 from dfsp_quotes.quotes import (
+    Exposure,
     FeeExplanation,
     Operation,
     Payment,
@@ -32,11 +34,14 @@ from dfsp_quotes.transport import Message, Reply
 
 MAX_FIELDS: Final = 32
 MAX_QUOTES: Final = 200
+MAX_EXPOSURES: Final = 20_000
 MAX_NAME_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 500
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _MAX_AMOUNT_CHARACTERS: Final = 20
 _MAX_UNROUNDED_CHARACTERS: Final = 64
+_MAX_SUM_CHARACTERS: Final = 40
+_MAX_COUNT: Final = 10**15
 _DECIDED_BY_PAYEE: Final = frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The payee looks into its table before it answers with one of these: they hold for earlier attempts, too."""
 _REJECTED: Final = range(400, 500)
@@ -102,11 +107,17 @@ class _Members:
     def object(self, name: str) -> "_Members":
         return _Members(self._content.get(name), name)
 
-    def every(self, name: str) -> "list[_Members]":
+    def count(self, name: str) -> int:
+        value = self._content.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_COUNT:
+            raise _FaultyReplyError(f"{name} is not a number of quotes")
+        return value
+
+    def every(self, name: str, most: int = MAX_QUOTES) -> "list[_Members]":
         """Return the objects of a list. Each element must be an object."""
         value = self._content.get(name)
-        if not isinstance(value, list) or len(value) > MAX_QUOTES:
-            raise _FaultyReplyError(f"{name} is not a list of at most {MAX_QUOTES} objects")
+        if not isinstance(value, list) or len(value) > most:
+            raise _FaultyReplyError(f"{name} is not a list of at most {most} objects")
         return [_Members(each, f"an entry of {name}") for each in value]
 
     def objects(self, name: str) -> list["_Members"]:
@@ -210,6 +221,26 @@ def read_page(reply: Reply, message: Message) -> QuotePage:
     raise _invalid(reason, reply, message)
 
 
+def read_exposures(reply: Reply, message: Message) -> tuple[Exposure, ...]:
+    """Return the exposures. Raises InvalidResponseError."""
+    try:
+        return tuple(_exposure(each) for each in _members(reply).every("exposures", MAX_EXPOSURES))
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def _exposure(members: _Members) -> Exposure:
+    return Exposure(
+        caller=members.text("caller"),
+        currency_code=members.text("currencyCode"),
+        sum=members.amount("sum", _MAX_SUM_CHARACTERS),
+        count=members.count("count"),
+        sum_limit=members.amount("sumLimit", _MAX_SUM_CHARACTERS) if members.has("sumLimit") else None,
+        count_limit=members.count("countLimit") if members.has("countLimit") else None,
+    )
+
+
 def _stored_quote(members: _Members, message: Message) -> StoredQuote:
     return StoredQuote(
         uuid=members.uuid(),
@@ -255,6 +286,7 @@ def error_of(reply: Reply, message: Message, *, is_repeated: bool) -> QuoteError
             status=reply.status,
             id=_shown(id_, MAX_NAME_CHARACTERS),
             fields=fields,
+            limits=_limits(members),
             service=_shown(service, MAX_NAME_CHARACTERS),
             trace_id=message.trace_id,
             idempotency_key=message.idempotency_key,
@@ -307,6 +339,22 @@ def _fields(members: _Members) -> dict[str, str]:
         except _FaultyReplyError:
             continue
         found[name] = f"{found[name]}; {text}" if name in found else text
+    return found
+
+
+def _limits(members: _Members) -> dict[str, ExceededLimit]:
+    """Return the exceeded limits in validationErrors by field."""
+    found: dict[str, ExceededLimit] = {}
+    for fault in members.objects("validationErrors")[:MAX_FIELDS]:
+        try:
+            params = fault.object("params")
+            limit, exposure, requested = (
+                params.amount(name, _MAX_SUM_CHARACTERS) for name in ("limit", "exposure", "requested")
+            )
+            name = _shown(params.text("key"), MAX_NAME_CHARACTERS)
+        except _FaultyReplyError:
+            continue
+        found[name] = ExceededLimit(limit=limit, exposure=exposure, requested=requested)
     return found
 
 

@@ -13,6 +13,7 @@ from dfsp_quotes.cli import (
     directory,
     doctor,
     events,
+    exposures,
     fees,
     logs,
     quote,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 quote.add_to(app)
 quote_list.add_to(app)
+exposures.add_to(app)
 trace.add_to(app)
 logs.add_to(app)
 fees.add_to(app)
