@@ -48,7 +48,7 @@ def test_there_are_these_commands():
         "events listen",
         "events trigger",
         "exposures",
-    "fees check",
+        "fees check",
         "fees diff",
         "fees explain",
         "list",

@@ -101,6 +101,42 @@ async def test_the_caller_that_fails_most_comes_first(watched, service):
     assert "QuoteExpiredError dfsp-api 410 20" in page
 
 
+def exposure(caller: str, sum_: str, count: int, sum_limit: str | None, count_limit: int | None) -> dict:
+    return {
+        "caller": caller,
+        "currencyCode": "USD",
+        "sum": sum_,
+        "count": count,
+        "sumLimit": sum_limit,
+        "countLimit": count_limit,
+    }
+
+
+async def test_the_exposure_that_has_used_most_of_its_limit_comes_first(watched, service):
+    assert "The payee has no exposure limits." in await shown(watched, "/exposures")
+    service.exposures = {
+        "exposures": [exposure("alice", "13.75", 1, "1000.00", None), exposure("<bob>", "10.00", 3, None, 4)]
+    }
+
+    page = await shown(watched, "/exposures")
+
+    assert "<bob> USD 75.0 % 10.00 none 3 4 alice USD 1.4 % 13.75 1000.00 1 none" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [
+        ({"id": "ForbiddenError", "message": "Only an operator may."}, 403, "Only an operator may."),
+        ({"exposures": "x"}, 200, "The payee has no exposure limits."),
+        ({"exposures": [1, {"caller": "alice", "sumLimit": "x", "sum": "y"}]}, 200, "alice 0.0 %"),
+    ],
+)
+async def test_exposures_that_cannot_be_read_are_explained(watched, service, content, status, text):
+    service.exposures, service.exposures_status = content, status
+
+    assert text in await shown(watched, "/exposures")
+
+
 @pytest.mark.parametrize("query", ["?minutes=7", "?minutes=", "?minutes=5&minutes=5", "?x=1"])
 async def test_another_time_span_is_refused(watched, query):
     got = await watched.get(f"/callers{query}")

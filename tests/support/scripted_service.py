@@ -27,6 +27,8 @@ class ScriptedService:
     configuration_status: int = 200
     fee_schedule: Any = None
     """The reply to each look-up of a fee schedule; None: 404."""
+    exposures: Any = field(default_factory=lambda: {"exposures": []})
+    exposures_status: int = 200
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     seen: list[tuple[str, str | None]] = field(default_factory=list)
     """Method and path of each request, and its Authorization header."""
@@ -108,6 +110,8 @@ class ScriptedService:
             return web.json_response(self.configuration, status=self.configuration_status)
         if request.path.startswith("/v1/feeSchedules/") and self.fee_schedule is not None:
             return web.json_response(self.fee_schedule)
+        if request.path == "/v1/exposures":
+            return web.json_response(self.exposures, status=self.exposures_status)
         return web.Response(status=NOT_THERE)
 
 
