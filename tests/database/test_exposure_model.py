@@ -127,10 +127,10 @@ async def repository(request, database_url, clock):
         await made.exposures.close()
 
 
-@given(steps=st.lists(STEPS, max_size=30))
+@given(steps=st.lists(STEPS, min_size=5, max_size=25))
 @settings(
     deadline=None,
-    max_examples=40,
+    max_examples=10,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_exposures_and_refusals_equal_those_of_a_model_at_every_step(repository, clock, sql, steps):
