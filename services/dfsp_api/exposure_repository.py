@@ -64,10 +64,10 @@ def _freeing(statement: str) -> str:
     return f"""
 WITH changed AS ({statement}), freed AS (
     SELECT free_exposure(array_agg(caller), array_agg(request->>'currencyCode'), array_agg(expires), array_agg(uuid))
-        AS number
+        AS done
     FROM changed
 )
-SELECT changed.* FROM changed, freed WHERE freed.number >= 0
+SELECT changed.* FROM changed, freed WHERE freed.done = 0
 """
 
 

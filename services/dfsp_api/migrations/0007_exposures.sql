@@ -27,85 +27,105 @@ CREATE TABLE exposure_entry (
 -- before it, so also what was committed while the first one waited for its locks. The rows are locked in order, so that
 -- two batches do not deadlock. A quote that is stored already is left out. There is no result if the database has another
 -- secret, or if a pair has no row in exposure.
--- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown.
+-- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown. plan_cache_mode: to
+-- plan these statements takes longer than to execute them.
 CREATE FUNCTION admit_to_exposure(namespace bytea, callers text[], currencies text[], sum_limits numeric[],
     count_limits bigint[], uuids uuid[], pairs integer[], amounts numeric[], lifetimes interval[])
 RETURNS TABLE (item bigint, is_admitted boolean, created timestamptz, expires timestamptz, sum_before numeric,
     count_before bigint)
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     clock timestamptz;
-    found bigint;
+    is_ours boolean;
     known uuid[];
-    now_at record;
-    gone record;
+    sums numeric[];
+    counts bigint[];
+    swept timestamptz[];
     due record;
+    kept_sum numeric;
+    kept_count bigint;
+    kept_expired bigint;
 BEGIN
-    WITH l AS (
-        SELECT FROM exposure AS e
-        WHERE (e.caller, e.currency_code) IN (SELECT * FROM unnest(callers, currencies))
-        ORDER BY e.caller, e.currency_code FOR NO KEY UPDATE
-    )
-    SELECT count(*) INTO found FROM l;
-    IF found < cardinality(callers) OR NOT EXISTS (SELECT FROM namespace AS n WHERE n.secret = $1) THEN
+    SELECT array_agg(l.sum ORDER BY l.p), array_agg(l.count ORDER BY l.p), array_agg(l.swept_until ORDER BY l.p)
+    INTO sums, counts, swept
+    FROM (
+        SELECT e.sum, e.count, e.swept_until, w.p
+        FROM unnest(callers, currencies) WITH ORDINALITY AS w (caller, currency_code, p)
+        JOIN exposure AS e ON e.caller = w.caller AND e.currency_code = w.currency_code
+        ORDER BY e.caller, e.currency_code FOR NO KEY UPDATE OF e
+    ) AS l;
+    clock := clock_timestamp();
+    SELECT EXISTS (SELECT FROM namespace AS n WHERE n.secret = $1),
+        ARRAY(SELECT q.uuid FROM quote AS q WHERE q.uuid = ANY (uuids))
+    INTO is_ours, known;
+    IF NOT is_ours OR cardinality(callers) > coalesce(cardinality(sums), 0) THEN
         RETURN;
     END IF;
-    clock := clock_timestamp();
     created := date_trunc('milliseconds', clock);
-    SELECT coalesce(array_agg(q.uuid), '{}') INTO known FROM quote AS q WHERE q.uuid = ANY (uuids);
     FOR p IN 1 .. cardinality(callers) LOOP
-        SELECT e.sum, e.count, e.swept_until INTO now_at FROM exposure AS e
-        WHERE e.caller = callers[p] AND e.currency_code = currencies[p];
-        -- SKIP LOCKED: an execution in progress may hold the lock of an entry. A later batch takes that entry off.
-        WITH d AS (
-            DELETE FROM exposure_entry AS e WHERE e.ctid = ANY (ARRAY(
-                SELECT s.ctid FROM exposure_entry AS s
-                WHERE s.caller = callers[p] AND s.currency_code = currencies[p] AND s.until = '-infinity'
-                LIMIT 1000 FOR UPDATE SKIP LOCKED
-            ) || ARRAY(
-                SELECT s.ctid FROM exposure_entry AS s
-                WHERE s.caller = callers[p] AND s.currency_code = currencies[p]
-                    AND s.until > now_at.swept_until AND s.until <= clock
-                LIMIT 1000 FOR UPDATE SKIP LOCKED
-            ))
-            RETURNING e.amount
-        )
-        SELECT coalesce(sum(d.amount), 0) AS sum, count(*) AS count INTO gone FROM d;
-        SELECT coalesce(sum(e.amount), 0) AS sum, count(*) AS count,
-            count(*) FILTER (WHERE e.until > '-infinity') AS later INTO due
-        FROM (
-            SELECT s.until, s.amount FROM exposure_entry AS s
+        SELECT coalesce(sum(e.amount), 0) AS sum, count(*) AS count INTO due FROM (
+            SELECT s.amount FROM exposure_entry AS s
             WHERE s.caller = callers[p] AND s.currency_code = currencies[p] AND s.until = '-infinity'
             UNION ALL
-            SELECT s.until, s.amount FROM exposure_entry AS s
-            WHERE s.caller = callers[p] AND s.currency_code = currencies[p]
-                AND s.until > now_at.swept_until AND s.until <= clock
+            SELECT s.amount FROM exposure_entry AS s
+            WHERE s.caller = callers[p] AND s.currency_code = currencies[p] AND s.until > swept[p] AND s.until <= clock
         ) AS e;
-        now_at.sum := now_at.sum - gone.sum - due.sum;
-        now_at.count := now_at.count - gone.count - due.count;
-        IF due.later = 0 AND clock > now_at.swept_until THEN
-            now_at.swept_until := clock;
+        kept_sum := 0;
+        kept_count := 0;
+        kept_expired := 0;
+        IF due.count > 0 THEN
+            -- SKIP LOCKED: an execution in progress may hold the lock of an entry. A later batch takes that entry off.
+            WITH d AS (
+                SELECT s.ctid, s.amount, s.until FROM exposure_entry AS s
+                WHERE s.caller = callers[p] AND s.currency_code = currencies[p] AND s.until = '-infinity'
+                UNION ALL
+                SELECT s.ctid, s.amount, s.until FROM exposure_entry AS s
+                WHERE s.caller = callers[p] AND s.currency_code = currencies[p]
+                    AND s.until > swept[p] AND s.until <= clock
+            ), g AS (
+                DELETE FROM exposure_entry AS e WHERE e.ctid = ANY (ARRAY(
+                    SELECT s.ctid FROM exposure_entry AS s
+                    WHERE s.ctid = ANY (ARRAY(SELECT d.ctid FROM d LIMIT 1000)) FOR UPDATE SKIP LOCKED
+                ))
+                RETURNING e.amount, e.until
+            )
+            SELECT d.sum, d.count, d.sum - g.sum, d.count - g.count, d.expired - g.expired
+            INTO due.sum, due.count, kept_sum, kept_count, kept_expired
+            FROM (
+                SELECT coalesce(sum(d.amount), 0) AS sum, count(*) AS count,
+                    count(*) FILTER (WHERE d.until > '-infinity') AS expired
+                FROM d
+            ) AS d, (
+                SELECT coalesce(sum(g.amount), 0) AS sum, count(*) AS count,
+                    count(*) FILTER (WHERE g.until > '-infinity') AS expired
+                FROM g
+            ) AS g;
+            sums[p] := sums[p] - due.sum;
+            counts[p] := counts[p] - due.count;
+        END IF;
+        IF kept_expired = 0 AND clock > swept[p] THEN
+            swept[p] := clock;
         END IF;
         FOR i IN 1 .. cardinality(uuids) LOOP
             CONTINUE WHEN pairs[i] <> p OR uuids[i] = ANY (known);
             item := i;
-            sum_before := now_at.sum;
-            count_before := now_at.count;
+            sum_before := sums[p];
+            count_before := counts[p];
             is_admitted := coalesce(sum_before + amounts[i] <= sum_limits[p], true)
                 AND coalesce(count_before < count_limits[p], true);
             IF is_admitted THEN
                 expires := date_trunc('milliseconds', clock + lifetimes[i]);
                 known := known || uuids[i];
-                now_at.sum := now_at.sum + amounts[i];
-                now_at.count := now_at.count + 1;
+                sums[p] := sums[p] + amounts[i];
+                counts[p] := counts[p] + 1;
                 -- the clock of the database may have been set back
-                now_at.swept_until := least(now_at.swept_until, expires - interval '1 ms');
+                swept[p] := least(swept[p], expires - interval '1 ms');
             END IF;
             RETURN NEXT;
         END LOOP;
         UPDATE exposure AS e
-        SET sum = now_at.sum + due.sum, count = now_at.count + due.count, swept_until = now_at.swept_until
+        SET sum = sums[p] + kept_sum, count = counts[p] + kept_count, swept_until = swept[p]
         WHERE e.caller = callers[p] AND e.currency_code = currencies[p];
     END LOOP;
 END
@@ -113,13 +133,12 @@ $$;
 
 -- Marks the entries of quotes that were executed or released. It is a function, so that it also sees an entry that was
 -- committed while the statement that calls it waited for a lock.
-CREATE FUNCTION free_exposure(callers text[], currencies text[], expires timestamptz[], uuids uuid[]) RETURNS bigint
-LANGUAGE sql VOLATILE SET enable_seqscan = off AS $$
-    WITH freed AS (
-        UPDATE exposure_entry AS e SET until = '-infinity'
-        FROM unnest(callers, currencies, expires, uuids) AS f (caller, currency_code, until, uuid)
-        WHERE (e.caller, e.currency_code, e.until, e.uuid) = (f.caller, f.currency_code, f.until, f.uuid)
-        RETURNING 1
-    )
-    SELECT count(*) FROM freed
+CREATE FUNCTION free_exposure(callers text[], currencies text[], expires timestamptz[], uuids uuid[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    UPDATE exposure_entry AS e SET until = '-infinity'
+    FROM unnest(callers, currencies, expires, uuids) AS f (caller, currency_code, until, uuid)
+    WHERE (e.caller, e.currency_code, e.until, e.uuid) = (f.caller, f.currency_code, f.until, f.uuid);
+    RETURN 0;
+END
 $$;
