@@ -199,6 +199,8 @@ class Exchange(Item[Any, Any]):
         The coroutine returns None if other code will settle the exchange.
         """
         self._task = asyncio.get_running_loop().create_task(self._run(coroutine))
+        # a task that is cancelled before its first step does not await the coroutine, and Python would warn of that
+        self._task.add_done_callback(lambda _: coroutine.close())
 
     async def _run(self, coroutine: Coroutine[Any, Any, Response | None]) -> None:
         try:

@@ -1,9 +1,11 @@
 """A response comes before the client's time has passed (wire.md §3, §4)."""
 
 import asyncio
+import inspect
 import time
 
 from support.forwarders import OPERATIONS, SOURCE
+from support.internals import begin_exchange
 from support.scripted_server import HANG, http, scripted_server, unused_url
 from support.serving import reply
 
@@ -97,3 +99,19 @@ async def test_one_millisecond_is_a_time(hop):
     response, _ = await timed(hop, SOURCE, 1)
 
     assert response.status in {200, 504}
+
+
+async def test_work_whose_deadline_passes_before_it_begins_is_closed(hop):
+    """Python warns of a coroutine that is never awaited, and in tests a warning is an error."""
+
+    async def work():
+        raise AssertionError("it must not begin")
+
+    coroutine = work()
+    exchange, statuses = begin_exchange(hop.app)
+    exchange.run(coroutine)
+    exchange.end()
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert ([504], inspect.CORO_CLOSED) == (statuses, inspect.getcoroutinestate(coroutine))

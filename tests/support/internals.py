@@ -4,6 +4,7 @@ Other modules of the tests do not use these internal names.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,9 @@ from chassis import admission
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.app import SERVICE
 from chassis.batching import Batcher
+from chassis.exchange import Exchange
 from chassis.http.adapter import AiohttpConnection
+from chassis.http.request import Request
 from chassis.http.server import Runner
 from chassis.logs import LogWriter
 from quoting import service
@@ -68,6 +71,15 @@ async def reload_changed(app: web.Application) -> None:
     """Do what a service does within two seconds after a file has changed."""
     for _ in range(2):
         await app[SERVICE].files.look()
+
+
+def begin_exchange(app: web.Application) -> tuple[Exchange, list[int]]:
+    """Begin an exchange without a route. Return it, and the statuses of its responses."""
+    statuses: list[int] = []
+    request = Request("POST", "/", "", {}, b"", time.monotonic(), "127.0.0.1")
+    return Exchange(
+        app[SERVICE], request, lambda response, _headers: statuses.append(response.status), None
+    ), statuses
 
 
 def requests_in_flight(app: web.Application) -> int:
