@@ -8,8 +8,7 @@ the same steps have the same canonical form, and so the same id.
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, localcontext
-from fractions import Fraction
+from decimal import Context, Decimal
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +18,8 @@ from dfsp_api.pricing import FeeRule, FeeSchedule, FeeStep
 
 Rules = Mapping[tuple[str, str], FeeRule]
 
-_MAX_DIGITS: Final = 100
-"""More than any unrounded fee has: a rate has at most 20 digits, and so has an amount."""
+_EXACT: Final = Context(prec=100)
+"""With more digits than any unrounded fee has: a rate has at most 20 digits, and so has an amount."""
 
 
 class StoredFeeSchedule(msgspec.Struct, frozen=True):
@@ -61,11 +60,11 @@ def _published_step(rule: FeeRule, step: FeeStep) -> dict[str, str]:
         "from": _amount(rule, step.first),
         "to": _amount(rule, step.last),
         "flat": _amount(rule, step.flat),
-        "percent": _decimal(step.share * 100),
+        "percent": _decimal(100 * step.share.numerator, step.share.denominator),
     }
 
 
-def explanation(schedule: bytes, rule: FeeRule, destination_amount: Decimal) -> dict[str, Any]:
+def explanation(schedule: FeeSchedule, rule: FeeRule, destination_amount: Decimal) -> dict[str, Any]:
     """Return how the fee of a quote was calculated, as a look-up shows it (wire.md §9).
 
     ``unrounded`` is ``flat`` plus ``percent`` of the destination amount, but not less than ``least`` and not more than
@@ -75,14 +74,22 @@ def explanation(schedule: bytes, rule: FeeRule, destination_amount: Decimal) -> 
     destination = int(destination_amount.scaleb(rule.exponent))
     step = rule.step(destination)
     numerator, denominator = rule.unrounded_fee(step, destination)
+    key = rule.transfer_type, rule.currency, step.first
+    shared = schedule.explained.get(key)
+    if shared is None:
+        shared = schedule.explained[key] = _explained_step(schedule, rule, step)
+    return {**shared, "unrounded": _decimal(numerator, denominator * 10**rule.exponent)}
+
+
+def _explained_step(schedule: FeeSchedule, rule: FeeRule, step: FeeStep) -> dict[str, Any]:
+    """Return the part of an explanation that all quotes with the same step have."""
     return {
-        "schedule": schedule.hex(),
+        "schedule": schedule.id.hex(),
         "rule": {"transferType": rule.transfer_type, "currencyCode": rule.currency},
         "step": _published_step(rule, step),
         "least": _amount(rule, rule.min_fee),
         "most": None if rule.max_fee is None else _amount(rule, rule.max_fee),
         "rounding": rule.rounding.value,
-        "unrounded": _decimal(Fraction(numerator, denominator * 10**rule.exponent)),
     }
 
 
@@ -90,8 +97,7 @@ def _amount(rule: FeeRule, minor_units: int) -> str:
     return format(rule.to_decimal(minor_units), "f")
 
 
-def _decimal(number: Fraction) -> str:
-    """Return a fraction whose denominator has no prime factors but 2 and 5, as decimal text without trailing zeros."""
-    with localcontext(prec=_MAX_DIGITS):
-        text = format(Decimal(number.numerator) / Decimal(number.denominator), "f")
+def _decimal(numerator: int, denominator: int) -> str:
+    """Return a fraction that decimal digits can express exactly, as text without trailing zeros."""
+    text = format(_EXACT.divide(Decimal(numerator), Decimal(denominator)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

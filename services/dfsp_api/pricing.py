@@ -7,12 +7,12 @@ fractions. Only the fee is rounded, and only once.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -144,6 +144,10 @@ class FeeSchedule:
     rules: Mapping[tuple[str, str], FeeRule]
     id: bytes
     """SHA-256 of the canonical form (``fee_schedule_record``). Equal schedules have equal ids."""
+    explained: dict[tuple[str, str, int], dict[str, Any]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Parts of explanations that were made already, by rule and step: they take longer than the rest of a look-up."""
 
     @property
     def number(self) -> int:

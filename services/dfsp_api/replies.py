@@ -138,7 +138,7 @@ def _explanation(quote: StoredQuote) -> Mapping[str, object] | None:
     if fees is None or quote.request is None or quote.destination_amount is None:
         return None
     rule = fees.rules[quote.request["transferType"], quote.request["currencyCode"]]
-    return explanation(fees.id, rule, quote.destination_amount)
+    return explanation(fees, rule, quote.destination_amount)
 
 
 def format_time(time: datetime) -> str:

@@ -196,7 +196,7 @@ def test_the_explanation_alone_recomputes_the_fee_to_the_unit(rule, data):
     ends = [end for first, last, *_ in rule["steps"] for end in (first, last)]
     arriving = data.draw(st.sampled_from(ends) | st.integers(ends[0], ends[-1]))
     amount = Decimal(written(arriving, rule["currency"]))
-    explained = explanation(fees.id, fees.rules["p2p", rule["currency"]], amount)
+    explained = explanation(fees, fees.rules["p2p", rule["currency"]], amount)
 
     step = explained["step"]
     assert Decimal(step["from"]) <= amount <= Decimal(step["to"])
