@@ -37,33 +37,34 @@ _REPEAT: Final = "The outcome is unknown; repeating is safe."
 class Exchange(Item[Any, Any]):
     """One request while it is being answered. As an `Item`, it can wait in a batch for a result and answer with it."""
 
-    # most exchanges never change these
-    caller: str | None = None
-    """Name of the caller; None until the credentials are checked."""
-    attempted: str | None = None
-    """Name with which the request tried to authenticate, if that failed; cut for the log."""
-    idempotency_key: str | None = None
-    """Key of a reservation, for the log line. It is also among `reply_headers`."""
-    uuid: str | None = None
-    """Uuid of the quote that the request names or reserves, in lower case; None until it is known. For the log line."""
-    waits_for: str | None = None
-    """Name of the service or resource that the request waits for; None if it waits for this service alone."""
-    header_error: QuotingError | None = None
-    """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
-    is_logged = True
-    is_measured = True
-    """Whether the time until the answer counts for admission."""
-    is_settled = False
-    span: SpanContext | None = None
-    is_unsampled = False
-    """Whether the request is known not to be sampled. `span` is then made only if the request fails or is slow."""
-    line: Line | None = None
-    """The place of the request in the batch in which it was sent to the next hop."""
-    _explain: Callable[[Exception], Exception] | None = None
-    repeat_to: str | None = None
-    """Base URL to which the call is sent once more if it was damaged on its way."""
-    _task: asyncio.Task[None] | None = None
-    _tick = 0
+    __slots__ = (
+        "_explain",
+        "_finish",
+        "_respond",
+        "_task",
+        "_tick",
+        "attempted",
+        "began",
+        "caller",
+        "header_error",
+        "idempotency_key",
+        "is_logged",
+        "is_measured",
+        "is_settled",
+        "is_unsampled",
+        "line",
+        "pattern",
+        "repeat_to",
+        "reply_headers",
+        "request",
+        "service",
+        "span",
+        "trace_id",
+        "uuid",
+        "waits_for",
+    )
+
+    is_settled: bool
 
     def __init__(self, service: Service, request: Request, respond: Respond, pattern: str | None) -> None:
         """`pattern` is the pattern of the route's path, for metrics; None if there is no route."""
@@ -76,7 +77,33 @@ class Exchange(Item[Any, Any]):
         self.trace_id = trace_id_from(request.headers.get(_TRACE))
         self.reply_headers = {TRACE_HEADER: self.trace_id}
         """Headers that every response to this request gets, errors included."""
+        self.caller: str | None = None
+        """Name of the caller; None until the credentials are checked."""
+        self.attempted: str | None = None
+        """Name with which the request tried to authenticate, if that failed; cut for the log."""
+        self.idempotency_key: str | None = None
+        """Key of a reservation, for the log line. It is also among `reply_headers`."""
+        self.uuid: str | None = None
+        """Uuid of the quote that the request names or reserves, in lower case; None until it is known. For the log line."""
+        self.waits_for: str | None = None
+        """Name of the service or resource that the request waits for; None if it waits for this service alone."""
+        self.header_error: QuotingError | None = None
+        """Error of a header that `Route.prepare` reads early. The route raises it after the checks that come first."""
+        self.is_logged = self.is_measured = True
+        """`is_measured`: whether the time until the answer counts for admission."""
+        self.is_settled = self.is_unsampled = False
+        """`is_unsampled`: whether the request is known not to be sampled. `span` is then made only if the request fails
+        or is slow."""
+        self.span: SpanContext | None = None
+        self.line: Line | None = None
+        """The place of the request in the batch in which it was sent to the next hop."""
+        self.repeat_to: str | None = None
+        """Base URL to which the call is sent once more if it was damaged on its way."""
+        self._explain: Callable[[Exception], Exception] | None = None
+        self._finish: Callable[[Exchange, Any], Response | None]
         self._respond = respond
+        self._task: asyncio.Task[None] | None = None
+        self._tick = 0
         service.monitor.in_flight += 1  # until it is settled
 
     # from the request to its route
