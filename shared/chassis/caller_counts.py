@@ -37,39 +37,39 @@ class CallerCounts(Collector):
         self._noted: dict[str, int] = {}
         """Requests in this turn of the callers that are not listed, approximately."""
 
-    def count(self, caller: str, error: str | None) -> None:
-        """Count one request of a caller. `error` is a label, so it must have few different values."""
+    def count(self, caller: str, error: str | None, requests: int = 1) -> None:
+        """Count requests of a caller. `error` is a label, so it must have few different values."""
         name = caller[:MAX_NAME_CHARACTERS]
         counts = self._listed.get(name)
         if counts is None:
-            counts = self._counts_of_new(name)
-        counts.requests += 1
+            counts = self._counts_of_new(name, requests)
+        counts.requests += requests
         if error is not None:
-            counts.errors[error] = counts.errors.get(error, 0) + 1
+            counts.errors[error] = counts.errors.get(error, 0) + requests
 
-    def _counts_of_new(self, name: str) -> "_Counts":
+    def _counts_of_new(self, name: str, requests: int) -> "_Counts":
         """Return the counts of a caller that is not listed, and list it if there is room."""
         if name == OTHER or not self._max_listed:
             return self._others
         if len(self._listed) < self._max_listed:
             counts = self._listed[name] = _Counts()
             return counts
-        self._note(name)
+        self._note(name, requests)
         now = self._clock()
         if now >= self._turn_ends:
             self._turn_ends = now + TURN_SECONDS
             self._list_the_busiest()
         return self._listed.get(name, self._others)
 
-    def _note(self, name: str) -> None:
-        """Count the request of a caller that is not listed, for the next change of the list.
+    def _note(self, name: str, requests: int) -> None:
+        """Count the requests of a caller that is not listed, for the next change of the list.
 
         If too many names are noted, all numbers are halved, and the names with one request are forgotten. So those
         with many requests stay (lossy counting, Manku and Motwani 2002).
         """
         while len(self._noted) >= MAX_NOTED and name not in self._noted:
             self._noted = {noted: number // 2 for noted, number in self._noted.items() if number > 1}
-        self._noted[name] = self._noted.get(name, 0) + 1
+        self._noted[name] = self._noted.get(name, 0) + requests
 
     def _list_the_busiest(self) -> None:
         quietest = sorted(self._listed, key=lambda name: self._listed[name].of_this_turn)

@@ -26,9 +26,11 @@ class Histogram:
         self._buckets = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self._sum += value
-        self._buckets[bisect_left(self._bounds, value)] += 1
+    def observe(self, *values: float) -> None:
+        bounds, buckets = self._bounds, self._buckets
+        for value in values:
+            buckets[bisect_left(bounds, value)] += 1
+        self._sum += sum(values)
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Add the samples of this histogram to a metric that Prometheus collects."""

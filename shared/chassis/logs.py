@@ -166,7 +166,7 @@ class Logs:
             )
         if attempted is not None:
             more += f',"attempted":{_text(attempted)}'
-        members = at, trace_id, _text(path[:MAX_PATH_CHARACTERS]), seconds * 1_000, more
+        members = at, trace_id, _short_text(path[:MAX_PATH_CHARACTERS]), seconds * 1_000, more
         return (pattern % (members if error is None else (*members, _text(error[1])))).encode()
 
 

@@ -1,7 +1,8 @@
 """The metrics registry of a service, and the metrics about its requests, in Prometheus' form (docs/metrics.md).
 
-Answered requests are counted in plain numbers, which become samples only when Prometheus collects them. The counters of
-prometheus_client take a lock for each sample, which would cost more than the rest of a request's log line.
+Answered requests are kept as plain numbers. They are added to the counts many at a time, and become samples only when
+Prometheus collects them. The counters of prometheus_client take a lock for each sample, which would cost more than the
+rest of a request's log line.
 """
 
 from collections import Counter
@@ -17,8 +18,17 @@ from chassis.errors import error_ids
 from chassis.histogram import Histogram
 
 OTHER: Final = "other"
+MAX_RECENT: Final = 1_000
+"""Maximum number of answered requests that are not in the counts yet. More of them would only take memory."""
 
 Rejection = Literal["overload", "queue_full", "capacity", "shutdown"]
+
+Outcome = tuple[str | None, str, str, int, str | None, bool]
+"""Caller, method, route, status, error id, and whether the next hop raised the error and this service passed it on.
+
+Method and route are labels, so they must have few different values. Caller and error id may have any. The error id is
+None for a success.
+"""
 
 # Prometheus does not need the time at which each counter was created: the process has a start time
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -32,37 +42,52 @@ class RequestMetrics(Collector):
         self.registry = CollectorRegistry()
         self.callers = CallerCounts(max_callers)
         self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
-        self.waits = Histogram()
-        """Seconds from the arrival of a request at this machine until it begins."""
+        self._recent: dict[Outcome, list[float]] = {}
+        """Durations of the answered requests that are not in the counts yet."""
+        self._recent_waits: list[float] = []
+        """For each of these requests, the seconds from its arrival at this machine until it began."""
+        self._waits = Histogram()
         self._operations: dict[tuple[str, str], _Operation] = {}
         self._error_ids = error_ids()
         self.registry.register(self)
-        self.registry.register(self.callers)
 
     def know_errors(self, ids: Iterable[str]) -> None:
         """Use these error ids as labels, like those of chassis.errors. All other ids are counted as `other`."""
         self._error_ids |= set(ids)
 
-    def count(
-        self, method: str, route: str, status: int, seconds: float, error: str | None, *, is_upstream: bool
-    ) -> None:
-        """Count one answered request. ``method`` and ``route`` are labels, so they must have few different values.
+    def count(self, outcome: Outcome, seconds: float, waited: float) -> None:
+        """Count one answered request.
 
-        ``error`` is the id of an error, None for a success. ``is_upstream`` is true for an error that the next hop
-        raised and this service passed on.
+        ``seconds`` is the time from the arrival of the request at this machine to its answer, ``waited`` the part of it
+        before the request began.
         """
-        operation = self._operations.get((method, route))
-        if operation is None:
-            operation = self._operations[method, route] = _Operation()
-        outcome = status, error if error is None else self.error_label(error), is_upstream
-        operation.outcomes[outcome] = operation.outcomes.get(outcome, 0) + 1
-        operation.durations.observe(seconds)
+        durations = self._recent.get(outcome)
+        if durations is None:
+            self._recent[outcome] = [seconds]
+        else:
+            durations.append(seconds)
+        self._recent_waits.append(waited)
+        if len(self._recent_waits) >= MAX_RECENT:
+            self._add_recent()
 
-    def error_label(self, error: str) -> str:
-        """Return the error's id if it is known, else `other`: the next hop may be another company's, with unknown ids."""
-        return error if error in self._error_ids else OTHER
+    def _add_recent(self) -> None:
+        """Add the latest answered requests to the counts."""
+        recent, self._recent = self._recent, {}
+        for (caller, method, route, status, error, is_upstream), durations in recent.items():
+            operation = self._operations.get((method, route))
+            if operation is None:
+                operation = self._operations[method, route] = _Operation()
+            # the next hop may be another company's, with unknown ids
+            label = error if error is None or error in self._error_ids else OTHER
+            operation.outcomes[status, label, is_upstream] += len(durations)
+            operation.durations.observe(*durations)
+            if caller is not None:
+                self.callers.count(caller, label, len(durations))
+        waits, self._recent_waits = self._recent_waits, []
+        self._waits.observe(*waits)
 
     def collect(self) -> Iterator[Metric]:
+        self._add_recent()
         requests = CounterMetricFamily("requests", "Requests answered", labels=["method", "route", "status"])
         durations = HistogramMetricFamily(
             "request_duration_seconds", "Time from request to response", labels=["method", "route"]
@@ -90,14 +115,15 @@ class RequestMetrics(Collector):
         waits = HistogramMetricFamily(
             "request_wait_seconds", "Time from the arrival of a request until it begins", labels=[]
         )
-        self.waits.add_to(waits, [])
+        self._waits.add_to(waits, [])
         yield from (requests, durations, waits, errors, rejected)
+        yield from self.callers.collect()
 
 
 class _Operation:
     __slots__ = ("durations", "outcomes")
 
     def __init__(self) -> None:
-        self.outcomes: dict[tuple[int, str | None, bool], int] = {}
+        self.outcomes: Counter[tuple[int, str | None, bool]] = Counter()
         """How many requests by status, error id, and whether the next hop raised the error."""
         self.durations = Histogram()

@@ -202,41 +202,41 @@ class Service:
         """Write the log lines of the requests that have been answered and not logged."""
         unlogged, self._unlogged = self._unlogged, []
         lines, is_urgent, at = [], False, iso_time(time.time())
-        tracer = self.tracer
+        count, access_line, tracer = self.metrics.count, self.logs.access_line, self.tracer
         for answered, response, ended in unlogged:
-            request, pattern, status = answered.request, answered.pattern, response.status
+            request, pattern, caller, began = (
+                answered.request,
+                answered.pattern,
+                answered.caller,
+                answered.began,
+            )
+            status, error, received = response.status, response.error_id, request.received
             # an error may be sent at once, so it does not show how long an answer takes
             if status == OK and answered.is_measured:
-                self.monitor.answered(ended - answered.began)
+                self.monitor.answered(ended - began)
             method = request.method if request.method in hdrs.METH_ALL else "OTHER"
-            seconds = ended - request.received
-            self._count(answered.caller, method, pattern or "none", response, seconds)
-            self.metrics.waits.observe(answered.began - request.received)
+            seconds, waited = ended - received, began - received
+            count((caller, method, pattern or "none", status, error, response.is_upstream), seconds, waited)
             shown_path = self.shown_path(request.path, pattern)
-            line = self.logs.access_line(
+            line = access_line(
                 at,
                 answered.trace_id,
-                answered.caller,
+                caller,
                 method,
                 shown_path,
                 status,
                 seconds,
-                (response.error_id, response.cause) if response.error_id is not None else None,
+                None if error is None else (error, response.cause),
                 answered.idempotency_key,
                 answered.uuid,
                 answered.attempted,
             )
             lines.append(line)
-            is_urgent = is_urgent or status >= URGENT_STATUS
+            if status >= URGENT_STATUS:
+                is_urgent = True
             if tracer is not None:
                 tracer.end(answered, response, shown_path, ended)
         self.logs.write(lines, now=is_urgent)
-
-    def _count(self, caller: str | None, method: str, route: str, response: Response, seconds: float) -> None:
-        metrics, error = self.metrics, response.error_id
-        metrics.count(method, route, response.status, seconds, error, is_upstream=response.is_upstream)
-        if caller is not None:
-            metrics.callers.count(caller, error if error is None else metrics.error_label(error))
 
     def error_response(self, error: QuotingError, trace_id: str) -> Response:
         """Return the response for an error; its body is the error object (wire.md §4)."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.metrics import RequestMetrics
+from chassis.metrics import MAX_RECENT, RequestMetrics
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def metrics() -> RequestMetrics:
 
 def test_requests_are_counted_by_method_route_and_status(metrics):
     for status in (200, 200, 404):
-        metrics.count("GET", "/r", status, 0.02, None, is_upstream=False)
+        metrics.count((None, "GET", "/r", status, None, False), 0.02, 0.0)
 
     count = metrics.registry.get_sample_value
     assert 2 == count("requests_total", {"method": "GET", "route": "/r", "status": "200"})
@@ -21,7 +21,7 @@ def test_requests_are_counted_by_method_route_and_status(metrics):
 
 def test_durations_are_counted_in_cumulative_buckets(metrics):
     for seconds in (0.001, 0.02, 61):
-        metrics.count("GET", "/r", 200, seconds, None, is_upstream=False)
+        metrics.count((None, "GET", "/r", 200, None, False), seconds, 0.0)
 
     count, operation = metrics.registry.get_sample_value, {"method": "GET", "route": "/r"}
     assert 3 == count("request_duration_seconds_count", operation)
@@ -45,10 +45,21 @@ def test_durations_are_counted_in_cumulative_buckets(metrics):
 @pytest.mark.parametrize("origin", ["own", "upstream"])
 def test_errors_are_counted_by_known_ids_and_by_the_hop_that_raised_them(metrics, sent, label, origin):
     metrics.know_errors(["InsufficientFunds"])
-    metrics.count("GET", "/r", 410, 0.1, sent, is_upstream=origin == "upstream")
+    metrics.count((None, "GET", "/r", 410, sent, origin == "upstream"), 0.1, 0.0)
 
     labels = {"method": "GET", "route": "/r", "status": "410", "error": label, "origin": origin}
     assert 1 == metrics.registry.get_sample_value("request_errors_total", labels)
+
+
+def test_each_of_many_requests_is_counted_once_for_its_operation_and_for_its_caller(metrics):
+    for number in range(MAX_RECENT + 1):
+        metrics.count((f"caller-{number % 2}", "GET", "/r", 200, None, False), 0.02, 0.001)
+
+    count = metrics.registry.get_sample_value
+    for _ in range(2):  # to look at the counts changes nothing
+        assert MAX_RECENT + 1 == count("requests_total", {"method": "GET", "route": "/r", "status": "200"})
+        assert MAX_RECENT // 2 + 1 == count("caller_requests_total", {"caller": "caller-0"})
+        assert MAX_RECENT + 1 == count("request_wait_seconds_count")
 
 
 def test_every_reason_to_reject_a_request_has_a_counter_from_the_start(metrics):
@@ -61,7 +72,7 @@ def test_every_reason_to_reject_a_request_has_a_counter_from_the_start(metrics):
 
 
 def test_no_metric_says_when_a_counter_was_created(metrics):
-    metrics.count("GET", "/r", 200, 0.02, None, is_upstream=False)
+    metrics.count((None, "GET", "/r", 200, None, False), 0.02, 0.0)
 
     assert not [
         sample.name
