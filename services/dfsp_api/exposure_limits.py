@@ -1,4 +1,4 @@
-"""Exposure limits: the most that one caller may have reserved in one currency (docs/exposures.md). Pure: no I/O.
+"""Exposure limits: how much one caller may have reserved in one currency (docs/exposures.md). Pure: no I/O.
 
 A quote counts from its reservation until it is executed, released or expired. It counts with its source amount: that is
 what the payer owes, fee included, in the currency of the quote.

@@ -34,7 +34,7 @@ from dfsp_api.repository import (
 from dfsp_api.stored_quote import StoredQuote
 
 # Without ON CONFLICT: the function leaves out the quotes that are stored. If a payee without the limit stores one of them
-# at the same moment, the statement fails as a whole, with what the function has counted, and is tried again.
+# at the same moment, the statement fails as a whole, the counts of the function too, and is tried again.
 INSERT_WITHIN_LIMITS: Final = f"""
 WITH admitted AS MATERIALIZED (
     SELECT * FROM admit_to_exposure($1, $2, $3, $4, $5, $6, $7, $8, $9)

@@ -3,7 +3,7 @@
 Quotes that were reserved without a limit have no entries in the table ``exposure_entry``. So before a payee uses the limit
 of a pair for the first time, it counts the pair's quotes in the table ``quote``. Statements of this payee that do not write
 entries may be in progress then, begun before the limit was there. The count waits until they have ended. A payee that has
-loaded a limit thus enters all quotes of its own. When all payees of a database have loaded it, every quote is entered.
+loaded a limit thus enters all of its quotes. When all payees of a database have loaded it, every quote is entered.
 """
 
 import asyncio

@@ -1,18 +1,22 @@
-"""Exposure limits: the most that a caller may have reserved in one currency (wire.md §9)."""
+"""Exposure limits: how much a caller may have reserved in one currency (wire.md §9)."""
 
 import asyncio
+import json
 import random
+import re
 from decimal import Decimal
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 import msgspec
 import pytest
 
+from dfsp_api import distributed_exposure_repository
 from dfsp_api.distributed_exposure_repository import LimitedDistributedRepository
 from dfsp_api.exposure_limits import Exposure, ExposureLimit, ExposureLimits, ExposureRefusal
 from dfsp_api.exposure_repository import INSERT_WITHIN_LIMITS, LimitedRepository
-from dfsp_api.repository import INSERT, Repository
+from dfsp_api.repository import INSERT
+from dfsp_api.stored_quote import StoredQuote
 from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, basic
 from support.payee import (
     TTL,
@@ -280,19 +284,27 @@ async def test_a_statement_that_began_without_the_limit_is_counted(repository, s
     assert [ExposureRefusal] == [type(each) for each in (await later).values()]
 
 
-async def test_a_key_that_another_payee_stores_meanwhile_is_found_and_counts_once(
-    repository, sql, database_url
-):
-    """The other payee has no limits file."""
-    await repository.reserve([new("one")])
-    async with database(database_url) as opened:
-        other = Repository(opened, TTL)
-        await sql.execute("BEGIN; LOCK TABLE namespace IN EXCLUSIVE MODE")
-        await sql.execute("COMMIT")
-        await other.reserve([new("two")])
-        outcomes = await repository.reserve([new("two"), new("three")])
+STORE: Final = """
+INSERT INTO quote (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, created, expires)
+VALUES ($1, 'test', 'quoteSourceAmount', $2, $3, 13.75, 12.50, now(), now() + interval '5 min')
+"""
 
-    assert not [each for each in outcomes.values() if isinstance(each, ExposureRefusal)]
+
+async def test_a_key_that_another_payee_stores_at_the_same_moment_gives_its_quote(repository, sql):
+    """The other payee has no limits file. Its transaction ends while the reservation waits for it."""
+    await repository.reserve([new("one")])
+    async with sql.transaction():
+        await sql.execute(STORE, new("two").uuid, new("two").fingerprint, json.dumps(new("two").request))
+        begun = asyncio.create_task(repository.reserve([new("two"), new("three")]))
+        await waiting_for_lock(sql)
+    outcomes = await begun
+
+    assert isinstance(outcomes[new("two").uuid], StoredQuote)
+    assert isinstance(outcomes[new("three").uuid], StoredQuote | ExposureRefusal)
+    repository.exposures.forget()
+    await repository.exposures.count(LIMIT.by_pair)
+    truth = await sql.fetchrow(TRUTH)
+    assert Exposure(*truth) == (await repository.exposures_now())["test", "USD"]
 
 
 @pytest.mark.parametrize("repository", ["postgres"], indirect=True)
@@ -349,6 +361,36 @@ async def test_the_entries_of_ended_quotes_are_removed_without_a_reservation(rep
 
     assert 0 == await sql.fetchval("SELECT count(*) FROM exposure_entry")
     assert (0, 0) == tuple(await sql.fetchrow("SELECT sum, count FROM exposure"))
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["execution first", "count first"])
+async def test_an_execution_that_waits_while_its_quote_is_counted_frees_it(
+    repository, sql, database_url, is_first
+):
+    """The quote was reserved without the limit. It is counted while the execution waits for its row."""
+    repository.exposures.use(ExposureLimits())
+    await repository.reserve([new("one")])
+    repository.exposures.use(LIMIT)
+    # a transaction sees the activity of its beginning, so another connection holds the lock
+    holder = await asyncpg.connect(database_url)
+    calls = [repository.execute([payment(new("one"))]), repository.exposures.count(LIMIT.by_pair)]
+    waiting = []
+    async with holder.transaction():
+        await holder.execute("SELECT FROM quote FOR UPDATE")
+        for call in calls if is_first else reversed(calls):
+            waiting.append(asyncio.create_task(call))
+            await waiting_for_lock(sql, count=len(waiting))
+    await asyncio.gather(*waiting)
+    await holder.close()
+
+    assert Exposure() == (await repository.exposures_now())["test", "USD"]
+
+
+def test_a_distributed_statement_works_on_one_pair_and_locks_one_row():
+    for statement, name in distributed_exposure_repository.STATEMENTS.items():
+        assert "caller = $1" in statement or "VALUES ($1" in statement or name == "exposures", statement
+        assert "FOR UPDATE" not in statement or name == "exposure_lock"
+        assert not re.search(r"FOR (NO KEY|SHARE|KEY)|SKIP LOCKED|advisory|clock_timestamp|now\(", statement)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from uuid import UUID
 
 import msgspec
@@ -166,6 +167,55 @@ async def test_exposures_and_refusals_equal_those_of_a_model_at_every_step(repos
             pair: exposure for pair, exposure in found.items() if pair in model.limits and exposure.count
         }
     assert len(model.quotes) == await sql.fetchval("SELECT count(*) FROM quote")
+
+
+LIFETIMES = (None, 1_000, 60_000, 3_600_000, 86_400_000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_day_of_traffic_over_two_payees_has_the_exposures_of_a_model(database_url, clock, kind):
+    async with database(database_url) as opened:
+        await clock.set(BEGIN.isoformat())
+        payees = [kind(opened, TTL) for _ in range(2)]
+        for payee in payees:
+            payee.exposures.use(ExposureLimits(LIMITS))
+        model, chance = Model(dict(LIMITS)), Random(1)
+        made: list[NewQuote] = []
+        steps = 0
+        while model.now < BEGIN + timedelta(days=1):
+            payee = payees[steps % 2]
+            batch = [
+                quote(
+                    chance.choice(CALLERS),
+                    chance.choice(CURRENCIES),
+                    steps * 10 + number,
+                    chance.randint(1, 900),
+                    chance.choice(LIFETIMES),
+                )
+                for number in range(chance.randint(1, 5))
+            ]
+            # some requests are repetitions
+            batch += chance.sample(made, min(len(made), chance.randint(0, 2)))
+            outcomes = await payee.reserve(batch)
+            assert model.reserve(batch) == [
+                each.exposure if isinstance(each, ExposureRefusal) else None
+                for each in (outcomes[each.uuid] for each in batch)
+            ]
+            made = [*made, *batch][-40:]
+            ended = chance.choice(made)
+            model.end(ended)
+            if chance.random() < 1 / 2:
+                await payees[chance.randint(0, 1)].execute([msgspec.structs.replace(payment(ended))])
+            else:
+                await payees[chance.randint(0, 1)].release([ReleaseOrder(ended.uuid, ended.caller)])
+            model.now += timedelta(seconds=chance.choice([0, 1, 59, 600, 1_800, 3_600]))
+            await clock.set(model.now.isoformat())
+            found = await payee.exposures_now()
+            assert model.exposures() == {pair: exposure for pair, exposure in found.items() if exposure.count}
+            steps += 1
+        assert steps > 50
+        for payee in payees:
+            await payee.exposures.close()
 
 
 def payment_of(stored: StoredQuote) -> object:
