@@ -8,7 +8,9 @@ import asyncpg
 
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 1.0
-HEARTBEAT_SECONDS: Final = 10.0
+# a connection whose messages are swallowed is replaced within both times together
+HEARTBEAT_SECONDS: Final = 4.0
+HEARTBEAT_TIMEOUT_SECONDS: Final = 3.0
 
 
 class PgNotifyListener:
@@ -52,7 +54,7 @@ class PgNotifyListener:
             self._on_connected()
             while True:  # a regular statement shows whether the server still exists
                 await asyncio.sleep(HEARTBEAT_SECONDS)
-                await connection.execute("SELECT", timeout=CONNECT_SECONDS)
+                await connection.execute("SELECT", timeout=HEARTBEAT_TIMEOUT_SECONDS)
         finally:
             connection.terminate()
 
