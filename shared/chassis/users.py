@@ -128,12 +128,17 @@ def remove(path: Path, name: str) -> None:
 
 
 def _write(path: Path, users: Mapping[str, User]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(f"{user.name}:{user.hashed}\n" for user in users.values())
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{user.name}:{user.hashed}\n" for user in users.values())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except FileNotFoundError as error:
+        raise UsersFileError(f"{path} cannot be written: there is no folder {path.parent}") from error
+    except OSError as error:
+        raise UsersFileError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

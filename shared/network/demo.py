@@ -227,11 +227,11 @@ class Demo:
         if reply.status == status:
             return
         text = f"the reply is {reply.status} {escape_controls(reply.text.strip()[:_MAX_SHOWN_LENGTH])}"
-        if self._own_settings:
-            raise DemoError(
-                f"{text}\nexpected {status}; {' and '.join(self._own_settings)} may be the reason"
-            )
-        raise DemoError(f"{text}\nexpected {status}")
+        reasons = [*self._own_settings]
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            reasons.append("a users file without the sample user")
+        hint = f"; {' and '.join(reasons)} may be the reason" if reasons else ""
+        raise DemoError(f"{text}\nexpected {status}{hint}")
 
     def _print_title(self, text: str) -> None:
         self._terminal.print_line()

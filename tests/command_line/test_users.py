@@ -61,7 +61,7 @@ async def test_two_passwords_that_differ_change_nothing(bare, tmp_path):
         (("remove", "nobody"), "users has no user 'nobody'."),
         (("add", "a b"), "a name is 1 to 64 visible characters without colon and space."),
         (("list", "--file", "none"), "none cannot be read: No such file or directory."),
-        (("add", "a", "--file", "none/users"), "none/users cannot be written: No such file or directory."),
+        (("add", "a", "--file", "none/users"), "none/users cannot be written: there is no folder none."),
         (
             ("list", "--file", "damaged"),
             "damaged, line 1: after the name and a colon there must be an argon2id hash.",

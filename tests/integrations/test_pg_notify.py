@@ -1,6 +1,5 @@
 """The connection that listens for messages of other processes."""
 
-
 import asyncpg
 
 from integrations.delivery import pg_notify

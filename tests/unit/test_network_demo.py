@@ -124,3 +124,12 @@ def test_an_unexpected_amount_is_an_error_unless_the_users_settings_may_be_the_r
     assert "fee: 12.70 - 12.50 = 0.20 USD" in printed(
         StubChain(tmp_path, CHAIN, amount="12.70"), own_settings=["QUOTES_FEE_SCHEDULE"]
     )
+
+
+def test_a_users_file_without_the_sample_user_is_named_as_a_possible_reason(tmp_path):
+    chain = StubChain(tmp_path, CHAIN)
+    chain.post = lambda *_: (401, {"id": "UnauthorizedError", "message": "no valid credentials"})
+    with pytest.raises(
+        DemoError, match="expected 200; a users file without the sample user may be the reason"
+    ):
+        printed(chain)

@@ -214,6 +214,20 @@ def test_the_command_names_the_fault(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    """`make user` before the first `make run` ended with a traceback."""
+    folder, file = tmp_path / "absent", tmp_path / "file"
+    file.write_text("")
+    for path, cause in (
+        (folder / "users", f"there is no folder {folder}"),
+        (file / "users", "Not a directory"),
+    ):
+        stdin(monkeypatch, "s3cret\n")
+
+        assert 1 == main(["add", "alice", "--file", str(path)])
+        assert f"error: {path} cannot be written: {cause}\n" == capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["add"], ["add", "alice"], ["remove", "alice"]])
 def test_the_command_explains_its_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
