@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from chassis.database import Database
 from dfsp_api.distributed_repository import DistributedRepository
-from dfsp_api.repository import MIGRATIONS, LookUp, Repository
-from support.messages import OTHER, QUOTE, UNKNOWN_UUID
-from support.payee import TTL, database, new, payment, until
+from dfsp_api.repository import MIGRATIONS, LookUp, ReleaseOrder, Repository
+from support.messages import LOOK_UP_QUERY, OTHER, QUOTE, UNKNOWN_UUID
+from support.payee import TTL, PayeeResponse, database, new, payment, until
 
 
 @pytest.fixture
@@ -51,6 +51,9 @@ async def others(repository) -> UUID:
     for caller in ("test", "other"):
         await repository.execute([replace(payment(quote, amount="1.00"), caller=caller)])
         await repository.find([LookUp(quote.uuid, caller)])
+    # another quote, because this one must stay as it is
+    await repository.reserve([new("two")])
+    await repository.release([ReleaseOrder(new("two").uuid, "test")])
     return quote.uuid
 
 
@@ -75,11 +78,22 @@ async def test_a_look_up_executes_the_same_statements_as_for_an_unknown_uuid(rep
     assert {} == work[1][0]
 
 
-async def test_another_callers_payment_locks_no_row(repository, sql):
+async def test_a_release_executes_the_same_statements_as_for_an_unknown_uuid(repository, others, sent):
+    work = []
+    for uuid in (others, UUID(UNKNOWN_UUID)):
+        sent.clear()
+        work.append((await repository.release([ReleaseOrder(uuid, "other")]), list(sent)))
+
+    assert ({}, work[1][1]) == work[0]
+    assert {} == work[1][0]
+
+
+async def test_another_callers_payment_or_release_locks_no_row(repository, sql):
     """A lock writes the row and needs a commit on disk. It would also let a caller hold up the payments of another."""
     quote = new("one")
     await repository.reserve([quote])
     await repository.execute([replace(payment(quote), caller="other")])
+    await repository.release([ReleaseOrder(quote.uuid, "other")])
 
     assert "0" == await sql.fetchval("SELECT xmax::text FROM quote")
 
@@ -97,7 +111,11 @@ async def test_payments_of_two_callers_for_one_uuid_in_one_batch_execute_the_own
 async def test_the_responses_are_equal_but_for_the_trace_id(start, kind):
     payee = await start(database_kind=kind)
     others = await payee.reserved(QUOTE)
-    for send in (payee.execute, payee.look_up):
+
+    async def release(uuid: str, authorization: str) -> PayeeResponse:
+        return await payee.send("DELETE", f"/v1/quote/{uuid}?{LOOK_UP_QUERY}", authorization=authorization)
+
+    for send in (payee.execute, payee.look_up, release):
         answers = [await send(uuid, authorization=OTHER) for uuid in (others, UNKNOWN_UUID)]
 
         assert [(404, "QuoteNotFoundError")] * 2 == [answer.outcome for answer in answers]
