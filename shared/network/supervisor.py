@@ -1,8 +1,8 @@
 """Restarts processes that end or hang, until the restart succeeds.
 
-The delay before a restart grows by one second with each failure in a row, up to 30 s, as in supervisord. It is not
-doubled each time, as systemd can do. So if a fault lasts less than a minute, the next attempt comes within about ten
-seconds after the fault has ended.
+The delay before a restart grows by one second with every second failure in a row, up to 30 s. supervisord adds a second
+with each one, systemd can double the delay. So if a fault lasts less than a minute, the process serves again within about
+ten seconds after the fault has ended, although a start that fails takes some seconds itself.
 """
 
 import threading
@@ -68,7 +68,7 @@ class Backoff:
 
     def next_delay_seconds(self) -> float:
         self.failures += 1
-        return min(self.failures * _DELAY_STEP_SECONDS, _MAX_DELAY_SECONDS)
+        return min((self.failures + 1) // 2 * _DELAY_STEP_SECONDS, _MAX_DELAY_SECONDS)
 
     def reset(self) -> None:
         self.failures = 0

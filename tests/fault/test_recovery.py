@@ -51,7 +51,7 @@ async def test_a_postgres_whose_restarts_fail_is_restarted_until_it_works(run, c
     before = configuration.read_text()
     configuration.write_text("no_such_setting = on\n")
     os.kill(int((postgres / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    await until_reported(run, "postgres will be restarted in 3 s")
+    await until_reported(run, "postgres will be restarted in 2 s")
     configuration.write_text(before)
     await until_quoted(run, client)
 
@@ -67,7 +67,7 @@ async def test_a_service_whose_restarts_fail_is_restarted_until_it_works(run, cl
     before = file.read_text()
     file.write_text("{")
     os.kill(pid_of(run, "-m central_directory"), signal.SIGKILL)
-    await until_reported(run, "central-directory will be restarted in 3 s")
+    await until_reported(run, "central-directory will be restarted in 2 s")
     file.write_text(before)
     await until_reported(run, "central-directory is running again")
     await until_quoted(run, client)
