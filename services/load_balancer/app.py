@@ -41,7 +41,7 @@ class LoadBalancerSettings(Listening):
 async def listening(settings: LoadBalancerSettings, tls: Tls, logs: Logs) -> AsyncIterator[asyncio.Server]:
     """Accept connections and pass them through while the ``async with`` block runs. Raises StartError."""
     health_check = HealthCheck(settings.next_hop, tls, logs)
-    connections = OpenConnections(health_check.candidates)
+    connections = OpenConnections(health_check.candidates, logs)
     async with health_check.running():
         loop = asyncio.get_running_loop()
         try:

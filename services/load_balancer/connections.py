@@ -1,13 +1,14 @@
 """Pass the bytes of connections through. Each connection has a client side and a replica side."""
 
 import asyncio
-import contextlib
+import errno
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from chassis.http.resolver import ReplicaAddress
+from chassis.logs import Logs
 
 MAX_CONNECTIONS: Final = 1_024
 IDLE_SECONDS: Final = 90.0
@@ -18,6 +19,9 @@ Services close idle connections earlier than this, and no response takes so long
 IDLE_CHECK_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
+LOG_EVERY_SECONDS: Final = 1.0
+DESCRIPTOR_SECONDS: Final = 0.01
+"""Time after which the event loop has closed the descriptors of a connection."""
 
 
 class ConnectionSide(asyncio.Protocol):
@@ -86,15 +90,30 @@ class ClientSide(ConnectionSide):
         self._connections.opened(self)
 
     async def _connect(self, candidates: Sequence[ReplicaAddress]) -> None:
+        error = await self._connect_to_one(candidates)
+        if error is not None and error.errno == errno.EMFILE and self._connections.close_oldest_idle():
+            await asyncio.sleep(DESCRIPTOR_SECONDS)
+            error = await self._connect_to_one(candidates)
+        if error is not None:
+            self._connections.refuse(
+                self, f"no replica could be reached: {str(error) or type(error).__name__}"
+            )
+
+    async def _connect_to_one(self, candidates: Sequence[ReplicaAddress]) -> OSError | None:
+        """Connect to the first replica that accepts. Return the error of the last one if none does."""
         loop = asyncio.get_running_loop()
+        last = OSError("there is none")
         for replica in candidates:
             parts = urlsplit(replica.base)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            with contextlib.suppress(OSError):
+            try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await loop.create_connection(lambda: ReplicaSide(self), parts.hostname or "", port)
-                return
-        self.transport.abort()
+            except OSError as error:
+                last = error
+            else:
+                return None
+        return last
 
     def replica_connected(self, replica: ReplicaSide) -> None:
         self.other = replica
@@ -107,6 +126,11 @@ class ClientSide(ConnectionSide):
             replica.transport.write_eof()
         else:
             self.transport.resume_reading()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a replica is connected and the client awaits no response."""
+        return self.other is not self and not self.awaits_response
 
     def bytes_passed(self, *, awaits_response: bool) -> None:
         self.awaits_response = awaits_response
@@ -134,16 +158,41 @@ class ClientSide(ConnectionSide):
 
 
 class OpenConnections:
-    """All open connections. ``candidates`` returns the replicas to try for a new connection, in order."""
+    """All open connections. ``candidates`` returns the replicas to try for a new connection, in order.
 
-    def __init__(self, candidates: Callable[[], Sequence[ReplicaAddress]]) -> None:
+    If there are too many, the one that has been idle for the longest time is closed. If none is idle, the new one is
+    refused, which is logged once a second.
+    """
+
+    def __init__(self, candidates: Callable[[], Sequence[ReplicaAddress]], logs: Logs) -> None:
         self.candidates = candidates
+        self._logs = logs
         self._open: set[ClientSide] = set()
+        self._refused = 0
+        self._logged = float("-inf")
 
     def opened(self, client: ClientSide) -> None:
         self._open.add(client)
-        if len(self._open) > MAX_CONNECTIONS:
-            client.transport.abort()
+        if len(self._open) > MAX_CONNECTIONS and not self.close_oldest_idle():
+            self.refuse(client, f"{MAX_CONNECTIONS:,} connections are open and await responses")
+
+    def close_oldest_idle(self) -> bool:
+        """Close the connection that has been idle for the longest time. Return False if there is none."""
+        idle = [client for client in self._open if client.is_idle]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda client: client.last_activity)
+        self._open.discard(oldest)
+        oldest.transport.abort()
+        return True
+
+    def refuse(self, client: ClientSide, cause: str) -> None:
+        client.transport.abort()
+        self._refused += 1
+        if time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            self._logs.error("connections cannot be passed on", cause=cause, refused=self._refused)
+            self._refused = 0
 
     def closed(self, client: ClientSide) -> None:
         self._open.discard(client)

@@ -304,16 +304,57 @@ async def until(is_met):
             await asyncio.sleep(0.01)
 
 
-async def test_connections_above_the_maximum_are_closed(client, url, monkeypatch):
+async def test_above_the_maximum_the_connection_that_was_idle_longest_makes_room(client, url, monkeypatch):
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in range(2)]
         for each in clients:
             await post(each, url)
 
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await post(client, url)
-    await until_accepted(client, url)
+        assert 200 == (await post(client, url))[0]
+        first, second = (next(iter(each.connector._conns.values()))[0][0] for each in clients)
+        await until(lambda: not first.is_connected())
+        assert second.is_connected()
+
+
+async def test_above_the_maximum_a_connection_is_refused_and_logged_if_none_is_idle(
+    client, next_hop, replicas, monkeypatch
+):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    logged = []
+    monkeypatch.setattr(Logs, "error", lambda _self, event, **fields: logged.append((event, fields)))
+    released = replicas[0].held = replicas[1].held = asyncio.Event()
+    async with running(next_hop) as url:
+        held = [asyncio.create_task(post(client, url)) for _ in range(2)]
+        await until(lambda: 2 == sum(each.served for each in replicas))
+        for _ in range(3):
+            reader, writer = await connect(url)
+            with contextlib.suppress(ConnectionResetError):
+                assert b"" == await reader.read()
+            writer.close()
+        released.set()
+        statuses = [(await each)[0] for each in held]
+        await until_accepted(client, url)
+
+    assert [200, 200] == statuses
+    assert ("connections cannot be passed on", 1) == (logged[0][0], logged[0][1]["refused"])
+    assert "2 connections are open and await responses" == logged[0][1]["cause"]
+
+
+async def test_a_connection_without_a_replica_is_refused_and_logged(next_hop, replicas, monkeypatch):
+    logged = []
+    monkeypatch.setattr(Logs, "error", lambda _self, event, **fields: logged.append((event, fields)))
+    for each in replicas:
+        await each.runner.cleanup()
+    async with running(next_hop) as url:
+        reader, writer = await connect(url)
+        with contextlib.suppress(ConnectionResetError):
+            assert b"" == await reader.read()
+        writer.close()
+        await until(lambda: logged)
+
+    assert "connections cannot be passed on" == logged[0][0]
+    assert "no replica could be reached: " in logged[0][1]["cause"]
 
 
 async def until_accepted(client, url):
