@@ -1,6 +1,7 @@
 """Fixtures: users, a real Postgres, a client, and the whole chain as processes."""
 
 import functools
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,6 +68,12 @@ def pytest_addoption(parser) -> None:
 def pytest_configure(config) -> None:
     if config.getoption("batches") == "off":
         DEFAULTS[BATCH_LINES] = "0"
+
+
+def pytest_collection_finish() -> None:
+    # later collections of garbage need not look at the modules and at thousands of tests, which stay until the end
+    gc.collect()
+    gc.freeze()
 
 
 class Scheduling(LoadScopeScheduling):

@@ -1,13 +1,15 @@
 """Memory that rejected requests leave behind. Collections are rare, so that no cycle may hold received data."""
 
-import asyncio
 import gc
 
 import pytest
 from aiohttp import StreamReader
 
+from support.forwarders import Hop
+from support.internals import open_connections
 from support.messages import basic
-from support.serving import connection
+from support.payee import until
+from support.serving import connection, loop_iterations
 
 SIZE = 200_000
 LARGE = 5_000
@@ -33,17 +35,28 @@ REQUESTS = {
 }
 
 
+async def send_three(hop: Hop, kind: str) -> None:
+    """Send requests of this kind that are rejected, and wait until the service has done with their connections."""
+    before = open_connections(hop.app)
+    for _ in range(3):
+        async with connection(hop.url) as (reader, writer):
+            writer.write(REQUESTS[kind])
+            response = await reader.readuntil(b"\r\n\r\n")
+            assert response.split()[1].startswith(b"4")
+
+    async def are_closed() -> bool:
+        return open_connections(hop.app) <= before
+
+    await until(are_closed)
+    await loop_iterations()
+
+
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_no_cycle_holds_received_data(hop, kind):
     gc.collect()
     gc.disable()
     try:
-        for _ in range(3):
-            async with connection(hop.url) as (reader, writer):
-                writer.write(REQUESTS[kind])
-                response = await reader.readuntil(b"\r\n\r\n")
-                assert response.split()[1].startswith(b"4")
-        await asyncio.sleep(0.2)
+        await send_three(hop, kind)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         held = [
@@ -63,11 +76,7 @@ async def test_no_cycle_holds_received_data(hop, kind):
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_no_received_data_stays_after_a_collection(hop, kind):
     """The garbage collector does not look into a `Request`, so a cycle of references through one would never be freed."""
-    for _ in range(3):
-        async with connection(hop.url) as (reader, writer):
-            writer.write(REQUESTS[kind])
-            await reader.readuntil(b"\r\n\r\n")
-    await asyncio.sleep(0.2)
+    await send_three(hop, kind)
     gc.collect()
 
     assert [] == [

@@ -91,6 +91,10 @@ def requests_waiting(app: web.Application) -> int:
     return app[SERVICE].monitor.queued
 
 
+def open_connections(app: web.Application) -> int:
+    return len(app[SERVICE].connections._network_of)
+
+
 def is_idle(app: web.Application) -> bool:
     """Whether no request is in flight and none is queued."""
     return (0, 0) == (requests_in_flight(app), requests_waiting(app))
