@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -14,6 +15,10 @@ SECONDS: Final = 600
 """Ends a run that hangs; a run takes a few seconds."""
 EXAMPLES: Final = 5
 LONG_EXAMPLES: Final = 50
+QUICK: Final = ("examples", "coverage", "stateful")
+"""The phases of a short run: the document's examples, the boundaries of each field, and sequences of calls."""
+ALL: Final = (*QUICK, "fuzzing")
+"""Also requests that are drawn at random."""
 
 
 def document_of(url: str) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def explore(
     password: str,
     *,
     examples: int = EXAMPLES,
+    phases: Sequence[str] = ALL,
     document: dict[str, Any] | None = None,
 ) -> str:
     """Return the output of a run that found nothing. Raises AssertionError with its findings.
@@ -44,7 +50,7 @@ def explore(
             [
                 *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION)),
                 *("run", str(file)),
-                *("--url", url, "--auth", f"{name}:{password}"),
+                *("--url", url, "--auth", f"{name}:{password}", "--phases", ",".join(phases)),
                 *(
                     "--checks",
                     "all",
