@@ -58,7 +58,9 @@ def rules(draw, *, longest: int, dearest: int) -> Rule:
     first = draw(st.integers(1, 50))
     for _ in range(draw(st.integers(1, 5))):
         last = first + draw(st.integers(0, longest))
-        percent = f"{draw(st.integers(0, 120))}.{draw(st.integers(0, 9999)):04}"
+        # with halves of a per cent, many fees lie exactly between two units
+        fraction = draw(st.sampled_from([0, 5_000]) | st.integers(0, 9_999))
+        percent = f"{draw(st.integers(0, 120))}.{fraction:04}"
         steps.append((first, last, draw(st.integers(0, dearest)), percent))
         first = last + 1
     if draw(st.booleans()):  # most schedules drawn at random fall somewhere; these never do
@@ -113,7 +115,7 @@ def price(fees: FeeSchedule, rule: Rule, minor_units: int, *, source: bool) -> i
     return int(other.scaleb(EXPONENTS[currency]))
 
 
-@settings(thorough, max_examples=500)
+@settings(thorough, max_examples=250)
 @given(rules(longest=25, dearest=20))
 def test_a_schedule_is_accepted_exactly_when_every_larger_amount_costs_more(rule):
     """Each amount is tried; a refusal names the first amount that does not cost more."""
@@ -132,23 +134,22 @@ def test_a_schedule_is_accepted_exactly_when_every_larger_amount_costs_more(rule
     assert f"rule p2p {rule['currency']}: {amount} would cost the sender {cost} in total" in str(raised.value)
 
 
-@settings(thorough, max_examples=400)
+@settings(thorough, max_examples=250)
 @given(rules(longest=25, dearest=8), st.data())
 def test_both_amounts_equal_the_result_of_trying_every_amount(rule, data):
-    """destination(S) is the largest D whose source(D) does not exceed S."""
+    """source(D) for each D; destination(S) is the largest D whose source(D) does not exceed S."""
     costs = {amount: oracle_source(rule, amount) for amount in amounts(rule)}
     try:
         fees = parse_fee_schedule(toml(rule))
     except FeeScheduleError:
         return
-    arriving = data.draw(st.sampled_from(sorted(costs)))
     sent = data.draw(st.integers(min(costs.values()), max(costs.values())))
 
-    assert costs[arriving] == price(fees, rule, arriving, source=True)
+    assert costs == {arriving: price(fees, rule, arriving, source=True) for arriving in costs}
     assert max(d for d, cost in costs.items() if cost <= sent) == price(fees, rule, sent, source=False)
 
 
-@settings(thorough, max_examples=500)
+@settings(thorough, max_examples=250)
 @given(rules(longest=25, dearest=8), st.integers(1, 1_000))
 def test_an_amount_is_refused_exactly_when_it_is_outside_the_bounds(rule, amount):
     costs = [oracle_source(rule, each) for each in amounts(rule)]
@@ -165,7 +166,7 @@ def test_an_amount_is_refused_exactly_when_it_is_outside_the_bounds(rule, amount
             assert is_within
 
 
-@settings(thorough, max_examples=500)
+@settings(thorough, max_examples=250)
 @given(rules(longest=10**12, dearest=100), st.data())
 def test_source_and_destination_are_inverse(rule, data):
     """Promise 5, over more amounts than can be tried: D comes back, no fee is negative, a larger amount costs more."""
@@ -185,7 +186,7 @@ def test_source_and_destination_are_inverse(rule, data):
         assert arriving == price(fees, rule, dearer - 1, source=False)
 
 
-@settings(thorough, max_examples=2_000)
+@settings(thorough, max_examples=500)
 @given(rules(longest=10**12, dearest=100), st.data())
 def test_the_explanation_alone_recomputes_the_fee_to_the_unit(rule, data):
     """With Decimal by hand: the step's flat fee and percentage, the bounds, and one rounding."""
@@ -212,7 +213,7 @@ def test_the_explanation_alone_recomputes_the_fee_to_the_unit(rule, data):
     assert oracle_source(rule, arriving) - arriving == int(fee / unit)
 
 
-@settings(thorough, max_examples=500)
+@settings(thorough, max_examples=250)
 @given(rules(longest=10**6, dearest=100))
 def test_a_schedule_comes_back_from_its_canonical_form(rule):
     try:
