@@ -1,0 +1,97 @@
+"""The rows of an export of the audit log, one JSON object a line (docs/audit.md). Pure: no I/O.
+
+Each row has its number, and ends with ``"sum"``: the first 16 hex digits of the SHA-256 of the row's text before it. So
+damage is found in the row where it is. It proves nothing: the hashes of the tree and the signatures do.
+"""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+FORMAT: Final = "dfsp-quotes-audit/1"
+MAX_ROW_BYTES: Final = 262_144
+
+SAME: Final = "="
+"""In `LeafRow.table`: the table says the same as the leaf."""
+STUB: Final = "stub"
+"""In `LeafRow.table`: retention has removed the terms, and the rest is the same."""
+ABSENT: Final = "absent"
+"""In `LeafRow.table`: the table has no such quote."""
+
+_SUM: Final = b',"sum":"'
+_SUM_DIGITS: Final = 16
+_TAIL_BYTES: Final = len(_SUM) + _SUM_DIGITS + len(b'"}')
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    row: int
+    """Number of the row, from 1 on."""
+
+
+class HeaderRow(_Row, tag="header"):
+    """The first row."""
+
+    format: str
+    origin: str
+    size: int
+    """Number of leaves."""
+
+
+class LeafRow(_Row, tag="leaf"):
+    """One leaf. The rows of all leaves are in the order of their positions."""
+
+    position: int
+    hash: str
+    content: str | None
+    """None if the content was removed after its time."""
+    table: str | None
+    """What the table of quotes says now: SAME, STUB, ABSENT, or the content that the leaf would have; None if the
+    content was removed.
+    """
+
+
+class CheckpointRow(_Row, tag="checkpoint"):
+    """A signed checkpoint. It follows the last leaf that it signs."""
+
+    note: str
+
+
+class UnloggedRow(_Row, tag="unlogged"):
+    """An event of a quote in the table that has no leaf."""
+
+    content: str
+
+
+class EndRow(_Row, tag="end"):
+    """The last row."""
+
+
+Row = HeaderRow | LeafRow | CheckpointRow | UnloggedRow | EndRow
+
+_DECODER: Final = msgspec.json.Decoder(Row)
+
+
+class RowError(Exception):
+    """A line is no row of an export. The message says why."""
+
+
+def encode_row(row: Row) -> bytes:
+    """Return the line of a row, with its newline."""
+    text = msgspec.json.encode(row)[:-1]
+    return text + _SUM + _sum(text) + b'"}\n'
+
+
+def decode_row(line: bytes) -> Row:
+    """Return the row of a line. Raises RowError."""
+    text = line[: -_TAIL_BYTES - 1]
+    if line[len(text) :] != _SUM + _sum(text) + b'"}\n':
+        raise RowError("the row is damaged: its sum does not fit")
+    try:
+        return _DECODER.decode(text + b"}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RowError(f"this is no row of an export: {error}") from None
+
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:_SUM_DIGITS].encode()
