@@ -21,10 +21,24 @@ from dfsp_api.payee import PayeeSettings
 from dfsp_api.repository import IS_CITUS, MIGRATIONS
 
 # small tables that each node reads, written once or once an hour
-REFERENCE_TABLES: Final = ("namespace", "retention", "quote_count", "fee_schedule", "schema_migration")
-# the entries of a caller are on one node, with the row that locks them
-BY_CALLER: Final = {"exposure": "none", "exposure_entry": "exposure"}
-"""Tables that are distributed by caller, and the table with which their shards are kept."""
+REFERENCE_TABLES: Final = (
+    "namespace",
+    "retention",
+    "quote_count",
+    "fee_schedule",
+    "audit_checkpoint",
+    "audit_log",
+    "schema_migration",
+)
+# the column, and the table with which the shards are kept: rows that one transaction writes are on one node
+DISTRIBUTED_TABLES: Final = {
+    "quote": ("uuid", "none"),
+    "audit_pending": ("uuid", "quote"),
+    "audit_leaf": ("uuid", "quote"),
+    "audit_tile": ("number", "none"),
+    "exposure": ("caller", "none"),
+    "exposure_entry": ("caller", "exposure"),
+}
 # a 200 means that the quote is on disk, and the workers write it
 DURABLE: Final = {
     "fsync": {"on"},
@@ -41,11 +55,10 @@ TABLES: Final = """
 SELECT table_name::text AS name, citus_table_type AS kind, distribution_column AS by FROM citus_tables
 WHERE table_name::text = ANY($1)
 """
-LOCAL_BYTES: Final = "SELECT pg_relation_size(to_regclass('quote'))"
+LOCAL_BYTES: Final = "SELECT pg_relation_size(to_regclass($1))"
 ROWS: Final = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass('quote')"
 # with more than one copy of a shard, Citus refuses to lock a row
 ONE_COPY: Final = "SET citus.shard_replication_factor = 1"
-FORGET_LOCAL: Final = "SELECT truncate_local_data_after_distributing_table('quote')"
 
 Report = Callable[[str], object]
 
@@ -149,12 +162,10 @@ async def _require_durable_workers(connection: Connection) -> None:
 
 
 async def _steps(connection: Connection, report: Report, shards: int | None) -> list[DistributionStep]:
-    """Return the steps that are left. Raises StartError if the table ``quote`` is distributed in another way."""
+    """Return the steps that are left. Raises StartError if a table is distributed in another way."""
     rows = await connection.fetchval(ROWS)
-    is_there = {
-        row["name"]: row for row in await connection.fetch(TABLES, [*REFERENCE_TABLES, *BY_CALLER, "quote"])
-    }
-    forget_local = DistributionStep("the coordinator's own copy of quote is gone", FORGET_LOCAL)
+    names = [*REFERENCE_TABLES, *DISTRIBUTED_TABLES]
+    is_there = {row["name"]: row for row in await connection.fetch(TABLES, names)}
     steps = []
     for name in REFERENCE_TABLES:
         kind = is_there[name]["kind"] if name in is_there else "local"
@@ -163,30 +174,27 @@ async def _steps(connection: Connection, report: Report, shards: int | None) -> 
             steps.append(
                 DistributionStep(f"{name} is on every node", f"SELECT create_reference_table('{name}')")
             )
-    left = [name for name in BY_CALLER if name not in is_there]
-    if left or "quote" not in is_there:
+    if not is_there.keys() >= DISTRIBUTED_TABLES.keys():
         steps.append(DistributionStep("one copy of each shard", ONE_COPY))
-    for name in left:
-        report(f"found: {name} is local")
-        statement = (
-            f"SELECT create_distributed_table('{name}', 'caller', colocate_with => '{BY_CALLER[name]}')"
+    for name, (column, beside) in DISTRIBUTED_TABLES.items():
+        forget_local = DistributionStep(
+            f"the coordinator's own copy of {name} is gone",
+            f"SELECT truncate_local_data_after_distributing_table('{name}')",
         )
-        steps.append(DistributionStep(f"{name} is distributed by caller", statement))
-    if "quote" not in is_there:
-        report(f"found: quote is local, about {rows or 0:,} rows")
-        count = f", shard_count => {shards}" if shards else ""
-        statement = f"SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none'{count})"
-        steps += [
-            DistributionStep("quote is distributed by uuid", statement),
-            forget_local,
-        ]
-        return steps
-    kind, by = is_there["quote"]["kind"], is_there["quote"]["by"]
-    if (kind, by) != ("distributed", "uuid"):
-        raise StartError(
-            f"quote is {kind} by {by}, not distributed by uuid: execute undistribute_table('quote') first"
-        )
-    report("found: quote is distributed by uuid")
-    if await connection.fetchval(LOCAL_BYTES):  # an earlier run was interrupted before this step
-        steps.append(forget_local)
+        if name not in is_there:
+            report(f"found: {name} is local" + (f", about {rows or 0:,} rows" if name == "quote" else ""))
+            count = f", shard_count => {shards}" if shards and beside == "none" else ""
+            statement = (
+                f"SELECT create_distributed_table('{name}', '{column}', colocate_with => '{beside}'{count})"
+            )
+            steps += [DistributionStep(f"{name} is distributed by {column}", statement), forget_local]
+            continue
+        kind, by = is_there[name]["kind"], is_there[name]["by"]
+        if (kind, by) != ("distributed", column):
+            raise StartError(
+                f"{name} is {kind} by {by}, not distributed by {column}: execute undistribute_table('{name}') first"
+            )
+        report(f"found: {name} is distributed by {column}")
+        if await connection.fetchval(LOCAL_BYTES, name):  # an earlier run was interrupted before this step
+            steps.append(forget_local)
     return steps

@@ -27,7 +27,7 @@ from dfsp_api.exposure_limits import Exposure, ExposureLimits, ExposureRefusal, 
 from dfsp_api.exposure_repository import EXPOSURES_AT, exposures_of
 from dfsp_api.exposures import Exposures, pair_of
 from dfsp_api.repository import MAX_TRIES, NewQuote, PaymentOrder, ReleaseOrder, Reserved, quotes_by_uuid
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 ADD_PAIR: Final = "INSERT INTO exposure (caller, currency_code) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 LOCK_PAIR: Final = """
@@ -80,8 +80,8 @@ STATEMENTS: Final = {
 class LimitedDistributedRepository(DistributedRepository):
     """The table ``quote``, row by row, with exposure limits."""
 
-    def __init__(self, database: Database, lifetime: timedelta) -> None:
-        super().__init__(database, lifetime)
+    def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
+        super().__init__(database, lifetime, is_audited=is_audited)
         self.exposures = Exposures(self._count_open)
 
     async def reserve(
@@ -154,6 +154,7 @@ class LimitedDistributedRepository(DistributedRepository):
         rows = await connection.fetch(INSERT, *arguments)
         if not rows:  # a payee without the limit has stored it at this moment
             raise _LostRaceError
+        await self.log(connection, new.uuid, QuoteEvent.RESERVED, time["in_milliseconds"])
         await connection.fetch(ENTER, *book.pair, time["later"], new.uuid, amount)
         book.exposure = book.exposure.with_quote(amount)
         return quotes_by_uuid(rows)[new.uuid]

@@ -38,7 +38,7 @@ from dfsp_api.repository import (
     page_of,
     quotes_by_uuid,
 )
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 MAX_ROWS_AT_ONCE: Final = 8
 
@@ -79,6 +79,9 @@ WHERE uuid = $1 AND {is_open("$2")} AND caller = $4
     AND ($5::text IS NULL OR $5 = request->>'identifierType') AND ($6::text IS NULL OR $6 = request->>'identifier')
 RETURNING {COLUMNS}, false AS is_expired
 """
+
+# in the transaction that changes the quote, and on the same node
+LOG: Final = "INSERT INTO audit_pending (uuid, event, at) VALUES ($1, $2, $3)"
 
 SWEEP_FROM: Final = "SELECT swept_until FROM retention"
 
@@ -121,6 +124,7 @@ STATEMENTS: Final = {
     LOCK_ONE: "lock",
     EXECUTE: "execute",
     RELEASE: "release",
+    LOG: "log",
     SWEEP_FROM: "sweep_from",
     DUE: "sweep_due",
     SWEEP: "sweep",
@@ -151,13 +155,18 @@ class DistributedRepository(Repository):
             time = await connection.fetchrow(TIME, self.lifetime_of(new))
             assert time is not None  # noqa: S101 - a SELECT of one row
             self.require_same_namespace(new, time["namespace"])
-            rows = await connection.fetch(
+            inserted = await connection.fetch(
                 INSERT, *insert_arguments(new, time["in_milliseconds"], time["later"])
-            ) or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
+            )
+            if inserted:
+                await self.log(connection, new.uuid, QuoteEvent.RESERVED, time["in_milliseconds"])
+            rows = inserted or await connection.fetch(SELECT, new.uuid, time["at"], new.caller)
             return quotes_by_uuid(rows).get(new.uuid)
 
+        # the event for the audit log is committed with the quote; without it one statement is enough
+        use = self._database.transaction if self.is_audited else self._database.use
         for _ in range(MAX_TRIES):
-            quote = await self._database.use(work, deadline=deadline)
+            quote = await use(work, deadline=deadline)
             if quote is not None:
                 return quote
         raise UnavailableError(cause="a quote was neither inserted nor found")
@@ -167,7 +176,7 @@ class DistributedRepository(Repository):
     ) -> dict[UUID, StoredQuote]:
         async def execute(payment: PaymentOrder) -> StoredQuote | None:
             values = (payment.fingerprint, payment.source_amount, payment.destination_amount)
-            return await self._change_one(EXECUTE, payment, values, deadline)
+            return await self._change_one(EXECUTE, QuoteEvent.EXECUTED, payment, values, deadline)
 
         return await _for_each_quote(execute, payments)
 
@@ -175,12 +184,18 @@ class DistributedRepository(Repository):
         self, orders: Sequence[ReleaseOrder], deadline: float | None = None
     ) -> dict[UUID, StoredQuote]:
         async def release(order: ReleaseOrder) -> StoredQuote | None:
-            return await self._change_one(RELEASE, order, (order.identifier_type, order.identifier), deadline)
+            values = (order.identifier_type, order.identifier)
+            return await self._change_one(RELEASE, QuoteEvent.RELEASED, order, values, deadline)
 
         return await _for_each_quote(release, orders)
 
     async def _change_one(
-        self, statement: str, of: QuoteOfCaller, values: tuple[object, ...], deadline: float | None
+        self,
+        statement: str,
+        event: QuoteEvent,
+        of: QuoteOfCaller,
+        values: tuple[object, ...],
+        deadline: float | None,
     ) -> StoredQuote | None:
         """Lock a quote, read the time, and execute or release the quote if that is possible. Return it."""
 
@@ -189,16 +204,21 @@ class DistributedRepository(Repository):
                 return None
             time = await connection.fetchrow(TIME, timedelta())
             assert time is not None  # noqa: S101 - a SELECT of one row
-            rows = await connection.fetch(
+            changed = await connection.fetch(
                 statement, of.uuid, time["at"], time["in_milliseconds"], of.caller, *values
             )
-            if rows:
-                await self._changed(connection, rows[0])
-            else:
-                rows = await connection.fetch(SELECT, of.uuid, time["at"], of.caller)
+            if changed:
+                await self.log(connection, of.uuid, event, time["in_milliseconds"])
+                await self._changed(connection, changed[0])
+            rows = changed or await connection.fetch(SELECT, of.uuid, time["at"], of.caller)
             return quotes_by_uuid(rows)[of.uuid]
 
         return await self._database.transaction(work, deadline=deadline)
+
+    async def log(self, connection: Connection, uuid: UUID, event: QuoteEvent, at: datetime) -> None:
+        """Insert an event of a quote for the audit log, in the transaction that has changed the quote."""
+        if self.is_audited:
+            await connection.execute(LOG, uuid, event, at)
 
     async def _changed(self, connection: Connection, row: asyncpg.Record) -> None:
         """Do more in the transaction that has executed or released a quote."""

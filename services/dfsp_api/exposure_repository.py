@@ -21,6 +21,8 @@ from dfsp_api.exposures import Exposures, pair_of
 from dfsp_api.repository import (
     COLUMNS,
     EXECUTE,
+    LOGGED_EXECUTE,
+    LOGGED_RELEASE,
     MAX_TRIES,
     NAMESPACE,
     RELEASE,
@@ -29,13 +31,16 @@ from dfsp_api.repository import (
     Repository,
     Reserved,
     common_namespace,
+    log_of,
     quotes_by_uuid,
 )
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
+
 
 # Without ON CONFLICT: the function leaves out the quotes that are stored. If a payee without the limit stores one of them
 # at the same moment, the statement fails as a whole, the counts of the function too, and is tried again.
-INSERT_WITHIN_LIMITS: Final = f"""
+def _insert_within_limits(further: str) -> str:
+    return f"""
 WITH admitted AS MATERIALIZED (
     SELECT * FROM admit_to_exposure($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ), inserted AS (
@@ -53,27 +58,40 @@ WITH admitted AS MATERIALIZED (
 ), entries AS (
     INSERT INTO exposure_entry (caller, currency_code, until, uuid, amount)
     SELECT caller, request->>'currencyCode', expires, uuid, source_amount FROM inserted
-)
+){further}
 SELECT a.item, a.is_admitted, a.sum_before, a.count_before, i.*
 FROM admitted AS a LEFT JOIN inserted AS i ON a.is_admitted AND i.uuid = ($6::uuid[])[a.item]
 """
 
 
-def _freeing(statement: str) -> str:
+INSERT_WITHIN_LIMITS: Final = _insert_within_limits("")
+LOGGED_INSERT_WITHIN_LIMITS: Final = _insert_within_limits(
+    f", {log_of('inserted', QuoteEvent.RESERVED, 'created')}"
+)
+
+
+def _freeing(statement: str, further: str = "") -> str:
     """Return a statement that executes or releases quotes, with the end of their entries."""
     return f"""
 WITH changed AS ({statement}), freed AS (
     SELECT free_exposure(array_agg(caller), array_agg(request->>'currencyCode'), array_agg(expires), array_agg(uuid))
         AS done
     FROM changed
-)
+){further}
 SELECT changed.* FROM changed, freed WHERE freed.done = 0
 """
 
 
 EXECUTE_AND_FREE: Final = _freeing(EXECUTE)
 RELEASE_AND_FREE: Final = _freeing(RELEASE)
-FREEING: Final = {EXECUTE: EXECUTE_AND_FREE, RELEASE: RELEASE_AND_FREE}
+LOGGED_EXECUTE_AND_FREE: Final = _freeing(EXECUTE, f", {log_of('changed', QuoteEvent.EXECUTED, 'executed')}")
+LOGGED_RELEASE_AND_FREE: Final = _freeing(RELEASE, f", {log_of('changed', QuoteEvent.RELEASED, 'released')}")
+FREEING: Final = {
+    EXECUTE: EXECUTE_AND_FREE,
+    RELEASE: RELEASE_AND_FREE,
+    LOGGED_EXECUTE: LOGGED_EXECUTE_AND_FREE,
+    LOGGED_RELEASE: LOGGED_RELEASE_AND_FREE,
+}
 
 ADD_PAIRS: Final = """
 INSERT INTO exposure (caller, currency_code)
@@ -156,6 +174,9 @@ STATEMENTS: Final = {
     INSERT_WITHIN_LIMITS: "reserve_limited",
     EXECUTE_AND_FREE: "execute_limited",
     RELEASE_AND_FREE: "release_limited",
+    LOGGED_INSERT_WITHIN_LIMITS: "reserve_limited",
+    LOGGED_EXECUTE_AND_FREE: "execute_limited",
+    LOGGED_RELEASE_AND_FREE: "release_limited",
     ADD_PAIRS: "exposure_pairs",
     LOCK_PAIRS: "exposure_lock",
     ENTER_OPEN: "exposure_enter",
@@ -170,8 +191,8 @@ STATEMENTS: Final = {
 class LimitedRepository(Repository):
     """The table ``quote``, with exposure limits."""
 
-    def __init__(self, database: Database, lifetime: timedelta) -> None:
-        super().__init__(database, lifetime)
+    def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
+        super().__init__(database, lifetime, is_audited=is_audited)
         self.exposures = Exposures(self._count_open)
 
     async def reserve(
@@ -223,7 +244,7 @@ class LimitedRepository(Repository):
         of_pairs = [limits.of(*pair) for pair in pairs]
         try:
             return await self._database.fetch(
-                INSERT_WITHIN_LIMITS,
+                LOGGED_INSERT_WITHIN_LIMITS if self.is_audited else INSERT_WITHIN_LIMITS,
                 common_namespace(quotes),
                 [caller for caller, _ in pairs],
                 [currency for _, currency in pairs],

@@ -45,6 +45,11 @@ from dfsp_api import (
     quote_list,
     repository,
 )
+from dfsp_api.audit import repository as audit_repository
+from dfsp_api.audit.keys import AuditKeys, audit_keys
+from dfsp_api.audit.note import NoteError
+from dfsp_api.audit.operations import AuditOperations
+from dfsp_api.audit.sequencer import Sequencer
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.exposure_control import ExposureControl, show_exposures
 from dfsp_api.exposure_limits import ExposureRefusal
@@ -87,8 +92,18 @@ STATEMENTS: Final = {
     **fee_schedule_repository.STATEMENTS,
     **exposure_repository.STATEMENTS,
     **distributed_exposure_repository.STATEMENTS,
+    **audit_repository.STATEMENTS,
 }
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
+
+
+def _audit_key(text: str) -> Secret:
+    if text:
+        try:
+            audit_keys(text)
+        except NoteError as error:
+            raise ValueError(f"cannot be used: {error}") from None
+    return Secret(text)
 
 
 @environ.config(prefix="QUOTES", frozen=True)
@@ -125,6 +140,19 @@ class PayeeSettings(ChainSettings):
     retention_every_seconds: float = environ.var(
         60.0, converter=number(0.05, 86_400), help="seconds between two searches for such quotes"
     )
+    audit_key: Secret = environ.var(
+        "",
+        converter=_audit_key,
+        help="key that signs the audit log, and earlier ones, one a line; quotes audit key makes one; empty: no audit log",
+    )
+    audit_content_days: float = environ.var(
+        400.0,
+        converter=number(0, 36_500),
+        help="days after which events in the audit log lose their content; their hashes stay",
+    )
+    audit_every_seconds: float = environ.var(
+        1.0, converter=number(0.05, 5), help="seconds between two additions to the audit log"
+    )
 
 
 def create_app(settings: PayeeSettings) -> web.Application:
@@ -151,9 +179,9 @@ def create_app(settings: PayeeSettings) -> web.Application:
         published_exposures.describe(),
     )
     max_lifetime_ms = timedelta(seconds=settings.max_ttl_seconds) // timedelta(milliseconds=1)
-    app = create_chain_app(
-        NAME, settings, payee.handle, own=[lists, fees, exposures], max_lifetime_ms=max_lifetime_ms
-    )
+    audits = AuditOperations(payee.database).all() if settings.audit_key else []
+    own = [lists, fees, exposures, *audits]
+    app = create_chain_app(NAME, settings, payee.handle, own=own, max_lifetime_ms=max_lifetime_ms)
     retention = timedelta(days=settings.retention_days)
     counts = QuoteCounts(payee.database, retention)
 
@@ -171,6 +199,8 @@ def create_app(settings: PayeeSettings) -> web.Application:
     app.cleanup_ctx.append(running)
     if control is not None:
         _add_control(app, control, limits_file)
+    if settings.audit_key:
+        add_audit_log(app, payee.database, audit_keys(settings.audit_key), settings)
     payee.statements.tracer = app[SERVICE].tracer
     app[SERVICE].add_database(payee.database)
     app[SERVICE].checks.append(payee.quotes.missing)
@@ -188,9 +218,10 @@ def _repository(settings: PayeeSettings, database: Database) -> tuple[Repository
     Raises StartError.
     """
     ttl, path = timedelta(seconds=settings.ttl_seconds), settings.exposure_limits_file
+    is_audited = settings.audit_key is not None
     if path is None:
-        return REPOSITORIES[settings.database_kind](database, ttl), None
-    limited = exposure_control.REPOSITORIES[settings.database_kind](database, ttl)
+        return REPOSITORIES[settings.database_kind](database, ttl, is_audited=is_audited), None
+    limited = exposure_control.REPOSITORIES[settings.database_kind](database, ttl, is_audited=is_audited)
     return limited, ExposureControl(limited, path, settings.metrics_callers)
 
 
@@ -207,6 +238,27 @@ def _add_control(app: web.Application, control: ExposureControl, file: WatchedFi
     service.metrics.registry.register(control)
     service.tables.append(control.table)
     service.files.add(file, control.reload)
+
+
+def add_audit_log(app: web.Application, database: Database, keys: AuditKeys, settings: PayeeSettings) -> None:
+    """Let this payee add events to the audit log whenever no other payee does, and show how late events are."""
+    service = app[SERVICE]
+    sequencer = Sequencer(
+        database,
+        keys,
+        content_for=timedelta(days=settings.audit_content_days),
+        longest_lifetime=timedelta(seconds=max(settings.ttl_seconds, settings.max_ttl_seconds)),
+        service=service,
+    )
+
+    async def sequence(_app: web.Application) -> AsyncIterator[None]:
+        log = service.logs.error
+        async with periodically("audit log", settings.audit_every_seconds, sequencer.step, log):
+            yield
+
+    app.cleanup_ctx.append(sequence)
+    service.metrics.registry.register(sequencer)
+    service.measurements.add(sequencer.measure)
 
 
 def load_fees(path: Path) -> FeeSchedule:

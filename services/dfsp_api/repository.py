@@ -22,7 +22,7 @@ from dfsp_api.expiry import CLOCK, expires_after, in_milliseconds, is_expired, i
 from dfsp_api.exposure_limits import ExposureRefusal
 from dfsp_api.pricing import Terms
 from dfsp_api.quote_filter import Page, Position, QuoteFilter
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 MIGRATIONS: Final = Migrations("dfsp_api", files("dfsp_api") / "migrations")
 MAX_TRIES: Final = 3
@@ -124,6 +124,26 @@ WHERE quote.uuid = l.uuid AND t.locked > 0
 RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
 """
 
+
+def log_of(changed: str, event: QuoteEvent, at: str) -> str:
+    """Return SQL that inserts an event of each changed quote for the audit log (docs/audit.md), as a part of WITH.
+
+    `changed` is the part of WITH that changes quotes, and `at` the column with the time of the event.
+    """
+    return f"""pending AS (
+    INSERT INTO audit_pending (uuid, event, at) SELECT uuid, {event:d}, {at} FROM {changed}
+)"""
+
+
+def logged(statement: str, event: QuoteEvent, at: str) -> str:
+    """Return a statement that also inserts an event of each changed quote for the audit log."""
+    return f"WITH changed AS ({statement}), {log_of('changed', event, at)} SELECT * FROM changed"
+
+
+LOGGED_INSERT: Final = logged(INSERT, QuoteEvent.RESERVED, "created")
+LOGGED_EXECUTE: Final = logged(EXECUTE, QuoteEvent.EXECUTED, "executed")
+LOGGED_RELEASE: Final = logged(RELEASE, QuoteEvent.RELEASED, "released")
+
 SWEEP_FROM: Final = "SELECT swept_until FROM retention FOR UPDATE SKIP LOCKED"
 
 # Returns the number of rows that were due. If one of them was executed in the meantime, fewer rows are reduced, but
@@ -200,6 +220,9 @@ STATEMENTS: Final = {
     SELECT: "look_up",
     EXECUTE: "execute",
     RELEASE: "release",
+    LOGGED_INSERT: "reserve",
+    LOGGED_EXECUTE: "execute",
+    LOGGED_RELEASE: "release",
     NAMESPACE: "namespace",
     SWEEP_FROM: "sweep_from",
     SWEEP: "sweep",
@@ -276,9 +299,14 @@ class Repository:
     connection is closed (Database.fetch).
     """
 
-    def __init__(self, database: Database, lifetime: timedelta) -> None:
+    def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
+        """`is_audited`: each change of a quote is an event for the audit log."""
         self._database = database
         self._lifetime = lifetime
+        self.is_audited = is_audited
+        self._insert = LOGGED_INSERT if is_audited else INSERT
+        self._execute = LOGGED_EXECUTE if is_audited else EXECUTE
+        self._release = LOGGED_RELEASE if is_audited else RELEASE
         self._namespace: bytes | None = None
         database.on_connect(self._read_namespace)
 
@@ -309,7 +337,7 @@ class Repository:
         left = quotes
         for _ in range(MAX_TRIES if quotes else 0):
             rows = await self._database.fetch(
-                INSERT,
+                self._insert,
                 [each.uuid for each in left],
                 [each.caller for each in left],
                 [each.operation for each in left],
@@ -350,7 +378,7 @@ class Repository:
             [each.source_amount for each in payments],
             [each.destination_amount for each in payments],
         )
-        return await self._change(EXECUTE, payments, arguments, deadline)
+        return await self._change(self._execute, payments, arguments, deadline)
 
     async def release(
         self, orders: Sequence[ReleaseOrder], deadline: float | None = None
@@ -365,7 +393,7 @@ class Repository:
             [each.identifier_type for each in orders],
             [each.identifier for each in orders],
         )
-        return await self._change(RELEASE, orders, arguments, deadline)
+        return await self._change(self._release, orders, arguments, deadline)
 
     async def _change(
         self,

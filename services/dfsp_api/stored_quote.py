@@ -6,6 +6,7 @@ Pure: no clock, no database, no HTTP.
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +19,17 @@ OPERATIONS: Final = {
     Operation.QUOTE_SOURCE_AMOUNT: "quoteSourceAmount",
     Operation.QUOTE_DESTINATION_AMOUNT: "quoteDestinationAmount",
 }
+
+
+class QuoteEvent(IntEnum):
+    """What happened to a quote. The audit log stores the values and publishes the names.
+
+    The events of one quote happen in the order of the values.
+    """
+
+    RESERVED = 0
+    EXECUTED = 1
+    RELEASED = 2
 
 
 class StoredQuote(msgspec.Struct, frozen=True):

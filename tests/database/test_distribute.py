@@ -49,9 +49,14 @@ TABLES = {
     ("fee_schedule", "reference", "<none>"),
     ("quote_count", "reference", "<none>"),
     ("schema_migration", "reference", "<none>"),
+    ("audit_checkpoint", "reference", "<none>"),
+    ("audit_log", "reference", "<none>"),
     ("quote", "distributed", "uuid"),
     ("exposure", "distributed", "caller"),
     ("exposure_entry", "distributed", "caller"),
+    ("audit_pending", "distributed", "uuid"),
+    ("audit_leaf", "distributed", "uuid"),
+    ("audit_tile", "distributed", "number"),
 }
 
 
@@ -154,12 +159,22 @@ async def test_a_dry_run_prints_the_statements_and_changes_nothing(citus, databa
         "SELECT create_reference_table('retention');",
         "SELECT create_reference_table('quote_count');",
         "SELECT create_reference_table('fee_schedule');",
+        "SELECT create_reference_table('audit_checkpoint');",
+        "SELECT create_reference_table('audit_log');",
         "SELECT create_reference_table('schema_migration');",
         "SET citus.shard_replication_factor = 1;",
-        "SELECT create_distributed_table('exposure', 'caller', colocate_with => 'none');",
-        "SELECT create_distributed_table('exposure_entry', 'caller', colocate_with => 'exposure');",
         "SELECT create_distributed_table('quote', 'uuid', colocate_with => 'none', shard_count => 8);",
         "SELECT truncate_local_data_after_distributing_table('quote');",
+        "SELECT create_distributed_table('audit_pending', 'uuid', colocate_with => 'quote');",
+        "SELECT truncate_local_data_after_distributing_table('audit_pending');",
+        "SELECT create_distributed_table('audit_leaf', 'uuid', colocate_with => 'quote');",
+        "SELECT truncate_local_data_after_distributing_table('audit_leaf');",
+        "SELECT create_distributed_table('audit_tile', 'number', colocate_with => 'none', shard_count => 8);",
+        "SELECT truncate_local_data_after_distributing_table('audit_tile');",
+        "SELECT create_distributed_table('exposure', 'caller', colocate_with => 'none', shard_count => 8);",
+        "SELECT truncate_local_data_after_distributing_table('exposure');",
+        "SELECT create_distributed_table('exposure_entry', 'caller', colocate_with => 'exposure');",
+        "SELECT truncate_local_data_after_distributing_table('exposure_entry');",
     ] == [line for line in lines if line.endswith(";")]
     assert set() == await tables(citus)
     assert await citus.fetchval("SELECT to_regclass('quote') IS NULL")

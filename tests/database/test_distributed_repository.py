@@ -23,7 +23,7 @@ STATEMENTS = {
     if name.isupper() and isinstance(value, str) and name not in {"COLUMNS", "CLOCK", "OF_CALLER", "OF_QUOTE"}
 }
 STATEMENTS["LIMIT_TIME"] = LIMIT_TIME
-ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "RELEASE", "SWEEP"}
+ON_ONE_ROW = {"INSERT", "SELECT", "LOCK_ONE", "EXECUTE", "RELEASE", "LOG", "SWEEP"}
 # they read many rows without a lock, or use a reference table of one row
 ON_NO_ROW_OF_ITS_OWN = {
     "TIME",
@@ -235,7 +235,7 @@ def test_every_statement_is_known_to_these_tests():
 def test_a_statement_on_a_quote_names_one_uuid(name):
     statement = " ".join(STATEMENTS[name].split())
 
-    assert "VALUES ($1," in statement if name == "INSERT" else "WHERE uuid = $1" in statement
+    assert "VALUES ($1," in statement if name in {"INSERT", "LOG"} else "WHERE uuid = $1" in statement
     assert not re.search(r"\bANY\b|unnest|\bWITH\b|\bIN \(|\bOR uuid\b|\bJOIN\b", statement)
 
 
@@ -276,7 +276,7 @@ async def test_the_repository_sends_no_other_statement(database_url):
 
     await until(is_ready)
     sent.clear()
-    repository = DistributedRepository(opened, timedelta(seconds=0.01))
+    repository = DistributedRepository(opened, timedelta(seconds=0.01), is_audited=True)
     quote = new("a")
     for _ in range(2):
         await repository.reserve([quote, new("never paid")])

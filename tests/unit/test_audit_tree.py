@@ -20,7 +20,16 @@ from dfsp_api.audit.tiles import WIDTH, add_leaves, hash_of_range, last_tiles, t
 # the leaves of Certificate Transparency's reference tests, and the roots of the first one, two, … of them
 LEAVES = [
     bytes.fromhex(each)
-    for each in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+    for each in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
 ]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -94,7 +103,12 @@ def test_the_roots_of_the_reference_tree_are_the_published_ones(size):
         tree.add(leaf_hash(leaf))
         stored.add([leaf])
 
-    assert ROOTS[size - 1] == tree.root.hex() == stored.hash_of((0, size)).hex() == naive_root(LEAVES[:size]).hex()
+    assert (
+        ROOTS[size - 1]
+        == tree.root.hex()
+        == stored.hash_of((0, size)).hex()
+        == naive_root(LEAVES[:size]).hex()
+    )
 
 
 def test_the_root_of_no_leaves_is_the_hash_of_nothing():
@@ -143,7 +157,9 @@ def test_random_appends_to_a_large_tree_give_the_roots_and_proofs_of_the_definit
 def test_a_proof_reads_few_tiles_however_large_the_tree_is():
     size = 10_000_000_019
 
-    assert all(len(tiles_of(inclusion_ranges(position, size))) <= 10 for position in (0, 1, size // 3, size - 1))
+    assert all(
+        len(tiles_of(inclusion_ranges(position, size))) <= 10 for position in (0, 1, size // 3, size - 1)
+    )
     assert len(tiles_of(consistency_ranges(size // 3, size))) <= 20
     assert len(last_tiles(size)) <= 5
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dfsp_api.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from dfsp_api.audit.entry import Event, as_stub, differences, entry_of, events_of, is_stub_of
+from dfsp_api.audit.entry import as_stub, differences, entry_of, events_of, is_stub_of
 from dfsp_api.audit.export_format import (
     ABSENT,
     FORMAT,
@@ -27,7 +27,7 @@ from dfsp_api.audit.export_format import (
 from dfsp_api.audit.merkle import CompactTree, leaf_hash
 from dfsp_api.audit.note import SigningKey
 from dfsp_api.audit.verify import MAX_FINDINGS, verify_export
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 from support.messages import QUOTE
 
 KEY = SigningKey("example.com/quotes", bytes(range(32)))
@@ -167,7 +167,10 @@ def test_a_changed_term_is_named_with_its_leaf_and_quote():
     verdict = verify(lines_of(rows))
 
     assert place + 1 == places(verdict)[0]
-    assert "leaf 5 (RESERVED of quote 00000000-0000-0000-0000-000000000003) was changed" in verdict.findings[0].text
+    assert (
+        "leaf 5 (RESERVED of quote 00000000-0000-0000-0000-000000000003) was changed"
+        in verdict.findings[0].text
+    )
 
 
 def test_a_changed_term_with_a_new_hash_is_found_between_two_checkpoints():
@@ -250,7 +253,9 @@ def test_a_row_that_was_changed_in_the_table_is_named(table, text):
 def test_a_stub_and_a_leaf_without_content_are_good():
     rows = export_of(CONTENTS, tables={5: STUB})
     rows = [
-        msgspec.structs.replace(each, content=None, table=None) if isinstance(each, LeafRow) and each.position < 3 else each
+        msgspec.structs.replace(each, content=None, table=None)
+        if isinstance(each, LeafRow) and each.position < 3
+        else each
         for each in rows
     ]
     verdict = verify(lines_of(rows))
@@ -296,7 +301,7 @@ def test_a_content_is_canonical():
 
 def test_a_stub_has_what_the_leaf_says_but_the_terms():
     reserved = quote(2)
-    content = entry_of(reserved, Event.RESERVED)
+    content = entry_of(reserved, QuoteEvent.RESERVED)
 
     assert is_stub_of(as_stub(reserved), content)
     assert not is_stub_of(reserved, content)
@@ -317,7 +322,6 @@ def test_a_stub_has_what_the_leaf_says_but_the_terms():
     ],
 )
 def test_each_changed_column_is_a_difference(name, other):
-    logged, now = entry_of(quote(3), Event.EXECUTED), entry_of(quote(3, **other), Event.EXECUTED)
+    logged, now = entry_of(quote(3), QuoteEvent.EXECUTED), entry_of(quote(3, **other), QuoteEvent.EXECUTED)
 
     assert [name] == differences(logged, now)
-

@@ -36,11 +36,6 @@ def open_checkpoint(note: str, keys: Iterable[VerifierKey]) -> Checkpoint:
     return _checkpoint(open_note(note, keys))
 
 
-def unverified_checkpoint(note: str) -> Checkpoint:
-    """Return a checkpoint from the service's own database, without a check of its signature. Raises NoteError."""
-    return _checkpoint(note.rpartition("\n\n")[0] + "\n")
-
-
 def _checkpoint(text: str) -> Checkpoint:
     found = _TEXT.match(text)
     if found is None:

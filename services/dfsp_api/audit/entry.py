@@ -7,42 +7,29 @@ gives the same bytes, and a row that was changed gives others.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from msgspec.structs import replace
 
-from dfsp_api.stored_quote import StoredQuote
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 
-class Event(StrEnum):
-    """What happened to a quote. The values are stored and published."""
-
-    RESERVED = "RESERVED"
-    EXECUTED = "EXECUTED"
-    RELEASED = "RELEASED"
-
-
-ORDER: Final = {Event.RESERVED: 0, Event.EXECUTED: 1, Event.RELEASED: 2}
-"""The order of two events of one quote that have the same time."""
-
-
-def events_of(quote: StoredQuote) -> list[Event]:
+def events_of(quote: StoredQuote) -> list[QuoteEvent]:
     """Return the events that a row of the table tells of."""
-    later = [Event.EXECUTED] if quote.executed else [Event.RELEASED] if quote.released else []
-    return [Event.RESERVED, *later]
+    later = [QuoteEvent.EXECUTED] if quote.executed else [QuoteEvent.RELEASED] if quote.released else []
+    return [QuoteEvent.RESERVED, *later]
 
 
-def entry_of(quote: StoredQuote, event: Event) -> str:
+def entry_of(quote: StoredQuote, event: QuoteEvent) -> str:
     """Return the content of the leaf for an event of this quote."""
     at: dict[str, str | None] = {}
-    if event is Event.EXECUTED:
+    if event is QuoteEvent.EXECUTED:
         at = {"executed": _time(quote.executed)}
-    elif event is Event.RELEASED:
+    elif event is QuoteEvent.RELEASED:
         at = {"released": _time(quote.released)}
     content = {
-        "event": event.value,
+        "event": event.name,
         "uuid": str(quote.uuid),
         "caller": quote.caller,
         "operation": quote.operation,
@@ -65,7 +52,7 @@ def is_stub_of(quote: StoredQuote, content: str) -> bool:
         return False
     logged = orjson.loads(content)
     terms = {"request": None, "sourceAmount": None, "destinationAmount": None}
-    return bool(orjson.loads(entry_of(as_stub(quote), Event(logged["event"]))) == {**logged, **terms})
+    return bool(orjson.loads(entry_of(as_stub(quote), QuoteEvent[logged["event"]])) == {**logged, **terms})
 
 
 def as_stub(quote: StoredQuote) -> StoredQuote:
@@ -90,4 +77,8 @@ def _amount(amount: Decimal | None) -> str | None:
 
 
 def _time(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (
+        None
+        if time is None
+        else time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    )

@@ -29,7 +29,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
     """Number of the row, from 1 on."""
 
 
-class HeaderRow(_Row, tag="header"):
+class HeaderRow(_Row, frozen=True, tag="header"):
     """The first row."""
 
     format: str
@@ -38,7 +38,7 @@ class HeaderRow(_Row, tag="header"):
     """Number of leaves."""
 
 
-class LeafRow(_Row, tag="leaf"):
+class LeafRow(_Row, frozen=True, tag="leaf"):
     """One leaf. The rows of all leaves are in the order of their positions."""
 
     position: int
@@ -51,19 +51,19 @@ class LeafRow(_Row, tag="leaf"):
     """
 
 
-class CheckpointRow(_Row, tag="checkpoint"):
+class CheckpointRow(_Row, frozen=True, tag="checkpoint"):
     """A signed checkpoint. It follows the last leaf that it signs."""
 
     note: str
 
 
-class UnloggedRow(_Row, tag="unlogged"):
+class UnloggedRow(_Row, frozen=True, tag="unlogged"):
     """An event of a quote in the table that has no leaf."""
 
     content: str
 
 
-class EndRow(_Row, tag="end"):
+class EndRow(_Row, frozen=True, tag="end"):
     """The last row."""
 
 
@@ -88,9 +88,10 @@ def decode_row(line: bytes) -> Row:
     if line[len(text) :] != _SUM + _sum(text) + b'"}\n':
         raise RowError("the row is damaged: its sum does not fit")
     try:
-        return _DECODER.decode(text + b"}")
+        row: Row = _DECODER.decode(text + b"}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RowError(f"this is no row of an export: {error}") from None
+    return row
 
 
 def _sum(text: bytes) -> bytes:

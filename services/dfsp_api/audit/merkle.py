@@ -106,7 +106,9 @@ def root_of_inclusion(leaf: bytes, position: int, size: int, proof: Sequence[byt
     return result
 
 
-def is_consistent(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> bool:
+def is_consistent(
+    first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
+) -> bool:
     """Whether the tree of size ``second`` begins with the tree of size ``first`` (RFC 9162 §2.1.4.2)."""
     if not 0 <= first <= second:
         return False

@@ -103,7 +103,12 @@ def open_note(note: str, keys: Iterable[VerifierKey]) -> str:
     """
     text, blank, signatures = note.rpartition("\n\n")
     lines = signatures.removesuffix("\n").split("\n")
-    if len(note) > MAX_NOTE_CHARACTERS or not blank or not signatures.endswith("\n") or len(lines) > MAX_SIGNATURES:
+    if (
+        len(note) > MAX_NOTE_CHARACTERS
+        or not blank
+        or not signatures.endswith("\n")
+        or len(lines) > MAX_SIGNATURES
+    ):
         raise NoteError("the note must be a text, an empty line and 1 to 16 lines with signatures")
     text += "\n"
     known = {(key.name, key.id): key for key in keys}
@@ -129,13 +134,17 @@ def _key_parts(text: str) -> tuple[str, str, bytes]:
     key_id, _, encoded = rest.partition("+")
     decoded = _decode(encoded)
     if len(decoded) != _KEY_BYTES + 1 or decoded[:1] != _ED25519:
-        raise NoteError("a key must be a name, 8 hex digits and an Ed25519 key in base64, with plus signs between")
+        raise NoteError(
+            "a key must be a name, 8 hex digits and an Ed25519 key in base64, with plus signs between"
+        )
     return name, key_id, decoded[1:]
 
 
 def _require_id(key: VerifierKey, key_id: str) -> None:
     if key.id.hex() != key_id:
-        raise NoteError(f"the key id {key_id[:8]} does not belong to this name and key: it must be {key.id.hex()}")
+        raise NoteError(
+            f"the key id {key_id[:8]} does not belong to this name and key: it must be {key.id.hex()}"
+        )
 
 
 def _encode(data: bytes) -> str:

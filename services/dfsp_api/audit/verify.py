@@ -58,9 +58,7 @@ class Verdict:
         return not self.findings
 
 
-def verify_export(
-    file: BinaryIO, keys: Sequence[VerifierKey], kept: Sequence[Checkpoint] = ()
-) -> Verdict:
+def verify_export(file: BinaryIO, keys: Sequence[VerifierKey], kept: Sequence[Checkpoint] = ()) -> Verdict:
     """Verify an export.
 
     Each checkpoint in it must be signed by one of ``keys``. ``kept`` are checkpoints from outside of the export, whose
@@ -138,7 +136,9 @@ class _Verification:
     def _check_number(self, row: Row) -> None:
         expected, self._last_row = self._last_row + 1, row.row
         if row.row != expected:
-            self._report(f"row {row.row} is in the place of row {expected}: rows are missing, inserted or swapped")
+            self._report(
+                f"row {row.row} is in the place of row {expected}: rows are missing, inserted or swapped"
+            )
 
     def _check(self, row: Row) -> None:
         if isinstance(row, HeaderRow):
@@ -167,7 +167,11 @@ class _Verification:
     def _leaf_row(self, row: LeafRow) -> None:
         if row.position != self._position:
             missing = range(self._position, row.position)
-            names = f"leaf {self._position}" if len(missing) == 1 else f"leaves {self._position} to {row.position - 1}"
+            names = (
+                f"leaf {self._position}"
+                if len(missing) == 1
+                else f"leaves {self._position} to {row.position - 1}"
+            )
             self._report(
                 f"{names} missing before leaf {row.position}"
                 if missing
@@ -189,7 +193,9 @@ class _Verification:
             self._verdict.without_content += 1
             return
         if leaf_hash(row.content.encode()).hex() != row.hash:
-            self._report(f"{name} ({_described(row.content)}) was changed: its hash is not the one of its content")
+            self._report(
+                f"{name} ({_described(row.content)}) was changed: its hash is not the one of its content"
+            )
             self._is_tree_known = False
         if row.table == ABSENT:
             self._report(f"{name} ({_described(row.content)}): the quote is no longer in the table")
@@ -228,7 +234,11 @@ class _Verification:
             self._signed = checkpoint.size
             return
         first = max(self._signed, 0)
-        where = f"leaf {first} is" if checkpoint.size - first == 1 else f"one of the leaves {first} to {checkpoint.size - 1} is"
+        where = (
+            f"leaf {first} is"
+            if checkpoint.size - first == 1
+            else f"one of the leaves {first} to {checkpoint.size - 1} is"
+        )
         self._report(
             f"the history was rewritten: {where} not what the checkpoint of size {checkpoint.size} has signed"
         )

@@ -1,0 +1,120 @@
+"""Reads the whole audit log from the database, with what the table of quotes says now (docs/audit.md)."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from chassis.database import Connection
+from dfsp_api.audit import repository
+from dfsp_api.audit.entry import entry_of, is_stub_of
+from dfsp_api.audit.export_format import (
+    ABSENT,
+    FORMAT,
+    SAME,
+    STUB,
+    CheckpointRow,
+    EndRow,
+    HeaderRow,
+    LeafRow,
+    Row,
+    UnloggedRow,
+)
+from dfsp_api.audit.repository import happened, last_checkpoint, logged_events, quotes_of
+from dfsp_api.audit.tiles import WIDTH, hash_of_range
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
+
+MAX_ROWS: Final = 4 * WIDTH
+"""Maximum number of leaves, checkpoints or quotes that are in memory at once."""
+PENDING_FOR: Final = timedelta(seconds=10)
+"""An event that happened less than this time before the export may have no leaf yet."""
+NO_QUOTE: Final = UUID(int=0)
+
+
+class NoAuditLogError(Exception):
+    """The database has no audit log."""
+
+
+async def export_rows(connection: Connection) -> AsyncIterator[Row]:
+    """Yield the rows of an export.
+
+    The caller has begun a transaction whose statements see the same state of the database. Raises NoAuditLogError.
+    """
+    last = await last_checkpoint(connection)
+    if last is None:
+        raise NoAuditLogError("the database has no audit log")
+    size, number = last.size, 1
+    yield HeaderRow(number, FORMAT, _origin(last.note), size)
+    signed = _checkpoints(connection)
+    checkpoint = await anext(signed, None)
+    async for position, leaf in _leaves(connection, size):
+        while checkpoint is not None and checkpoint["size"] <= position:
+            number += 1
+            yield CheckpointRow(number, checkpoint["note"])
+            checkpoint = await anext(signed, None)
+        number += 1
+        yield LeafRow(number, position, *leaf)
+    while checkpoint is not None:
+        number += 1
+        yield CheckpointRow(number, checkpoint["note"])
+        checkpoint = await anext(signed, None)
+    async for content in _unlogged(connection):
+        number += 1
+        yield UnloggedRow(number, content)
+    yield EndRow(number + 1)
+
+
+def _origin(note: str) -> str:
+    return note.partition("\n")[0]
+
+
+async def _checkpoints(connection: Connection) -> AsyncIterator[asyncpg.Record]:
+    size = -1
+    while rows := await connection.fetch(repository.CHECKPOINTS, size, MAX_ROWS):
+        for row in rows:
+            yield row
+        size = rows[-1]["size"]
+
+
+async def _leaves(
+    connection: Connection, size: int
+) -> AsyncIterator[tuple[int, tuple[str, str | None, str | None]]]:
+    """Yield the position of each leaf, and its hash, its content and what the table of quotes says."""
+    for first in range(0, size, MAX_ROWS):
+        end = min(first + MAX_ROWS, size)
+        rows = await connection.fetch(repository.LEAVES, first, end)
+        quotes = await quotes_of(connection, {row["uuid"] for row in rows})
+        tiles = await repository.tiles(connection, [(0, each // WIDTH) for each in range(first, end, WIDTH)])
+        for row in rows:
+            position, content = row["position"], row["content"]
+            leaf = hash_of_range(tiles, (position, position + 1)).hex()
+            quote, event = quotes.get(row["uuid"]), QuoteEvent(row["event"])
+            yield position, (leaf, content, None if content is None else _table(content, quote, event))
+
+
+def _table(content: str, quote: StoredQuote | None, event: QuoteEvent) -> str:
+    if quote is None:
+        return ABSENT
+    now = entry_of(quote, event)
+    if now == content:
+        return SAME
+    try:
+        return STUB if is_stub_of(quote, content) else now
+    except (orjson.JSONDecodeError, TypeError, LookupError):  # somebody has changed the content
+        return now
+
+
+async def _unlogged(connection: Connection) -> AsyncIterator[str]:
+    """Yield the contents that the missing leaves would have."""
+    until = await connection.fetchval(repository.TIME) - PENDING_FOR
+    created, uuid = repository.EARLIEST, NO_QUOTE
+    while rows := await connection.fetch(repository.SEARCH, created, uuid, until, MAX_ROWS):
+        logged = await logged_events(connection, [row["uuid"] for row in rows])
+        missing = [each for row in rows for each in happened(row, until) if each.key not in logged]
+        quotes = await quotes_of(connection, {each.uuid for each in missing}) if missing else {}
+        for each in missing:
+            yield entry_of(quotes[each.uuid], each.event)
+        created, uuid = rows[-1]["created"], rows[-1]["uuid"]

@@ -1,0 +1,228 @@
+"""SQL statements of the audit log. They work on a distributed database, too.
+
+So no statement that writes calls a volatile function, none locks rows of several shards, and none needs a snapshot over
+several nodes: an event that a statement sees is committed, and is deleted in the transaction that adds its leaf.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection
+from dfsp_api.audit.tiles import TileId
+from dfsp_api.expiry import CLOCK
+from dfsp_api.repository import COLUMNS, quotes_by_uuid
+from dfsp_api.stored_quote import QuoteEvent, StoredQuote
+
+MAX_LEAVES: Final = 1_000
+"""Maximum number of leaves that one transaction adds."""
+MAX_CHECKED: Final = 1_000
+"""Maximum number of quotes that one step of a search reads."""
+MAX_CONTENTS: Final = 1_000
+"""Maximum number of leaves that lose their content in one transaction."""
+
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""A time before all quotes."""
+
+STATE: Final = f"""
+SELECT holder, leased_until > clock.at AS is_leased, clock.at AS now, (SELECT min(at) FROM audit_pending) AS oldest
+FROM audit_log, (SELECT {CLOCK} AS at) AS clock
+"""
+# If a payee stands still in a transaction, Postgres ends it before the lease does.
+TIME: Final = f"SELECT {CLOCK} AS now, set_config('idle_in_transaction_session_timeout', '4s', true)"
+# The lock on this row lasts until the end of the transaction: leaves are added by one payee at a time.
+LEASE: Final = """
+UPDATE audit_log SET holder = $1, leased_until = $3, began = coalesce(began, $2)
+WHERE holder = $1 OR leased_until <= $2
+RETURNING began, kept, content_from, checked_created, checked_uuid, settled_created, settled_uuid
+"""
+PENDING: Final = "SELECT uuid, event, at FROM audit_pending ORDER BY at, event LIMIT $1"
+# The times select rows by the index. An event that is committed after PENDING has another uuid or event.
+TAKEN: Final = """
+DELETE FROM audit_pending WHERE event = $1 AND uuid = ANY($2::uuid[]) AND at >= $3 AND at <= $4
+"""
+LOGGED: Final = "SELECT uuid, event FROM audit_leaf WHERE uuid = ANY($1::uuid[])"
+QUOTES: Final = f"SELECT {COLUMNS}, false AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])"
+ADD_LEAVES: Final = """
+INSERT INTO audit_leaf (uuid, event, position, content)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[])
+"""
+TILES: Final = """
+SELECT level, number, hashes FROM audit_tile WHERE number = ANY($1::bigint[]) AND level = ANY($2::smallint[])
+"""
+STORE_TILES: Final = """
+INSERT INTO audit_tile (level, number, hashes) SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
+ON CONFLICT (number, level) DO UPDATE SET hashes = excluded.hashes
+"""
+CHECKPOINT: Final = "SELECT size, note, is_kept FROM audit_checkpoint ORDER BY size DESC LIMIT 1"
+ADD_CHECKPOINT: Final = "INSERT INTO audit_checkpoint (size, signed, is_kept, note) VALUES ($1, $2, $3, $4)"
+REMOVE_CHECKPOINT: Final = "DELETE FROM audit_checkpoint WHERE size = $1 AND NOT is_kept"
+KEPT: Final = "UPDATE audit_log SET kept = $1"
+
+# quotes in the order in which they were reserved
+SEARCH: Final = """
+SELECT uuid, created, executed, released FROM quote
+WHERE (created, uuid) > ($1, $2::uuid) AND created <= $3
+ORDER BY created, uuid LIMIT $4
+"""
+# only for quotes that seem to have no leaf
+WAITING: Final = "SELECT uuid, event FROM audit_pending WHERE uuid = ANY($1::uuid[])"
+ADD_PENDING: Final = """
+INSERT INTO audit_pending (uuid, event, at)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[])
+"""
+CHECKED: Final = "UPDATE audit_log SET checked_created = $1, checked_uuid = $2"
+SETTLED: Final = "UPDATE audit_log SET settled_created = $1, settled_uuid = $2"
+
+LAST_SIGNED: Final = "SELECT max(size) AS size FROM audit_checkpoint WHERE signed < $1"
+REMOVE_CONTENT: Final = """
+UPDATE audit_leaf SET content = NULL WHERE position >= $1 AND position < $2 AND content IS NOT NULL
+"""
+CONTENT_FROM: Final = "UPDATE audit_log SET content_from = $1"
+
+CHECKPOINTS: Final = "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2"
+LEAVES: Final = """
+SELECT uuid, event, position, content FROM audit_leaf WHERE position >= $1 AND position < $2 ORDER BY position
+"""
+
+CALLER_OF: Final = "SELECT caller FROM quote WHERE uuid = $1"
+LEAVES_OF: Final = "SELECT event, position, content FROM audit_leaf WHERE uuid = $1 ORDER BY position"
+
+STATEMENTS: Final = {
+    statement: f"audit_{name}"
+    for name, statement in {
+        "state": STATE,
+        "time": TIME,
+        "lease": LEASE,
+        "pending": PENDING,
+        "taken": TAKEN,
+        "logged": LOGGED,
+        "quotes": QUOTES,
+        "add_leaves": ADD_LEAVES,
+        "tiles": TILES,
+        "store_tiles": STORE_TILES,
+        "checkpoint": CHECKPOINT,
+        "add_checkpoint": ADD_CHECKPOINT,
+        "remove_checkpoint": REMOVE_CHECKPOINT,
+        "kept": KEPT,
+        "search": SEARCH,
+        "waiting": WAITING,
+        "add_pending": ADD_PENDING,
+        "checked": CHECKED,
+        "settled": SETTLED,
+        "last_signed": LAST_SIGNED,
+        "remove_content": REMOVE_CONTENT,
+        "content_from": CONTENT_FROM,
+        "checkpoints": CHECKPOINTS,
+        "leaves": LEAVES,
+        "caller_of": CALLER_OF,
+        "leaves_of": LEAVES_OF,
+    }.items()
+}
+"""Name of each statement, for metrics."""
+
+Key = tuple[UUID, QuoteEvent]
+
+
+class Pending(NamedTuple):
+    """An event that has no leaf yet, and when it happened."""
+
+    uuid: UUID
+    event: QuoteEvent
+    at: datetime
+
+    @property
+    def key(self) -> Key:
+        return self.uuid, self.event
+
+
+class SignedTree(NamedTuple):
+    """The last checkpoint in the database."""
+
+    size: int
+    note: str
+    is_kept: bool
+    """Whether it is one of those that stay, one for each minute."""
+
+
+async def lease(
+    connection: Connection, holder: str, seconds: float
+) -> tuple[asyncpg.Record, datetime] | None:
+    """Take or extend the lease. Return the log's row and the time; None if another payee has the lease.
+
+    Until the end of the transaction no other payee can take it.
+    """
+    now: datetime = await connection.fetchval(TIME)
+    row = await connection.fetchrow(LEASE, holder, now, now + timedelta(seconds=seconds))
+    return None if row is None else (row, now)
+
+
+async def pending_events(connection: Connection) -> list[Pending]:
+    """Return the MAX_LEAVES oldest events that have no leaf, in the order in which they happened."""
+    rows = await connection.fetch(PENDING, MAX_LEAVES)
+    return [Pending(row["uuid"], QuoteEvent(row["event"]), row["at"]) for row in rows]
+
+
+async def take(connection: Connection, events: Sequence[Pending]) -> None:
+    """Delete events: those that `pending_events` returned."""
+    first, last = min(each.at for each in events), max(each.at for each in events)
+    for event in QuoteEvent:
+        uuids = [each.uuid for each in events if each.event is event]
+        if uuids:
+            await connection.execute(TAKEN, event, uuids, first, last)
+
+
+async def logged_events(connection: Connection, uuids: Collection[UUID]) -> set[Key]:
+    """Return the events of these quotes that have a leaf."""
+    rows = await connection.fetch(LOGGED, list(uuids))
+    return {(row["uuid"], QuoteEvent(row["event"])) for row in rows}
+
+
+async def waiting_events(connection: Connection, uuids: Collection[UUID]) -> set[Key]:
+    """Return the events of these quotes that wait for their leaf."""
+    rows = await connection.fetch(WAITING, list(uuids))
+    return {(row["uuid"], QuoteEvent(row["event"])) for row in rows}
+
+
+async def quotes_of(connection: Connection, uuids: Collection[UUID]) -> dict[UUID, StoredQuote]:
+    return quotes_by_uuid(await connection.fetch(QUOTES, list(uuids)))
+
+
+async def tiles(connection: Connection, wanted: Collection[TileId]) -> dict[TileId, bytes]:
+    """Return at least the wanted tiles; those that the database does not have are left out."""
+    numbers, levels = {number for _, number in wanted}, {level for level, _ in wanted}
+    rows = await connection.fetch(TILES, list(numbers), list(levels)) if wanted else []
+    return {(row["level"], row["number"]): row["hashes"] for row in rows}
+
+
+async def store_tiles(connection: Connection, changed: Mapping[TileId, bytes]) -> None:
+    levels, numbers = [level for level, _ in changed], [number for _, number in changed]
+    await connection.execute(STORE_TILES, levels, numbers, list(changed.values()))
+
+
+async def add_leaves(
+    connection: Connection, keys: Sequence[Key], first: int, contents: Sequence[str]
+) -> None:
+    """Add leaves from position ``first`` on."""
+    await connection.execute(
+        ADD_LEAVES,
+        [uuid for uuid, _ in keys],
+        [event for _, event in keys],
+        list(range(first, first + len(keys))),
+        contents,
+    )
+
+
+async def last_checkpoint(connection: Connection) -> SignedTree | None:
+    row = await connection.fetchrow(CHECKPOINT)
+    return None if row is None else SignedTree(*row)
+
+
+def happened(row: asyncpg.Record, until: datetime) -> Iterator[Pending]:
+    """Yield the events up to this time that a row of SEARCH tells of."""
+    for event, at in zip(QuoteEvent, (row["created"], row["executed"], row["released"]), strict=True):
+        if at is not None and at <= until:
+            yield Pending(row["uuid"], event, at)

@@ -1,0 +1,290 @@
+"""Adds the committed events to the tree and signs checkpoints. At any time, one payee does it.
+
+No request waits for it: the transaction that changes a quote leaves an event in the table ``audit_pending``, and the
+sequencer turns events into leaves later. Each transaction of it renews the lease, so that of two payees which believe to
+have the lease only one can commit.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, NamedTuple
+
+import asyncpg
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from chassis.database import Connection, Database
+from chassis.errors import UnavailableError
+from chassis.service import Service
+from dfsp_api.audit import repository
+from dfsp_api.audit.checkpoint import open_checkpoint, sign_checkpoint
+from dfsp_api.audit.entry import entry_of
+from dfsp_api.audit.keys import AuditKeys
+from dfsp_api.audit.merkle import leaf_hash
+from dfsp_api.audit.note import NoteError
+from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, MAX_LEAVES, Key, Pending, SignedTree
+from dfsp_api.audit.tiles import Tiles, add_leaves, hash_of_range, last_tiles
+
+LEASE_SECONDS: Final = 5.0
+"""After this time another payee goes on, if the one that has the lease stands still."""
+LATE_SECONDS: Final = 10.0
+"""Age from which an event without a leaf is a fault."""
+KEEP_EVERY: Final = timedelta(minutes=1)
+"""Time between two checkpoints that stay in the database."""
+REMOVE_EVERY_SECONDS: Final = 60.0
+
+LATE: Final = (
+    f"events of quotes have waited for longer than {LATE_SECONDS:.0f} s to be added to the audit log"
+)
+MISSING: Final = "quotes were missing from the audit log and are added now"
+LOST: Final = "events without a quote were not added to the audit log"
+
+
+class _Search(NamedTuple):
+    """A search in the table of quotes for events that have no leaf.
+
+    ``lag`` is the least age of a quote that it reads. The other fields are columns of ``audit_log``, and the statement
+    that stores them.
+    """
+
+    lag: timedelta
+    created: str
+    uuid: str
+    store: str
+
+
+class Sequencer(Collector):
+    """Calls itself a holder of the lease under a random name."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: AuditKeys,
+        *,
+        content_for: timedelta,
+        longest_lifetime: timedelta,
+        service: Service,
+    ) -> None:
+        """``content_for`` is the time for which leaves keep their content.
+
+        ``longest_lifetime`` is the longest lifetime of a quote; after it a quote cannot change any more. ``service`` gets
+        log lines, and shows a warning while events are late.
+        """
+        self._database = database
+        self._keys = keys
+        self._content_for = content_for
+        self._service = service
+        self._report = service.logs.error
+        self._holder = secrets.token_hex(8)
+        self._searches = (
+            _Search(timedelta(seconds=LATE_SECONDS), "checked_created", "checked_uuid", repository.CHECKED),
+            _Search(
+                longest_lifetime + timedelta(seconds=LATE_SECONDS),
+                "settled_created",
+                "settled_uuid",
+                repository.SETTLED,
+            ),
+        )
+        self._next_removal = 0.0
+        self._waiting_seconds: float | None = None
+        self._missing_found = 0
+        self._leaves: int | None = None
+        self._is_late = False
+
+    async def step(self) -> bool:
+        """Add at most MAX_LEAVES leaves, or search for missing ones. Return whether more is left to do.
+
+        Raises the errors of Database.fetch.
+        """
+        (state,) = await self._database.fetch(repository.STATE)
+        self._note_waiting(state)
+        if state["holder"] != self._holder and state["is_leased"]:
+            return False
+        added = await self._database.transaction(self._add)
+        if added is None or added == MAX_LEAVES:
+            return added is not None
+        began = time.monotonic()
+        is_more = False
+        for search in self._searches:
+            is_more |= await self._database.transaction(partial(self._check, search=search))
+        if began >= self._next_removal:
+            is_left = await self._database.transaction(self._remove_content)
+            self._next_removal = began if is_left else began + REMOVE_EVERY_SECONDS
+            is_more |= is_left
+        if is_more:  # leaves half of the time to requests
+            await asyncio.sleep(time.monotonic() - began)
+        return is_more
+
+    def _note_waiting(self, state: asyncpg.Record) -> None:
+        oldest = state["oldest"]
+        waiting = max((state["now"] - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
+        self._waiting_seconds = waiting
+        was_late, self._is_late = self._is_late, waiting > LATE_SECONDS
+        if self._is_late and not was_late:
+            self._service.warnings["audit"] = LATE
+            self._report(LATE, oldest=oldest.isoformat())
+        elif was_late and not self._is_late:
+            self._service.warnings.pop("audit", None)
+            self._service.logs.info("the audit log is up to date")
+
+    async def _add(self, connection: Connection) -> int | None:
+        """Add leaves and sign the tree. Return the number of events; None if another payee has the lease."""
+        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        if leased is None:
+            return None
+        row, now = leased
+        last = await repository.last_checkpoint(connection)
+        events = await repository.pending_events(connection)
+        if not events and last is not None:
+            return 0
+        contents = await self._contents(connection, events)
+        if events:
+            await repository.take(connection, events)
+        if contents or last is None:
+            root = await self._append(connection, last, contents)
+            size = len(contents) + (0 if last is None else last.size)
+            await self._sign(connection, last, size, root, now, row["kept"])
+        return len(events)
+
+    async def _contents(self, connection: Connection, events: Sequence[Pending]) -> dict[Key, str]:
+        """Return the contents of the leaves to add, in their order. An event that has a leaf gets no second one."""
+        uuids = {each.uuid for each in events}
+        if not uuids:
+            return {}
+        logged = await repository.logged_events(connection, uuids)
+        quotes = await repository.quotes_of(connection, uuids)
+        new = [each for each in events if each.key not in logged]
+        lost = [each for each in new if each.uuid not in quotes]
+        if lost:
+            self._report(LOST, count=len(lost), first=str(lost[0].uuid))
+        return {each.key: entry_of(quotes[each.uuid], each.event) for each in new if each.uuid in quotes}
+
+    async def _append(
+        self, connection: Connection, last: SignedTree | None, contents: dict[Key, str]
+    ) -> bytes:
+        """Add leaves to the tree, and return its root. Raises UnavailableError if it is not the tree signed last."""
+        size = 0 if last is None else last.size
+        tiles = await repository.tiles(connection, last_tiles(size))
+        if last is not None:
+            self._require_signed(last, tiles)
+        changed = add_leaves(tiles, size, [leaf_hash(each.encode()) for each in contents.values()])
+        await repository.add_leaves(connection, list(contents), size, list(contents.values()))
+        await repository.store_tiles(connection, changed)
+        return hash_of_range({**tiles, **changed}, (0, size + len(contents)))
+
+    def _require_signed(self, last: SignedTree, tiles: Tiles) -> None:
+        """Raise UnavailableError if the tree is not the one that a key of this log has signed last."""
+        try:
+            signed = open_checkpoint(last.note, self._keys.verifiers)
+            root = hash_of_range(tiles, (0, last.size))
+        except NoteError as error:
+            raise UnavailableError(
+                cause=f"the last checkpoint of the audit log cannot be used: {error}"
+            ) from None
+        except KeyError:
+            raise UnavailableError(cause="the tree of the audit log has lost a part") from None
+        if (signed.size, signed.root) != (last.size, root):
+            raise UnavailableError(cause="the tree of the audit log is not the one that was signed last")
+
+    async def _sign(
+        self,
+        connection: Connection,
+        last: SignedTree | None,
+        size: int,
+        root: bytes,
+        now: datetime,
+        kept: datetime,
+    ) -> None:
+        is_kept = now - kept >= KEEP_EVERY
+        if last is not None:
+            await connection.execute(repository.REMOVE_CHECKPOINT, last.size)
+        note = sign_checkpoint(self._keys.signer, size, root)
+        await connection.execute(repository.ADD_CHECKPOINT, size, now, is_kept, note)
+        if is_kept:
+            await connection.execute(repository.KEPT, now)
+
+    async def _check(self, connection: Connection, search: _Search) -> bool:
+        """Make events for quotes that have no leaf, in one slice of the table. Return whether more slices are left.
+
+        A quote has no leaf if it is older than the audit log, if a payee without the key has written it, or if somebody
+        has changed the tables by hand.
+        """
+        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        if leased is None:
+            return False
+        state, now = leased
+        rows = await connection.fetch(
+            repository.SEARCH, state[search.created], state[search.uuid], now - search.lag, MAX_CHECKED
+        )
+        if not rows:
+            return False
+        logged = await repository.logged_events(connection, [each["uuid"] for each in rows])
+        until = now - timedelta(seconds=LATE_SECONDS)
+        missing = [each for row in rows for each in repository.happened(row, until) if each.key not in logged]
+        if missing:
+            waiting = await repository.waiting_events(connection, [each.uuid for each in missing])
+            missing = [each for each in missing if each.key not in waiting]
+        await self._add_missing(connection, missing, state["began"], now)
+        await connection.execute(search.store, rows[-1]["created"], rows[-1]["uuid"])
+        return len(rows) == MAX_CHECKED
+
+    async def _add_missing(
+        self, connection: Connection, missing: Sequence[Pending], began: datetime, now: datetime
+    ) -> None:
+        if not missing:
+            return
+        late = [each for each in missing if each.at >= began]
+        if late:
+            self._missing_found += len(late)
+            self._report(MISSING, count=len(late), first=str(late[0].uuid))
+        await connection.execute(
+            repository.ADD_PENDING,
+            [each.uuid for each in missing],
+            [each.event for each in missing],
+            # what happened before the log began is not late
+            [each.at if each.at >= began else now for each in missing],
+        )
+
+    async def _remove_content(self, connection: Connection) -> bool:
+        """Remove the contents of some old leaves. Return whether more are left."""
+        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        if leased is None:
+            return False
+        row, now = leased
+        first, end = (
+            row["content_from"],
+            await connection.fetchval(repository.LAST_SIGNED, now - self._content_for),
+        )
+        if end is None or end <= first:
+            return False
+        until = min(end, first + MAX_CONTENTS)
+        await connection.execute(repository.REMOVE_CONTENT, first, until)
+        await connection.execute(repository.CONTENT_FROM, until)
+        return bool(until < end)
+
+    async def measure(self) -> None:
+        """Read the figures for the next collection. Raises the errors of Database.fetch."""
+        self._waiting_seconds = self._leaves = None
+        (state,) = await self._database.fetch(repository.STATE)
+        self._note_waiting(state)
+        for row in await self._database.fetch(repository.CHECKPOINT):
+            self._leaves = row["size"]
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "audit_oldest_waiting_seconds", "Age of the oldest committed event that is not in the audit log"
+        )
+        leaves = GaugeMetricFamily("audit_leaves", "Events in the audit log")
+        if self._waiting_seconds is not None:
+            waiting.add_metric([], self._waiting_seconds)
+        if self._leaves is not None:
+            leaves.add_metric([], self._leaves)
+        missing = CounterMetricFamily(
+            "audit_missing_found", "Events that were committed without the audit log, and found by a search"
+        )
+        missing.add_metric([], self._missing_found)
+        yield from (waiting, leaves, missing)
