@@ -1,4 +1,4 @@
-"""Start dfsp-api in the role that ``QUOTES_ROLE`` names, or run the command ``distribute``."""
+"""Start dfsp-api in the role that ``QUOTES_ROLE`` names, or run one of its commands."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from chassis.run import run
 
 COMMANDS: Final = {
     "distribute": "spreads the payee's database over a Citus cluster; it has a --help of its own",
+    "audit-key": "makes a key for the payee's audit log; it has a --help of its own",
 }
 
 
@@ -21,6 +22,10 @@ def main() -> int:
         from dfsp_api import distribute
 
         return distribute.main(sys.argv[2:])
+    if sys.argv[1:2] == ["audit-key"]:
+        from dfsp_api.audit import key_file
+
+        return key_file.main(sys.argv[2:])
     if sys.argv[1:]:
         from dfsp_api import payee, payer
 

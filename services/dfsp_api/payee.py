@@ -97,12 +97,13 @@ STATEMENTS: Final = {
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
 
-def _audit_key(text: str) -> Secret:
-    if text:
-        try:
-            audit_keys(text)
-        except NoteError as error:
-            raise ValueError(f"cannot be used: {error}") from None
+def _audit_key(text: str | None) -> Secret | None:
+    if not text:
+        return None
+    try:
+        audit_keys(text)
+    except NoteError as error:
+        raise ValueError(f"cannot be used: {error}") from None
     return Secret(text)
 
 
@@ -140,8 +141,8 @@ class PayeeSettings(ChainSettings):
     retention_every_seconds: float = environ.var(
         60.0, converter=number(0.05, 86_400), help="seconds between two searches for such quotes"
     )
-    audit_key: Secret = environ.var(
-        "",
+    audit_key: Secret | None = environ.var(
+        None,
         converter=_audit_key,
         help="key that signs the audit log, and earlier ones, one a line; quotes audit key makes one; empty: no audit log",
     )

@@ -14,6 +14,7 @@ from network.samples import (
     PAYEES,
     RECEIVER_CALLERS,
     encryption_key,
+    ensure_audit_key,
     ensure_user,
     ensure_users,
 )
@@ -43,6 +44,9 @@ def prepare(folder: Path) -> None:
         _ensure_file(
             folder / f"{name}-database-url", f"postgresql://quotes:{password}@{name}-postgres/quotes"
         )
+    for name in DFSPS:
+        ensure_audit_key(folder / f"{name}-audit-key", f"{name}.localhost")
+        (folder / f"{name}-audit-key").chmod(_FILE_MODE)
     _ensure_file(folder / "encryption-keys", encryption_key())
     _ensure_file(folder / "accounts.toml", ACCOUNTS)
     for file, scheme in {"directory.json": "http", "directory-tls.json": "https"}.items():

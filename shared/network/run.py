@@ -150,6 +150,7 @@ class NetworkRun:
                 samples.ensure_user(self._data / name, samples.CONSOLE, password)
             samples.ensure_users(self._data / "console-users", samples.CONSOLE_USERS)
         samples.ensure_secret(self._data / "encryption-keys", samples.encryption_key())
+        samples.ensure_audit_key(self._data / "audit-key", "dfsp-api.localhost")
         samples.ensure_secret(self._data / "accounts.toml", samples.ACCOUNTS)
         if "QUOTES_DIRECTORY_FILE" not in os.environ:
             samples.ensure_directory(self._data / "directory.json", by_name[topology.SPSP_SERVER].origin)

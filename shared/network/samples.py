@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ funds = "10000.00"
 IDENTIFIER_TYPES = {"eur": "End User Registry number", "tel": "Telephone number (E.164)"}
 PAYEES = (("eur", "30754016"), ("eur", "30754017"), ("tel", "+35988123456"))
 """Identifier type and identifier of each sample payee."""
-_ADD_USER_SECONDS = 60
+_COMMAND_SECONDS = 60
 
 
 class SampleError(RuntimeError):
@@ -69,6 +69,12 @@ def ensure_secret(file: Path, content: str) -> None:
         files.write_atomically(file, content.encode(), 0o600)
 
 
+def ensure_audit_key(file: Path, name: str) -> None:
+    """Write a file with the key of an audit log if it does not exist. `name` is the name of the log."""
+    if not file.exists():
+        _run(["dfsp_api", "audit-key", str(file), "--name", name], f"cannot write {file}")
+
+
 def encryption_key() -> str:
     """Return a new Fernet key, which `integrations` uses for encryption."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
@@ -91,17 +97,23 @@ def ensure_directory(file: Path, spsp_server: str) -> None:
 
 
 def _add_user(file: Path, name: str, password: str) -> None:
+    command = ["chassis.users", "add", name, "--file", str(file)]
+    _run(command, f"cannot add the user {name} to {file}", f"{password}\n")
+
+
+def _run(command: Sequence[str], failure: str, content: str = "") -> None:
+    """Run a module of the project; `content` is its standard input. Raises SampleError that begins with `failure`."""
     done = subprocess.run(
-        [sys.executable, "-m", "chassis.users", "add", name, "--file", str(file)],
-        input=f"{password}\n",
+        [sys.executable, "-m", *command],
+        input=content,
         capture_output=True,
         text=True,
-        timeout=_ADD_USER_SECONDS,
+        timeout=_COMMAND_SECONDS,
         check=False,
         umask=0o077,
     )
     if done.returncode:
-        raise SampleError(f"cannot add the user {name} to {file}:\n{done.stdout}{done.stderr}".rstrip())
+        raise SampleError(f"{failure}:\n{done.stdout}{done.stderr}".rstrip())
 
 
 def _sample_directory(spsp_server: str) -> dict[str, Any]:

@@ -64,7 +64,14 @@ _TABLE = (
     _Row("spsp-client", "spsp_client", defaults={"QUOTES_SUBMISSION_URLS": "<spsp-server>"}),
     _Row("spsp-server", "spsp_server", {"QUOTES_NEXT_HOP": "<spsp-server-backend>"}),
     _Row("spsp-server-backend", "spsp_server_backend", {"QUOTES_NEXT_HOP": "<dfsp-api>"}),
-    _Row("dfsp-api", "dfsp_api", {"QUOTES_ROLE": "payee"}, stops_last=True, has_database=True),
+    _Row(
+        "dfsp-api",
+        "dfsp_api",
+        {"QUOTES_ROLE": "payee"},
+        {"QUOTES_AUDIT_KEY_FILE": "<data>/audit-key"},
+        stops_last=True,
+        has_database=True,
+    ),
     _Row(
         "central-directory",
         "central_directory",

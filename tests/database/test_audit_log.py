@@ -348,7 +348,7 @@ async def test_an_event_without_a_leaf_is_named(opened, sql):
         ("DELETE FROM audit_checkpoint WHERE size > 0", "there is no checkpoint"),
         (
             "UPDATE audit_checkpoint SET note = replace(note, '— example', '— exomple')",
-            "none of the given keys",
+            "no signature of a key that is trusted",
         ),
     ],
 )

@@ -10,6 +10,7 @@ import yaml
 from central_directory.app import CentralDirectorySettings
 from chassis.settings import load, variables
 from console.settings import ConsoleSettings
+from dfsp_api.audit.note import SigningKey
 from dfsp_api.payee import SAMPLE_FEES, PayeeSettings
 from dfsp_api.payer import PayerSettings
 from integrations.settings import IntegrationsSettings
@@ -96,6 +97,7 @@ def test_each_service_has_the_settings_that_it_needs_to_start(path):
     secrets = {
         "QUOTES_DATABASE_URL": "postgresql://database",
         "QUOTES_USERS_FILE": "users",
+        "QUOTES_AUDIT_KEY": SigningKey.generate("example.com/quotes").secret_text,
         "QUOTES_ENCRYPTION_KEYS": encryption_key(),
         "QUOTES_SERVICE_PASSWORD": "password",
     }

@@ -14,6 +14,7 @@ from dfsp_api import payee
 from integrations import app as integrations
 from integrations.settings import IntegrationsSettings
 from signal_receiver import app as signal_receiver
+from support import audit
 from support.forwarders import FORWARDERS
 from support.provider import KEY
 from support.settings import load
@@ -38,6 +39,7 @@ def application(service: str, users_file: Path, folder: Path, **settings: str) -
         "QUOTES_NEXT_HOP": "http://127.0.0.1:1",
         "QUOTES_DIRECTORY_FILE": str(folder / "directory.json"),
         "QUOTES_DATABASE_URL": NO_DATABASE,
+        "QUOTES_AUDIT_KEY": audit.KEY.secret_text,
         "QUOTES_ENCRYPTION_KEYS": KEY,
         "QUOTES_CONSOLE_SERVICES": "dfsp-api=http://127.0.0.1:1",
         "QUOTES_SERVICE_PASSWORD": "secret",

@@ -222,7 +222,10 @@ def test_a_wrong_signature_is_named():
     verdict = verify(lines_of(export_of(CONTENTS, key=other)))
 
     assert 5 == len(verdict.findings)
-    assert "the checkpoint after 0 leaves: none of the given keys has signed it" in verdict.findings[0].text
+    assert (
+        "the checkpoint after 0 leaves: it has no signature of a key that is trusted"
+        in verdict.findings[0].text
+    )
 
 
 def test_both_keys_are_given_after_a_change_of_the_key():

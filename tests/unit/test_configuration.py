@@ -5,10 +5,12 @@ import pytest
 from chassis.configuration import MAX_ROWS, ConfigurationTable, describe, shown
 from chassis.settings import Secret, load
 from console.settings import ConsoleSettings
+from dfsp_api.audit.note import SigningKey
 from dfsp_api.payee import SAMPLE_FEES, PayeeSettings, fee_table, load_fees
 from integrations.settings import IntegrationsSettings
 
 PASSWORD = "correct-horse"
+AUDIT_KEY = SigningKey.generate("example.com/quotes").secret_text
 KEY = "8xSQcDRjyQqXfGm1CaTrWPSqXRHzlCQWtyKxlPX1gfQ="
 
 
@@ -43,6 +45,7 @@ def test_no_secret_is_shown():
         *described(
             PayeeSettings,
             USERS_FILE="/users",
+            AUDIT_KEY=AUDIT_KEY,
             DATABASE_URL=f"postgresql://quotes:{PASSWORD}@a:1,b:2/quotes?password={PASSWORD}",
         ).values(),
         *described(
@@ -59,7 +62,9 @@ def test_no_secret_is_shown():
 
     assert PASSWORD not in repr(found)
     assert KEY not in repr(found)
+    assert AUDIT_KEY[-40:] not in repr(found)
     assert {
+        "QUOTES_AUDIT_KEY": "set",
         "QUOTES_DATABASE_URL": "postgresql://a",
         "QUOTES_ENCRYPTION_KEYS": "set",
         "QUOTES_SERVICE_PASSWORD": "set",

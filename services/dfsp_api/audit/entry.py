@@ -16,7 +16,7 @@ from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 
 def events_of(quote: StoredQuote) -> list[QuoteEvent]:
-    """Return the events that a row of the table tells of."""
+    """Return the events of a quote, from its row in the table."""
     later = [QuoteEvent.EXECUTED] if quote.executed else [QuoteEvent.RELEASED] if quote.released else []
     return [QuoteEvent.RESERVED, *later]
 

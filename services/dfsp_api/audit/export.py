@@ -1,4 +1,4 @@
-"""Reads the whole audit log from the database, with what the table of quotes says now (docs/audit.md)."""
+"""Reads the whole audit log from the database, and compares it with the table of quotes (docs/audit.md)."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -82,7 +82,7 @@ async def _checkpoints(connection: Connection) -> AsyncIterator[asyncpg.Record]:
 async def _leaves(
     connection: Connection, size: int
 ) -> AsyncIterator[tuple[int, tuple[str, str | None, str | None]]]:
-    """Yield the position of each leaf, and its hash, its content and what the table of quotes says."""
+    """Yield the position of each leaf, and its hash, its content and the state of the table of quotes."""
     for first in range(0, size, MAX_ROWS):
         end = min(first + MAX_ROWS, size)
         rows = await connection.fetch(repository.LEAVES, first, end)

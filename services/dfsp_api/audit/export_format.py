@@ -46,7 +46,7 @@ class LeafRow(_Row, frozen=True, tag="leaf"):
     content: str | None
     """None if the content was removed after its time."""
     table: str | None
-    """What the table of quotes says now: SAME, STUB, ABSENT, or the content that the leaf would have; None if the
+    """The state of the table of quotes: SAME, STUB, ABSENT, or the content that the leaf would have now; None if the
     content was removed.
     """
 

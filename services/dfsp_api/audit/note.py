@@ -125,7 +125,7 @@ def open_note(note: str, keys: Iterable[VerifierKey]) -> str:
             raise NoteError(f"the signature of {key.name} is wrong")
         is_signed = True
     if not is_signed:
-        raise NoteError("none of the given keys has signed it")
+        raise NoteError("it has no signature of a key that is trusted")
     return text
 
 

@@ -222,7 +222,7 @@ async def last_checkpoint(connection: Connection) -> SignedTree | None:
 
 
 def happened(row: asyncpg.Record, until: datetime) -> Iterator[Pending]:
-    """Yield the events up to this time that a row of SEARCH tells of."""
+    """Yield the events up to this time, from a row of SEARCH."""
     for event, at in zip(QuoteEvent, (row["created"], row["executed"], row["released"]), strict=True):
         if at is not None and at <= until:
             yield Pending(row["uuid"], event, at)

@@ -30,7 +30,7 @@ from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, MAX_LEAVES, Key
 from dfsp_api.audit.tiles import Tiles, add_leaves, hash_of_range, last_tiles
 
 LEASE_SECONDS: Final = 5.0
-"""After this time another payee goes on, if the one that has the lease stands still."""
+"""Time after which another payee takes the lease, if its holder stands still."""
 LATE_SECONDS: Final = 10.0
 """Age from which an event without a leaf is a fault."""
 KEEP_EVERY: Final = timedelta(minutes=1)

@@ -77,7 +77,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Verification:
-    """What is known of the rows up to the current line."""
+    """State of the verification after the rows up to the current line."""
 
     def __init__(self, keys: Sequence[VerifierKey], kept: Sequence[Checkpoint]) -> None:
         self.line = 0
@@ -162,7 +162,7 @@ class _Verification:
         if row.format != FORMAT:
             self._report(f"the format is {row.format[:64]}, but this version verifies {FORMAT}")
         if not any(key.name == row.origin for key in self._keys):
-            self._report(f"the log is {row.origin[:128]}, which none of the given keys belongs to")
+            self._report(f"the log is {row.origin[:128]}, but no trusted key has this name")
 
     def _leaf_row(self, row: LeafRow) -> None:
         if row.position != self._position:

@@ -38,6 +38,8 @@ from dfsp_quotes.errors import (
     UpstreamTimeoutError,
 )
 from dfsp_quotes.quotes import (
+    AuditLeaf,
+    AuditProof,
     Exposure,
     FeeExplanation,
     Operation,
@@ -55,6 +57,8 @@ from dfsp_quotes.quotes import (
 __all__ = [
     "AlreadyExistsError",
     "AmountOutOfRangeError",
+    "AuditLeaf",
+    "AuditProof",
     "ConflictError",
     "ExceededLimit",
     "ExpectationFailedError",

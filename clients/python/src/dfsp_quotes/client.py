@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from dfsp_quotes import arguments
 from dfsp_quotes.quotes import (
+    AuditProof,
     Exposure,
     Operation,
     Payment,
@@ -29,6 +30,9 @@ from dfsp_quotes.quotes import (
 )
 from dfsp_quotes.responses import (
     error_of,
+    read_audit_proof,
+    read_checkpoint,
+    read_consistency,
     read_exposures,
     read_page,
     read_payment,
@@ -208,6 +212,48 @@ class QuoteClient:
         }
         message = Message("GET", f"/v1/quote/{wanted}", str(uuid4()), query=query)
         return read_stored_quote(await self._call(message, timeout), message, wanted)
+
+    async def audit_checkpoint(
+        self,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
+    ) -> str:
+        """Return the last checkpoint of the payee's audit log: a signed note, in the form of C2SP's tlog-checkpoint.
+
+        `base_url` must be that of the payee, and the caller one of its operators.
+        """
+        message = Message("GET", "/v1/audit/checkpoint", str(uuid4()))
+        return read_checkpoint(await self._call(message, timeout), message)
+
+    async def audit_proof(
+        self,
+        uuid: UUID | str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
+    ) -> AuditProof:
+        """Return the events of a quote in the payee's audit log, with the proofs that they are in it.
+
+        `base_url` must be that of the payee. The caller has reserved the quote, or is an operator of the payee. An event
+        is in the log about a second after it happened.
+        """
+        wanted = arguments.uuid(uuid)
+        message = Message("GET", f"/v1/audit/proof/{wanted}", str(uuid4()))
+        return read_audit_proof(await self._call(message, timeout), message, wanted)
+
+    async def audit_consistency(
+        self,
+        first: int,
+        second: int,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - likewise
+    ) -> tuple[bytes, ...]:
+        """Return the proof that the audit log with `second` leaves begins with the one that has `first` leaves.
+
+        `base_url` must be that of the payee, and the caller one of its operators.
+        """
+        query = {"from": str(int(first)), "to": str(int(second))}
+        message = Message("GET", "/v1/audit/consistency", str(uuid4()), query=query)
+        return read_consistency(await self._call(message, timeout), message)
 
     def list_quotes(
         self,

@@ -181,6 +181,31 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLeaf:
+    """An event of a quote in the payee's audit log."""
+
+    event: str
+    """RESERVED, EXECUTED or RELEASED."""
+    position: int
+    content: str | None
+    """The text that is hashed; None if the payee has removed it after its time."""
+    hash: bytes
+    """SHA-256 of a zero byte and the content."""
+    proof: tuple[bytes, ...]
+    """The hashes from the leaf's sibling up to the root (RFC 9162 §2.1.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditProof:
+    """The events of a quote in the payee's audit log, with the proof of each."""
+
+    uuid: UUID
+    checkpoint: str
+    """The signed note with size and root of the tree that the proofs lead to."""
+    leaves: tuple[AuditLeaf, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requote:
     """A new quote for the request of an earlier one."""
 

@@ -19,6 +19,8 @@ from dfsp_quotes.errors import (
     QuoteNotFoundError,
 )
 from dfsp_quotes.quotes import (
+    AuditLeaf,
+    AuditProof,
     Exposure,
     FeeExplanation,
     Operation,
@@ -35,10 +37,13 @@ from dfsp_quotes.transport import Message, Reply
 MAX_FIELDS: Final = 32
 MAX_QUOTES: Final = 200
 MAX_EXPOSURES: Final = 20_000
+MAX_LEAVES: Final = 3
+MAX_HASHES: Final = 128
 MAX_NAME_CHARACTERS: Final = 64
 MAX_MESSAGE_CHARACTERS: Final = 500
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _MAX_AMOUNT_CHARACTERS: Final = 20
+_HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_UNROUNDED_CHARACTERS: Final = 64
 _MAX_SUM_CHARACTERS: Final = 40
 _MAX_COUNT: Final = 10**15
@@ -98,6 +103,22 @@ class _Members:
         except ValueError:
             raise _FaultyReplyError("uuid is not a UUID") from None
 
+    def whole(self, name: str) -> int:
+        """Return a whole number that is not negative."""
+        value = self._content.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise _FaultyReplyError(f"{name} is not a whole number")
+        return value
+
+    def hash(self, name: str) -> bytes:
+        return _hash(self._content.get(name), name)
+
+    def hashes(self, name: str) -> tuple[bytes, ...]:
+        value = self._content.get(name)
+        if not isinstance(value, list) or len(value) > MAX_HASHES:
+            raise _FaultyReplyError(f"{name} is not a list of at most {MAX_HASHES} hashes")
+        return tuple(_hash(each, name) for each in value)
+
     def one_of(self, kind: type[E], name: str) -> E:
         try:
             return kind(self.text(name))
@@ -125,6 +146,57 @@ class _Members:
         value = self._content.get(name)
         found = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
         return [_Members(each, name) for each in found]
+
+
+def _hash(value: object, name: str) -> bytes:
+    if not isinstance(value, str) or not _HASH.match(value):
+        raise _FaultyReplyError(f"{name} is not a SHA-256 in hexadecimal digits")
+    return bytes.fromhex(value)
+
+
+def read_checkpoint(reply: Reply, message: Message) -> str:
+    """Return the text of a checkpoint of the audit log. Raises InvalidResponseError."""
+    try:
+        note = reply.body.decode()
+    except UnicodeDecodeError:
+        note = ""
+    if "\n\n" not in note:
+        raise _invalid("the body is no signed note", reply, message)
+    return note
+
+
+def read_audit_proof(reply: Reply, message: Message, uuid: UUID) -> AuditProof:
+    """Return the leaves of the quote with this uuid. Raises InvalidResponseError."""
+    try:
+        members = _members(reply)
+        _require_same_quote(members, uuid)
+        leaves = members.every("leaves")[:MAX_LEAVES]
+        return AuditProof(
+            uuid=uuid,
+            checkpoint=members.text("checkpoint"),
+            leaves=tuple(
+                AuditLeaf(
+                    event=leaf.text("event"),
+                    position=leaf.whole("position"),
+                    content=leaf.optional_text("content"),
+                    hash=leaf.hash("hash"),
+                    proof=leaf.hashes("proof"),
+                )
+                for leaf in leaves
+            ),
+        )
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
+
+
+def read_consistency(reply: Reply, message: Message) -> tuple[bytes, ...]:
+    """Return the hashes of a consistency proof. Raises InvalidResponseError."""
+    try:
+        return _members(reply).hashes("proof")
+    except _FaultyReplyError as fault:
+        reason = str(fault)
+    raise _invalid(reason, reply, message)
 
 
 def read_quote(reply: Reply, message: Message, request: QuoteRequest) -> Quote:

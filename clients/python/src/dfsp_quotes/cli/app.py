@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from dfsp_quotes import QuoteError
 from dfsp_quotes.cli import (
+    audit,
     conformance,
     directory,
     doctor,
@@ -40,6 +41,7 @@ trace.add_to(app)
 logs.add_to(app)
 fees.add_to(app)
 users.add_to(app)
+audit.add_to(app)
 doctor.add_to(app)
 directory.add_to(app)
 events.add_to(app)
