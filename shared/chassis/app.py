@@ -259,11 +259,11 @@ async def live(_request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Answer 200 if this service's own resources are available, else 503. Other hops do not count (wire.md §6).
 
-    `warnings` lists files whose previous content stays in force because they have a fault.
+    `warnings` lists files whose previous content stays in force because they have a fault, and `Service.warnings`.
     """
     service = request.app[SERVICE]
     missing = await service.missing()
-    warnings = service.files.warnings
+    warnings = [*service.files.warnings, *service.warnings.values()]
     content: dict[str, object] = (
         {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
     )

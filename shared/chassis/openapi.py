@@ -108,7 +108,8 @@ class Error(Reply):
 
 
 _WARNINGS: Final = (
-    "Files whose previous content stays in force because they have a fault. Only if there are any."
+    "Files whose previous content stays in force because they have a fault, and other faults that do not make the service"
+    " unusable. Only if there are any."
 )
 
 

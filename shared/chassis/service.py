@@ -100,6 +100,8 @@ class Service:
     """Files that are read again when they change, and at SIGHUP."""
     forgets: list[Callable[[], None]] = field(default_factory=list)
     """SIGHUP calls them after the files were read again. They clear caches."""
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Faults for readiness that do not make the service unusable: a name, and a text without secrets."""
     measurements: Measurements = field(default_factory=Measurements)
     """Functions that wait for figures which `/metrics` shows."""
     tables: list[Table] = field(default_factory=list)

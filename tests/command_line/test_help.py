@@ -40,6 +40,12 @@ def commands(command=None, names: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 def test_there_are_these_commands():
     assert {
+        "audit checkpoint",
+        "audit consistency",
+        "audit export",
+        "audit key",
+        "audit proof",
+        "audit verify",
         "conformance",
         "directory add",
         "directory list",

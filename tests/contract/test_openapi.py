@@ -19,6 +19,7 @@ CHAIN = (*RESERVATIONS, PAY, LOOK_UP, RELEASE)
 LIST = "GET /v1/quotes"
 FEES = "GET /v1/feeSchedules/{id}"
 EXPOSURES = "GET /v1/exposures"
+AUDIT = {f"GET /v1/audit/{path}" for path in ("checkpoint", "proof/{uuid}", "consistency")}
 EVERY = {"400", "401", "429"}
 WITH_BODY = EVERY | {"408", "413", "415", "417"}
 PAYEE = {"503", "504"}
@@ -160,7 +161,7 @@ def test_only_a_reservation_has_an_idempotency_key_which_each_response_returns(d
         is_reservation = name in RESERVATIONS
         assert is_reservation == (KEY in names(operation, "header")), name
         assert {is_reservation} == {KEY in each["headers"] for each in operation["responses"].values()}, name
-        has_timeout = name in {*CHAIN, LIST, FEES, EXPOSURES}
+        has_timeout = name in {*CHAIN, LIST, FEES, EXPOSURES, *AUDIT}
         assert has_timeout == ("X-Request-Timeout-Ms" in names(operation, "header")), name
 
 

@@ -11,6 +11,7 @@ from network.ports import find_first_port
 from network.processes import Network
 from network.samples import ensure_directory
 from network.topology import CHAIN, services
+from support import audit
 from support.settings import DEFAULTS
 
 Overrides = Mapping[str, Mapping[str, str]]
@@ -57,7 +58,12 @@ def running(data: Path, database_url: str, users_file: Path, overrides: Override
         data=data,
         database_url=database_url,
         # no spans: the console, which would take them, is not started
-        environment={"QUOTES_TRACES_URL": "", **DEFAULTS, "QUOTES_USERS_FILE": str(users_file)},
+        environment={
+            "QUOTES_TRACES_URL": "",
+            "QUOTES_AUDIT_KEY": audit.KEY.secret_text,
+            **DEFAULTS,
+            "QUOTES_USERS_FILE": str(users_file),
+        },
     )
     ensure_directory(data / "directory.json", f"http://127.0.0.1:{first + 3}")
     of_the_chain = [spec for spec in specs if spec.name in CHAIN]

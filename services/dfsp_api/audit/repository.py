@@ -17,8 +17,8 @@ from dfsp_api.expiry import CLOCK
 from dfsp_api.repository import COLUMNS, quotes_by_uuid
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
-MAX_LEAVES: Final = 1_000
-"""Maximum number of leaves that one transaction adds."""
+MAX_LEAVES: Final = 250
+"""Maximum number of leaves that one transaction adds. A larger one would let requests wait for the event loop."""
 MAX_CHECKED: Final = 1_000
 """Maximum number of quotes that one step of a search reads."""
 MAX_CONTENTS: Final = 1_000
