@@ -16,7 +16,10 @@ from dfsp_api.audit import repository as statements
 from dfsp_api.audit.checkpoint import open_checkpoint
 from dfsp_api.audit.keys import audit_keys
 from dfsp_api.audit.sequencer import LATE, MISSING
+from dfsp_api.distributed_exposure_repository import LimitedDistributedRepository
 from dfsp_api.distributed_repository import DistributedRepository
+from dfsp_api.exposure_limits import ExposureLimit, ExposureLimits
+from dfsp_api.exposure_repository import LimitedRepository
 from dfsp_api.repository import MIGRATIONS, ReleaseOrder, Repository
 from support.audit import (
     KEY,
@@ -40,10 +43,25 @@ async def opened(database_url):
         yield opened
 
 
-@pytest.fixture(params=[Repository, DistributedRepository], ids=["postgres", "distributed"])
-def quotes(request, opened):
+KINDS = {
+    "postgres": Repository,
+    "distributed": DistributedRepository,
+    "postgres with limits": LimitedRepository,
+    "distributed with limits": LimitedDistributedRepository,
+}
+LIMITS = ExposureLimits({("test", "USD"): ExposureLimit(None, 1_000)})
+
+
+@pytest.fixture(params=KINDS)
+async def quotes(request, opened):
     """The statements of each kind, for a payee with the audit log."""
-    return request.param(opened, TTL, is_audited=True)
+    made = KINDS[request.param](opened, TTL, is_audited=True)
+    if not hasattr(made, "exposures"):
+        yield made
+        return
+    made.exposures.use(LIMITS)
+    yield made
+    await made.exposures.close()
 
 
 def release(quote):
