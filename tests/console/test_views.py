@@ -137,6 +137,31 @@ async def test_exposures_that_cannot_be_read_are_explained(watched, service, con
     assert text in await shown(watched, "/exposures")
 
 
+async def test_the_last_checkpoint_of_the_audit_log_is_shown(watched, service):
+    assert "The payee has no audit log." in await shown(watched, "/audit")
+    service.checkpoint = "example.com/<log>\n1234\nroot=\n\n— example.com/<log> signature=\n"
+
+    page = await shown(watched, "/audit")
+
+    assert "Log example.com/<log> Events 1,234 Root root=" in page
+    assert "— example.com/<log> signature=" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [
+        ('{"id": "ForbiddenError", "message": "Only an operator may."}', 403, "Only an operator may."),
+        ("nonsense", 503, "The payee's audit log cannot be read"),
+        ("nonsense", 200, "The payee's response is no checkpoint."),
+        ("a\n" * 99, 200, "The payee's response is no checkpoint."),
+    ],
+)
+async def test_a_checkpoint_that_cannot_be_read_is_explained(watched, service, content, status, text):
+    service.checkpoint, service.checkpoint_status = content, status
+
+    assert text in await shown(watched, "/audit")
+
+
 @pytest.mark.parametrize("query", ["?minutes=7", "?minutes=", "?minutes=5&minutes=5", "?x=1"])
 async def test_another_time_span_is_refused(watched, query):
     got = await watched.get(f"/callers{query}")

@@ -29,6 +29,9 @@ class ScriptedService:
     """The reply to each look-up of a fee schedule; None: 404."""
     exposures: Any = field(default_factory=lambda: {"exposures": []})
     exposures_status: int = 200
+    checkpoint: str | None = None
+    """The reply to each request for a checkpoint; None: 404."""
+    checkpoint_status: int = 200
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     seen: list[tuple[str, str | None]] = field(default_factory=list)
     """Method and path of each request, and its Authorization header."""
@@ -106,12 +109,17 @@ class ScriptedService:
             return web.json_response(content, status=503 if self.missing else 200)
         if request.path == "/metrics":
             return web.Response(body=generate_latest(self.registry))
+        return self._operation(request)
+
+    def _operation(self, request: web.Request) -> web.Response:
         if request.path == "/v1/configuration":
             return web.json_response(self.configuration, status=self.configuration_status)
         if request.path.startswith("/v1/feeSchedules/") and self.fee_schedule is not None:
             return web.json_response(self.fee_schedule)
         if request.path == "/v1/exposures":
             return web.json_response(self.exposures, status=self.exposures_status)
+        if request.path == "/v1/audit/checkpoint" and self.checkpoint is not None:
+            return web.Response(text=self.checkpoint, status=self.checkpoint_status)
         return web.Response(status=NOT_THERE)
 
 
