@@ -26,7 +26,7 @@ TABLE: Final = "quote"
 MAX_IN_FLIGHT: Final = 8
 """Maximum of statements in flight for each operation, including those that wait for a connection."""
 MAX_LIMITED_IN_FLIGHT: Final = 2
-"""Likewise for quotes with an exposure limit: one statement has the lock of a caller, and another one waits for it.
+"""Maximum of statements in flight for quotes with an exposure limit: one has the lock of a caller, another waits for it.
 
 More would keep connections from the other callers.
 """

@@ -22,7 +22,7 @@ OPERATIONS: Final = {
 
 
 class QuoteEvent(IntEnum):
-    """What happened to a quote. The audit log stores the values and publishes the names.
+    """An event in the life of a quote. The audit log stores the values and publishes the names.
 
     The events of one quote happen in the order of the values.
     """

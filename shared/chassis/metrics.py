@@ -43,7 +43,7 @@ class RequestMetrics(Collector):
         self.callers = CallerCounts(max_callers)
         self.rejected: dict[Rejection, int] = {"overload": 0, "queue_full": 0, "capacity": 0, "shutdown": 0}
         self._recent: dict[Outcome, list[float]] = {}
-        """Durations of the answered requests that are not in the counts yet."""
+        """Durations of the answered requests that have not been added to the counts, by outcome."""
         self._recent_waits: list[float] = []
         """For each of these requests, the seconds from its arrival at this machine until it began."""
         self._waits = Histogram()

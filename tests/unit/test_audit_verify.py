@@ -193,7 +193,7 @@ def test_a_missing_leaf_is_named():
 
 
 def test_a_history_that_was_rewritten_and_signed_again_differs_from_the_earlier_checkpoints():
-    """Whoever has the key signs anew what comes after: the earlier checkpoints show the change."""
+    """A forger with the key can sign the later tree again. The earlier checkpoints show the change."""
     forged = [*CONTENTS]
     forged[5] = forged[5].replace("13.75", "13.70")
     old, new = export_of(CONTENTS), export_of(forged)

@@ -49,9 +49,9 @@ class ExceededLimit:
 
     limit: Decimal
     exposure: Decimal
-    """What is reserved now, without the refused quote."""
+    """The sum or number that is reserved now, without the refused quote."""
     requested: Decimal
-    """What the refused quote would add."""
+    """The amount or number that the refused quote would add."""
 
 
 class QuoteError(Exception):

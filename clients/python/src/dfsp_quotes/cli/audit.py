@@ -98,7 +98,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the whole audit log, with what the table of quotes says now, as JSON lines."""
+    """Write the whole audit log as JSON lines, each event with its quote as the table has it now."""
     if as_json and out is None:
         raise BadInputError("--json needs --out: without it, the export itself is on stdout.")
     url = _database_url(database_url_file)
