@@ -27,6 +27,8 @@ from quoting.service import Query
 STEP_SECONDS: Final = 1.0
 """Seconds between two looks whether pairs with a new limit must be counted."""
 TIDY_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 10.0
+"""Pause after a failure, for example while the database is away."""
 OTHER: Final = "other"
 
 LimitedQuotes = LimitedRepository | LimitedDistributedRepository
@@ -49,6 +51,7 @@ class ExposureControl(Collector):
         self._max_listed = max_listed
         self._shown: list[LimitedExposure] = []
         self._next_tidy = 0.0
+        self._not_before = 0.0
         quotes.exposures.use(load_limits(path))
 
     @property
@@ -72,14 +75,19 @@ class ExposureControl(Collector):
         }
 
     async def step(self) -> bool:
-        """Count the quotes of pairs with a new limit, and remove old entries now and then. Return whether more are left."""
-        await self._quotes.exposures.count(self.limits.by_pair)
-        if monotonic() < self._next_tidy:
+        """Count the quotes of pairs with a new limit, and remove old entries now and then. Return whether more are left.
+
+        Raises the errors of Database.fetch, at most once in RETRY_SECONDS.
+        """
+        if monotonic() < self._not_before:
             return False
-        if await self._quotes.tidy():
-            return True
-        self._next_tidy = monotonic() + TIDY_SECONDS
-        return False
+        self._not_before = monotonic() + RETRY_SECONDS
+        await self._quotes.exposures.count(self.limits.by_pair)
+        are_left = monotonic() >= self._next_tidy and await self._quotes.tidy()
+        if not are_left and monotonic() >= self._next_tidy:
+            self._next_tidy = monotonic() + TIDY_SECONDS
+        self._not_before = 0.0
+        return are_left
 
     async def now(self, deadline: float | None = None) -> list[LimitedExposure]:
         """Return the exposures of all pairs that have a limit, ordered by caller and currency.
