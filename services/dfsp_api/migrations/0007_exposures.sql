@@ -27,13 +27,14 @@ CREATE TABLE exposure_entry (
 -- before it, so also what was committed while the first one waited for its locks. The rows are locked in order, so that
 -- two batches do not deadlock. A quote that is stored already is left out. There is no result if the database has another
 -- secret, or if a pair has no row in exposure.
--- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown. plan_cache_mode: to
--- plan these statements takes longer than to execute them.
+-- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown. enable_bitmapscan: a
+-- plain scan marks dead entries of the index, so that later scans skip them. plan_cache_mode: to plan these statements takes
+-- longer than to execute them.
 CREATE FUNCTION admit_to_exposure(namespace bytea, callers text[], currencies text[], sum_limits numeric[],
     count_limits bigint[], uuids uuid[], pairs integer[], amounts numeric[], lifetimes interval[])
 RETURNS TABLE (item bigint, is_admitted boolean, created timestamptz, expires timestamptz, sum_before numeric,
     count_before bigint)
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     clock timestamptz;
@@ -134,7 +135,7 @@ $$;
 -- Marks the entries of quotes that were executed or released. It is a function, so that it also sees an entry that was
 -- committed while the statement that calls it waited for a lock.
 CREATE FUNCTION free_exposure(callers text[], currencies text[], expires timestamptz[], uuids uuid[]) RETURNS integer
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     UPDATE exposure_entry AS e SET until = '-infinity'
     FROM unnest(callers, currencies, expires, uuids) AS f (caller, currency_code, until, uuid)
