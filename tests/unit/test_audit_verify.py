@@ -1,4 +1,4 @@
-"""Whatever is changed in an export, `verify_export` names the place."""
+"""`verify_export` names the place of every change in an export."""
 
 import io
 import random
