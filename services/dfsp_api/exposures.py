@@ -50,6 +50,7 @@ class Exposures:
         """A statement that writes no entries is in progress while this context lasts."""
         era = self._era
         era.in_progress += 1
+        era.ended.clear()
         try:
             yield
         finally:

@@ -269,25 +269,29 @@ async def test_limits_that_come_back_count_the_quotes_reserved_meanwhile(reposit
     assert Exposure(Decimal("27.50"), 2) == outcome.exposure
 
 
-async def test_a_statement_that_began_without_the_limit_is_counted(repository, sql):
-    """The limit comes while the statement waits for a lock."""
-    repository.exposures.use(ExposureLimits())
-    async with sql.transaction():
-        await sql.execute("LOCK TABLE quote")
-        begun = asyncio.create_task(repository.reserve([new("one"), new("two")]))
-        await waiting_for_lock(sql)
-        repository.exposures.use(LIMIT)
-        later = asyncio.create_task(repository.reserve([new("three")]))
-        await asyncio.sleep(0)
-    await begun
-
-    assert [ExposureRefusal] == [type(each) for each in (await later).values()]
-
-
 STORE: Final = """
 INSERT INTO quote (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, created, expires)
 VALUES ($1, 'test', 'quoteSourceAmount', $2, $3, 13.75, 12.50, now(), now() + interval '5 min')
 """
+
+
+async def test_a_statement_that_began_without_the_limit_is_counted(repository, sql):
+    """The limit comes while the statement waits for another transaction. An earlier statement has ended before."""
+    repository.exposures.use(ExposureLimits())
+    await repository.execute([payment(new("none"))])
+    other = sql.transaction()
+    await other.start()
+    await sql.execute(STORE, new("one").uuid, new("one").fingerprint, json.dumps(new("one").request))
+    begun = asyncio.create_task(repository.reserve([new("one"), new("two")]))
+    await waiting_for_lock(sql)
+    repository.exposures.use(LIMIT)
+    later = asyncio.create_task(repository.reserve([new("three")]))
+    # a count that did not wait would have ended by now
+    await asyncio.wait([later], timeout=0.3)
+    await other.rollback()
+    await begun
+
+    assert [ExposureRefusal] == [type(each) for each in (await later).values()]
 
 
 async def test_a_key_that_another_payee_stores_at_the_same_moment_gives_its_quote(repository, sql):
