@@ -82,7 +82,7 @@ class LimitedDistributedRepository(DistributedRepository):
 
     def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
         super().__init__(database, lifetime, is_audited=is_audited)
-        self.exposures = Exposures(self._count_open)
+        self.exposures = Exposures(self._count_open, self.exposures_now)
 
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
@@ -99,18 +99,18 @@ class LimitedDistributedRepository(DistributedRepository):
         by_pair: dict[Pair, list[NewQuote]] = {}
         for new in limited:
             by_pair.setdefault(pair_of(new), []).append(new)
-        reserve = partial(self._reserve_pair, limits=self.exposures.limits, deadline=deadline)
+        reserve = partial(self._reserve_pair, deadline=deadline)
         for outcomes in await for_each(reserve, by_pair.items()):
             found.update(outcomes)
         return found
 
     async def _reserve_pair(
-        self, group: tuple[Pair, Sequence[NewQuote]], limits: ExposureLimits, deadline: float | None
-    ) -> dict[UUID, Reserved]:
+        self, group: tuple[Pair, Sequence[NewQuote]], deadline: float | None
+    ) -> Mapping[UUID, Reserved]:
         """Reserve the quotes of one pair."""
         pair, quotes = group
 
-        async def work(connection: Connection) -> dict[UUID, Reserved] | None:
+        async def work(limits: ExposureLimits, connection: Connection) -> dict[UUID, Reserved] | None:
             row = await connection.fetchrow(LOCK_PAIR, *pair)
             if row is None:
                 return None
@@ -125,8 +125,11 @@ class LimitedDistributedRepository(DistributedRepository):
 
         for _ in range(MAX_TRIES):
             await self.exposures.count([pair], deadline)
+            limits = self.exposures.limits
+            if limits.of(*pair) is None:  # the limit has gone meanwhile
+                return await self.reserve(quotes, deadline)
             try:
-                found = await self._database.transaction(work, deadline=deadline)
+                found = await self._database.transaction(partial(work, limits), deadline=deadline)
             except _LostRaceError:
                 continue
             if found is not None:

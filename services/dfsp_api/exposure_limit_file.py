@@ -27,7 +27,8 @@ def parse_exposure_limits(text: str) -> ExposureLimits:
     """Return the limits in a text with ``[[limit]]`` tables. Raises ExposureLimitsError."""
     try:
         content = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+    # TOMLDecodeError, and an integer of thousands of digits; thousands of nested arrays
+    except (ValueError, RecursionError) as error:
         raise ExposureLimitsError(f"not TOML: {error}") from None
     tables = content.get("limit")
     # a file that is cut off at its beginning must not lift all limits

@@ -193,7 +193,7 @@ class LimitedRepository(Repository):
 
     def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
         super().__init__(database, lifetime, is_audited=is_audited)
-        self.exposures = Exposures(self._count_open)
+        self.exposures = Exposures(self._count_open, self.exposures_now)
 
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
@@ -215,10 +215,12 @@ class LimitedRepository(Repository):
         self, quotes: Sequence[NewQuote], deadline: float | None
     ) -> dict[UUID, Reserved]:
         found: dict[UUID, Reserved] = {}
-        limits = self.exposures.limits
         left = quotes
         for _ in range(MAX_TRIES):
             await self.exposures.count(map(pair_of, left), deadline)
+            limits = self.exposures.limits
+            if any(limits.of(*pair_of(each)) is None for each in left):  # the limit has gone meanwhile
+                return {**found, **await self.reserve(left, deadline)}
             rows = await self._insert_within_limits(left, limits, deadline)
             for item, is_admitted, sum_, count, *row in rows:
                 new = left[item - 1]

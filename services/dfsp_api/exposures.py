@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from chassis.errors import UpstreamTimeoutError
+from chassis.users import key_of
 from dfsp_api.exposure_limits import ExposureLimits, Pair
 from dfsp_api.repository import NewQuote
 
@@ -19,9 +20,17 @@ from dfsp_api.repository import NewQuote
 class Exposures:
     """Decides which quotes of a batch have a limit, and makes sure that their pairs are counted."""
 
-    def __init__(self, count_open: Callable[[Sequence[Pair]], Awaitable[None]]) -> None:
-        """`count_open` enters the reserved quotes of pairs that have no entry, and frees those that were missed."""
+    def __init__(
+        self,
+        count_open: Callable[[Sequence[Pair]], Awaitable[None]],
+        known_pairs: Callable[[], Awaitable[Iterable[Pair]]],
+    ) -> None:
+        """`count_open` enters the reserved quotes of pairs that have no entry, and frees those that were missed.
+
+        `known_pairs` returns the pairs that any payee has counted.
+        """
         self._count_open = count_open
+        self._known_pairs = known_pairs
         self.limits = ExposureLimits()
         self._counted: set[Pair] = set()
         self._wanted: set[Pair] = set()
@@ -83,13 +92,25 @@ class Exposures:
             await asyncio.wait([self._counting])
 
     async def _count(self) -> None:
-        pairs, self._wanted = sorted(self._wanted), set()
+        pairs, self._wanted = self._wanted, set()
         counted = self._counted
         era, self._era = self._era, _Era()
         if era.in_progress:
             await era.ended.wait()
-        await self._count_open(pairs)
+        pairs |= await self._written_otherwise(pairs)
+        await self._count_open(sorted(pairs))
         counted.update(pairs)  # without effect if limits or database have changed meanwhile
+
+    async def _written_otherwise(self, pairs: Iterable[Pair]) -> set[Pair]:
+        """Return the counted pairs that have the limits of these pairs.
+
+        The file may write an e-mail address in another way than the users file. Another payee has then counted the pair
+        of the users file, without the quotes that this payee has reserved.
+        """
+        keys = {(key_of(caller), currency) for caller, currency in pairs if "@" in caller}
+        if not keys:
+            return set()
+        return {pair for pair in await self._known_pairs() if (key_of(pair[0]), pair[1]) in keys}
 
 
 class _Era:

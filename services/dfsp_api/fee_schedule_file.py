@@ -29,7 +29,8 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
     """
     try:
         content = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+    # TOMLDecodeError, and an integer of thousands of digits; thousands of nested arrays
+    except (ValueError, RecursionError) as error:
         raise FeeScheduleError(f"the fee schedule is not TOML: {error}") from None
     return fee_schedule_of(content)
 

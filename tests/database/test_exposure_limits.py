@@ -269,6 +269,37 @@ async def test_limits_that_come_back_count_the_quotes_reserved_meanwhile(reposit
     assert Exposure(Decimal("27.50"), 2) == outcome.exposure
 
 
+async def test_an_e_mail_address_that_the_file_writes_otherwise_is_counted_by_the_last_payee_too(
+    repository, database_url
+):
+    """The other payee has reserved a quote without the limit when the repository has counted the caller already."""
+    repository.exposures.use(ExposureLimits({("Alice@Example.com", "USD"): LIMIT.by_pair["test", "USD"]}))
+    quotes = [msgspec.structs.replace(new(key), caller="alice@example.com") for key in ("a", "b", "c")]
+    await repository.reserve(quotes[:1])
+    async with database(database_url) as opened:
+        other = type(repository)(opened, TTL)
+        await other.reserve(quotes[1:2])
+        other.exposures.use(repository.exposures.limits)
+        await other.exposures.count(other.exposures.limits.by_pair)
+        await other.exposures.close()
+
+    (outcome,) = (await repository.reserve(quotes[2:])).values()
+
+    assert isinstance(outcome, ExposureRefusal)
+    assert Exposure(Decimal("27.50"), 2) == outcome.exposure
+
+
+async def test_a_limit_that_goes_while_its_quotes_are_counted_limits_nothing(repository, sql):
+    repository.exposures.use(ExposureLimits({("test", "USD"): ExposureLimit(None, 0)}))
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE exposure")
+        begun = asyncio.create_task(repository.reserve([new("one")]))
+        await waiting_for_lock(sql)
+        repository.exposures.use(ExposureLimits())
+
+    assert [StoredQuote] == [type(each) for each in (await begun).values()]
+
+
 STORE: Final = """
 INSERT INTO quote (uuid, caller, operation, fingerprint, request, source_amount, destination_amount, created, expires)
 VALUES ($1, 'test', 'quoteSourceAmount', $2, $3, 13.75, 12.50, now(), now() + interval '5 min')
@@ -353,6 +384,26 @@ async def test_the_cost_of_a_reservation_does_not_grow_with_the_open_quotes(repo
         )
 
     assert read < 10
+
+
+@pytest.mark.parametrize("repository", ["postgres"], indirect=True)
+async def test_quotes_that_ended_at_once_are_off_after_few_batches(repository, sql):
+    """Each batch reads the entries that the ones before it have left."""
+    await repository.reserve([new("one")])
+    await sql.execute(
+        "INSERT INTO exposure_entry SELECT 'test', 'USD', now() - interval '1 ms' * n, gen_random_uuid(), 1"
+        " FROM generate_series(1, 30000) AS n"
+    )
+    await sql.execute(
+        "UPDATE exposure SET sum = sum + 30000, count = count + 30000, swept_until = '-infinity'"
+    )
+
+    for key in ("two", "three"):
+        (outcome,) = (await repository.reserve([new(key)])).values()
+
+    assert isinstance(outcome, ExposureRefusal)
+    assert Exposure(Decimal("27.50"), 2) == outcome.exposure
+    assert 2 == await sql.fetchval("SELECT count(*) FROM exposure_entry")
 
 
 async def test_the_entries_of_ended_quotes_are_removed_without_a_reservation(repository, sql, clock):

@@ -57,6 +57,7 @@ def test_a_file_can_have_no_limits_but_must_say_so():
         (ONE + "[other]\n", "must hold [[limit]] tables and nothing else"),
         ("[[limit]\n", "not TOML: "),
         ("x = " + "1" * 5_000, "not TOML: "),
+        ("x = " + "[" * 5_000, "not TOML: "),
         (ONE + ONE, "line 7: there is another limit for 'alice' in USD"),
         (ONE + ONE.replace("alice", "bob:"), "line 7: caller 'bob:': a name is 1 to 64 visible characters"),
         (ONE.replace("sumLimit", "limit"), "line 2: 'limit': no such setting"),
