@@ -147,6 +147,8 @@ async def waiting_for_lock(sql: asyncpg.Connection, *, count: int = 1) -> None:
     """Wait until at least ``count`` statements on this database wait for a lock."""
 
     async def waits() -> bool:
+        # in a transaction, each look would have the result of the first one
+        await sql.execute("SELECT pg_stat_clear_snapshot()")
         found: int = await sql.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND wait_event_type = 'Lock'"
