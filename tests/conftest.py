@@ -53,6 +53,8 @@ ON_CHAIN = {
     "tests/prior_art/test_prior_art.py",
 }
 """Modules with tests that share the chain."""
+ON_RUN = {"tests/chain/test_documented_commands.py", "tests/chain/test_sample_run.py"}
+"""Modules with tests that share a run of `make run`."""
 
 
 def pytest_addoption(parser) -> None:
@@ -77,14 +79,14 @@ def pytest_collection_finish() -> None:
 
 
 class Scheduling(LoadScopeScheduling):
-    """Keeps the tests of a module in one process of pytest-xdist, and those of the shared chain in one, too.
+    """Keeps the tests of a module in one process of pytest-xdist, and those of the shared chain and run, too.
 
     They share servers, and to start a chain costs as much processor time as hundreds of tests.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return "chain" if module in ON_CHAIN else module
+        return "chain" if module in ON_CHAIN else "run" if module in ON_RUN else module
 
 
 @pytest.hookimpl(optionalhook=True)

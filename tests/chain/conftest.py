@@ -5,6 +5,8 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import asyncpg
@@ -15,6 +17,7 @@ from support.chain import Chain, free_ports, running
 from support.client import send
 from support.messages import QUOTE, RESERVE, basic
 from support.postgres import fresh_database
+from support.sample_run import UP, SampleRun, sample_run, shown
 from support.serving import Responder, Seen, Stub, client_session, stub
 
 ADMIN = basic("admin", "admin")
@@ -22,6 +25,35 @@ _numbers = itertools.count(50_000_000)
 
 Register = Callable[..., Awaitable[dict[str, str]]]
 Reserve = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[SampleRun]:
+    """A run that tests share; a test of test_sample_run, the last module that uses it, stops it.
+
+    Its shell has variables of Postgres' clients, which the network must not inherit.
+    """
+    shell = {
+        "PGPORT": "1",
+        "PGHOST": "nowhere",
+        "PGSSLMODE": "verify-full",
+        "PGTARGETSESSIONATTRS": "standby",
+    }
+    # not below pytest's own folder, which an embedded Postgres of another user cannot enter
+    with TemporaryDirectory() as folder, sample_run(free_ports(), Path(folder) / "data", **shell) as started:
+        started.wait_until_up()
+        asyncio.run(_print_one(started))
+        started.output_of_demonstration = started.output
+        yield started
+
+
+async def _print_one(run: SampleRun) -> None:
+    """Send one request and wait until the run has printed it."""
+    async with client_session() as session, asyncio.timeout(60):
+        answer = await send(session, "POST", run.url + RESERVE, QUOTE)
+        assert 200 == answer.status, answer.body
+        while not sum(shown(run.output.partition(UP)[2])):
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

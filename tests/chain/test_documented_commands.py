@@ -3,15 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from network.polling import PollTimer
 from network.topology import PORT_COUNT
-from support.chain import free_ports
-from support.sample_run import SampleRun, sample_run
 from support.shell import ROOT, Shell, assert_shown, blocks
 
 FIRST_PORT = 8010
@@ -25,14 +21,6 @@ NOT_RUN = {
     "docs/deployment.md": "needs a container engine: tests/containers",
     "docs/kubernetes.md": "needs kubectl and an editor: tests/deploy renders the manifests",
 }
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[SampleRun]:
-    # not below pytest's own folder, which an embedded Postgres of another user cannot enter
-    with TemporaryDirectory() as folder, sample_run(free_ports(), Path(folder) / "data") as started:
-        started.wait_until_up()
-        yield started
 
 
 @pytest.fixture

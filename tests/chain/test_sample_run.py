@@ -1,14 +1,12 @@
 """`make run` as a process, seen from outside."""
 
 import asyncio
+import itertools
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import aiohttp
 import asyncpg
@@ -16,30 +14,13 @@ import pytest
 
 from network.topology import CHAIN, SERVICE_NAMES
 from support.chain import free_ports
-from support.client import ClientResponse, send
+from support.client import send
 from support.messages import QUOTE, RESERVE
-from support.sample_run import UP, SampleRun, sample_run
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[SampleRun]:
-    """A run that the module's first tests share; the last of them stops it.
-
-    Its shell has variables of Postgres' clients, which the network must not inherit.
-    """
-    shell = {
-        "PGPORT": "1",
-        "PGHOST": "nowhere",
-        "PGSSLMODE": "verify-full",
-        "PGTARGETSESSIONATTRS": "standby",
-    }
-    with TemporaryDirectory() as folder, sample_run(free_ports(), Path(folder) / "data", **shell) as started:
-        started.wait_until_up()
-        yield started
+from support.sample_run import UP, SampleRun, sample_run, shown
 
 
 async def test_a_run_shows_the_sample_quote_and_serves(run, client):
-    answer = await printed_one(run, client)
+    answer = await send(client, "POST", run.url + RESERVE, QUOTE)
     async with client.get(f"{run.url}/docs") as docs:
         page = await docs.text()
 
@@ -66,9 +47,8 @@ async def test_the_demonstration_changes_nothing_in_the_database_but_through_the
 
 
 async def test_a_run_prints_or_counts_each_of_many_requests_once_at_whatever_hop_it_entered(run, client):
-    # a later request is printed only after the last log lines of the demonstration were read; none of them was printed
-    await printed_one(run, client)
-    assert "/v1/strategies" not in run.output
+    assert "/v1/strategies" not in run.output_of_demonstration
+    await print_earlier_ones(run, client)
     before = len(run.output)
     total = 0
     for url, message, count in ((run.url, QUOTE, 300), (f"http://127.0.0.1:{run.port + 3}", {}, 100)):
@@ -162,20 +142,15 @@ async def test_a_demonstration_that_fails_does_not_end_the_run(client, passable)
     assert 0 == code
 
 
-async def printed_one(run: SampleRun, client: aiohttp.ClientSession) -> ClientResponse:
-    """Send one request and wait until the run has printed it."""
-    before = sum(shown(run.output.partition(UP)[2]))
-    answer = await send(client, "POST", run.url + RESERVE, QUOTE)
+async def print_earlier_ones(run: SampleRun, client: aiohttp.ClientSession) -> None:
+    """Send a request again and again, until one is printed by itself: then no earlier one waits to be counted."""
     async with asyncio.timeout(60):
-        while sum(shown(run.output.partition(UP)[2])) == before:
-            await asyncio.sleep(0.1)
-    return answer
-
-
-def shown(printed: str) -> tuple[int, int]:
-    """Return the numbers of requests that were counted and that were printed one by one."""
-    counted = sum(int(number) for number in re.findall(r"  (\d+) requests, ", printed))
-    return counted, len(re.findall(r"POST /v1/quoteSourceAmount +\d+", printed))
+        for number in itertools.count():
+            await send(client, "POST", run.url + RESERVE, QUOTE, L1p_Trace_Id=f"last-{number}")
+            for _ in range(30):
+                if f"last-{number}" in run.output:
+                    return
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(("offset", "service"), [(0, "dfsp-api-payer"), (3, "spsp-server")])

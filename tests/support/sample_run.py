@@ -1,6 +1,7 @@
 """Run `python -m network run` as a process, as `make run` does, and read its output and its child processes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ READY_SECONDS = 120
 
 class SampleRun:
     """A started `make run`. ``output`` is the text that it has printed so far."""
+
+    output_of_demonstration = ""
+    """The text up to the first printed request, before which the log lines of the demonstration were read."""
 
     def __init__(self, port: int, data: Path, environment: Mapping[str, str]) -> None:
         self.port = port
@@ -103,6 +107,12 @@ class SampleRun:
         while timer.wait() and left:
             left = self.processes()
         return left
+
+
+def shown(printed: str) -> tuple[int, int]:
+    """Return the numbers of requests that were counted and that were printed one by one."""
+    counted = sum(int(number) for number in re.findall(r"  (\d+) requests, ", printed))
+    return counted, len(re.findall(r"POST /v1/quoteSourceAmount +\d+", printed))
 
 
 @contextmanager
