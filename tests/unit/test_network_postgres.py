@@ -16,10 +16,26 @@ from network.postgres import EmbeddedPostgres, PostgresError, processes_on
 
 
 @pytest.fixture
-def folder():
+def new_folder():
     """Not under tmp_path: pytest forbids other users, such as Postgres', to enter the folders above that."""
     with tempfile.TemporaryDirectory(prefix="network-postgres-") as above:
         yield Path(above) / "postgres"
+
+
+@pytest.fixture(scope="module")
+def created():
+    """A data folder after a first start, which takes most of a test's time."""
+    with tempfile.TemporaryDirectory(prefix="network-postgres-") as above:
+        with EmbeddedPostgres(Path(above) / "postgres"):
+            pass
+        yield Path(above) / "postgres"
+
+
+@pytest.fixture
+def folder(created, new_folder):
+    """A copy of that data folder."""
+    subprocess.run(["cp", "-a", str(created), str(new_folder)], check=True)
+    return new_folder
 
 
 @pytest.fixture
@@ -144,9 +160,9 @@ def test_a_stop_during_a_start_prevents_the_start(postgres, folder, monkeypatch)
     assert set() == processes_on(folder)
 
 
-def test_data_of_another_version_is_reported(folder):
-    folder.mkdir()
-    (folder / "PG_VERSION").write_text("15\n")
+def test_data_of_another_version_is_reported(new_folder):
+    new_folder.mkdir()
+    (new_folder / "PG_VERSION").write_text("15\n")
 
     with pytest.raises(RuntimeError, match="expecting version 18 but found version 15"):
-        EmbeddedPostgres(folder).start()
+        EmbeddedPostgres(new_folder).start()
