@@ -87,9 +87,9 @@ PARALLEL = -n 3 --dist loadscope --no-loadscope-reorder
 # the Python client, its command line and its conformance kit
 CLIENT = tests/client_library tests/command_line tests/conformance
 
-# the tests start hundreds of processes of Python: compiled modules, and no certificates of public CAs, make a start cheap
+# the tests start hundreds of processes of Python, which would compile all modules or read a file of all public CAs
 test test-client test-without-batches test-faults test-faults-without-batches: export PYTHONDONTWRITEBYTECODE =
-test test-client test-without-batches test-faults test-faults-without-batches: export SSL_CERT_FILE = /dev/null
+test test-client test-without-batches test-faults test-faults-without-batches: export SSL_CERT_FILE =
 
 test: lint
 	$(BIN)/pytest $(PARALLEL) -m "not ($(LONG))" $(CLIENT:%=--ignore=%)
