@@ -20,6 +20,8 @@ CREATE TABLE exposure_entry (
     amount numeric NOT NULL,
     PRIMARY KEY (caller, currency_code, until, uuid)
 );
+-- Nearly all its rows are deleted within minutes.
+ALTER TABLE exposure_entry SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- Decides which quotes of a batch fit the limits, one after the other, and counts them. Pair p of caller and currency is
 -- callers[p], currencies[p] and its limits, NULL for none; item i of the batch is uuids[i] and has the pair pairs[i]. The statement that
