@@ -20,7 +20,10 @@ _NAMES: Final = frozenset({"caller", "currencyCode", "sumLimit", "countLimit"})
 
 
 class ExposureLimitsError(Exception):
-    """The limits cannot be used. The message names the line and the fault."""
+    """The limits cannot be used. The message names the line and the fault.
+
+    It has no caller's name, because readiness shows it without credentials.
+    """
 
 
 def parse_exposure_limits(text: str) -> ExposureLimits:
@@ -48,10 +51,10 @@ def _add(limits: dict[Pair, tuple[Pair, ExposureLimit]], table: object) -> None:
     if not isinstance(table, dict):
         raise ExposureLimitsError("must be a [[limit]] table")
     limit = _limit(table)
-    for caller, currency in product(_callers(table), _currencies(table)):
+    for (number, caller), currency in product(enumerate(_callers(table), 1), _currencies(table)):
         key = key_of(caller), currency
         if key in limits:
-            raise ExposureLimitsError(f"there is another limit for {caller!a:.80} in {currency}")
+            raise ExposureLimitsError(f"its caller {number} has another limit in {currency}")
         limits[key] = (caller, currency), limit
     if len(limits) > MAX_LIMITS:
         raise ExposureLimitsError(f"there are more than {MAX_LIMITS:,} pairs of caller and currency")
@@ -77,10 +80,10 @@ def _limit(table: Mapping[str, Any]) -> ExposureLimit:
 
 def _callers(table: Mapping[str, Any]) -> list[str]:
     callers = [normal(each) for each in _strings(table, "caller")]
-    for caller in callers:
+    for number, caller in enumerate(callers, 1):
         fault = fault_of_name(caller)
         if fault is not None:
-            raise ExposureLimitsError(f"caller {caller!a:.80}: {fault}")
+            raise ExposureLimitsError(f"its caller {number}: {fault}")
     return callers
 
 
