@@ -96,7 +96,7 @@ def pytest_xdist_make_scheduler(config, log) -> Scheduling | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _documents_made_once() -> Iterator[None]:
-    """Make each OpenAPI document once: a process pays for its own once, tests at each start of a service."""
+    """Make each OpenAPI document once. Otherwise the tests would make it at each start of a service."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (service, central_directory, console, integrations, signal_receiver):
             patch.setattr(module, "openapi", functools.cache(module.openapi))

@@ -30,7 +30,7 @@ REFERENCE_TABLES: Final = (
     "audit_log",
     "schema_migration",
 )
-# the column, and the table with which the shards are kept: rows that one transaction writes are on one node
+# the column, and the table with which the shards are colocated: rows that one transaction writes are on one node
 DISTRIBUTED_TABLES: Final = {
     "quote": ("uuid", "none"),
     "audit_pending": ("uuid", "quote"),

@@ -87,7 +87,7 @@ class LimitedDistributedRepository(DistributedRepository):
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
     ) -> Mapping[UUID, Reserved]:
-        """Reserve as DistributedRepository does. The outcome of a quote that would exceed a limit is an ExposureRefusal.
+        """Reserve quotes. If a quote would exceed a limit, its outcome is an ExposureRefusal.
 
         The quotes of one pair of caller and currency are decided in the order of `quotes`, in one transaction.
         """
@@ -155,7 +155,7 @@ class LimitedDistributedRepository(DistributedRepository):
                 return ExposureRefusal(limit, book.exposure)
         arguments = insert_arguments(new, time["in_milliseconds"], time["later"])
         rows = await connection.fetch(INSERT, *arguments)
-        if not rows:  # a payee without the limit has stored it at this moment
+        if not rows:  # a payee without the limit has stored the quote in the meantime
             raise _LostRaceError
         await self.log(connection, new.uuid, QuoteEvent.RESERVED, time["in_milliseconds"])
         await connection.fetch(ENTER, *book.pair, time["later"], new.uuid, amount)
@@ -191,7 +191,7 @@ class LimitedDistributedRepository(DistributedRepository):
         return exposures_of(await self._database.fetch(EXPOSURES_AT, time["at"], deadline=deadline))
 
     async def tidy(self) -> bool:
-        """Remove the ended entries of pairs that reserve nothing. Return False: no more are left."""
+        """Remove the ended entries of pairs without new reservations. Always return False: none are left."""
         await for_each(self._tidy_pair, await self.exposures_now())
         return False
 
@@ -215,7 +215,7 @@ class LimitedDistributedRepository(DistributedRepository):
         (time,) = await self._database.fetch(TIME, timedelta())
         is_open = {row["uuid"] for row in await self._database.fetch(OPEN, *pair, time["at"])}
         is_entered = {row["uuid"] for row in await self._database.fetch(ENTERED, *pair, time["at"])}
-        # the quote of an entry may have been executed by a payee without the limit, and the reverse
+        # a payee without the limit may have reserved a quote without an entry, or executed one and left its entry
         await for_each(partial(self._count_quote, pair), is_open ^ is_entered)
 
         async def work(connection: Connection) -> None:
@@ -227,7 +227,7 @@ class LimitedDistributedRepository(DistributedRepository):
         await self._database.transaction(work)
 
     async def _count_quote(self, pair: Pair, uuid: UUID) -> None:
-        """Enter a quote that is open, or free its entry if it is not."""
+        """Insert the entry of an open quote, or mark the entry of a quote that has ended."""
 
         async def work(connection: Connection) -> None:
             await connection.fetchrow(LOCK_PAIR, *pair)
@@ -256,7 +256,7 @@ class _Book:
         self.exposure = Exposure(row["sum"], row["count"])
 
     async def take_off(self, connection: Connection, time: asyncpg.Record) -> None:
-        """Take off the entries of quotes that have ended."""
+        """Delete the entries of quotes that have ended, and subtract them from the exposure."""
         (ended,) = await connection.fetch(TAKE_OFF, *self.pair, time["at"])
         self.exposure = Exposure(self.exposure.sum - ended["sum"], self.exposure.count - ended["count"])
 

@@ -221,7 +221,7 @@ class DistributedRepository(Repository):
             await connection.execute(LOG, uuid, event, at)
 
     async def _changed(self, connection: Connection, row: asyncpg.Record) -> None:
-        """Do more in the transaction that has executed or released a quote."""
+        """Do further work of a subclass in the transaction that has executed or released a quote."""
 
     async def find(
         self, wanted: Sequence[QuoteOfCaller], deadline: float | None = None

@@ -25,7 +25,7 @@ from dfsp_api.repository import NewQuote
 from quoting.service import Query
 
 STEP_SECONDS: Final = 1.0
-"""Seconds between two looks whether pairs with a new limit must be counted."""
+"""Seconds between two checks whether pairs with a new limit must be counted."""
 TIDY_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 10.0
 """Pause after a failure, for example while the database is away."""
@@ -97,7 +97,7 @@ class ExposureControl(Collector):
         limits = self.limits
         await self._quotes.exposures.count(limits.by_pair, deadline)
         found = await self._quotes.exposures_now(deadline)
-        # a name that is an e-mail address may be written in another way in the file
+        # the file may write a name that is an e-mail address in another case
         pairs = {pair for pair in found if limits.of(*pair) is not None and found[pair].count}
         every: list[LimitedExposure] = []
         for pair in sorted(pairs | set(limits.by_pair)):

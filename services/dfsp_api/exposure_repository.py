@@ -1,8 +1,8 @@
-"""SQL statements that keep exposure limits (docs/exposures.md). Quotes without a limit have the statements of repository.py.
+"""SQL statements that keep exposure limits (docs/exposures.md). Quotes without a limit use those of repository.py.
 
 A batch of quotes with limits costs one statement. It locks the rows of its pairs of caller and currency in the table
-``exposure``, so that rivals wait, also those of other payees. Its cost does not grow with the number of reserved quotes:
-it reads and removes only the entries of quotes that have ended.
+``exposure``, so that concurrent reservations wait, also those of other payees. Its cost does not grow with the number
+of reserved quotes: it reads and removes only the entries of quotes that have ended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ LOCK_PAIRS: Final = """
 SELECT FROM exposure WHERE (caller, currency_code) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 ORDER BY caller, currency_code FOR NO KEY UPDATE
 """
-# FOR SHARE: an execution in progress has locked its quote, and ends before its quote is looked at.
+# FOR SHARE: this statement waits for executions in progress, because they have locked their quotes.
 ENTER_OPEN: Final = f"""
 INSERT INTO exposure_entry (caller, currency_code, until, uuid, amount)
 SELECT caller, request->>'currencyCode', expires, uuid, source_amount FROM (
@@ -198,7 +198,7 @@ class LimitedRepository(Repository):
     async def reserve(
         self, quotes: Sequence[NewQuote], deadline: float | None = None
     ) -> Mapping[UUID, Reserved]:
-        """Reserve as Repository does. The outcome of a quote that would exceed a limit is an ExposureRefusal.
+        """Reserve quotes. If a quote would exceed a limit, its outcome is an ExposureRefusal.
 
         The quotes of one pair of caller and currency are decided in the order of `quotes`.
         """

@@ -1,9 +1,10 @@
 """The exposure limits in force, and the pairs of caller and currency whose reserved quotes are counted.
 
-Quotes that were reserved without a limit have no entries in the table ``exposure_entry``. So before a payee uses the limit
-of a pair for the first time, it counts the pair's quotes in the table ``quote``. Statements of this payee that do not write
-entries may be in progress then, begun before the limit was there. The count waits until they have ended. A payee that has
-loaded a limit thus enters all of its quotes. When all payees of a database have loaded it, every quote is entered.
+Quotes that were reserved without a limit have no entries in the table ``exposure_entry``. So before a payee uses the
+limit of a pair for the first time, it counts the pair's quotes in the table ``quote``. At that time, the payee may
+still execute statements that began before the new limit and write no entries. The count waits until these statements
+have ended. So a payee that has loaded a limit has an entry for each of its quotes. When all payees of a database
+have loaded the limit, every quote has an entry.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ class Exposures:
         count_open: Callable[[Sequence[Pair]], Awaitable[None]],
         known_pairs: Callable[[], Awaitable[Iterable[Pair]]],
     ) -> None:
-        """`count_open` enters the reserved quotes of pairs that have no entry, and frees those that were missed.
+        """`count_open` inserts missing entries of the pairs' reserved quotes, and marks entries of ended quotes.
 
         `known_pairs` returns the pairs that any payee has counted.
         """
@@ -68,7 +69,7 @@ class Exposures:
                 era.ended.set()
 
     def uncounted(self, pairs: Iterable[Pair]) -> set[Pair]:
-        """Return those pairs that have a limit and are not counted so far."""
+        """Return the pairs that have a limit and are not counted yet."""
         return {pair for pair in pairs if pair not in self._counted and self.limits.of(*pair) is not None}
 
     async def count(self, pairs: Iterable[Pair], deadline: float | None = None) -> None:
@@ -80,7 +81,7 @@ class Exposures:
                     self._wanted |= missing
                     if self._counting is None or self._counting.done():
                         self._counting = asyncio.create_task(self._count())
-                    # if one of those who wait gives up, the others still wait
+                    # the count continues for the other callers if one of them is cancelled
                     await asyncio.shield(self._counting)
         except TimeoutError as error:
             raise UpstreamTimeoutError(cause="the reserved quotes were not counted in time") from error
@@ -99,7 +100,7 @@ class Exposures:
             await era.ended.wait()
         pairs |= await self._written_otherwise(pairs)
         await self._count_open(sorted(pairs))
-        counted.update(pairs)  # without effect if limits or database have changed meanwhile
+        counted.update(pairs)  # has no effect if the limits or the database have changed meanwhile
 
     async def _written_otherwise(self, pairs: Iterable[Pair]) -> set[Pair]:
         """Return the counted pairs that have the limits of these pairs.

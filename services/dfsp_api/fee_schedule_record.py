@@ -19,7 +19,7 @@ from dfsp_api.pricing import FeeRule, FeeSchedule, FeeStep
 Rules = Mapping[tuple[str, str], FeeRule]
 
 _EXACT: Final = Context(prec=100)
-"""With more digits than any unrounded fee has: a rate has at most 20 digits, and so has an amount."""
+"""Has more digits than any unrounded fee: a rate has at most 20 digits, and an amount has at most 20, too."""
 
 
 class StoredFeeSchedule(msgspec.Struct, frozen=True):

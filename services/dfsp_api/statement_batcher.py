@@ -26,9 +26,9 @@ TABLE: Final = "quote"
 MAX_IN_FLIGHT: Final = 8
 """Maximum of statements in flight for each operation, including those that wait for a connection."""
 MAX_LIMITED_IN_FLIGHT: Final = 2
-"""Maximum of statements in flight for quotes with an exposure limit: one has the lock of a caller, another waits for it.
+"""Maximum of statements in flight for quotes with an exposure limit: one holds a caller's lock, another waits for it.
 
-More would keep connections from the other callers.
+A larger maximum would take connections away from other callers.
 """
 
 V = TypeVar("V")

@@ -116,7 +116,7 @@ class Credentials:
     async def reload(self) -> Mapping[str, object]:
         """Read the users file again (`chassis.watched_files.Reload`)."""
         await self._users.reload()
-        self._wrong.clear()  # the old file may have made right passwords fail
+        self._wrong.clear()  # correct passwords may have failed with the old file
         return {"users": len(self._users.users)}
 
     def _find(self, name: str) -> User | None:

@@ -38,7 +38,7 @@ def parse(schema: Schema, body: bytes) -> dict[str, Any]:
 
 
 def check(schema: Schema, found: list[Member]) -> dict[str, Any]:
-    """Return the fields of a body whose members have been read. Raises InvalidBodyError, which lists all faults."""
+    """Check the members of a JSON body, and return its fields. Raises InvalidBodyError, which lists all faults."""
     return _load(schema, {member.key: member.value for member in found}, InvalidBodyError)
 
 

@@ -1,8 +1,8 @@
 """The files that a running service reads again when they change: users, TLS, fees and the like.
 
-A look once a second finds changed files by their state, so that no signal is needed; SIGHUP has every file read again at
-once. Both do the same: the new content takes effect as a whole, or the previous content stays in force. In that case the
-log names the fault, and readiness has a warning until the file is corrected.
+A check once a second finds changed files, so that no signal is needed. SIGHUP makes the service read every file at
+once. In both cases the new content takes effect as a whole, or the previous content stays in force. If the new
+content is refused, the log names the fault, and readiness has a warning until the file is corrected.
 """
 
 import asyncio
@@ -63,9 +63,9 @@ class WatchedFile:
         return ", ".join(map(str, self.paths))
 
     def is_due(self, now: float) -> bool:
-        """Whether the file has to be read again at this look. `now` is a monotonic time in seconds.
+        """Whether the file has to be read again at this check. `now` is a monotonic time in seconds.
 
-        A changed file is due if it is the same at two looks in a row, because an editor may still be writing it.
+        A changed file is due if two checks in a row find the same state, because an editor may still be writing it.
         """
         state = self._state()
         is_settled, self._seen_state = state == self._seen_state, state

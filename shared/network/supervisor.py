@@ -1,8 +1,8 @@
 """Restarts processes that end or hang, until the restart succeeds.
 
-The delay before a restart grows by one second with every second failure in a row, up to 30 s. supervisord adds a second
-with each one, systemd can double the delay. So if a fault lasts less than a minute, the process serves again within about
-ten seconds after the fault has ended, although a start that fails takes some seconds itself.
+The delay before a restart grows by one second with every second failure in a row, up to 30 s. supervisord does the
+same; systemd can double the delay instead. With this rule, a process serves again within about ten seconds after the
+end of a fault that lasted less than a minute, although a failed start takes some seconds, too.
 """
 
 import threading

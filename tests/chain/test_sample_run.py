@@ -37,7 +37,7 @@ async def test_a_run_shows_the_sample_quote_and_serves(run, client):
 
 
 async def test_the_demonstration_changes_nothing_in_the_database_but_through_the_api(run):
-    """It set `expires` of its expired quote to an earlier time than `created`, also in a user's own database."""
+    """The sample run once set `expires` of its expired quote to a time before `created`."""
     sql = await asyncpg.connect(f"postgresql://postgres@/postgres?host={run.data / 'postgres'}")
     impossible = await sql.fetchval("SELECT count(*) FROM quote WHERE expires <= created")
     expired = await sql.fetchval("SELECT count(*) FROM quote WHERE expires < created + interval '1 second'")

@@ -1,4 +1,4 @@
-"""The audit log by the client: the real chain, and responses that are none."""
+"""The client's methods for the audit log, with the real chain and with malformed responses."""
 
 import asyncio
 from uuid import UUID

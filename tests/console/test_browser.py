@@ -153,7 +153,7 @@ async def test_whether_postgres_is_the_bottleneck_takes_one_click(chain, browser
 
 
 class Rounds:
-    """The console's rounds of looks at the services: none begins by itself until `go_on`."""
+    """Controls the rounds in which the console checks the services: a round begins only after `go_on`."""
 
     def __init__(self, console: RunningConsole) -> None:
         self._fleet = console.console.fleet

@@ -152,8 +152,8 @@ async def test_the_last_checkpoint_of_the_audit_log_is_shown(watched, service):
     [
         ('{"id": "ForbiddenError", "message": "Only an operator may."}', 403, "Only an operator may."),
         ("nonsense", 503, "The payee's audit log cannot be read"),
-        ("nonsense", 200, "The payee's response is no checkpoint."),
-        ("a\n" * 99, 200, "The payee's response is no checkpoint."),
+        ("nonsense", 200, "The payee's response is not a checkpoint."),
+        ("a\n" * 99, 200, "The payee's response is not a checkpoint."),
     ],
 )
 async def test_a_checkpoint_that_cannot_be_read_is_explained(watched, service, content, status, text):

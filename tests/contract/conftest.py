@@ -31,7 +31,7 @@ PAYER_AND_FORWARDER = ("dfsp-api", "spsp-server")
 
 @pytest.fixture(scope="module", autouse=True)
 def _cheap_start():
-    """Make a start cheap: a process pays for password hashes once, tests each time."""
+    """Make password hashes cheap, because the tests start a service many times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users, "HASHER", CHEAP)
         patch.setattr(users_file, "HASHER", CHEAP)

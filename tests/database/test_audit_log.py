@@ -171,7 +171,7 @@ async def test_random_appends_prove_themselves(opened, sql):
 
 
 async def test_two_sequencers_add_each_event_once(quotes, opened, database_url, sql):
-    """Each believes to have the lease, again and again."""
+    """Two sequencers act as the holder of the lease at the same time, again and again."""
     batches = [[new(f"{number} {each}") for each in range(5)] for number in range(20)]
     async with database(database_url, 4) as other:
         rivals = [sequencer(opened), sequencer(other)]

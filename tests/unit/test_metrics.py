@@ -56,7 +56,7 @@ def test_each_of_many_requests_is_counted_once_for_its_operation_and_for_its_cal
         metrics.count((f"caller-{number % 2}", "GET", "/r", 200, None, False), 0.02, 0.001)
 
     count = metrics.registry.get_sample_value
-    for _ in range(2):  # to look at the counts changes nothing
+    for _ in range(2):  # reading the counts does not change them
         assert MAX_RECENT + 1 == count("requests_total", {"method": "GET", "route": "/r", "status": "200"})
         assert MAX_RECENT // 2 + 1 == count("caller_requests_total", {"caller": "caller-0"})
         assert MAX_RECENT + 1 == count("request_wait_seconds_count")

@@ -63,7 +63,7 @@ class Export:
     reason: str = ""
 
     def response(self, media_type: str) -> bytes:
-        """Return the body of the response, in the form of the request."""
+        """Return the body of the response as JSON or protobuf, as the media type of the request says."""
         if media_type == JSON:
             partial = {"rejectedSpans": str(self.rejected), "errorMessage": self.reason}
             return orjson.dumps({"partialSuccess": partial} if self.rejected else {})
@@ -203,7 +203,7 @@ def _id(sent: bytes | str, length: int, member: str) -> str:
 
 
 def _attributes(sent: Iterable[Any]) -> dict[str, Attribute]:
-    """Return the first attributes of a span. Further attributes and members of long values are left out."""
+    """Return the first attributes of a span. Later attributes, and later members of array values, are left out."""
     found: dict[str, Attribute] = {}
     for each in islice(sent, MAX_ATTRIBUTES):
         value = _value(each.value)

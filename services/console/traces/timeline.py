@@ -224,7 +224,7 @@ def _is_above(above: dict[_Node, _Node], node: _Node, other: _Node) -> bool:
 
 
 def _link_logged(roots: Sequence[_Node], logged: Sequence[_Node]) -> list[_Node]:
-    """Put each node of a log line, and each span without a caller, below the nearest hop before it in the chain."""
+    """Make each log line, and each span whose caller is missing, a child of the nearest earlier hop in the chain."""
     by_service: dict[str, list[_Node]] = {}
     for node in [*(node for root in roots for node, _ in _walk(root)), *logged]:
         by_service.setdefault(node.service, []).append(node)

@@ -38,7 +38,7 @@ def view(console: Console) -> View:
 
 
 def shown_checkpoint(body: bytes) -> ShownCheckpoint | None:
-    """Return the checkpoint of a reply; None if the reply is none."""
+    """Return the checkpoint in a reply; None if the reply is not a checkpoint."""
     note = body[:MAX_NOTE_BYTES].decode(errors="replace")
     lines = note.split("\n")
     if len(lines) <= _LINES or lines[_LINES] or not lines[1].isdecimal():
@@ -57,4 +57,4 @@ async def _read(console: Console) -> tuple[ShownCheckpoint | None, list[str]]:
     except UnavailableError as error:
         return None, [f"The payee's audit log cannot be read: {error.message}"]
     checkpoint = shown_checkpoint(reply.body)
-    return checkpoint, [] if checkpoint is not None else ["The payee's response is no checkpoint."]
+    return checkpoint, [] if checkpoint is not None else ["The payee's response is not a checkpoint."]

@@ -95,7 +95,7 @@ async def _read(console: Console, name: str) -> ServiceConfiguration:
 
 
 async def _with_schedule(console: Console, found: ServiceConfiguration) -> ServiceConfiguration:
-    """Return the payee's configuration with its fee schedule in force, or with the problem why there is none."""
+    """Return the payee's configuration with its fee schedule in force, or with the reason why it is missing."""
     try:
         return replace(found, schedule=await _schedule(console, CURRENT))
     except QuotingError as error:

@@ -1,7 +1,7 @@
 """The content of a leaf: one event of one quote, as canonical JSON. Pure: no I/O.
 
 Canonical: the keys are ordered, there are no spaces, and times have microseconds. So the same row of the table always
-gives the same bytes, and a row that was changed gives others.
+gives the same bytes, and a changed row gives different bytes.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def entry_of(quote: StoredQuote, event: QuoteEvent) -> str:
 
 
 def is_stub_of(quote: StoredQuote, content: str) -> bool:
-    """Whether retention has reduced the row, and everything that it keeps is as in the content of a leaf."""
+    """Whether retention has removed terms from the row, and its other columns match the content of a leaf."""
     if quote.request is not None:
         return False
     logged = orjson.loads(content)
@@ -56,7 +56,7 @@ def is_stub_of(quote: StoredQuote, content: str) -> bool:
 
 
 def as_stub(quote: StoredQuote) -> StoredQuote:
-    """Return the quote without the terms, as retention leaves it."""
+    """Return the quote without the terms that retention removes."""
     return replace(quote, request=None, source_amount=None, destination_amount=None)
 
 

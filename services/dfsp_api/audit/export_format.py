@@ -1,7 +1,8 @@
 """The rows of an export of the audit log, one JSON object a line (docs/audit.md). Pure: no I/O.
 
-Each row has its number, and ends with ``"sum"``: the first 16 hex digits of the SHA-256 of the row's text before it. So
-damage is found in the row where it is. It proves nothing: the hashes of the tree and the signatures do.
+Each row has its number, and ends with ``"sum"``: the first 16 hex digits of the SHA-256 of the row's text before it.
+With this checksum, `verify` finds the damaged row. The checksum proves nothing: the hashes of the tree and the
+signatures are the proof.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ class LeafRow(_Row, frozen=True, tag="leaf"):
     position: int
     hash: str
     content: str | None
-    """None if the content was removed after its time."""
+    """None if the content was removed because it was too old."""
     table: str | None
     """The state of the table of quotes: SAME, STUB, ABSENT, or the content that the leaf would have now; None if the
     content was removed.
@@ -73,7 +74,7 @@ _DECODER: Final = msgspec.json.Decoder(Row)
 
 
 class RowError(Exception):
-    """A line is no row of an export. The message says why."""
+    """A line is not a row of an export. The message says why."""
 
 
 def encode_row(row: Row) -> bytes:
@@ -86,11 +87,11 @@ def decode_row(line: bytes) -> Row:
     """Return the row of a line. Raises RowError."""
     text = line[: -_TAIL_BYTES - 1]
     if line[len(text) :] != _SUM + _sum(text) + b'"}\n':
-        raise RowError("the row is damaged: its sum does not fit")
+        raise RowError("the row is damaged: its checksum is wrong")
     try:
         row: Row = _DECODER.decode(text + b"}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RowError(f"this is no row of an export: {error}") from None
+        raise RowError(f"this is not a row of an export: {error}") from None
     return row
 
 

@@ -46,9 +46,9 @@ def read_key_file(path: Path) -> AuditKeys:
 
 
 def verifiers_of(text: str) -> list[VerifierKey]:
-    """Return the keys to verify with: the key that the text is, or those of the file that it names.
+    """Return public keys. ``text`` is a public key or the path of a file.
 
-    The file has verifiers' keys or signing keys, one a line. Raises KeyFileError.
+    The file has public keys or signing keys, one a line. Raises KeyFileError.
     """
     path = Path(text)
     try:
@@ -66,10 +66,10 @@ def verifiers_of(text: str) -> list[VerifierKey]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make a key file unless it exists; print the keys to verify with. Return 0, or 2 if that is not possible."""
+    """Make a key file unless it exists; print its public keys. Return 0, or 2 if that is not possible."""
     parser = argparse.ArgumentParser(
         prog="python -m dfsp_api audit-key",
-        description="Make a file with a key for the audit log, unless it exists, and print the key to verify with.",
+        description="Make a file with a key for the audit log, unless it exists, and print its public key.",
     )
     parser.add_argument("file", type=Path, help="the file, for QUOTES_AUDIT_KEY_FILE")
     parser.add_argument("--name", default=DEFAULT_NAME, help="name of the log, such as example.com/quotes")

@@ -131,7 +131,7 @@ def is_consistent(
 
 
 class CompactTree:
-    """The root of a tree to which leaves are added one by one, in memory for one hash a level."""
+    """Computes the root of a tree while leaves are added one by one. Keeps at most one hash for each level."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -89,7 +89,7 @@ def signing_key(text: str) -> SigningKey:
 def verifier_key(text: str) -> VerifierKey:
     """Return the key with this text form, name+key id+base64. Raises NoteError."""
     if text.startswith(_PRIVATE):
-        raise NoteError("this is a signing key; the key to verify with is printed by quotes audit key")
+        raise NoteError("this is a signing key; quotes audit key prints the public key")
     name, key_id, public = _key_parts(text)
     key = VerifierKey(name, public)
     _require_id(key, key_id)
@@ -152,7 +152,7 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    """Decode base64 as `_encode` writes it. Another text that stands for the same bytes is refused."""
+    """Decode base64 as `_encode` writes it. Other encodings of the same bytes are refused."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -169,7 +169,7 @@ _PARAMETERS: Final = Schema.from_dict(
         "to": Text(
             validate=_is_size,
             metadata={
-                "description": "Size of the later checkpoint; absent: of the last one.",
+                "description": "Size of the later checkpoint. Default: the size of the last one.",
                 "json_schema": _SIZE_SCHEMA,
             },
         ),
@@ -188,7 +188,7 @@ class AuditLeaf(Reply):
         allow_none=True,
         metadata={
             "description": "The event and the quote's terms as canonical JSON: the bytes that the leaf's hash is made"
-            " from. Null if the payee has removed it after its time."
+            " from. Null if the payee has removed it because it was too old."
         },
     )
     hash = fields.String(

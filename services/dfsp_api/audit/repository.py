@@ -18,7 +18,7 @@ from dfsp_api.repository import COLUMNS, quotes_by_uuid
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 MAX_LEAVES: Final = 250
-"""Maximum number of leaves that one transaction adds. A larger one would let requests wait for the event loop."""
+"""Maximum number of leaves that one transaction adds. A larger number would block the event loop for too long."""
 MAX_CHECKED: Final = 1_000
 """Maximum number of quotes that one step of a search reads."""
 MAX_CONTENTS: Final = 1_000
@@ -31,7 +31,7 @@ STATE: Final = f"""
 SELECT holder, leased_until > clock.at AS is_leased, clock.at AS now, (SELECT min(at) FROM audit_pending) AS oldest
 FROM audit_log, (SELECT {CLOCK} AS at) AS clock
 """
-# If a payee stands still in a transaction, Postgres ends it before the lease does.
+# If a payee hangs in a transaction, Postgres ends the transaction before the lease ends.
 TIME: Final = f"SELECT {CLOCK} AS now, set_config('idle_in_transaction_session_timeout', '4s', true)"
 # The lock on this row lasts until the end of the transaction: leaves are added by one payee at a time.
 LEASE: Final = """
@@ -145,7 +145,7 @@ class SignedTree(NamedTuple):
     size: int
     note: str
     is_kept: bool
-    """Whether it is one of those that stay, one for each minute."""
+    """Whether the checkpoint stays in the database. One checkpoint a minute stays."""
 
 
 async def lease(
@@ -167,7 +167,7 @@ async def pending_events(connection: Connection) -> list[Pending]:
 
 
 async def take(connection: Connection, events: Sequence[Pending]) -> None:
-    """Delete events: those that `pending_events` returned."""
+    """Delete the events that `pending_events` returned."""
     first, last = min(each.at for each in events), max(each.at for each in events)
     for event in QuoteEvent:
         uuids = [each.uuid for each in events if each.event is event]

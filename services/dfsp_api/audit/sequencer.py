@@ -1,8 +1,8 @@
-"""Adds the committed events to the tree and signs checkpoints. At any time, one payee does it.
+"""Adds the committed events to the tree and signs checkpoints. One payee at a time holds the lease for this work.
 
-No request waits for it: the transaction that changes a quote leaves an event in the table ``audit_pending``, and the
-sequencer turns events into leaves later. Each transaction of it renews the lease, so that of two payees which believe to
-have the lease only one can commit.
+No request waits for the sequencer: the transaction that changes a quote leaves an event in ``audit_pending``, and the
+sequencer turns events into leaves later. Each transaction of the sequencer renews the lease. So if two payees act as
+the holder at the same time, only one of them can commit.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, MAX_LEAVES, Key
 from dfsp_api.audit.tiles import Tiles, add_leaves, hash_of_range, last_tiles
 
 LEASE_SECONDS: Final = 5.0
-"""Time after which another payee takes the lease, if its holder stands still."""
+"""Time after which another payee takes the lease, if its holder does not renew it."""
 LATE_SECONDS: Final = 10.0
 """Age from which an event without a leaf is a fault."""
 KEEP_EVERY: Final = timedelta(minutes=1)
@@ -47,8 +47,8 @@ LOST: Final = "events without a quote were not added to the audit log"
 class _Search(NamedTuple):
     """A search in the table of quotes for events that have no leaf.
 
-    ``lag`` is the least age of a quote that it reads. The other fields are columns of ``audit_log``, and the statement
-    that stores them.
+    ``lag`` is the minimum age of the quotes that it reads. ``created`` and ``uuid`` are the columns of ``audit_log`` with
+    the position of the search, and ``store`` is the statement that stores the position.
     """
 
     lag: timedelta
@@ -58,7 +58,7 @@ class _Search(NamedTuple):
 
 
 class Sequencer(Collector):
-    """Calls itself a holder of the lease under a random name."""
+    """Adds leaves while it holds the lease. The holder's name is random."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Sequencer(Collector):
             is_left = await self._database.transaction(self._remove_content)
             self._next_removal = began if is_left else began + REMOVE_EVERY_SECONDS
             is_more |= is_left
-        if is_more:  # leaves half of the time to requests
+        if is_more:  # so that requests get half of the time
             await asyncio.sleep(time.monotonic() - began)
         return is_more
 
@@ -166,7 +166,7 @@ class Sequencer(Collector):
     async def _append(
         self, connection: Connection, last: SignedTree | None, contents: dict[Key, str]
     ) -> bytes:
-        """Add leaves to the tree, and return its root. Raises UnavailableError if it is not the tree signed last."""
+        """Add leaves and return the root. Raises UnavailableError if the tree is not the one that was signed last."""
         size = 0 if last is None else last.size
         tiles = await repository.tiles(connection, last_tiles(size))
         if last is not None:
@@ -208,10 +208,10 @@ class Sequencer(Collector):
             await connection.execute(repository.KEPT, now)
 
     async def _check(self, connection: Connection, search: _Search) -> bool:
-        """Make events for quotes that have no leaf, in one slice of the table. Return whether more slices are left.
+        """Add missing events for one slice of the table ``quote``. Return whether more slices are left.
 
-        A quote has no leaf if it is older than the audit log, if a payee without the key has written it, or if somebody
-        has changed the tables by hand.
+        An event has no leaf if its quote is older than the audit log, if a payee without the key has written it, or if
+        somebody has changed the tables by hand.
         """
         leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
         if leased is None:
@@ -245,7 +245,7 @@ class Sequencer(Collector):
             repository.ADD_PENDING,
             [each.uuid for each in missing],
             [each.event for each in missing],
-            # what happened before the log began is not late
+            # events from before the log began do not count as late
             [each.at if each.at >= began else now for each in missing],
         )
 

@@ -88,7 +88,7 @@ class _Verification:
             self._kept.setdefault(each.size, []).append(each)
         self._tree = CompactTree()
         self._is_tree_known = True
-        """Whether the tree has each leaf so far, as the export says."""
+        """Whether every leaf so far was readable, so that the root can be compared with checkpoints."""
         self._last_row = 0
         self._position = 0
         """The position of the next leaf."""
@@ -156,7 +156,7 @@ class _Verification:
 
     def _header_row(self, row: HeaderRow) -> None:
         if self.line != 1:
-            self._report("a header that is not the first row")
+            self._report("a header row is in the place of another row")
             return
         self._header = row
         if row.format != FORMAT:
@@ -194,7 +194,7 @@ class _Verification:
             return
         if leaf_hash(row.content.encode()).hex() != row.hash:
             self._report(
-                f"{name} ({_described(row.content)}) was changed: its hash is not the one of its content"
+                f"{name} ({_described(row.content)}) was changed: its hash does not match its content"
             )
             self._is_tree_known = False
         if row.table == ABSENT:
@@ -246,7 +246,7 @@ class _Verification:
 
 
 def _described(content: str) -> str:
-    """Return the event and the quote of a leaf, for people. The content may be anything."""
+    """Return a text that names the event and the quote of a leaf. The content may be malformed."""
     parsed = _parsed(content)
     return f"{str(parsed.get('event'))[:16]} of quote {str(parsed.get('uuid'))[:36]}"
 

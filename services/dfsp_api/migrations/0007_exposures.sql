@@ -11,7 +11,8 @@ CREATE TABLE exposure (
 ) WITH (fillfactor = 10);
 
 -- One row for each quote that counts. `until` is its `expires`, and -infinity once it is executed or released. So the
--- exposure is the sum in exposure without the rows whose `until` has come. The next reservation takes these rows off.
+-- exposure is the sum in the table exposure, minus the rows whose `until` is over. The next reservation deletes these
+-- rows.
 CREATE TABLE exposure_entry (
     caller text NOT NULL,
     currency_code text NOT NULL,
@@ -23,15 +24,15 @@ CREATE TABLE exposure_entry (
 -- Nearly all its rows are deleted within minutes.
 ALTER TABLE exposure_entry SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- Decides which quotes of a batch fit the limits, one after the other, and counts them. Pair p of caller and currency is
--- callers[p], currencies[p] and its limits, NULL for none; item i of the batch is uuids[i] and has the pair pairs[i]. The statement that
--- calls this function stores the quotes that are admitted, and their entries. Each statement in it sees what was committed
--- before it, so also what was committed while the first one waited for its locks. The rows are locked in order, so that
--- two batches do not deadlock. A quote that is stored already is left out. There is no result if the database has another
--- secret, or if a pair has no row in exposure.
--- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown. enable_bitmapscan: a
--- plain scan marks dead entries of the index, so that later scans skip them. plan_cache_mode: to plan these statements takes
--- longer than to execute them.
+-- Decides which quotes of a batch fit the limits, one after the other, and counts them. Pair p of caller and currency
+-- is callers[p], currencies[p] and its limits, NULL for none; item i of the batch is uuids[i] and has the pair
+-- pairs[i]. The statement that calls this function stores the quotes that are admitted, and their entries. Each
+-- statement in it sees what was committed before it, so also what was committed while the first one waited for its
+-- locks. The rows are locked in order, so that two batches do not deadlock. A quote that is stored already is left
+-- out. The function returns no rows if the namespace has another secret, or if a pair has no row in exposure.
+-- enable_seqscan: a plan that was made for an empty table would read the whole table when it has grown.
+-- enable_bitmapscan: a plain scan marks dead entries of the index, so that later scans skip them. plan_cache_mode: to
+-- plan these statements takes longer than to execute them.
 CREATE FUNCTION admit_to_exposure(namespace bytea, callers text[], currencies text[], sum_limits numeric[],
     count_limits bigint[], uuids uuid[], pairs integer[], amounts numeric[], lifetimes interval[])
 RETURNS TABLE (item bigint, is_admitted boolean, created timestamptz, expires timestamptz, sum_before numeric,

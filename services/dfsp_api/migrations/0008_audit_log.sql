@@ -12,7 +12,7 @@ CREATE INDEX audit_pending_at ON audit_pending (at);
 -- Nearly all its rows are deleted within seconds.
 ALTER TABLE audit_pending SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- One row for each leaf. content is NULL after its time; the hash stays in audit_tile.
+-- One row for each leaf. content becomes NULL when it is too old; the hash stays in audit_tile.
 CREATE TABLE audit_leaf (
     uuid uuid NOT NULL,
     event smallint NOT NULL,

@@ -8,7 +8,7 @@ import asyncpg
 
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 1.0
-# a connection whose messages are swallowed is replaced within both times together
+# a dead connection that reports no error is replaced within the sum of both times
 HEARTBEAT_SECONDS: Final = 4.0
 HEARTBEAT_TIMEOUT_SECONDS: Final = 3.0
 

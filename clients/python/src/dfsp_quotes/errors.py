@@ -257,7 +257,7 @@ class AmountOutOfRangeError(QuoteError):
 
 
 class ExposureLimitError(QuoteError):
-    """The payee's limit for quotes that this caller may have reserved in this currency does not leave enough."""
+    """The quote would exceed the payee's limit for what this caller may have reserved in this currency."""
 
     status = 422
 

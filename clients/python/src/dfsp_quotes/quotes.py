@@ -188,7 +188,7 @@ class AuditLeaf:
     """RESERVED, EXECUTED or RELEASED."""
     position: int
     content: str | None
-    """The text that is hashed; None if the payee has removed it after its time."""
+    """The text that is hashed; None if the payee has removed it because it was too old."""
     hash: bytes
     """SHA-256 of a zero byte and the content."""
     proof: tuple[bytes, ...]

@@ -25,7 +25,7 @@ Keys = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="A key to verify with, or a file of them. Repeat the option for each key that the log has had.",
+        help="A public key, or a file with keys. Repeat the option for each key that has signed the log.",
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ def key(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the keys to verify with of a key file; with --new, make the file first."""
+    """Print the public keys of a key file. With --new, make the file first."""
     with project_packages():
         # the client alone has no such packages
         from dfsp_quotes.cli.project import audit_log
@@ -98,7 +98,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the whole audit log as JSON lines, each event with its quote as the table has it now."""
+    """Write the whole audit log as JSON lines, and compare each event with the table of quotes."""
     if as_json and out is None:
         raise BadInputError("--json needs --out: without it, the export itself is on stdout.")
     url = _database_url(database_url_file)
@@ -220,7 +220,7 @@ def consistency(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify that the payee's audit log of today begins with the one of an earlier checkpoint."""
+    """Verify that the payee's present audit log begins with the log of an earlier checkpoint."""
     with project_packages():
         from dfsp_quotes.cli.project import audit_log
     first = audit_log.size_of(file, keys)

@@ -27,13 +27,13 @@ _STATEMENT_SECONDS: Final = 600
 
 
 def create_key(path: Path, name: str) -> list[str]:
-    """Write a new key file; return the keys to verify with. Raises BadInputError."""
+    """Write a new key file; return its public keys. Raises BadInputError."""
     with _as_bad_input():
         return [str(key) for key in create_key_file(path, name).verifiers]
 
 
 def verifier_keys(path: Path) -> list[str]:
-    """Return the keys to verify with of a key file. Raises BadInputError."""
+    """Return the public keys of a key file. Raises BadInputError."""
     with _as_bad_input():
         return [str(key) for key in read_key_file(path).verifiers]
 

@@ -131,7 +131,7 @@ async def errors_object(implementation: Implementation) -> None:
 
 @CHECKS.add("lifetime.passed-on", "wire.md §3 X-Quote-Lifetime-Ms", needs=PASSES)
 async def lifetime_passed_on(implementation: Implementation) -> None:
-    """The lifetime that a reservation asks for is passed on; a request without one has none at the next hop."""
+    """The lifetime header of a reservation is passed on; a reservation without it has none at the next hop."""
     for given in ("45000", None):
         implementation.next_hop.received.clear()
         await implementation.post(implementation.request(), headers={LIFETIME_MS: given})
@@ -169,7 +169,7 @@ async def flow_look_up(implementation: Implementation) -> None:
 
 @CHECKS.add("flow.release", "wire.md §9 Release", needs=PASSES)
 async def flow_release(implementation: Implementation) -> None:
-    """A release passes along the same way as the reservation, with identifierType and identifier in its query."""
+    """A release takes the same route as the reservation, with identifierType and identifier in its query."""
     await _ensure_passes(implementation, "DELETE", implementation.release)
 
 

@@ -146,7 +146,7 @@ async def concurrency_executed_or_released(implementation: Implementation) -> No
 
 
 def _ensure_one_outcome(transfers: list[Response], releases: list[Response]) -> None:
-    """Raise Fault unless all rivals of one kind got the same 200, and all of the other kind the error for it."""
+    """Raise Fault unless all requests of one kind got the same 200, and all of the other kind got its error."""
     if transfers[0].status == OK:
         winners, losers, error = transfers, releases, (409, "QuoteExecutedError")
     else:
@@ -162,7 +162,7 @@ def _ensure_one_outcome(transfers: list[Response], releases: list[Response]) -> 
 # lifetime
 
 LIFETIMES_MS: Final = (45_000, 90_000)
-"""Lifetimes that a payee is asked for. They are two, so that neither can be just its default."""
+"""Lifetimes that the checks request. There are two, so that at most one of them equals the payee's default."""
 BAD_LIFETIMES: Final = ("0", "-1", "1.5", "soon", "1e3", "9" * 15)
 """Values of the header that no payee accepts; the last one is 31,000 years."""
 
@@ -195,7 +195,7 @@ async def lifetime_bad_header(implementation: Implementation) -> None:
 
 @CHECKS.add("lifetime.same-key", LIFETIME, needs=["lifetime.kept", "idempotency.other-request"])
 async def lifetime_same_key(implementation: Implementation) -> None:
-    """A known key with another lifetime, or with none, gets 422 IdempotencyKeyReusedError; with the same one the same quote."""
+    """A known key with another lifetime, or with none, gets 422 IdempotencyKeyReusedError; with the same lifetime, the same quote."""
     first, second = LIFETIMES_MS
     key = {KEY: new_key()}
     quote = await implementation.reserve(headers={**key, LIFETIME_MS: str(first)})
@@ -231,8 +231,8 @@ async def explanation_fee(implementation: Implementation) -> None:
 def _ensure_explained(quote: Quote, found: dict[str, object], *, is_exact: bool) -> None:
     """Raise Fault unless the explanation gives the fee.
 
-    If the sender chose the source amount, the fee also has the rest of it that is too small for a larger destination
-    amount.
+    If the request gave the source amount, the fee also includes the rest that is too small to increase the
+    destination amount.
     """
     explanation = _object(found.get("explanation"), "explanation")
     rule, step = (_object(explanation.get(name), f"explanation.{name}") for name in ("rule", "step"))
