@@ -30,7 +30,7 @@ def parse_exposure_limits(text: str) -> ExposureLimits:
     """Return the limits in a text with ``[[limit]]`` tables. Raises ExposureLimitsError."""
     try:
         content = tomllib.loads(text)
-    # TOMLDecodeError, and an integer of thousands of digits; thousands of nested arrays
+    # ValueError: bad TOML, or an integer of thousands of digits; RecursionError: thousands of nested arrays
     except (ValueError, RecursionError) as error:
         raise ExposureLimitsError(f"not TOML: {error}") from None
     tables = content.get("limit")

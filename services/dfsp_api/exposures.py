@@ -103,10 +103,10 @@ class Exposures:
         counted.update(pairs)  # has no effect if the limits or the database have changed meanwhile
 
     async def _written_otherwise(self, pairs: Iterable[Pair]) -> set[Pair]:
-        """Return the counted pairs that have the limits of these pairs.
+        """Return the pairs that any payee has counted and that have the same callers and currencies as these pairs.
 
-        The file may write an e-mail address in another way than the users file. Another payee has then counted the pair
-        of the users file, without the quotes that this payee has reserved.
+        The limits file may write an e-mail address in another case than the users file. Another payee may then have
+        counted the pair of the users file, without the quotes that this payee has reserved.
         """
         keys = {(key_of(caller), currency) for caller, currency in pairs if "@" in caller}
         if not keys:

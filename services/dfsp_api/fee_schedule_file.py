@@ -29,7 +29,7 @@ def parse_fee_schedule(text: str) -> FeeSchedule:
     """
     try:
         content = tomllib.loads(text)
-    # TOMLDecodeError, and an integer of thousands of digits; thousands of nested arrays
+    # ValueError: bad TOML, or an integer of thousands of digits; RecursionError: thousands of nested arrays
     except (ValueError, RecursionError) as error:
         raise FeeScheduleError(f"the fee schedule is not TOML: {error}") from None
     return fee_schedule_of(content)

@@ -82,8 +82,8 @@ BEGIN
         kept_expired := 0;
         IF has_due THEN
             -- SKIP LOCKED: an execution in progress may hold the lock of an entry. A later batch takes that entry off.
-            -- LIMIT: if very many quotes end at once, no batch takes long. Each of the next ones reads those that are left, so
-            -- a small limit would slow down many batches.
+            -- LIMIT bounds the time of one batch if very many quotes end at once. The limit is large, because each of the
+            -- next batches reads the remaining ended entries again.
             WITH d AS (
                 SELECT s.ctid, s.amount, s.until FROM exposure_entry AS s
                 WHERE s.caller = callers[p] AND s.currency_code = currencies[p] AND s.until = '-infinity'
