@@ -29,6 +29,7 @@ from chassis.errors import (
 from chassis.exchange import Exchange
 from chassis.http.response import Response
 from chassis.periodic import periodically
+from chassis.postgres_session import PLAN_ONCE
 from chassis.run import StartError
 from chassis.settings import Secret, number, one_of, optional_path, whole
 from chassis.text_file import TextFileError, read_text
@@ -81,6 +82,8 @@ from quoting.settings import ChainSettings
 
 NAME: Final = "dfsp-api"
 REPOSITORIES: Final = {"postgres": Repository, "distributed": DistributedRepository}
+# Citus needs the values of a statement to plan it
+SESSION_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {"postgres": PLAN_ONCE, "distributed": {}}
 MAX_LISTS_OF_CALLER: Final = 2
 """Maximum number of lists of one caller that are read at once, so that other callers do not wait for them."""
 MAX_LISTS: Final = 4
@@ -161,7 +164,11 @@ def create_app(settings: PayeeSettings) -> web.Application:
     fee_file = WatchedFile("the fee schedule", settings.fee_schedule, is_public=True)
     limits_file = WatchedFile("the file of exposure limits", settings.exposure_limits_file, is_public=True)
     database = Database(
-        settings.database_url, settings.database_connections, MIGRATIONS, statements=STATEMENTS
+        settings.database_url,
+        settings.database_connections,
+        MIGRATIONS,
+        statements=STATEMENTS,
+        settings=SESSION_SETTINGS[settings.database_kind],
     )
     quotes, control = _repository(settings, database)
     payee = Payee(

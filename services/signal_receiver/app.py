@@ -16,6 +16,7 @@ from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
 from chassis.exchange import Routes
 from chassis.periodic import periodically
+from chassis.postgres_session import PLAN_ONCE
 from chassis.run import StartError
 from chassis.settings import Secret, Settings, number, optional_path, whole
 from chassis.watched_files import WatchedFile
@@ -24,7 +25,7 @@ from signal_receiver.account_repository import AccountRepository
 from signal_receiver.accounts_file import AccountsFile
 from signal_receiver.api import AccountApi
 from signal_receiver.event_errors import BY_TYPE
-from signal_receiver.event_repository import MIGRATIONS, SETTINGS
+from signal_receiver.event_repository import MIGRATIONS
 from signal_receiver.executor import EventExecutor
 from signal_receiver.instruments import InstrumentsFile
 from signal_receiver.instruments import read as read_instruments
@@ -84,7 +85,7 @@ def create_app(settings: ReceiverSettings) -> web.Application:
         settings.database_connections,
         MIGRATIONS,
         seed=seed,
-        settings=SETTINGS,
+        settings=PLAN_ONCE,
         statements=STATEMENTS,
     )
     repository = AccountRepository(database)

@@ -21,9 +21,6 @@ from signal_receiver.trading import Book, Outcome, Position, Price, Trade
 MIGRATIONS: Final = Migrations(
     "signal-receiver", files("signal_receiver") / "migrations", schema="signal_receiver"
 )
-# Planning the two statements below takes longer than executing them, and an index finds each of their rows. So they are
-# planned once, and a plan made for a small table must not scan it.
-SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 """Function that executes one statement and returns its rows, in a transaction or autocommitted."""

@@ -37,6 +37,19 @@ An administrator sets it to prevent writes, for example before a move to another
 reports that the database accepts no writes.
 """
 
+PLAN_ONCE: Final[Mapping[str, str]] = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+"""Further settings for a service whose frequent statements find each row by an index.
+
+To plan such a statement takes up to four times as long as to execute it, so Postgres plans it once for each connection. A
+plan that was made for a small table must not read the whole table when it has grown. Up to version 17, Postgres adds a
+large cost to a scan that it cannot avoid, for example of a table with one row, and this cost would start the JIT
+compiler.
+"""
+
 POOLER_CHECK_SECONDS: Final = 2.0
 POOLER_CHECKS: Final = 5
 

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from chassis.postgres_session import SETTINGS
+from dfsp_api import repository
 from support.messages import QUOTE
-from support.payee import database, drop_tables, rows
+from support.payee import TTL, database, drop_tables, new, payment, rows
 
 HOSTILE = {
     "synchronous_commit": "off",
@@ -44,6 +45,34 @@ async def test_each_connection_has_its_own_settings_whatever_the_database_says(
         )
 
     assert SETTINGS == {row[0]: row[1] for row in found}
+
+
+async def test_frequent_statements_are_planned_once_and_never_read_a_whole_table(database_url):
+    """To plan a payment took four times as long as to execute it; a plan for an empty table would read all of it."""
+    frequent = [repository.INSERT, repository.SELECT, repository.EXECUTE, repository.RELEASE]
+    async with database(database_url, 1) as opened:
+        before = await scans(opened)
+        quotes = repository.Repository(opened, TTL)
+        for number in range(8):
+            wanted = new(f"key-{number}")
+            await quotes.reserve([wanted])
+            await quotes.find([wanted])
+            await quotes.execute([payment(wanted)])
+            await quotes.release([repository.ReleaseOrder(wanted.uuid, wanted.caller)])
+        plans = await opened.fetch(
+            "SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = ANY($1)",
+            frequent,
+        )
+
+        assert dict.fromkeys(frequent, 0) == {each["statement"]: each["custom_plans"] for each in plans}
+        assert all(each["generic_plans"] >= 8 for each in plans)
+        assert before == await scans(opened)
+        assert "off" == (await opened.fetch("SHOW jit"))[0][0]
+
+
+async def scans(opened) -> int:
+    await opened.fetch("SELECT pg_stat_force_next_flush()")
+    return (await opened.fetch("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'quote'"))[0][0]
 
 
 @pytest.mark.parametrize("kind", ["postgres", "distributed"])

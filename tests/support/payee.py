@@ -16,7 +16,7 @@ import asyncpg
 
 from chassis.database import Database
 from dfsp_api.idempotency import fingerprint, quote_uuid
-from dfsp_api.payee import PayeeSettings, create_app
+from dfsp_api.payee import SESSION_SETTINGS, PayeeSettings, create_app
 from dfsp_api.pricing import Terms
 from dfsp_api.repository import MIGRATIONS, NewQuote, PaymentOrder
 from support.messages import KEY, LOOK_UP_QUERY, QUOTE, RESERVE, TEST, headers
@@ -122,7 +122,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 @asynccontextmanager
 async def database(url: str, connections: int = 4) -> AsyncIterator[Database]:
     """Return the payee's migrated database, without a service. Its secret for uuids is NAMESPACE."""
-    made = Database(url, connections, MIGRATIONS)
+    made = Database(url, connections, MIGRATIONS, settings=SESSION_SETTINGS["postgres"])
     faults: list[str] = []
     await made.open(faults.append)
     try:
