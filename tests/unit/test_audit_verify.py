@@ -1,5 +1,6 @@
 """`verify_export` names the place of every change in an export."""
 
+import hashlib
 import io
 import random
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from dfsp_api.audit.export_format import (
 )
 from dfsp_api.audit.merkle import CompactTree, leaf_hash
 from dfsp_api.audit.note import SigningKey
-from dfsp_api.audit.verify import MAX_FINDINGS, verify_export
+from dfsp_api.audit.verify import MAX_FINDING_CHARACTERS, MAX_FINDINGS, verify_export
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 from support.messages import QUOTE
 
@@ -327,3 +328,98 @@ def test_each_changed_column_is_a_difference(name, other):
     logged, now = entry_of(quote(3), QuoteEvent.EXECUTED), entry_of(quote(3, **other), QuoteEvent.EXECUTED)
 
     assert [name] == differences(logged, now)
+
+
+def leaf_line(position: bytes, content: bytes = b"null") -> bytes:
+    """Return the line of a leaf with the right sum, and with parts that `encode_row` does not write."""
+    return with_sum(
+        b'{"type":"leaf","row":2,"position":%b,"hash":"%b","content":%b,"table":null}'
+        % (position, b"0" * 64, content)
+    )
+
+
+def with_sum(text: bytes) -> bytes:
+    digits = hashlib.sha256(text[:-1]).hexdigest()[:16]
+    return text[:-1] + f',"sum":"{digits}"}}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    "position", [b"9223372036854775807", b"9223372036854775808", b"1" + b"0" * 4999, b"-1"]
+)
+def test_a_position_may_be_any_number(position):
+    verdict = verify([LINES[0], leaf_line(position)])
+
+    assert 2 == places(verdict)[0]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b'{"type":"end","row":1,"row":%d}',
+        b'{"row":%d,"type":"end"}',
+        b'{"type":"end", "row":%d}',
+        b'{"type":"end","row":0%d}',
+        b'{"type":"\\u0065nd","row":%d}',
+    ],
+)
+def test_a_row_in_another_form_is_found(end):
+    """A key that is there twice would give each reader another row."""
+    verdict = verify([*LINES[:-1], with_sum(end % len(LINES))])
+
+    assert len(LINES) == places(verdict)[0]
+
+
+@pytest.mark.parametrize("change", ["shift", "upper", "space"])
+def test_hashes_that_are_written_in_another_way_are_found(change):
+    """The bytes of two neighbours that are not 32 each can have the same root."""
+    contents = CONTENTS[:2]
+    one, two = (leaf_hash(each.encode()).hex() for each in contents)
+    pair = {
+        "shift": (one + two[:2], two[2:]),
+        "upper": (one.upper(), two),
+        "space": (f"{one[:2]} {one[2:]}", two),
+    }[change]
+    hashes = dict(enumerate(pair))
+    rows = [
+        msgspec.structs.replace(each, content=None, table=None, hash=hashes[each.position])
+        if isinstance(each, LeafRow)
+        else each
+        for each in export_of(contents, sign_at=())
+    ]
+    verdict = verify(lines_of(rows))
+
+    assert 2 == places(verdict)[0]
+
+
+def test_a_content_that_was_removed_by_hand_is_found():
+    """Contents are removed after their time, from the first leaf on."""
+    rows = [
+        msgspec.structs.replace(each, content=None, table=None)
+        if isinstance(each, LeafRow) and each.position == 5
+        else each
+        for each in ROWS
+    ]
+    (finding,) = verify(lines_of(rows)).findings
+
+    assert "leaf 5 has no content, but an earlier leaf has" in finding.text
+
+
+def test_contents_that_are_nested_deeply_are_compared():
+    """The parser accepts more levels than a comparison can have."""
+    content = '{"a":' + "[" * 1_020 + "]" * 1_020 + "}"
+    verdict = verify(lines_of(export_of([content], tables={0: f"{content} "})))
+
+    assert "the table has another content" in verdict.findings[0].text
+
+
+def test_a_long_line_is_one_line_and_its_text_is_cut():
+    lines = [
+        LINES[0],
+        with_sum(b'{"type":"end","row":2,"%b":0}' % (b"x" * 200_000)),
+        b"x" * 1_000_000 + b"\n",
+    ]
+    contents = ['{"%s":1}' % ("x" * 100_000)]  # noqa: UP031
+    verdict = verify([*lines, *lines_of(export_of(contents, tables={0: '{"y":1}'}))])
+
+    assert [2, 3, 4] == places(verdict)[:3]
+    assert all(len(each.text) <= MAX_FINDING_CHARACTERS for each in verdict.findings)

@@ -6,12 +6,15 @@ signatures are the proof.
 """
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 FORMAT: Final = "dfsp-quotes-audit/1"
 MAX_ROW_BYTES: Final = 262_144
+MAX_NUMBER: Final = 2**63 - 1
+"""Maximum of each number in a row: Postgres stores positions in 64 bits."""
+_MAX_CAUSE_CHARACTERS: Final = 200
 
 SAME: Final = "="
 """In `LeafRow.table`: the table says the same as the leaf."""
@@ -25,8 +28,12 @@ _SUM_DIGITS: Final = 16
 _TAIL_BYTES: Final = len(_SUM) + _SUM_DIGITS + len(b'"}')
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+_Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    row: int
+    row: _Number
     """Number of the row, from 1 on."""
 
 
@@ -35,15 +42,15 @@ class HeaderRow(_Row, frozen=True, tag="header"):
 
     format: str
     origin: str
-    size: int
+    size: _Number
     """Number of leaves."""
 
 
 class LeafRow(_Row, frozen=True, tag="leaf"):
     """One leaf. The rows of all leaves are in the order of their positions."""
 
-    position: int
-    hash: str
+    position: _Number
+    hash: _Hash
     content: str | None
     """None if the content was removed because it was too old."""
     table: str | None
@@ -84,14 +91,16 @@ def encode_row(row: Row) -> bytes:
 
 
 def decode_row(line: bytes) -> Row:
-    """Return the row of a line. Raises RowError."""
+    """Return the row of a line. Raises RowError, also if `encode_row` writes the row in another way."""
     text = line[: -_TAIL_BYTES - 1]
     if line[len(text) :] != _SUM + _sum(text) + b'"}\n':
         raise RowError("the row is damaged: its checksum is wrong")
     try:
         row: Row = _DECODER.decode(text + b"}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RowError(f"this is not a row of an export: {error}") from None
+        raise RowError(f"this is not a row of an export: {str(error)[:_MAX_CAUSE_CHARACTERS]}") from None
+    if encode_row(row) != line:
+        raise RowError("the row is not in the form of an export: it has spaces, or a key twice")
     return row
 
 
