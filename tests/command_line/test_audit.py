@@ -1,10 +1,16 @@
 """`quotes audit`, against a payee with the audit log."""
 
 import stat
+from uuid import UUID
 
 import pytest
 
+from dfsp_api.audit.checkpoint import sign_checkpoint
+from dfsp_api.audit.merkle import leaf_hash
 from dfsp_api.audit.note import verifier_key
+from dfsp_quotes import AuditLeaf, AuditProof
+from dfsp_quotes.cli.failures import CommandError
+from dfsp_quotes.cli.project.audit_log import verify_proof
 from support.audit import KEY, OTHER_KEY
 from support.command_line import CommandLine
 from support.payee import until
@@ -86,6 +92,38 @@ async def test_checkpoints_and_proofs_verify(admin, payee, sql, tmp_path):
     assert {"isConsistent": True, "from": 1, "to": 2} == consistent
     assert verified["isGood"]
     assert "The checkpoint cannot be trusted: it has no signature of a key that is trusted." == distrusted
+
+
+@pytest.mark.parametrize(
+    ("uuid", "event", "content", "message"),
+    [
+        (1, "RESERVED", True, None),
+        (2, "RESERVED", True, "The proof of leaf 0, 'RESERVED', is wrong."),
+        (1, "EXECUTED", True, "The proof of leaf 0, 'EXECUTED', is wrong."),
+        (
+            1,
+            "RESERVED",
+            False,
+            "Leaf 0 cannot be verified: the payee has removed its content after its time.",
+        ),
+        (1, None, False, "No event of the quote is in the audit log yet. Retry after 1 s."),
+    ],
+)
+def test_a_proof_is_one_of_the_quote_that_was_asked_for(uuid, event, content, message):
+    """A payee could prove another leaf, whose proof is good, too."""
+    text = f'{{"event":"RESERVED","uuid":"{UUID(int=1)}"}}'
+    root = leaf_hash(text.encode())
+    leaf = AuditLeaf(event=str(event), position=0, content=text if content else None, hash=root, proof=())
+    proof = AuditProof(
+        uuid=UUID(int=uuid), checkpoint=sign_checkpoint(KEY, 1, root), leaves=(leaf,) if event else ()
+    )
+    if message is None:
+        verify_proof(proof, [str(KEY.verifier)])
+        return
+    with pytest.raises(CommandError) as error:
+        verify_proof(proof, [str(KEY.verifier)])
+
+    assert message == str(error.value)
 
 
 async def test_a_key_file_is_made_once_for_its_owner_and_shows_only_the_key_to_verify_with(bare, tmp_path):

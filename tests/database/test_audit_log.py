@@ -213,6 +213,24 @@ async def test_a_second_sequencer_waits_for_the_end_of_the_lease(opened, sql):
     assert 2 == len(await events(sql))
 
 
+async def test_a_lease_from_before_the_clock_was_set_back_counts_as_ended(opened, sql):
+    quotes = Repository(opened, TTL, is_audited=True)
+    await run(sequencer(opened))
+    await sql.execute(
+        "UPDATE audit_log SET leased_until = leased_until + interval '1 hour', kept = kept + interval '1 hour'"
+    )
+    await quotes.reserve([new("one")])
+    await run(sequencer(opened))
+    await quotes.reserve([new("two")])
+    await sql.execute("UPDATE audit_log SET leased_until = clock_timestamp()")
+    await run(sequencer(opened))
+
+    assert 2 == len(await events(sql))
+    assert [0, 1, 2] == [
+        row["size"] for row in await sql.fetch("SELECT size FROM audit_checkpoint ORDER BY size")
+    ]
+
+
 async def test_a_sequencer_that_ends_between_any_two_statements_leaves_the_log_consistent(
     opened, database_url, sql
 ):

@@ -418,7 +418,7 @@ def test_a_long_line_is_one_line_and_its_text_is_cut():
         with_sum(b'{"type":"end","row":2,"%b":0}' % (b"x" * 200_000)),
         b"x" * 1_000_000 + b"\n",
     ]
-    contents = ['{"%s":1}' % ("x" * 100_000)]  # noqa: UP031
+    contents = [f'{{"{"x" * 100_000}":1}}']
     verdict = verify([*lines, *lines_of(export_of(contents, tables={0: '{"y":1}'}))])
 
     assert [2, 3, 4] == places(verdict)[:3]

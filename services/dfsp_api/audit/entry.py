@@ -55,6 +55,15 @@ def is_stub_of(quote: StoredQuote, content: str) -> bool:
     return bool(orjson.loads(entry_of(as_stub(quote), QuoteEvent[logged["event"]])) == {**logged, **terms})
 
 
+def is_event_of(content: str, uuid: str, event: str) -> bool:
+    """Whether the content of a leaf, which may be any text, is this event of this quote."""
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and (found.get("uuid"), found.get("event")) == (uuid, event)
+
+
 def as_stub(quote: StoredQuote) -> StoredQuote:
     """Return the quote without the terms that retention removes."""
     return replace(quote, request=None, source_amount=None, destination_amount=None)

@@ -27,8 +27,14 @@ MAX_CONTENTS: Final = 1_000
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """A time before all quotes."""
 
+LEASE_SECONDS: Final = 5.0
+"""Time after which another payee takes the lease, if its holder does not renew it."""
+_MAX_LEASE_SECONDS: Final = 2 * LEASE_SECONDS
+"""A lease that ends later was taken before the database's clock was set back; it counts as ended."""
+
 STATE: Final = f"""
-SELECT holder, leased_until > clock.at AS is_leased, clock.at AS now, (SELECT min(at) FROM audit_pending) AS oldest
+SELECT holder, leased_until > clock.at AND leased_until <= clock.at + interval '{_MAX_LEASE_SECONDS} s' AS is_leased,
+    clock.at AS now, (SELECT min(at) FROM audit_pending) AS oldest
 FROM audit_log, (SELECT {CLOCK} AS at) AS clock
 """
 # If a payee hangs in a transaction, Postgres ends the transaction before the lease ends.
@@ -36,7 +42,7 @@ TIME: Final = f"SELECT {CLOCK} AS now, set_config('idle_in_transaction_session_t
 # The lock on this row lasts until the end of the transaction: leaves are added by one payee at a time.
 LEASE: Final = """
 UPDATE audit_log SET holder = $1, leased_until = $3, began = coalesce(began, $2)
-WHERE holder = $1 OR leased_until <= $2
+WHERE holder = $1 OR leased_until <= $2 OR leased_until > $4
 RETURNING began, kept, content_from, checked_created, checked_uuid, settled_created, settled_uuid
 """
 PENDING: Final = "SELECT uuid, event, at FROM audit_pending ORDER BY at, event LIMIT $1"
@@ -148,15 +154,14 @@ class SignedTree(NamedTuple):
     """Whether the checkpoint stays in the database. One checkpoint a minute stays."""
 
 
-async def lease(
-    connection: Connection, holder: str, seconds: float
-) -> tuple[asyncpg.Record, datetime] | None:
+async def lease(connection: Connection, holder: str) -> tuple[asyncpg.Record, datetime] | None:
     """Take or extend the lease. Return the log's row and the time; None if another payee has the lease.
 
     Until the end of the transaction no other payee can take it.
     """
     now: datetime = await connection.fetchval(TIME)
-    row = await connection.fetchrow(LEASE, holder, now, now + timedelta(seconds=seconds))
+    until, latest = (now + timedelta(seconds=seconds) for seconds in (LEASE_SECONDS, _MAX_LEASE_SECONDS))
+    row = await connection.fetchrow(LEASE, holder, now, until, latest)
     return None if row is None else (row, now)
 
 

@@ -29,8 +29,6 @@ from dfsp_api.audit.note import NoteError
 from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, MAX_LEAVES, Key, Pending, SignedTree
 from dfsp_api.audit.tiles import Tiles, add_leaves, hash_of_range, last_tiles
 
-LEASE_SECONDS: Final = 5.0
-"""Time after which another payee takes the lease, if its holder does not renew it."""
 LATE_SECONDS: Final = 10.0
 """Age from which an event without a leaf is a fault."""
 KEEP_EVERY: Final = timedelta(minutes=1)
@@ -133,7 +131,7 @@ class Sequencer(Collector):
 
     async def _add(self, connection: Connection) -> int | None:
         """Add leaves and sign the tree. Return the number of events; None if another payee has the lease."""
-        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        leased = await repository.lease(connection, self._holder)
         if leased is None:
             return None
         row, now = leased
@@ -199,7 +197,7 @@ class Sequencer(Collector):
         now: datetime,
         kept: datetime,
     ) -> None:
-        is_kept = now - kept >= KEEP_EVERY
+        is_kept = abs(now - kept) >= KEEP_EVERY  # the clock may have been set back
         if last is not None:
             await connection.execute(repository.REMOVE_CHECKPOINT, last.size)
         note = sign_checkpoint(self._keys.signer, size, root)
@@ -213,7 +211,7 @@ class Sequencer(Collector):
         An event has no leaf if its quote is older than the audit log, if a payee without the key has written it, or if
         somebody has changed the tables by hand.
         """
-        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        leased = await repository.lease(connection, self._holder)
         if leased is None:
             return False
         state, now = leased
@@ -251,7 +249,7 @@ class Sequencer(Collector):
 
     async def _remove_content(self, connection: Connection) -> bool:
         """Remove the contents of some old leaves. Return whether more are left."""
-        leased = await repository.lease(connection, self._holder, LEASE_SECONDS)
+        leased = await repository.lease(connection, self._holder)
         if leased is None:
             return False
         row, now = leased

@@ -13,6 +13,7 @@ import asyncpg
 from chassis.database import CONNECT_SECONDS
 from chassis.errors import cause_of
 from dfsp_api.audit.checkpoint import Checkpoint, open_checkpoint
+from dfsp_api.audit.entry import is_event_of
 from dfsp_api.audit.export import NoAuditLogError, export_rows
 from dfsp_api.audit.export_format import encode_row
 from dfsp_api.audit.key_file import KeyFileError, create_key_file, read_key_file, verifiers_of
@@ -95,10 +96,21 @@ def verify(path: Path, keys: Sequence[str], checkpoints: Sequence[Path]) -> Verd
 
 
 def verify_proof(proof: AuditProof, keys: Sequence[str]) -> None:
-    """Raises CommandError if a leaf of the proof is not in a tree that one of the keys has signed."""
+    """Raises CommandError if a leaf is not in a tree that one of the keys has signed, or is one of another event.
+
+    So it does if the proof has no leaf, or one without content: it proves nothing about the quote.
+    """
+    if not proof.leaves:
+        raise CommandError("No event of the quote is in the audit log yet. Retry after 1 s.")
     checkpoint = _checkpoint(proof.checkpoint, _verifiers(keys))
     for leaf in proof.leaves:
-        is_same = leaf.content is None or leaf_hash(leaf.content.encode()) == leaf.hash
+        if leaf.content is None:
+            raise CommandError(
+                f"Leaf {leaf.position} cannot be verified: the payee has removed its content after its time."
+            )
+        is_same = leaf_hash(leaf.content.encode()) == leaf.hash and is_event_of(
+            leaf.content, str(proof.uuid), leaf.event
+        )
         root = root_of_inclusion(leaf.hash, leaf.position, checkpoint.size, leaf.proof)
         if not is_same or root != checkpoint.root:
             raise CommandError(f"The proof of leaf {leaf.position}, {leaf.event!a:.20}, is wrong.")
