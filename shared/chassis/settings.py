@@ -315,6 +315,9 @@ def _file_content(path: Path) -> str:
         text = read_text(path).strip()
     except TextFileError as error:
         raise ValueError(f"names a file that cannot be used: {error}") from None
+    if not text:
+        # empty text would switch off what the setting is for
+        raise ValueError(f"names {path}, which is empty")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.isprintable():
             raise ValueError(f"names {path}, but its line {number} has a control or invisible character")

@@ -132,6 +132,16 @@ def test_a_value_in_a_file_holds_no_control_or_invisible_character(tmp_path, cha
         load(Settings, {"QUOTES_USERS_FILE_FILE": str(file)})
 
 
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff \n"])
+def test_a_value_in_a_file_is_not_empty(tmp_path, content):
+    """The file of a key that was cut off would switch off what the key is for."""
+    file = tmp_path / "value"
+    file.write_text(content, encoding="utf-8")
+
+    with pytest.raises(SettingsError, match=f"^QUOTES_USERS_FILE_FILE names {file}, which is empty$"):
+        load(Settings, {"QUOTES_USERS_FILE_FILE": str(file)})
+
+
 def test_a_file_that_cannot_be_read_is_the_only_fault(tmp_path):
     with pytest.raises(
         SettingsError, match=r"^QUOTES_USERS_FILE_FILE names a file that cannot be used: [^;]*$"
