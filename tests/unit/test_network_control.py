@@ -11,6 +11,7 @@ import pytest
 
 from network import control, data_lock, operations
 from network.control import ControlError, ControlServer
+from network.polling import PollTimer
 from network.terminal import Terminal
 
 
@@ -227,10 +228,14 @@ def test_uptime(seconds, expected):
 
 
 def test_a_command_leaves_no_descriptor_open(serve, folder):
-    serve(status=lambda _: {"ok": True})
+    server = serve(status=lambda _: {"ok": True})
     descriptors = Path("/proc/self/fd")
     before = len([*descriptors.iterdir()])
     for _ in range(20):
         control.send(folder, {"command": "status"})
+        # the server refuses a command while the threads of too many earlier ones have not ended
+        timer = PollTimer(60, 0.001)
+        while timer.wait() and server._free._value < control._MAX_CONNECTIONS:
+            pass
 
     assert len([*descriptors.iterdir()]) < before + 10
