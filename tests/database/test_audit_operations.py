@@ -129,10 +129,13 @@ async def test_two_payees_under_load_keep_one_good_log(start, sql):
     assert 200 == len(await good_export(sql))
 
 
-async def test_an_event_that_is_not_added_in_time_is_shown_by_readiness_and_metrics(start, sql):
-    """Somebody holds the lease and does nothing."""
+async def test_an_event_that_is_not_added_in_time_is_shown_by_readiness_and_metrics(clock, start, sql):
+    """Somebody holds the lease and does nothing. The lease does not end, because the clock stands still."""
+    await clock.set("2026-11-21T02:00:00Z")
     payee = await start(operators="admin", audit_key=KEY.secret_text, audit_every_seconds="0.05")
-    await sql.execute("UPDATE audit_log SET holder = 'another', leased_until = 'infinity'")
+    await sql.execute(
+        "UPDATE audit_log SET holder = 'another', leased_until = clock_timestamp() + interval '5 s'"
+    )
     await payee.reserved()
     await sql.execute("UPDATE audit_pending SET at = at - interval '11 s'")
 
