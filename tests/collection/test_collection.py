@@ -25,7 +25,7 @@ ENVIRONMENT = COLLECTION / "environments" / "make run.bru"
 FIRST_PORT = 8010
 MAX_SECONDS = 1_200
 METHODS = {"get", "put", "post", "delete", "patch"}
-NOT_BY_A_CALLER_ALONE = {"RequestTimeoutError", "UpstreamError", "UnavailableError"}
+NOT_BY_A_CALLER_ALONE = {"ExposureLimitError", "RequestTimeoutError", "UpstreamError", "UnavailableError"}
 """The notes of the folder Errors say why."""
 
 
