@@ -32,6 +32,12 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 FIRST_PORT = 8010
 PATIENCE_SECONDS = 180
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s", "$service": ".*"}
+LIMITS = """
+[[limit]]
+caller = "test"
+currencyCode = "USD"
+countLimit = 1000000
+"""
 COMPARISON = re.compile(r"^(.*\S)\s*(?:==|!=|>=|<=|>|<)\s*-?[\d.]+$", re.DOTALL)
 
 
@@ -147,7 +153,16 @@ def scraped() -> Iterator[dict[str, list[float]]]:
         specs = services(first_port, data=Path(folder), database_url="")
         origins = {spec.name: spec.origin for spec in specs}
         traces = f"{origins['console']}/v1/traces"
-        network = stack.enter_context(sample_run(first_port, Path(folder) / "data", QUOTES_TRACES_URL=traces))
+        limits = Path(folder) / "limits.toml"
+        limits.write_text(LIMITS)
+        network = stack.enter_context(
+            sample_run(
+                first_port,
+                Path(folder) / "data",
+                QUOTES_TRACES_URL=traces,
+                QUOTES_EXPOSURE_LIMITS_FILE=str(limits),
+            )
+        )
         network.wait_until_up()
         found: dict[str, list[float]] = {}
         with (
