@@ -50,7 +50,8 @@ def position_of(cursor: str) -> Position:
 class QuoteFilter(msgspec.Struct, frozen=True):
     """The quotes to list: those that were created at ``since`` or later, and that come after ``before`` in the list.
 
-    None selects all, ``uuid`` one quote. ``amount`` selects quotes of which it is the source amount or the destination amount.
+    None selects all, ``uuid`` one quote. ``amount`` selects quotes
+    whose source amount or destination amount is this number.
     """
 
     caller: str | None = None
