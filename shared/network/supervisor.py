@@ -190,7 +190,7 @@ class ProcessSupervisor:
             self._process.start()
         except (OSError, RuntimeError) as error:
             if not self._is_stopping():
-                first_line = str(error).partition("\n")[0]
+                first_line = str(error).partition("\n")[0].rstrip(":")  # the log lines follow in the report
                 self._schedule_restart(f"{self._process.name} could not be restarted: {first_line}")
             return
         self._started_at = self._last_answer = self._clock()

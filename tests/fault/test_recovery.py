@@ -55,7 +55,7 @@ async def test_a_postgres_whose_restarts_fail_is_restarted_until_it_works(run, c
     configuration.write_text(before)
     await until_quoted(run, client)
 
-    assert "postgres could not be restarted: Postgres does not start:" in run.output
+    assert "postgres could not be restarted: Postgres does not start; its last log lines:" in run.output
     assert 'unrecognized configuration parameter "no_such_setting"' in run.output
     assert "postgres is running again" in run.output
     assert "\\x0a" not in run.output, "the lines of Postgres are printed as lines"

@@ -144,7 +144,7 @@ def test_a_restart_that_raises_is_reported_with_the_time_of_the_next_attempt_and
 
     assert 3 == len(process.starts)
     assert [
-        "spsp-server could not be restarted: Postgres does not start:; its last log lines:",
+        "spsp-server could not be restarted: Postgres does not start; its last log lines:",
         "  PANIC: No space left on device",
         "spsp-server will be restarted in 1 s",
     ] == reported[4:7]
