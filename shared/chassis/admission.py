@@ -4,11 +4,13 @@ The decision depends on measured response times, not on a fixed rate. It combine
 
 - Little's law (Little 1961): the time that one more request will take is the number of requests in flight times the
   seconds per answer.
-- CoDel (Nichols and Jacobson 2012): a queue that is soon empty again is a burst. A queue that stays means overload:
-  even the *shortest* wait in it is too long. Here overload begins in two cases: even the fastest answer of a window (a
-  tenth of a second) was too slow, or in three windows in a row even the shortest expected response time was too long.
-- Deadline-aware load shedding (as in DAGOR, Zhou et al. 2018): a request that would be answered after its deadline is
-  rejected before any work is done for it. To reject a request costs a tenth of an answer.
+- CoDel (Nichols and Jacobson 2012, RFC 8289): a queue that is soon empty again is a burst. A standing queue means
+  overload: even the *shortest* wait in it is too long. Here overload begins in two cases: even the fastest answer of a
+  window (a tenth of a second) was too slow while the service was busy, or in three windows in a row even the shortest
+  expected response time was too long. As CoDel never drops the last packet of a queue, so a few requests in flight are
+  no standing queue here, however late they are: the process, the machine or the next hop stood still for a moment.
+- Deadline-aware load shedding (as in DAGOR, Zhou et al. 2018): under overload a request that would be answered after
+  its deadline is rejected before any work is done for it. To reject a request costs a tenth of an answer.
 
 Without overload every request is admitted. Under overload a request is admitted only if it can be answered within
 `max_wait_seconds`, even if its deadline is later. One slow receiver among fast ones never causes a rejection.
@@ -34,17 +36,11 @@ STALL_SECONDS: Final = 0.1
 MIN_LATE_SECONDS: Final = 0.1
 """A request that is expected to take at most this time is admitted, even if its deadline is sooner."""
 MIN_BACKLOG_SECONDS: Final = 0.05
-"""If the requests in flight need less time than this, `LoadMonitor.waited` usually makes no system call.
-
-The system call costs a twentieth of a request.
-"""
+"""For a shorter backlog `LoadMonitor.waited` makes no system call. The call costs a twentieth of a request."""
 BUSY_IN_FLIGHT: Final = 640
 MIN_IN_FLIGHT: Final = 64
-"""If fewer requests are in flight, `LoadMonitor.waited` usually makes no system call.
-
-No request has waited for long then.
-"""
-JAMMED_WINDOWS: Final = 3
+"""Fewer requests in flight are no standing queue. It is more than 20 requests per second leave in a stall of 3 s."""
+STANDING_WINDOWS: Final = 3
 RELIEF_SHARE: Final = 0.25
 """Share of `max_wait_seconds`. Overload ends when the shortest expected response time of a window is not longer."""
 LATEST_SHARE: Final = 0.3
@@ -75,7 +71,7 @@ class LoadMonitor:
         self.queued = 0
         """Requests that wait in the queue."""
         self.is_overloaded = False
-        self._jammed_windows = 0
+        self._standing_windows = 0
         self._expected = 0.0
         """Seconds that the next answer is expected to take: the fastest answer of the last window with answers.
 
@@ -140,9 +136,11 @@ class LoadMonitor:
             self._soonest = late
         if is_excess or (was_queued and waited > self._max_wait):
             return False
-        if self.is_overloaded and waited + self.in_flight * self.seconds_each > self._max_wait:
-            return False
-        return late <= MIN_LATE_SECONDS or self._expected <= left
+        if not self.is_overloaded:
+            return True
+        ahead = self.in_flight * self.seconds_each
+        is_in_time = late <= MIN_LATE_SECONDS or max(ahead, self._expected) <= left
+        return is_in_time and waited + ahead <= self._max_wait
 
     @property
     def must_queue(self) -> bool:
@@ -172,8 +170,7 @@ class LoadMonitor:
             answers, took = self._recent[0] * kept + self._answers, self._recent[1] * kept + seconds
             self._recent = answers, took
             self.seconds_each = took / answers if answers >= 1 else 0.0
-            rate = 1 / self.seconds_each if self.seconds_each else 0.0
-            self._best_rate = max(self._best_rate * BEST_SHARE, rate)
+            self._best_rate = max(self._best_rate * BEST_SHARE, answers / took if answers >= 1 else 0.0)
         else:
             self._recent, self.seconds_each, self._best_rate = (0.0, 0.0), 0.0, 0.0
         if self._answers:
@@ -184,8 +181,9 @@ class LoadMonitor:
         relief = self._max_wait * RELIEF_SHARE
         # a window without answers is no sign of overload: a slow receiver, a short stall or errors may be the cause
         is_slow_and_busy = self.is_busy and relief < self._fastest < _NEVER
-        self._jammed_windows = self._jammed_windows + 1 if soonest > self._max_wait else 0
-        if is_slow_and_busy or self._jammed_windows >= JAMMED_WINDOWS:
+        is_standing = soonest > self._max_wait and self.in_flight + self.queued >= MIN_IN_FLIGHT
+        self._standing_windows = self._standing_windows + 1 if is_standing else 0
+        if is_slow_and_busy or self._standing_windows >= STANDING_WINDOWS:
             self.is_overloaded = True
         elif soonest <= relief:
             self.is_overloaded = False
@@ -225,12 +223,8 @@ class AdmissionQueue:
 
 
 def _seconds_since_data(connection: socket.socket | None) -> float:
-    if connection is None or not hasattr(socket, "TCP_INFO"):
-        return 0.0
     try:
-        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
-    except OSError:  # a Unix socket, or a closed one
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)  # type: ignore[union-attr]
+        return float(_LAST_DATA_RECEIVED.unpack(information)[0]) / 1_000
+    except (AttributeError, OSError, struct.error):  # it is not an open TCP connection on Linux
         return 0.0
-    if len(information) < _LAST_DATA_RECEIVED.size:
-        return 0.0
-    return float(_LAST_DATA_RECEIVED.unpack(information)[0]) / 1_000

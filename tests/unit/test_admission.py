@@ -8,12 +8,12 @@ import pytest
 
 from chassis import admission
 from chassis.admission import (
-    JAMMED_WINDOWS,
     MIN_IN_FLIGHT,
     MIN_LATE_SECONDS,
     QUEUE_SHARE,
     RELIEF_SHARE,
     SLICE_SECONDS,
+    STANDING_WINDOWS,
     AdmissionQueue,
     LoadMonitor,
 )
@@ -38,7 +38,8 @@ def admits(monitor, waited=0.0, left=LONG, *, was_queued=False, is_excess=False)
     return monitor.admits(waited, left, was_queued, is_excess)
 
 
-def overload(monitor, windows=JAMMED_WINDOWS):
+def overload(monitor, windows=STANDING_WINDOWS):
+    monitor.in_flight = max(monitor.in_flight, MIN_IN_FLIGHT)
     for _ in range(windows):
         admits(monitor, MAX_WAIT + 0.01)
         window(monitor)
@@ -50,12 +51,18 @@ def test_a_request_is_admitted_while_answers_are_fast(monitor):
     assert admits(monitor)
 
 
-def test_a_request_that_would_be_answered_after_its_deadline_is_rejected(monitor):
-    window(monitor, 0.2)
+def test_under_overload_a_request_that_would_be_answered_after_its_deadline_is_rejected(monitor):
+    """The fastest answer of the last window took 0.2 s; Little's law says 0.3 s for 30 requests in flight."""
+    window(monitor, *[0.2] * 10)  # a hundred per second
 
-    assert admits(monitor, 9.0, 0.21)
-    assert not admits(monitor, 9.0, 0.19)
+    assert admits(monitor, 0.0, 0.19)
+    monitor.is_overloaded = True
+    assert admits(monitor, 0.0, 0.21)
     assert not admits(monitor, 0.0, 0.19)
+    monitor.in_flight = 30
+    window(monitor, *[0.2] * 10)
+    assert admits(monitor, 0.0, 0.31)
+    assert not admits(monitor, 0.0, 0.29)
 
 
 def test_under_overload_a_request_that_has_waited_too_long_is_rejected(monitor):
@@ -66,6 +73,7 @@ def test_under_overload_a_request_that_has_waited_too_long_is_rejected(monitor):
 
 
 def test_under_overload_requests_in_flight_times_seconds_each_is_the_expected_wait(monitor):
+    monitor.in_flight = MIN_IN_FLIGHT
     for _ in range(30):
         admits(monitor, MAX_WAIT + 0.1)
         window(monitor, *[0.2] * 10)  # a hundred per second
@@ -154,24 +162,36 @@ def test_many_requests_in_flight_with_slow_answers_only_are_overload(monitor):
 
 def test_a_slow_receiver_among_fast_ones_is_no_overload(monitor):
     monitor.in_flight = 200
-    for _ in range(JAMMED_WINDOWS):
+    for _ in range(STANDING_WINDOWS):
         window(monitor, 0.01, *[9.0] * 10)
 
     assert not monitor.is_overloaded
     assert admits(monitor, 0.3)
 
 
-def test_a_jam_of_fewer_windows_is_no_overload(monitor):
-    overload(monitor, JAMMED_WINDOWS - 1)
+def test_a_queue_that_stands_for_fewer_windows_is_no_overload(monitor):
+    overload(monitor, STANDING_WINDOWS - 1)
     admits(monitor, MAX_WAIT - 0.01)
     window(monitor)
-    overload(monitor, JAMMED_WINDOWS - 1)
+    overload(monitor, STANDING_WINDOWS - 1)
 
     assert admits(monitor, MAX_WAIT + 1.0)
 
 
+def test_a_few_requests_in_flight_are_no_overload_however_late_they_are(monitor):
+    monitor.in_flight = MIN_IN_FLIGHT - 1
+    for _ in range(10 * STANDING_WINDOWS):
+        admits(monitor, MAX_WAIT + 1.0)
+        window(monitor, MAX_WAIT + 1.0)
+
+    assert not monitor.is_overloaded
+    monitor.queued = 1
+    overload(monitor)
+    assert monitor.is_overloaded
+
+
 def test_one_late_request_among_others_is_no_overload(monitor):
-    for _ in range(2 * JAMMED_WINDOWS):
+    for _ in range(2 * STANDING_WINDOWS):
         admits(monitor, MAX_WAIT + 1.0)
         admits(monitor)
         window(monitor)
