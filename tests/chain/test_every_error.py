@@ -37,7 +37,7 @@ def new_trace() -> str:
 
 def status_in_log(chain, service: str, trace: str) -> int | None:
     """Return the status that a service logged for a trace id. Waits for the line, which comes a little later."""
-    timer = PollTimer(10, 0.05)
+    timer = PollTimer(60, 0.05)
     while timer.wait():
         for line in chain.log_lines(service):
             if line.get("traceId") == trace:

@@ -23,7 +23,7 @@ def quick(request, monkeypatch) -> None:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """Make consoles count a service as frozen after a short time."""
-    monkeypatch.setattr(look, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(look, "LOOK_SECONDS", 1.0)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import os
 import pickle
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,14 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from network.polling import PollTimer
 from support import compose
 from support.load import Load, RequestOutcome, TrackedPayment
 from support.table import FaultTable
 
 # unique for this run, because another run may test another tree on the same engine
 IMAGE = f"dfsp-quoting:test-{os.getpid()}"
+PATIENCE_SECONDS = 60
 
 
 def pytest_collection_modifyitems(items):
@@ -95,12 +96,11 @@ class Inside:
         traces = [each.trace_id for each in self.outcomes if each.status != 200]
         return "\n".join([*self.failed, *network.logged_lines(traces)])
 
-    def wait_more(self, requests: int, seconds: float = 60) -> None:
+    def wait_more(self, requests: int) -> None:
         wanted = self._answered() + requests
-        until = time.monotonic() + seconds
+        timer = PollTimer(PATIENCE_SECONDS, 0.1)
         while self._answered() < wanted:
-            assert time.monotonic() < until, self.container.logs(tail=20)
-            time.sleep(0.1)
+            assert timer.wait(), self.container.logs(tail=20)
 
     def _answered(self) -> int:
         lines = self.container.logs(tail=1).decode().split()
@@ -143,6 +143,17 @@ def load_inside(network: compose.ComposeNetwork, workers: int = 8) -> Iterator[I
             container.remove(force=True)
 
 
+def served_by_all(replicas: list[Container]) -> list[int]:
+    """Wait until each replica answers requests of the running load. Return the numbers of their requests so far."""
+    timer = PollTimer(PATIENCE_SECONDS, 0.1)
+    begun = [compose.requests(each) for each in replicas]
+    while True:
+        counts = [compose.requests(each) for each in replicas]
+        if all(now > then for now, then in zip(counts, begun, strict=True)):
+            return counts
+        assert timer.wait(), f"a replica gets no requests: from {begun} to {counts}"
+
+
 async def payers_scaled(
     network: compose.ComposeNetwork, caller: aiohttp.ClientSession
 ) -> tuple[list[int], Load]:
@@ -161,8 +172,7 @@ async def payers_scaled(
         await load.more(5)
         await asyncio.to_thread(network.scale, dfsp_api_payer=2)
         both = network.containers("dfsp-api-payer")
-        await load.more(10)
-        before = [compose.requests(each) for each in both]
+        before = await asyncio.to_thread(served_by_all, both)
         await load.more(50)
         after = [compose.requests(each) for each in both]
         await asyncio.to_thread(network.scale, dfsp_api_payer=1)

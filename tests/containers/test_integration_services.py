@@ -37,15 +37,19 @@ async def test_a_signal_becomes_a_trade_and_an_error_a_notification(network):
         await until(is_notified)
         command = "curl -s -u receiver:sample http://127.0.0.1:8018/v1/accounts/sample/trades"
         trades = [json.loads(shell.paste(command))["trades"] for _ in range(4)]
+        replicas = [each for name in compose.INTEGRATION_SERVICES for each in network.containers(name)]
 
-    async def all_are_asked():
-        """Log lines are written a little later."""
-        services = [each for name in compose.INTEGRATION_SERVICES for each in network.containers(name)]
-        return len(services) == 4 and all(compose.requests(each) for each in services)
+        async def all_have_answered():
+            """Whether the log of each replica has a request. Sends more until then."""
+            trades.append(json.loads(shell.paste(command))["trades"])
+            shell.paste(COMMANDS[-1])
+            return all(compose.requests(each) for each in replicas)
 
-    await until(all_are_asked)
+        await until(all_have_answered)
+
+    assert 4 == len(replicas)
     assert ["OPEN", "CLOSE", "OPEN", "CLOSE"] == [trade["action"] for trade in trades[0][::-1]]
-    assert [trades[0]] * 4 == trades
+    assert [trades[0]] * len(trades) == trades
 
 
 async def test_no_webhook_may_reach_other_addresses_of_the_network(network, caller):

@@ -1,8 +1,6 @@
 """Requests are balanced over replicas; stopping or updating a replica fails no request."""
 
-import time
-
-from containers.conftest import load_inside, payers_scaled
+from containers.conftest import load_inside, payers_scaled, served_by_all
 from support import compose
 from support.load import broken_by
 
@@ -22,21 +20,23 @@ def test_requests_are_balanced_over_replicas_and_a_removed_one_is_not_used(netwo
     network.scale(dfsp2_spsp_server=3)
     replicas = network.containers("dfsp2-spsp-server")
     with load_inside(network) as load:
+        before = served_by_all(replicas)
         load.wait_more(300)
-        counts = [compose.requests(each) for each in replicas]
+        after = [compose.requests(each) for each in replicas]
         removed = replicas[1]
         removed.stop(timeout=compose.STOP_SECONDS)
         last = compose.requests(removed)
         load.wait_more(300)
-        after = [compose.requests(each) for each in (replicas[0], replicas[2])]
+        left = [compose.requests(each) for each in (replicas[0], replicas[2])]
         assert last == compose.requests(removed)
         removed.remove()
     assert not load.failed, load.why(network)
     network.scale(dfsp2_spsp_server=1)
 
     assert 3 == len(replicas)
+    counts = [now - then for now, then in zip(after, before, strict=True)]
     assert min(counts) > 0.6 * sum(counts) / 3, counts
-    assert all(now > before for now, before in zip(after, (counts[0], counts[2]), strict=True))
+    assert all(now > then for now, then in zip(left, (after[0], after[2]), strict=True))
     assert [] == broken_by(load.payments, network.rows("dfsp2"))
 
 
@@ -67,7 +67,7 @@ def test_a_rolling_update_fails_no_request(network):
     assert not load.failed, load.why(network)
     network.scale(**{name.replace("-", "_"): 1 for name in ON_THE_WAY})
 
-    assert len(load.outcomes) > 14 * 40
+    assert len(load.outcomes) >= 14 * 20
     assert [] == broken_by(load.payments, rows)
     assert len(load.payments) == len(rows) - before
 
@@ -80,7 +80,6 @@ def test_a_single_replica_is_found_again_at_another_address(network):
         old.remove()
         network.run("up", "--detach", "--no-recreate", "--no-deps", "dfsp2-spsp-server-backend")
         network.wait_ready(network.container("dfsp2-spsp-server-backend"))
-        time.sleep(1.5)
         load.wait_more(50)
 
     assert {200, 502, 503, 504} >= {outcome.status for outcome in load.outcomes}

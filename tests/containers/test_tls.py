@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp.client_proto import ResponseHandler
 
-from containers.conftest import both_directions, load_inside, payers_scaled
+from containers.conftest import PATIENCE_SECONDS, both_directions, load_inside, payers_scaled
 from network import certificates
 from network.polling import PollTimer
 from support import compose
@@ -75,7 +75,7 @@ async def session(made: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as caller:
         yield caller
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while TlsConnection.open_ones:
             await asyncio.sleep(0.01)
 
@@ -142,7 +142,7 @@ def knock(network, at: str, host: str, folder: str = "") -> str:
 
 def knock_until_changed(network, hop: tuple[str, str], before: str) -> str:
     """Return what the hop says when it is no longer `before`. Services look at their files once a second."""
-    timer = PollTimer(60)
+    timer = PollTimer(PATIENCE_SECONDS)
     while (said := knock(network, *hop, "/run/certificates")) == before:
         assert timer.wait(), f"{hop} still shows the certificate from before: {before}"
     return said

@@ -20,18 +20,19 @@ async def timed(hop, operation, milliseconds: int):
 
 
 async def test_a_next_hop_that_hangs_is_504_at_the_deadline(start_hop, forwarder):
-    async with scripted_server(HANG) as next_hop:
-        hop = await start_hop(forwarder, next_url=next_hop.url)
-        timings = await asyncio.gather(*(timed(hop, each, 600) for each in OPERATIONS.values()))
+    for milliseconds in (600, 8_000):  # on a busy machine 600 ms may pass before the requests leave
+        async with scripted_server(HANG) as next_hop:
+            hop = await start_hop(forwarder, next_url=next_hop.url)
+            timings = await asyncio.gather(*(timed(hop, each, milliseconds) for each in OPERATIONS.values()))
+        if len(OPERATIONS) == len(next_hop.requests):
+            break
 
-        for response, seconds in timings:
-            assert (504, "UpstreamTimeoutError") == (response.status, response.id)
-            assert response.json["message"].startswith(
-                f"{hop.forwarder.next_service} did not answer in time."
-            )
-            assert 0.59 < seconds < 0.6 + LATE_SECONDS
-        assert {response.json["message"]} == {line["cause"] for line in hop.log.events}
-        assert len(OPERATIONS) == len(next_hop.requests)
+    for response, seconds in timings:
+        assert (504, "UpstreamTimeoutError") == (response.status, response.id)
+        assert response.json["message"].startswith(f"{hop.forwarder.next_service} did not answer in time.")
+        assert milliseconds / 1000 - 0.01 < seconds < milliseconds / 1000 + LATE_SECONDS
+    assert {response.json["message"]} == {line["cause"] for line in hop.log.events}
+    assert len(OPERATIONS) == len(next_hop.requests)
 
 
 async def test_a_response_that_stays_incomplete_is_504_at_the_deadline(hop):

@@ -99,13 +99,16 @@ async def test_a_refused_connection_is_tried_twice(start_hop, forwarder, monkeyp
 
 @pytest.mark.parametrize("name", ["dfsp-api", "spsp-server"])
 async def test_a_repetition_has_no_more_time_than_the_first(start_hop, name):
-    async with scripted_server(b"", HANG) as next_hop:
-        hop = await start_hop(name, next_url=next_hop.url)
-        async with asyncio.timeout(SECONDS):
-            response = await hop.send(X_Request_Timeout_Ms="1000")
+    for milliseconds in (600, 8_000):  # on a busy machine 600 ms may pass before the repetition leaves
+        async with scripted_server(b"", HANG) as next_hop:
+            hop = await start_hop(name, next_url=next_hop.url)
+            async with asyncio.timeout(SECONDS):
+                response = await hop.send(X_Request_Timeout_Ms=str(milliseconds))
+        if 2 == len(next_hop.requests):
+            break
 
-        assert (504, "UpstreamTimeoutError") == (response.status, response.id)
-        assert 2 == len(next_hop.requests)
+    assert (504, "UpstreamTimeoutError") == (response.status, response.id)
+    assert 2 == len(next_hop.requests)
 
 
 FOUND = http(200, b'{"spspReceiver": "http://spsp-server"}')

@@ -9,7 +9,7 @@ from support.client import send
 from support.messages import LOOK_UP_QUERY, QUOTE, RESERVE
 from support.sample_run import sample_run
 
-LEFT_SECONDS = 15
+LEFT_SECONDS = 60
 
 
 async def test_a_killed_run_leaves_no_process_and_its_data_can_be_used_again(client, passable):

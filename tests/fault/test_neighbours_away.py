@@ -1,8 +1,6 @@
 """Each service is killed or paused in turn: the callers' replies are documented and in time, and then all works."""
 
 import asyncio
-import os
-import signal
 import time
 import uuid
 
@@ -41,14 +39,6 @@ async def every_operation(client, chain, trace, uuid_, timeout_ms=30_000):
     )
 
 
-def forget_directory(chain) -> None:
-    """Clear the proxy's cache, which would answer in place of the directory."""
-    proxy = chain.network.children["spsp-client-proxy"]
-    if proxy.pid is not None:
-        os.kill(proxy.pid, signal.SIGHUP)
-        time.sleep(0.3)
-
-
 async def reserve(client, chain) -> str:
     answer = await send(client, "POST", chain.url + RESERVE, QUOTE, X_Request_Timeout_Ms="30000")
     assert 200 == answer.status, answer.body
@@ -65,8 +55,8 @@ async def test_requests_to_a_killed_service_are_answered_502_and_only_it_needs_a
 ):
     uuid_ = await reserve(client, broken_chain)
     others = {other: pid for other, pid in pids(broken_chain).items() if other != name}
+    broken_chain.forget_directory()
     broken_chain.network.kill(name)
-    forget_directory(broken_chain)
     answers = await every_operation(client, broken_chain, "killed", uuid_)
     await asyncio.to_thread(broken_chain.network.restart, name)
     after = await every_operation(client, broken_chain, "back", uuid_)
@@ -82,7 +72,7 @@ async def test_requests_to_a_killed_service_are_answered_502_and_only_it_needs_a
 @pytest.mark.parametrize("name", list(BEFORE))
 async def test_requests_to_a_paused_service_are_answered_504_within_the_deadline(broken_chain, client, name):
     uuid_ = await reserve(client, broken_chain)
-    forget_directory(broken_chain)
+    broken_chain.forget_directory()
     child = broken_chain.network.children[name]
     child.pause()
     try:
@@ -103,7 +93,7 @@ async def test_requests_to_a_paused_service_are_answered_504_within_the_deadline
 async def test_a_reservation_repeated_after_a_pause_is_one_quote(broken_chain, client, name):
     key = str(uuid.uuid4())
     child = broken_chain.network.children[name]
-    forget_directory(broken_chain)
+    broken_chain.forget_directory()
     child.pause()
     try:
         lost = await send(

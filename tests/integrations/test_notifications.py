@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import time
 from contextlib import asynccontextmanager
 
 import pytest
 
+from integrations import notifications
 from integrations.app import NOTIFICATIONS
-from integrations.notifications import POLL_SECONDS
 from support.provider import OTHER, USER, Script, basic, typed, until
 from support.serving import reply, stub
 
@@ -138,24 +137,21 @@ async def test_a_user_may_have_at_most_ten_streams(provider):
     assert [200] * 10 + [429] == statuses
 
 
-async def test_a_stream_that_is_closed_frees_its_place_at_once(provider):
-    """Not only when the next line cannot be written, ten seconds later."""
+async def test_a_stream_that_is_closed_frees_its_place_at_once(provider, monkeypatch):
+    """Not only when the next line cannot be written, which is never here."""
+    monkeypatch.setattr(notifications, "POLL_SECONDS", 3_600)
     made = {"Authorization": basic(USER), "Accept": "text/event-stream"}
     url = f"{provider.url}/v1/me/notifications"
     answers = [await provider.client.get(url, headers=made) for _ in range(10)]
     answers.pop().close()
-    began = time.monotonic()
 
     async def is_let_in() -> bool:
         answers.append(await provider.client.get(url, headers=made))
         return 200 == answers[-1].status
 
     await until(is_let_in)
-    took = time.monotonic() - began
     for each in answers:
         each.close()
-
-    assert took < POLL_SECONDS / 2
 
 
 async def test_notifications_are_listed_newest_first_in_pages(provider):
@@ -197,7 +193,7 @@ async def test_streams_end_when_the_service_shuts_down(provider):
     async with provider.client.get(f"{provider.url}/v1/me/notifications", headers=made) as answer:
         provider.app[SERVICE].is_leaving = True
         await refused(provider)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             rest = await answer.content.read()
         provider.app[SERVICE].is_leaving = False
 

@@ -2,10 +2,9 @@
 
 import os
 import subprocess
-import time
 
 from integrations.delivery.process_identity import ProcessIdentity, _start_time, this_process
-from integrations.delivery.queue import LEASE_SECONDS, LaneQueue
+from integrations.delivery.queue import LaneQueue
 
 
 def other_process() -> tuple[subprocess.Popen, ProcessIdentity]:
@@ -21,15 +20,14 @@ async def test_lanes_of_a_killed_process_do_not_wait_for_their_lease(start, hook
     child, identity = other_process()
     claimed = await LaneQueue(api.dispatcher.queue._database, identity).claim(10, [])
     while_alive = await api.dispatcher.queue.release_lanes_of_dead_processes()
+    await api.sql.execute("UPDATE lane SET due = 'infinity' WHERE is_held")  # a lease that does not end
     child.kill()
     child.wait()
-    began = time.monotonic()
     successor = await start()
     log = await successor.done(id_)
 
     assert (2, 0) == (len(claimed), while_alive)
     assert ["DELIVERED"] * 3 == [each["state"] for each in log]
-    assert time.monotonic() - began < LEASE_SECONDS - 5
 
 
 def test_a_process_is_dead_if_it_has_ended_or_its_id_belongs_to_a_later_one():

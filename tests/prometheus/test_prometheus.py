@@ -171,11 +171,11 @@ def scraped() -> Iterator[dict[str, list[float]]]:
         ):
             timer = PollTimer(PATIENCE_SECONDS, 1)
             left = expressions()
-            while timer.wait() and left:
+            while timer.wait() and (left or {1.0} != set(found["up"])):
                 for place, expression in left.items():
                     found[place] = running.values(expression)
                 left = {place: expression for place, expression in left.items() if not found[place]}
-            found["up"] = running.values("up")
+                found["up"] = running.values("up")
             found["firing"] = running.values('ALERTS{alertname="ServiceDown"}')
         yield found
 

@@ -110,7 +110,7 @@ async def test_every_item_has_its_own_end(window, most, max_open, turns, release
         asked.append(result)
         if what == "leaves":
             result.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         results = await asyncio.gather(*asked, return_exceptions=True)
 
     assert [] == trips.broken

@@ -12,7 +12,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from support.provider import PASSWORDS, USER
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 PHONE, DESKTOP = (390, 844), (1280, 800)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from network.polling import PollTimer
 from network.ports import find_first_port
 from network.processes import Network
 from network.samples import ensure_directory
@@ -15,6 +16,7 @@ from support import audit
 from support.settings import DEFAULTS
 
 Overrides = Mapping[str, Mapping[str, str]]
+PATIENCE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class Chain:
     def log_lines(self, name: str) -> list[dict[str, Any]]:
         """Return the log lines of a service, parsed. Raises ValueError if a line is not JSON."""
         return [json.loads(line) for line in (self.logs / f"{name}.log").read_text().splitlines()]
+
+    def has_logged(self, name: str, event: str) -> bool:
+        return any(line.get("event") == event for line in self.log_lines(name))
+
+    def forget_directory(self) -> None:
+        """Clear the cache of the running proxy, which would answer in place of the directory."""
+        name, event = "spsp-client-proxy", "directory answers forgotten"
+        before = [line.get("event") for line in self.log_lines(name)].count(event)
+        self.network.children[name].reload()
+        timer = PollTimer(PATIENCE_SECONDS)
+        while [line.get("event") for line in self.log_lines(name)].count(event) == before:
+            assert timer.wait(), "the proxy has not cleared its cache"
 
 
 free_ports = find_first_port

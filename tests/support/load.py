@@ -31,6 +31,8 @@ class RequestOutcome:
     method: str
     target: str
     trace_id: str
+    begun: float
+    """Time of the monotonic clock at which the request was sent."""
     seconds: float
     timeout_ms: int
     status: int | None = None
@@ -122,6 +124,17 @@ class Load:
             while self._complete() < wanted:
                 await asyncio.sleep(0.02)
 
+    async def until_status(self, *statuses: int, seconds: float = 60) -> None:
+        """Wait until a request that is sent from now on has a response with one of these statuses."""
+        begun = time.monotonic()
+        async with asyncio.timeout(seconds):
+            while not any(each.status in statuses for each in self.begun_after(begun)):
+                await asyncio.sleep(0.02)
+
+    def begun_after(self, moment: float) -> list[RequestOutcome]:
+        """Return the outcomes so far of the requests that were sent after a time of the monotonic clock."""
+        return [each for each in self.outcomes if each.begun > moment]
+
     def _complete(self) -> int:
         return sum(payment.is_complete for payment in self.payments)
 
@@ -202,7 +215,7 @@ class Load:
         except (aiohttp.ClientError, TimeoutError) as error:
             known = {"error": repr(error)}
         seconds = time.monotonic() - started
-        outcome = RequestOutcome(method, target, trace_id, seconds, self._timeout_ms, **known)
+        outcome = RequestOutcome(method, target, trace_id, started, seconds, self._timeout_ms, **known)
         self.outcomes.append(outcome)
         return outcome
 
