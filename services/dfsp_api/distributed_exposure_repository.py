@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Connection, Database
+from chassis.database import Connection
 from chassis.errors import UnavailableError
 from dfsp_api.distributed_repository import (
     INSERT,
@@ -24,8 +24,8 @@ from dfsp_api.distributed_repository import (
     insert_arguments,
 )
 from dfsp_api.exposure_limits import Exposure, ExposureLimits, ExposureRefusal, Pair
-from dfsp_api.exposure_repository import EXPOSURES_AT, exposures_of
-from dfsp_api.exposures import Exposures, pair_of
+from dfsp_api.exposure_repository import EXPOSURES_AT, ExposureRepository, exposures_of
+from dfsp_api.exposures import pair_of
 from dfsp_api.repository import MAX_TRIES, NewQuote, PaymentOrder, ReleaseOrder, Reserved, quotes_by_uuid
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
@@ -77,29 +77,18 @@ STATEMENTS: Final = {
 """Name of each statement, for metrics."""
 
 
-class LimitedDistributedRepository(DistributedRepository):
+class LimitedDistributedRepository(ExposureRepository, DistributedRepository):
     """The table ``quote``, row by row, with exposure limits."""
 
-    def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
-        super().__init__(database, lifetime, is_audited=is_audited)
-        self.exposures = Exposures(self._count_open, self.exposures_now)
-
-    async def reserve(
-        self, quotes: Sequence[NewQuote], deadline: float | None = None
+    async def _reserve_limited(
+        self, quotes: Sequence[NewQuote], deadline: float | None
     ) -> Mapping[UUID, Reserved]:
-        """Reserve quotes. If a quote would exceed a limit, its outcome is an ExposureRefusal.
-
-        The quotes of one pair of caller and currency are decided in the order of `quotes`, in one transaction.
-        """
-        limited, others = self.exposures.split(quotes)
-        found: dict[UUID, Reserved] = {}
-        if others:
-            with self.exposures.without_entries():
-                found.update(await super().reserve(others, deadline))
+        """Reserve the quotes of each pair in one transaction."""
         by_pair: dict[Pair, list[NewQuote]] = {}
-        for new in limited:
+        for new in quotes:
             by_pair.setdefault(pair_of(new), []).append(new)
         reserve = partial(self._reserve_pair, deadline=deadline)
+        found: dict[UUID, Reserved] = {}
         for outcomes in await for_each(reserve, by_pair.items()):
             found.update(outcomes)
         return found
@@ -186,7 +175,6 @@ class LimitedDistributedRepository(DistributedRepository):
             )
 
     async def exposures_now(self, deadline: float | None = None) -> dict[Pair, Exposure]:
-        """Return the exposures that are counted, by the database's clock."""
         (time,) = await self._database.fetch(TIME, timedelta(), deadline=deadline)
         return exposures_of(await self._database.fetch(EXPOSURES_AT, time["at"], deadline=deadline))
 
@@ -240,12 +228,6 @@ class LimitedDistributedRepository(DistributedRepository):
                 await connection.fetch(FREE, *pair, quote.expires, uuid)
 
         await self._database.transaction(work)
-
-    async def _read_namespace(self, connection: Connection) -> None:
-        before = self._namespace
-        await super()._read_namespace(connection)
-        if self._namespace != before:
-            self.exposures.forget()
 
 
 class _Book:

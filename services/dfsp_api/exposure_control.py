@@ -18,7 +18,7 @@ from chassis.text_file import TextFileError, read_text
 from dfsp_api.distributed_exposure_repository import LimitedDistributedRepository
 from dfsp_api.exposure_limit_file import ExposureLimitsError, parse_exposure_limits
 from dfsp_api.exposure_limits import Exposure, ExposureLimit, ExposureLimits, format_sum
-from dfsp_api.exposure_repository import LimitedRepository
+from dfsp_api.exposure_repository import ExposureRepository, LimitedRepository
 from dfsp_api.exposures import pair_of
 from dfsp_api.published_exposures import LimitedExposure, exposures_reply
 from dfsp_api.repository import NewQuote
@@ -31,8 +31,7 @@ RETRY_SECONDS: Final = 10.0
 """Pause after a failure, for example while the database is away."""
 OTHER: Final = "other"
 
-LimitedQuotes = LimitedRepository | LimitedDistributedRepository
-REPOSITORIES: Final[Mapping[str, type[LimitedQuotes]]] = {
+REPOSITORIES: Final[Mapping[str, type[ExposureRepository]]] = {
     "postgres": LimitedRepository,
     "distributed": LimitedDistributedRepository,
 }
@@ -41,7 +40,7 @@ REPOSITORIES: Final[Mapping[str, type[LimitedQuotes]]] = {
 class ExposureControl(Collector):
     """The exposure limits of one payee."""
 
-    def __init__(self, quotes: LimitedQuotes, path: Path, max_listed: int) -> None:
+    def __init__(self, quotes: ExposureRepository, path: Path, max_listed: int) -> None:
         """Read the limits from the file. Raises StartError.
 
         `max_listed` limits the pairs of caller and currency that the metric lists.

@@ -188,8 +188,8 @@ STATEMENTS: Final = {
 """Name of each statement, for metrics."""
 
 
-class LimitedRepository(Repository):
-    """The table ``quote``, with exposure limits."""
+class ExposureRepository(Repository):
+    """The parts that the repositories with exposure limits have in common."""
 
     def __init__(self, database: Database, lifetime: timedelta, *, is_audited: bool = False) -> None:
         super().__init__(database, lifetime, is_audited=is_audited)
@@ -210,6 +210,34 @@ class LimitedRepository(Repository):
         if limited:
             found.update(await self._reserve_limited(limited, deadline))
         return found
+
+    async def exposures_now(self, deadline: float | None = None) -> dict[Pair, Exposure]:
+        """Return the exposures that are counted, by the database's clock."""
+        raise NotImplementedError
+
+    async def tidy(self) -> bool:
+        """Remove entries of quotes that have ended. Return whether more may be left."""
+        raise NotImplementedError
+
+    async def _reserve_limited(
+        self, quotes: Sequence[NewQuote], deadline: float | None
+    ) -> Mapping[UUID, Reserved]:
+        """Reserve quotes that have a limit."""
+        raise NotImplementedError
+
+    async def _count_open(self, pairs: Sequence[Pair]) -> None:
+        """Insert missing entries of the pairs' reserved quotes, and mark entries of quotes that have ended."""
+        raise NotImplementedError
+
+    async def _read_namespace(self, connection: Connection) -> None:
+        before = self._namespace
+        await super()._read_namespace(connection)
+        if self._namespace != before:
+            self.exposures.forget()
+
+
+class LimitedRepository(ExposureRepository):
+    """The table ``quote``, with exposure limits."""
 
     async def _reserve_limited(
         self, quotes: Sequence[NewQuote], deadline: float | None
@@ -280,7 +308,6 @@ class LimitedRepository(Repository):
             return await super()._change(statement, orders, arguments, deadline)
 
     async def exposures_now(self, deadline: float | None = None) -> dict[Pair, Exposure]:
-        """Return the exposures that are counted, by the database's clock."""
         return exposures_of(await self._database.fetch(EXPOSURES, deadline=deadline))
 
     async def tidy(self) -> bool:
@@ -296,12 +323,6 @@ class LimitedRepository(Repository):
                 await connection.fetch(statement, *arguments)
 
         await self._database.transaction(work)
-
-    async def _read_namespace(self, connection: Connection) -> None:
-        before = self._namespace
-        await super()._read_namespace(connection)
-        if self._namespace != before:
-            self.exposures.forget()
 
 
 def exposures_of(rows: Sequence[asyncpg.Record]) -> dict[Pair, Exposure]:

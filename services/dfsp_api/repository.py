@@ -70,14 +70,18 @@ WHERE uuid = ANY($1::uuid[]) AND EXISTS (
 )
 """
 
+
 # The rows are locked first, in order, and the clock is read after the last lock: read before a wait for a lock, it
-# would let a quote be executed after `expires`. The join with l keeps the lock before the clock. The fingerprint
-# says which parameters must be equal; the two amounts must be equal only where the payment has them. Another caller's
-# row is not locked: a lock is written to disk, and the time of that would tell that there is such a quote.
-EXECUTE: Final = f"""
+# would let a quote be executed after `expires`. The join with l keeps the lock before the clock. Another caller's row
+# is not locked: a lock is written to disk, and the time of that would tell that there is such a quote.
+def _changing(column: str, orders: str, condition: str) -> str:
+    """Return a statement that sets the time in `column` of each quote that may change.
+
+    `orders` are the rows `i` with uuid and caller of each quote, and `condition` compares them with the row of `quote`.
+    """
+    return f"""
 WITH i AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::numeric[], $5::numeric[])
-        AS i (uuid, caller, fingerprint, source_amount, destination_amount)
+    SELECT * FROM {orders}
 ), l AS MATERIALIZED (
     SELECT uuid FROM quote
     WHERE uuid = ANY($1::uuid[])
@@ -86,43 +90,35 @@ WITH i AS (
 ), t AS MATERIALIZED (
     SELECT {CLOCK} AS at, count(*) AS locked FROM l
 )
-UPDATE quote SET executed = {in_milliseconds("t.at")}
+UPDATE quote SET {column} = {in_milliseconds("t.at")}
 FROM t, l
 WHERE quote.uuid = l.uuid AND t.locked > 0
     AND {is_open("t.at")}
     AND EXISTS (
         SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
-            AND i.fingerprint = quote.fingerprint
-            AND (i.source_amount IS NULL OR i.source_amount = quote.source_amount)
-            AND (i.destination_amount IS NULL OR i.destination_amount = quote.destination_amount)
+            AND {condition}
     )
-RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
+RETURNING {", ".join(f"quote.{each.strip()}" for each in COLUMNS.split(","))}, false AS is_expired
 """
 
-# As EXECUTE. A look-up names the receiver, or not, and so does a release: another receiver's quote is not released.
-RELEASE: Final = f"""
-WITH i AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-        AS i (uuid, caller, identifier_type, identifier)
-), l AS MATERIALIZED (
-    SELECT uuid FROM quote
-    WHERE uuid = ANY($1::uuid[])
-        AND EXISTS (SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller)
-    ORDER BY uuid FOR NO KEY UPDATE
-), t AS MATERIALIZED (
-    SELECT {CLOCK} AS at, count(*) AS locked FROM l
+
+# The fingerprint says which parameters must be equal; the two amounts must be equal only where the payment has them.
+EXECUTE: Final = _changing(
+    "executed",
+    """unnest($1::uuid[], $2::text[], $3::bytea[], $4::numeric[], $5::numeric[])
+        AS i (uuid, caller, fingerprint, source_amount, destination_amount)""",
+    """i.fingerprint = quote.fingerprint
+            AND (i.source_amount IS NULL OR i.source_amount = quote.source_amount)
+            AND (i.destination_amount IS NULL OR i.destination_amount = quote.destination_amount)""",
 )
-UPDATE quote SET released = {in_milliseconds("t.at")}
-FROM t, l
-WHERE quote.uuid = l.uuid AND t.locked > 0
-    AND {is_open("t.at")}
-    AND EXISTS (
-        SELECT FROM i WHERE i.uuid = quote.uuid AND i.caller = quote.caller
-            AND (i.identifier_type IS NULL OR i.identifier_type = quote.request->>'identifierType')
-            AND (i.identifier IS NULL OR i.identifier = quote.request->>'identifier')
-    )
-RETURNING {", ".join(f"quote.{column.strip()}" for column in COLUMNS.split(","))}, false AS is_expired
-"""
+# A look-up names the receiver, or not, and so does a release: another receiver's quote is not released.
+RELEASE: Final = _changing(
+    "released",
+    """unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+        AS i (uuid, caller, identifier_type, identifier)""",
+    """(i.identifier_type IS NULL OR i.identifier_type = quote.request->>'identifierType')
+            AND (i.identifier IS NULL OR i.identifier = quote.request->>'identifier')""",
+)
 
 
 def log_of(changed: str, event: QuoteEvent, at: str) -> str:
