@@ -25,7 +25,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from chassis import tracing
 from chassis.logs import Logs
 from chassis.settings import Settings
-from chassis.spans import MAX_CHARACTERS, Kind, Span, SpanMetrics
+from chassis.spans import MAX_CHARACTERS, Span, SpanMetrics
 
 MAX_QUEUE: Final = 2_048
 """Maximum number of spans that wait, including those that are being sent."""
@@ -36,7 +36,6 @@ CLOSE_SECONDS: Final = 0.5
 
 _SCOPE: Final = InstrumentationScope("chassis")
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_KINDS: Final = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
 _UNKNOWN: Final = "unknown"
 _UNSET: Final = Status(StatusCode.UNSET)
 
@@ -102,7 +101,7 @@ class OtlpExporter:
             resource=self._resource,
             attributes=span.attributes,
             links=tuple(Link(_context(each)) for each in span.links),
-            kind=_KINDS[span.kind],
+            kind=SpanKind[span.kind],
             status=_UNSET if span.failure is None else Status(StatusCode.ERROR, span.failure),
             start_time=span.start_ns,
             end_time=span.end_ns,

@@ -23,9 +23,9 @@ from chassis.logs import URGENT_STATUS, Logs, iso_time
 from chassis.measurements import Measurements
 from chassis.metrics import RequestMetrics
 from chassis.settings import Settings
-from chassis.spans import Tracer
+from chassis.spans import Traced, Tracer
 from chassis.tls import Tls
-from chassis.tracing import TRACE_HEADER, Line, SpanContext, trace_id_from
+from chassis.tracing import TRACE_HEADER, trace_id_from
 from chassis.users import key_of
 from chassis.watched_files import WatchedFiles
 
@@ -45,33 +45,13 @@ _OVERLOADED: Final = UnavailableError(
 )
 
 
-class Answered(Protocol):
-    """The fields of a request that its log line shows."""
+class Answered(Traced, Protocol):
+    """The fields of an answered request that its log line and its span show."""
 
-    @property
-    def trace_id(self) -> str: ...
-    @property
-    def caller(self) -> str | None: ...
-    @property
-    def attempted(self) -> str | None: ...
-    @property
-    def idempotency_key(self) -> str | None: ...
-    @property
-    def uuid(self) -> str | None: ...
-    @property
-    def request(self) -> Request: ...
-    @property
-    def pattern(self) -> str | None: ...
-    @property
-    def began(self) -> float: ...
-    @property
-    def span(self) -> SpanContext | None: ...
-    @property
-    def is_unsampled(self) -> bool: ...
-    @property
-    def line(self) -> Line | None: ...
-    @property
-    def is_measured(self) -> bool: ...
+    attempted: str | None
+    idempotency_key: str | None
+    began: float
+    is_measured: bool
 
 
 def whole_path(path: str, _pattern: str | None) -> str:
@@ -261,14 +241,12 @@ class Service:
         respond(response, {TRACE_HEADER: trace_id})
 
 
-class _Unrouted:
+class _Unrouted(Answered):
     """A request of which only the trace id is known."""
 
-    caller = attempted = idempotency_key = uuid = None
-    pattern = None
-    span = None
+    caller = attempted = idempotency_key = uuid = pattern = None
+    span = line = None
     is_unsampled = False
-    line = None
     is_measured = True
 
     def __init__(self, trace_id: str) -> None:

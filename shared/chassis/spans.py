@@ -9,16 +9,15 @@ This module knows nothing of OpenTelemetry's packages, which are optional; `chas
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from enum import Enum
-from types import TracebackType
-from typing import Any, Final, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
 from chassis.batching import Item
+from chassis.http.request import Request
 from chassis.http.response import Response
 from chassis.settings import Settings
 from chassis.tracing import NO_FLAGS, TRACEPARENT_HEADER, Line, Sampler, SpanContext, batch_context
@@ -41,13 +40,8 @@ _KNOWN_METHODS: Final = frozenset(
 _NANOSECONDS: Final = 1_000_000_000
 
 Attributes = Mapping[str, str | int]
-
-
-class Kind(Enum):
-    """Whether a span stands for a request that was received, or for one that was sent."""
-
-    SERVER = "server"
-    CLIENT = "client"
+Kind = Literal["SERVER", "CLIENT"]
+"""Whether a span stands for a request that was received, or for one that was sent."""
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -78,40 +72,17 @@ class Exporter(Protocol):
         """Send the spans that wait, within a short time."""
 
 
-class SpanRequest(Protocol):
-    """The fields of a request that its span shows."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def received(self) -> float: ...
-    @property
-    def line(self) -> Line | None: ...
-
-
 class Traced(Protocol):
     """The fields of an answered request that its span shows."""
 
-    @property
-    def trace_id(self) -> str: ...
-    @property
-    def caller(self) -> str | None: ...
-    @property
-    def request(self) -> SpanRequest: ...
-    @property
-    def pattern(self) -> str | None: ...
-    @property
-    def uuid(self) -> str | None: ...
-    @property
-    def span(self) -> SpanContext | None: ...
-    @property
-    def is_unsampled(self) -> bool: ...
-    @property
-    def line(self) -> Line | None: ...
+    request: Request
+    trace_id: str
+    caller: str | None
+    pattern: str | None
+    uuid: str | None
+    span: SpanContext | None
+    is_unsampled: bool
+    line: Line | None
 
 
 class SpanMetrics:
@@ -205,19 +176,9 @@ class Tracer:
         span = self.begin(None, trace_id)
         is_error = "error.type" in attributes
         if self._gets_span(span, began, ended, is_error=is_error):
-            start_ns, end_ns = _unix_ns(began, ended)
             attributes["l1p.trace_id"] = trace_id
-            self._add(
-                Span(
-                    span,
-                    name,
-                    Kind.CLIENT,
-                    start_ns,
-                    end_ns,
-                    attributes,
-                    failure=_text(failure or "") if is_error else None,
-                )
-            )
+            reason = _text(failure or "") if is_error else None
+            self._add(span, name, "CLIENT", began, ended, attributes, failure=reason)
 
     def _export(self, span: SpanContext, traced: Traced, response: Response, path: str, ended: float) -> None:
         request, status = traced.request, response.status
@@ -245,21 +206,48 @@ class Tracer:
                 failure = cause
         name = "HTTP" if method == "_OTHER" else method
         name = name if traced.pattern is None else f"{name} {traced.pattern}"
-        start_ns, end_ns = _unix_ns(request.received, ended)
-        self._add(Span(span, name, Kind.SERVER, start_ns, end_ns, attributes, span.links, failure))
+        self._add(span, name, "SERVER", request.received, ended, attributes, span.links, failure)
 
-    def _add(self, span: Span) -> None:
-        if not self.exporter.add(span):
-            self._metrics.dropped.labels("queue").inc()
-
-    def begin_batch(
-        self, items: Sequence[Item[Any, Any]], name: str, attributes: Attributes
-    ) -> "BatchSpan | None":
-        """Begin the span of a batch or statement for these items; return None if none of them is sampled so far."""
+    def sampled(self, items: Sequence[Item[Any, Any]]) -> Sequence[SpanContext]:
+        """Return the places of the sampled items if a batch or statement for them gets a span, else nothing."""
         sampled = [item.span for item in items if item.span is not None and item.span.is_sampled]
-        if not sampled or not self._batches.admits(time.monotonic()):
-            return None
-        return BatchSpan(name, attributes, sampled[:MAX_LINKS], self._add)
+        return sampled[:MAX_LINKS] if sampled and self._batches.admits(time.monotonic()) else ()
+
+    @contextmanager
+    def batch(
+        self, name: str, attributes: Attributes, sampled: Sequence[SpanContext]
+    ) -> Iterator[dict[str, str | int]]:
+        """Export a span for the time of this context. It and its sampled requests have links to each other."""
+        context, began, found = batch_context(), time.monotonic(), dict(attributes)
+        for each in sampled:
+            if len(each.links) < MAX_LINKS:
+                each.links += (context,)
+        failure = None
+        try:
+            yield found
+        except BaseException as error:
+            found["error.type"] = type(error).__qualname__
+            failure = _text(str(error))
+            raise
+        finally:
+            self._add(context, name, "CLIENT", began, time.monotonic(), found, tuple(sampled), failure)
+
+    def _add(
+        self,
+        context: SpanContext,
+        name: str,
+        kind: Kind,
+        began: float,
+        ended: float,
+        attributes: Attributes,
+        links: tuple[SpanContext, ...] = (),
+        failure: str | None = None,
+    ) -> None:
+        """Export a span. `began` and `ended` are on the monotonic clock."""
+        end_ns = time.time_ns() - int((time.monotonic() - ended) * _NANOSECONDS)
+        start_ns = end_ns - int((ended - began) * _NANOSECONDS)
+        if not self.exporter.add(Span(context, name, kind, start_ns, end_ns, attributes, links, failure)):
+            self._metrics.dropped.labels("queue").inc()
 
 
 def batch_span(
@@ -269,49 +257,8 @@ def batch_span(
 
     It makes a span if an item is known to be sampled. Further attributes can be added to the value of the context.
     """
-    span = None if tracer is None else tracer.begin_batch(items, name, attributes)
-    return nullcontext({}) if span is None else span
-
-
-class BatchSpan:
-    """The span of a batch or statement that is in progress. It and its requests have links to each other."""
-
-    def __init__(
-        self, name: str, attributes: Attributes, sampled: list[SpanContext], add: Callable[[Span], None]
-    ) -> None:
-        self._context = batch_context()
-        self._name = name
-        self._attributes = dict(attributes)
-        self._links = tuple(sampled)
-        self._add = add
-        self._began = time.monotonic()
-        for each in sampled:
-            if len(each.links) < MAX_LINKS:
-                each.links += (self._context,)
-
-    def __enter__(self) -> dict[str, str | int]:
-        return self._attributes
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        failure = None
-        if kind is not None:
-            self._attributes["error.type"] = kind.__qualname__
-            failure = _text(str(error))
-        start_ns, end_ns = _unix_ns(self._began, time.monotonic())
-        self._add(
-            Span(
-                self._context,
-                self._name,
-                Kind.CLIENT,
-                start_ns,
-                end_ns,
-                self._attributes,
-                self._links,
-                failure,
-            )
-        )
+    sampled = () if tracer is None else tracer.sampled(items)
+    return nullcontext({}) if tracer is None or not sampled else tracer.batch(name, attributes, sampled)
 
 
 def _text(text: str) -> str:
@@ -339,9 +286,3 @@ class _Limit:
             return False
         self._tokens -= 1
         return True
-
-
-def _unix_ns(began: float, ended: float) -> tuple[int, int]:
-    """Return two times on the monotonic clock as Unix times in nanoseconds."""
-    end_ns = time.time_ns() - int((time.monotonic() - ended) * _NANOSECONDS)
-    return end_ns - int((ended - began) * _NANOSECONDS), end_ns
