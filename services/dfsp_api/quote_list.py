@@ -19,7 +19,7 @@ from chassis.schemas import Text, check_query
 from chassis.users import MAX_NAME_CHARACTERS, normal
 from dfsp_api.quote_filter import CURSOR, EARLIEST, LATEST, Page, Position, QuoteFilter, position_of
 from dfsp_api.replies import quote_content
-from quoting import schemas
+from quoting import json_schema, schemas
 from quoting.openapi import COMMON_HEADERS, LOOK_UP_TAG, QUOTE_EXAMPLE
 
 PATH: Final = "/v1/quotes"
@@ -114,7 +114,7 @@ class _Parameters(Schema):
         metadata={
             "description": "Only quotes of which this is the source amount or the destination amount, as a number: 12.5"
             " finds 12.50.",
-            "json_schema": schemas.AMOUNT_SCHEMA,
+            "json_schema": json_schema.ANY_AMOUNT,
         },
     )
     uuid = Text(

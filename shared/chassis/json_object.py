@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -82,6 +82,15 @@ def flat(body: bytes) -> dict[str, str] | None:
     except ValueError:
         return None
     return found if body.count(b'"') == 4 * len(found) else None
+
+
+def object_in(body: bytes | None) -> dict[str, Any] | None:
+    """Return the JSON object in a body, or None if the body is anything else."""
+    try:
+        content = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def appended(body: bytes, key: str, value: str) -> bytes:

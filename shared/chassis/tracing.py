@@ -27,7 +27,7 @@ is_traceparent: Final = re.compile(
 
 _TRACE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # re.IGNORECASE takes twice as long
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+is_uuid: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z").match
 _UUID_CHARACTERS: Final = 36
 _NO_TRACE_ID: Final = "0" * 32
 _PROCESS_PART: Final = str(uuid4())[:-12]
@@ -96,7 +96,7 @@ def w3c_trace_id(trace_id: str) -> str:
 
     These are the digits of a UUID. For an id of another form they are the first 16 bytes of its SHA-256.
     """
-    if _UUID.match(trace_id):
+    if is_uuid(trace_id):
         digits = trace_id.replace("-", "").lower()
         if digits != _NO_TRACE_ID:
             return digits

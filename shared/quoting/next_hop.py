@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-import orjson
 from aiohttp import hdrs
 
 from chassis.content import JSON
@@ -25,8 +24,10 @@ from chassis.exchange import Exchange
 from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.http.request import Headers
 from chassis.http.response import Response
+from chassis.json_object import object_in
 from chassis.service import challenge
-from quoting.call import Call, is_uuid
+from chassis.tracing import is_uuid
+from quoting.call import Call
 from quoting.peers import Peers
 
 PASSED_HEADERS: Final = (hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
@@ -77,7 +78,7 @@ class NextHop:
     def _response(self, exchange: Exchange, received: PeerResponse) -> Response | None:
         """Return the response to pass on. Return None if the call was damaged on its way and is sent once more."""
         status, body, headers = received.status, received.body, received.headers
-        content = _json_object(body)
+        content = object_in(body)
         if status in _DAMAGE and content is not None and _was_damaged(content):
             to, exchange.repeat_to = exchange.repeat_to, None
             if to is None:
@@ -157,16 +158,6 @@ def _passed(headers: Headers) -> tuple[tuple[str, str], ...]:
 def _content_type(headers: Headers) -> str:
     content_type = headers.get("content-type", JSON)
     return content_type if content_type == JSON or content_type.isprintable() else JSON
-
-
-def _json_object(body: bytes | None) -> dict[str, Any] | None:
-    if body is None:
-        return None
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _is_error_object(content: dict[str, Any]) -> bool:

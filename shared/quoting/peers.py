@@ -8,7 +8,7 @@ anywhere in the chain, and never receives a batch (wire.md §8).
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import hdrs
@@ -18,6 +18,7 @@ from chassis.batching import MAX_WAITING, Batcher, Item, Items
 from chassis.content import JSON, MAX_BODY_BYTES, is_of_type
 from chassis.http.pool import BufferedResponse, ConnectionPool, NoResponseError, PeerResponse
 from chassis.http.request import Headers, joined
+from chassis.json_object import object_in
 from chassis.spans import Attributes, Tracer, batch_span
 from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, TRACEPARENT_HEADER, Line, take_span_ids
 from quoting.batch_format import (
@@ -329,8 +330,5 @@ class _Batch:
 
 
 def _with_trace_id(body: bytes | None, trace_id: str | None) -> bytes | None:
-    try:
-        content: Any = orjson.loads(body or b"")
-    except orjson.JSONDecodeError:
-        return body
-    return orjson.dumps({**content, "traceId": trace_id}) if isinstance(content, dict) else body
+    content = object_in(body)
+    return body if content is None else orjson.dumps({**content, "traceId": trace_id})

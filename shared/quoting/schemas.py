@@ -19,7 +19,6 @@ from quoting import json_schema
 
 MAX_AMOUNT_DIGITS: Final = json_schema.MAX_AMOUNT_DIGITS
 STATES: Final = ("RESERVED", "EXECUTED", "RELEASED", "EXPIRED")
-AMOUNT_SCHEMA: Final = json_schema.ANY_AMOUNT
 
 AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 is_identifier: Final = validate.Length(1, 128, error="must be 1 to 128 characters")

@@ -29,6 +29,7 @@ from chassis.http.response import Response
 from chassis.openapi import DescribedOperation
 from chassis.queries import query_parameters
 from chassis.settings import base_url
+from chassis.tracing import is_uuid
 from quoting.batch_endpoint import BatchEndpoint
 from quoting.batch_format import BATCH_HEADER, BATCH_PATH
 from quoting.call import (
@@ -44,7 +45,6 @@ from quoting.call import (
     Operation,
     is_key,
     is_lifetime,
-    is_uuid,
 )
 from quoting.next_hop import NextHop
 from quoting.openapi import openapi

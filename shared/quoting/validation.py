@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from marshmallow import Schema
+
 from chassis.json_object import flat
 from chassis.schemas import parse
 from quoting.call import IDENTIFIER, IDENTIFIER_TYPE
@@ -46,23 +48,24 @@ _MAX_ACCOUNT_CHARACTERS: Final = 1_800
 
 def reservation(body: bytes) -> dict[str, str]:
     """Return the seven fields of a reservation. Raises InvalidBodyError, which lists all faults."""
-    found = flat(body)
-    if found is not None and len(found) == len(PARAMETERS) and _is_valid(found, fits_currency=True):
-        return {name: found[name] for name in PARAMETERS}
-    return parse(RESERVATION, body)
+    return _fields(body, RESERVATION, fits_currency=True)
 
 
 def payment(body: bytes) -> dict[str, str]:
     """Return the seven to nine fields of an execution. Raises InvalidBodyError, which lists all faults."""
-    found = flat(body)
-    if found is not None and len(found) == len(PARAMETERS) and _is_valid(found, fits_currency=False):
-        return {name: found[name] for name in PARAMETERS}
-    return parse(PAYMENT, body)
+    return _fields(body, PAYMENT, fits_currency=False)
 
 
 def is_receiver(found: Mapping[str, str]) -> bool:
     """Whether identifier and identifierType are present and have a usual valid form."""
     return all(matches(found.get(name, "")) for name, matches in _RECEIVER)
+
+
+def _fields(body: bytes, schema: Schema, *, fits_currency: bool) -> dict[str, str]:
+    found = flat(body)
+    if found is not None and len(found) == len(PARAMETERS) and _is_valid(found, fits_currency=fits_currency):
+        return {name: found[name] for name in PARAMETERS}
+    return parse(schema, body)
 
 
 def _is_valid(found: Mapping[str, str], *, fits_currency: bool) -> bool:

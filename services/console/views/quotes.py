@@ -25,7 +25,6 @@ from console.traces.timelines import TraceTimeline
 from console.view import Console, View
 
 OK: Final = 200
-NOT_FOUND: Final = 404
 MAX_FAILED: Final = 100
 MAX_DEPTH: Final = 8
 

@@ -30,12 +30,12 @@ from chassis.openapi import (
     schema_of,
 )
 from chassis.schemas import Text, check_query
+from chassis.tracing import is_uuid
 from dfsp_api.audit import repository
 from dfsp_api.audit.merkle import Range, consistency_ranges, inclusion_ranges, leaf_hash
 from dfsp_api.audit.repository import SignedTree
 from dfsp_api.audit.tiles import Tiles, hash_of_range, tiles_of
 from dfsp_api.stored_quote import QuoteEvent
-from quoting.call import is_uuid
 from quoting.openapi import COMMON_HEADERS, LOOK_UP_TAG
 from quoting.service import OwnOperation, Query
 
