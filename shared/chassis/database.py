@@ -35,8 +35,7 @@ If statements are slow because Postgres is busy, replacing the connections more 
 NEEDS_WRITES: Final = "database that accepts writes"
 NO_SERVER: Final = "/nonexistent"
 MAX_PORT: Final = 65_535
-NO_SETTINGS: Final[Mapping[str, str]] = {}
-NO_NAMES: Final[Mapping[str, str]] = {}
+NOTHING: Final[Mapping[str, str]] = {}
 
 T = TypeVar("T")
 
@@ -88,8 +87,8 @@ class Database:
         migrations: Migrations,
         *,
         seed: Callable[[Connection], Awaitable[None]] | None = None,
-        settings: Mapping[str, str] = NO_SETTINGS,
-        statements: Mapping[str, str] = NO_NAMES,
+        settings: Mapping[str, str] = NOTHING,
+        statements: Mapping[str, str] = NOTHING,
     ) -> None:
         """``seed`` writes initial rows. It is called each time the migrations have run, before other statements.
 
@@ -152,11 +151,7 @@ class Database:
         the statement had an effect. Deadlocks and serialization failures are tried again, MAX_TRIES times in all.
         Other errors of Postgres are raised unchanged.
         """
-
-        async def run(connection: Connection) -> Sequence[asyncpg.Record]:
-            return await connection.fetch(statement, *arguments)
-
-        return await self.use(run, deadline=deadline)
+        return await self.use(lambda connection: connection.fetch(statement, *arguments), deadline=deadline)
 
     async def transaction(
         self, work: Callable[[Connection], Awaitable[T]], *, deadline: float | None = None

@@ -2,8 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from importlib import metadata
-from typing import Final
+from importlib.metadata import version
 
 from prometheus_client import Gauge, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -11,15 +10,13 @@ from prometheus_client.registry import Collector
 
 from chassis.service import Service
 
-DISTRIBUTION: Final = "dfsp-quoting"
-
 
 def add_process_metrics(service: Service, name: str) -> None:
     """Add the metrics of the process to `/metrics`. `name` is the service's name in the log."""
     registry, monitor = service.metrics.registry, service.monitor
     ProcessCollector(registry=registry)
     build = Gauge("service_build_info", "Version", ["service", "version", "python"], registry=registry)
-    build.labels(name, _version(), platform.python_version()).set(1)
+    build.labels(name, version("dfsp-quoting"), platform.python_version()).set(1)
     in_flight = Gauge("requests_in_flight", "Requests in flight", registry=registry)
     in_flight.set_function(lambda: monitor.in_flight)
     queued = Gauge("requests_queued", "Requests that wait in the queue", registry=registry)
@@ -44,10 +41,3 @@ class _Health(Collector):
         lag = HistogramMetricFamily("event_loop_lag_seconds", "How late a timer of 0.1 s was", labels=[])
         self._service.monitor.lag.add_to(lag, [])
         yield lag
-
-
-def _version() -> str:
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:  # run from its source files
-        return "unknown"
