@@ -6,7 +6,6 @@ from marshmallow import Schema
 
 from chassis.content import JSON
 from chassis.errors import (
-    ConflictError,
     ForbiddenError,
     InvalidQueryParameterError,
     NotFoundError,
@@ -24,8 +23,7 @@ from chassis.openapi import (
 )
 from chassis.patterns import pattern_of
 from integrations.api import operator_openapi, replies, schemas
-from integrations.api.parameters import DEFAULT_LIMIT, MAX_LIMIT
-from integrations.events import EventType
+from integrations.api.operator_openapi import CHANGE_ERRORS, EVENT_FILTERS, EVENT_ID, ID, LIMIT, UUID
 
 _PARTNERS, _USERS, _ENGINE = "Partners", "Users", "Strategy engine"
 _ABOUT: Final = (
@@ -38,13 +36,6 @@ _TAGS: Final = {
     _ENGINE: "For the strategy engine's user.",
     operator_openapi.TAG: operator_openapi.ABOUT,
 }
-_UUID: Final = {"type": "string", "format": "uuid"}
-_ID: Final = path_parameter(
-    "id", "The integration's id.", _UUID, example="0c2d1a44-37d4-46e5-8f4e-2a5f8e0f1b35"
-)
-_EVENT_ID: Final = path_parameter(
-    "eventId", "The event's id.", _UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
-)
 _STRATEGY_ID: Final = path_parameter(
     "strategyId",
     "The strategy's id.",
@@ -52,10 +43,6 @@ _STRATEGY_ID: Final = path_parameter(
     example="gold",
 )
 _WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
-_LIMIT: Final = query_parameter(
-    "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
-)
-_CHANGE_ERRORS: Final = (ForbiddenError, NotFoundError, ConflictError, UnavailableError)
 _SAMPLE_REQUEST: Final = {
     "name": "user@example.com",
     "description": "Foo Bar FX",
@@ -121,7 +108,7 @@ def _put_strategy() -> DescribedOperation:
         body=schemas.NewStrategy,
         body_examples={"sample": {"name": "Gold High-Risk", "userEmail": "user@example.com"}},
         answers={200: json_reply("It is stored.", replies.StrategyReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -135,7 +122,7 @@ def _send_signal() -> DescribedOperation:
         body=schemas.NewSignal,
         body_examples={"open": _SAMPLE_SIGNAL},
         answers={202: json_reply("It is stored and will be delivered.", replies.SignalReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -157,7 +144,7 @@ def _notifications() -> DescribedOperation:
         description="With `Accept: text/event-stream` the response is a stream of server-sent events and takes no query.",
         parameters=[
             query_parameter("before", "Only notifications with a lower id.", _WHOLE),
-            _LIMIT,
+            LIMIT,
             header_parameter(
                 "Last-Event-ID",
                 "Of a stream: the id of the last event that the client got.",
@@ -179,9 +166,9 @@ def _change(word: str, summary: str) -> DescribedOperation:
         id=f"{word}Integration",
         summary=summary,
         tag=_USERS,
-        parameters=[_ID],
+        parameters=[ID],
         answers={200: json_reply("The integration as it is now.", replies.IntegrationReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -191,9 +178,9 @@ def _rotate_secret() -> DescribedOperation:
         summary="Make a new signing secret",
         tag=_USERS,
         description="For a day requests are signed with both secrets.",
-        parameters=[_ID],
+        parameters=[ID],
         answers={200: json_reply("The new secret.", replies.SigningSecretReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -203,20 +190,12 @@ def _deliveries() -> DescribedOperation:
         summary="An integration's events and the attempts to deliver them, newest first",
         tag=_USERS,
         parameters=[
-            _ID,
+            ID,
+            *EVENT_FILTERS,
             query_parameter(
-                "state", "Only events in this state.", {"type": "string", "enum": [*replies.EVENT_STATES]}
+                "before", "Only older events: the eventId of the last one of the page before.", UUID
             ),
-            query_parameter(
-                "type",
-                "Only events of this type.",
-                {"type": "string", "enum": [str(each) for each in EventType]},
-            ),
-            query_parameter("strategyId", "Only events of this strategy."),
-            query_parameter(
-                "before", "Only older events: the eventId of the last one of the page before.", _UUID
-            ),
-            _LIMIT,
+            LIMIT,
         ],
         answers={200: json_reply("A page of events.", replies.DeliveryList)},
         errors=[InvalidQueryParameterError, NotFoundError, UnavailableError],
@@ -228,9 +207,9 @@ def _replay() -> DescribedOperation:
         id="replayEvent",
         summary="Send an event again, with the same webhook-id",
         tag=_USERS,
-        parameters=[_ID, _EVENT_ID],
+        parameters=[ID, EVENT_ID],
         answers={202: json_reply("It waits to be sent.", replies.ReplayReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -239,7 +218,7 @@ def _switch(word: str, summary: str) -> DescribedOperation:
         id=f"{word}Strategy",
         summary=summary,
         tag=_USERS,
-        parameters=[_STRATEGY_ID, _ID],
+        parameters=[_STRATEGY_ID, ID],
         answers={200: json_reply("It is so now.", replies.SwitchReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )

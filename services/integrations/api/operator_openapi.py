@@ -21,17 +21,22 @@ from integrations.events import EventType
 TAG: Final = "Operators of the platform"
 ABOUT: Final = "For the users in QUOTES_OPERATORS: the deliveries of all users' integrations."
 
-_UUID: Final = {"type": "string", "format": "uuid"}
-_ID: Final = path_parameter(
-    "id", "The integration's id.", _UUID, example="0c2d1a44-37d4-46e5-8f4e-2a5f8e0f1b35"
+
+def _one_of(name: str, description: str, values: tuple[str, ...]) -> dict[str, Any]:
+    return query_parameter(name, description, {"type": "string", "enum": [*values]})
+
+
+UUID: Final = {"type": "string", "format": "uuid"}
+ID: Final = path_parameter(
+    "id", "The integration's id.", UUID, example="0c2d1a44-37d4-46e5-8f4e-2a5f8e0f1b35"
 )
-_EVENT_ID: Final = path_parameter(
-    "eventId", "The event's id.", _UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
+EVENT_ID: Final = path_parameter(
+    "eventId", "The event's id.", UUID, example="1f0c7a0e-9d3b-4a51-8a4b-5f3f0a1de7c8"
 )
 _AFTER: Final = query_parameter(
     "after", "`next` of the previous page.", {"type": "string", "pattern": pattern_of(PLACE)}
 )
-_LIMIT: Final = query_parameter(
+LIMIT: Final = query_parameter(
     "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
 )
 _SINCE: Final = query_parameter("since", json_schema.SINCE_TEXT, {"type": "string", "format": "date-time"})
@@ -41,8 +46,13 @@ _OPERATOR: Final = header_parameter(
     f" {MAX_OPERATOR_CHARACTERS} characters.",
     {"type": "string"},
 )
+EVENT_FILTERS: Final = (
+    _one_of("state", "Only events in this state.", replies.EVENT_STATES),
+    _one_of("type", "Only events of this type.", tuple(str(each) for each in EventType)),
+    query_parameter("strategyId", "Only events of this strategy."),
+)
 _READ_ERRORS: Final = (ForbiddenError, InvalidQueryParameterError, UnavailableError)
-_CHANGE_ERRORS: Final = (ForbiddenError, NotFoundError, ConflictError, UnavailableError)
+CHANGE_ERRORS: Final = (ForbiddenError, NotFoundError, ConflictError, UnavailableError)
 
 
 def operations() -> Iterator[tuple[str, str, DescribedOperation]]:
@@ -58,10 +68,6 @@ def operations() -> Iterator[tuple[str, str, DescribedOperation]]:
     yield "POST", f"{one}/deliveries/{{eventId}}/replay", _replay()
     yield "GET", f"{one}/replays", _failed()
     yield "POST", f"{one}/replays", _replay_failed()
-
-
-def _one_of(name: str, description: str, values: tuple[str, ...]) -> dict[str, Any]:
-    return query_parameter(name, description, {"type": "string", "enum": [*values]})
 
 
 def _backlog() -> DescribedOperation:
@@ -87,7 +93,7 @@ def _integrations() -> DescribedOperation:
                 {"type": "string", "minLength": 1, "maxLength": schemas.MAX_EMAIL_CHARACTERS},
             ),
             _AFTER,
-            _LIMIT,
+            LIMIT,
         ],
         answers={200: json_reply("A page of integrations.", replies.OperatorIntegrationList)},
         errors=_READ_ERRORS,
@@ -99,7 +105,7 @@ def _integration() -> DescribedOperation:
         id="readIntegration",
         summary="One integration and its lanes",
         tag=TAG,
-        parameters=[_ID],
+        parameters=[ID],
         answers={200: json_reply("The integration.", replies.OperatorIntegrationWithLanesReply)},
         errors=[*_READ_ERRORS, NotFoundError],
     )
@@ -110,9 +116,9 @@ def _resume() -> DescribedOperation:
         id="resumePausedIntegration",
         summary="Resume a paused integration; its strategies stay disabled until the user enables them",
         tag=TAG,
-        parameters=[_ID, _OPERATOR],
+        parameters=[ID, _OPERATOR],
         answers={200: json_reply("The integration as it is now.", replies.OperatorIntegrationWithLanesReply)},
-        errors=_CHANGE_ERRORS,
+        errors=CHANGE_ERRORS,
     )
 
 
@@ -122,9 +128,9 @@ def _retry_now() -> DescribedOperation:
         summary="Attempt at once the events that wait for their next attempt",
         tag=TAG,
         description="Also if the webhook asked for a later time with Retry-After. The other attempts stay at their times.",
-        parameters=[_ID, _OPERATOR],
+        parameters=[ID, _OPERATOR],
         answers={202: json_reply("They are attempted.", replies.RetryReply)},
-        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
+        errors=[*CHANGE_ERRORS, TooManyRequestsError],
     )
 
 
@@ -135,13 +141,11 @@ def _deliveries() -> DescribedOperation:
         tag=TAG,
         description="A page may have fewer events than `limit`, or none, and not be the last one: `next` decides.",
         parameters=[
-            _ID,
-            _one_of("state", "Only events in this state.", replies.EVENT_STATES),
-            _one_of("type", "Only events of this type.", tuple(str(each) for each in EventType)),
-            query_parameter("strategyId", "Only events of this strategy."),
+            ID,
+            *EVENT_FILTERS,
             _SINCE,
             _AFTER,
-            _LIMIT,
+            LIMIT,
         ],
         answers={200: json_reply("A page of events.", replies.RecordedDeliveryList)},
         errors=[*_READ_ERRORS, NotFoundError],
@@ -153,7 +157,7 @@ def _delivery() -> DescribedOperation:
         id="readDelivery",
         summary="One event with its request and the response to each attempt",
         tag=TAG,
-        parameters=[_ID, _EVENT_ID],
+        parameters=[ID, EVENT_ID],
         answers={200: json_reply("The event.", replies.RecordedDeliveryReply)},
         errors=[*_READ_ERRORS, NotFoundError],
     )
@@ -164,9 +168,9 @@ def _replay() -> DescribedOperation:
         id="replayDelivery",
         summary="Send an event again, with the same webhook-id",
         tag=TAG,
-        parameters=[_ID, _EVENT_ID, _OPERATOR],
+        parameters=[ID, EVENT_ID, _OPERATOR],
         answers={202: json_reply("It waits to be sent.", replies.ReplayReply)},
-        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
+        errors=[*CHANGE_ERRORS, TooManyRequestsError],
     )
 
 
@@ -176,7 +180,7 @@ def _failed() -> DescribedOperation:
         summary="How many failed events a replay of all would send again now",
         tag=TAG,
         parameters=[
-            _ID,
+            ID,
             {**_SINCE, "required": True},
             query_parameter("until", json_schema.UNTIL_TEXT, {"type": "string", "format": "date-time"}),
             _one_of("state", json_schema.REPLAYED_STATE_TEXT, schemas.REPLAYED_STATES),
@@ -193,9 +197,9 @@ def _replay_failed() -> DescribedOperation:
         tag=TAG,
         description="Events are skipped if a later event of their lane was sent or waits. QUOTES_REPLAYS_PER_MINUTE"
         " limits the number; those beyond it are `left` for a later call.",
-        parameters=[_ID, _OPERATOR],
+        parameters=[ID, _OPERATOR],
         body=schemas.NewReplay,
         body_examples={"since": {"since": "2026-01-31T20:00:00Z"}},
         answers={202: json_reply("They wait to be sent.", replies.ReplayedReply)},
-        errors=[*_CHANGE_ERRORS, TooManyRequestsError],
+        errors=[*CHANGE_ERRORS, TooManyRequestsError],
     )
