@@ -40,11 +40,7 @@ class DirectoryDocument(msgspec.Struct):
 def read(path: Path) -> DirectoryContent:
     """Return the content of a directory file. Raises StartError, which names the file and the position of the fault."""
     try:
-        text = read_text(path)
-    except TextFileError as error:
-        raise StartError(f"The directory file {error}") from error
-    try:
-        document = msgspec.convert(orjson.loads(text), DirectoryDocument)
+        document = msgspec.convert(orjson.loads(read_text(path)), DirectoryDocument)
         content = DirectoryContent(
             types=document.types,
             dfsps={name: Dfsp(entry.key, entry.hash) for name, entry in document.dfsps.items()},
@@ -54,6 +50,8 @@ def read(path: Path) -> DirectoryContent:
             url = entry.spspReceiver.rstrip("/")
             resource = Resource(entry.dfsp or default_name(url), url, entry.primary)
             content.put(entry.identifierType, entry.identifier, resource)
+    except TextFileError as error:
+        raise StartError(f"The directory file {error}") from error
     except ValueError as error:
         raise StartError(f"{path} is not a directory file: {error}") from error
     return content

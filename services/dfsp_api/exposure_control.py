@@ -156,11 +156,9 @@ async def show_exposures(control: ExposureControl | None, exchange: Exchange, _q
 def load_limits(path: Path) -> ExposureLimits:
     """Read exposure limits from a file. Raises StartError; its message names the file and the line."""
     try:
-        text = read_text(path)
+        return parse_exposure_limits(read_text(path))
     except TextFileError as error:
         raise StartError(f"The exposure limits {error}") from error
-    try:
-        return parse_exposure_limits(text)
     except ExposureLimitsError as error:
         raise StartError(f"{path}, {error}") from error
 

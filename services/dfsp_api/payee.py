@@ -272,11 +272,9 @@ def add_audit_log(app: web.Application, database: Database, keys: AuditKeys, set
 def load_fees(path: Path) -> FeeSchedule:
     """Read the fee schedule from a file. Raises StartError; its message names the rule and the amount."""
     try:
-        text = read_text(path)
+        return parse_fee_schedule(read_text(path))
     except TextFileError as error:
         raise StartError(f"The fee schedule {error}") from error
-    try:
-        return parse_fee_schedule(text)
     except FeeScheduleError as error:
         raise StartError(f"{path}: {error}") from error
 
