@@ -179,7 +179,7 @@ async def test_a_strategy_forwards_its_signals_to_all_integrations_enabled_for_i
         await provider.enabled(two.url)
         await provider.approved(other.url)
         got = await provider.signal()
-        await until(lambda: "SIGNAL_OPEN" in types(one) and "SIGNAL_OPEN" in types(two))
+        await until(lambda: "SIGNAL_OPEN" in types(one) and "SIGNAL_OPEN" in types(two) and types(other))
 
     assert {"events": 2} == got.json
     assert ["INTEGRATION_APPROVED"] == types(other)
