@@ -7,16 +7,17 @@ The decision depends on measured response times, not on a fixed rate. It combine
 - CoDel (Nichols and Jacobson 2012, RFC 8289): a queue that is soon empty again is a burst. A standing queue means
   overload: even the *shortest* wait in it is too long. Here overload begins in two cases: even the fastest answer of a
   window (a tenth of a second) was too slow while the service was busy, or in three windows in a row even the shortest
-  expected response time was too long. As CoDel never drops the last packet of a queue, so a few requests in flight are
-  no standing queue here, however late they are: the process, the machine or the next hop stood still for a moment.
+  expected response time was too long. CoDel never drops the last packet of a queue, and here a few requests in flight
+  are no standing queue, however late they are: the process, the machine or the next hop stood still for a moment.
 - Deadline-aware load shedding (as in DAGOR, Zhou et al. 2018): under overload a request that would be answered after
   its deadline is rejected before any work is done for it. To reject a request costs a tenth of an answer.
 
 Without overload every request is admitted. Under overload a request is admitted only if it can be answered within
 `max_wait_seconds`, even if its deadline is later. One slow receiver among fast ones never causes a rejection.
 
-A request may wait in a socket buffer before this process reads it, for example while the whole process stands still.
-Linux reports how long ago the data of a socket arrived (TCP_INFO). This time counts as part of the request's wait.
+A request may wait in a socket buffer before this process reads it. Linux reports how long ago the data of a socket
+arrived (TCP_INFO). This time counts as part of the request's wait, but not while few requests are in flight: a service
+that can hardly read all requests would otherwise answer none of them.
 """
 
 import asyncio
@@ -134,6 +135,8 @@ class LoadMonitor:
         late = (self.in_flight + self.queued) * self.seconds_each if is_excess else waited + self._expected
         if late < self._soonest:  # noqa: PLR1730 - as above
             self._soonest = late
+        if self.in_flight < MIN_IN_FLIGHT:
+            waited = 0.0
         if is_excess or (was_queued and waited > self._max_wait):
             return False
         if not self.is_overloaded:
@@ -159,9 +162,7 @@ class LoadMonitor:
     def waited(self, connection: socket.socket | None, now: float) -> float:
         """Return for how many seconds the newest data of a connection has waited to be read; 0 if that is not known."""
         stood_still = now - self._heartbeat > WINDOW_SECONDS + STALL_SECONDS or now < self._ask_kernel_until
-        has_backlog = (
-            self.in_flight >= MIN_IN_FLIGHT and self.in_flight * self.seconds_each >= MIN_BACKLOG_SECONDS
-        )
+        has_backlog = self.in_flight * self.seconds_each >= MIN_BACKLOG_SECONDS
         return _seconds_since_data(connection) if stood_still or has_backlog or self.must_queue else 0.0
 
     def _end_window(self, seconds: float = WINDOW_SECONDS) -> None:

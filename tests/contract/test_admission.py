@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.admission import MIN_IN_FLIGHT
 from support.forwarders import (
     EXECUTE,
     FORWARDERS,
@@ -19,6 +20,7 @@ from support.forwarders import (
     response_from,
 )
 from support.internals import (
+    add_in_flight,
     delay_queued_requests,
     end_overload,
     fail_requests,
@@ -131,8 +133,13 @@ class TestWhileRequestsAreQueued:
 
 @pytest.mark.usefixtures("queueing")
 @pytest.mark.parametrize("http", ["protocol"])  # aiohttp's own connections do not queue requests
-async def test_a_request_that_has_waited_too_long_is_rejected(hop, monkeypatch):
+async def test_a_request_that_has_waited_too_long_is_rejected_while_many_are_in_flight(hop, monkeypatch):
     wait_in_queue(monkeypatch, 5)
+    [response] = await hop.send_bytes(hop.request_bytes(SOURCE))
+    assert 200 == response.status
+    hop.reset()
+
+    add_in_flight(hop.app, MIN_IN_FLIGHT)
     [response] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
 
     assert (503, "UnavailableError") == (response.status, response.id)

@@ -184,6 +184,11 @@ def overload(app: web.Application) -> None:
     monitor.is_overloaded, monitor.in_flight, monitor.seconds_each = True, 1_000, 0.01
 
 
+def add_in_flight(app: web.Application, requests: int) -> None:
+    """Make a service believe that this many more requests are in flight."""
+    app[SERVICE].monitor.in_flight += requests
+
+
 def end_overload(app: web.Application) -> int:
     """Set the number of requests in flight to zero; return the number before."""
     monitor = app[SERVICE].monitor

@@ -18,6 +18,8 @@ AFTERWARDS_SECONDS: Final = 4.0
 """Time after the last arrival until the run ends."""
 BEGUN_PER_STEP: Final = 20
 """Queued requests that one step begins."""
+READ_PER_STEP: Final = 1_000
+"""Requests that one step reads, if the process has enough processor time."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def arrivals(
 class SimulatedHop:
     """A hop that forwards requests to a next hop, which answers `capacity` of them per second in their order."""
 
-    def __init__(self, capacity: float, max_wait_seconds: float = 0.5) -> None:
+    def __init__(
+        self, capacity: float, max_wait_seconds: float = 0.5, read_per_step: int = READ_PER_STEP
+    ) -> None:
+        self._read_per_step = read_per_step
         self.monitor = LoadMonitor(max_wait_seconds, max_in_flight=2_048)
         self._capacity = capacity
         self._queue: deque[Arrival] = deque()
@@ -91,7 +96,9 @@ class SimulatedHop:
             for _ in range(min(BEGUN_PER_STEP, len(self._queue))):
                 self.monitor.queued -= 1
                 self._begin(self._queue.popleft(), now, was_queued=True)
-            while ahead and ahead[0].at <= now:
+            left = self._read_per_step
+            while left and ahead and ahead[0].at <= now:
+                left -= 1
                 self._receive(ahead.popleft(), now)
             if now - window_began >= WINDOW_SECONDS:
                 self.monitor._end_window(now - window_began)

@@ -58,6 +58,16 @@ def test_under_overload_the_requests_that_are_admitted_make_their_deadlines():
     assert outcome.statuses[200] > 0.95 * CAPACITY * 4
 
 
+def test_a_hop_that_can_hardly_read_all_requests_still_answers():
+    """Each request has waited unread for longer than the maximum wait, so none of them is better than another."""
+    requests = arrivals(12_000, 3)
+    outcome = SimulatedHop(CAPACITY, read_per_step=10).run(requests)
+
+    assert len(requests) == outcome.statuses.total()
+    assert outcome.statuses[200] > 0.9 * CAPACITY * 3
+    assert outcome.seconds[-1] > 0.5
+
+
 def test_overload_ends_when_the_queue_is_empty():
     again = arrivals(20, 2, begin=4)
     hop = SimulatedHop(CAPACITY)
