@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from chassis.database import Connection
 from chassis.errors import UnavailableError
@@ -37,6 +36,7 @@ from dfsp_api.repository import (
     list_condition,
     page_of,
     quotes_by_uuid,
+    request_text,
 )
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
@@ -269,7 +269,7 @@ def insert_arguments(new: NewQuote, created: datetime, expires: datetime) -> tup
         new.caller,
         new.operation,
         new.fingerprint,
-        orjson.dumps(new.request).decode(),
+        request_text(new),
         new.terms.source_amount,
         new.terms.destination_amount,
         created,

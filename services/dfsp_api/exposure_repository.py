@@ -11,7 +11,6 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from chassis.database import Connection, Database
 from chassis.errors import UnavailableError
@@ -33,6 +32,7 @@ from dfsp_api.repository import (
     common_namespace,
     log_of,
     quotes_by_uuid,
+    request_text,
 )
 from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
@@ -286,7 +286,7 @@ class LimitedRepository(ExposureRepository):
                 [self.lifetime_of(each) for each in quotes],
                 [each.operation for each in quotes],
                 [each.fingerprint for each in quotes],
-                [orjson.dumps(each.request).decode() for each in quotes],
+                [request_text(each) for each in quotes],
                 [each.terms.destination_amount for each in quotes],
                 [each.schedule for each in quotes],
                 [each.lifetime_ms for each in quotes],

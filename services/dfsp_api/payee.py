@@ -46,6 +46,7 @@ from dfsp_api import (
     quote_list,
     repository,
 )
+from dfsp_api.audit import outbox
 from dfsp_api.audit import repository as audit_repository
 from dfsp_api.audit.keys import AuditKeys, audit_keys
 from dfsp_api.audit.note import NoteError
@@ -96,6 +97,7 @@ STATEMENTS: Final = {
     **exposure_repository.STATEMENTS,
     **distributed_exposure_repository.STATEMENTS,
     **audit_repository.STATEMENTS,
+    **outbox.STATEMENTS,
 }
 SAMPLE_FEES: Final = Path(str(files("dfsp_api") / "sample_fees.toml"))
 
@@ -254,6 +256,7 @@ def add_audit_log(app: web.Application, database: Database, keys: AuditKeys, set
     sequencer = Sequencer(
         database,
         keys,
+        outbox.TAKE_EVENTS[settings.database_kind],
         content_for=timedelta(days=settings.audit_content_days),
         longest_lifetime=timedelta(seconds=max(settings.ttl_seconds, settings.max_ttl_seconds)),
         service=service,

@@ -338,7 +338,7 @@ class Repository:
                 [each.caller for each in left],
                 [each.operation for each in left],
                 [each.fingerprint for each in left],
-                [orjson.dumps(each.request).decode() for each in left],
+                [request_text(each) for each in left],
                 [each.terms.source_amount for each in left],
                 [each.terms.destination_amount for each in left],
                 [each.schedule for each in left],
@@ -490,6 +490,11 @@ class Repository:
         if quote.namespace != secret:
             self._namespace = secret
             raise UnavailableError(cause=REPLACED)
+
+
+def request_text(new: NewQuote) -> str:
+    """Return the request as canonical JSON. The audit log uses the text as it is."""
+    return orjson.dumps(new.request, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def common_namespace(quotes: Sequence[NewQuote]) -> bytes:

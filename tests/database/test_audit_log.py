@@ -12,10 +12,11 @@ import orjson
 import pytest
 
 from chassis.errors import UnavailableError
+from dfsp_api.audit import outbox
 from dfsp_api.audit import repository as statements
 from dfsp_api.audit.checkpoint import open_checkpoint
 from dfsp_api.audit.keys import audit_keys
-from dfsp_api.audit.sequencer import LATE, MISSING
+from dfsp_api.audit.sequencer import LATE, LOST, MISSING
 from dfsp_api.distributed_exposure_repository import LimitedDistributedRepository
 from dfsp_api.distributed_repository import DistributedRepository
 from dfsp_api.exposure_limits import ExposureLimit, ExposureLimits
@@ -64,6 +65,10 @@ async def quotes(request, opened):
     await made.exposures.close()
 
 
+def kind_of(quotes):
+    return "distributed" if isinstance(quotes, DistributedRepository) else "postgres"
+
+
 def release(quote):
     return ReleaseOrder(quote.uuid, quote.caller)
 
@@ -93,7 +98,7 @@ async def test_each_event_becomes_one_leaf(quotes, opened, sql):
         await quotes.execute([payment(paid)])
         await quotes.release([release(given_back)])
         await quotes.reserve([paid, left])
-    await run(sequencer(opened))
+    await run(sequencer(opened, kind=kind_of(quotes)))
 
     assert {
         str(paid.uuid): ["RESERVED", "EXECUTED"],
@@ -126,7 +131,7 @@ async def test_a_leaf_has_the_terms(quotes, opened, sql):
     quote = new("one")
     await quotes.reserve([quote])
     await quotes.execute([payment(quote)])
-    await run(sequencer(opened))
+    await run(sequencer(opened, kind=kind_of(quotes)))
     reserved, executed = (orjson.loads(leaf.content) for leaf in await good_export(sql))
 
     assert quote.request == reserved["request"] == executed["request"]
@@ -136,6 +141,53 @@ async def test_a_leaf_has_the_terms(quotes, opened, sql):
     assert {*executed} - {*reserved} == {"executed"}
 
 
+async def test_an_event_that_waits_twice_becomes_one_leaf(quotes, opened, sql):
+    await quotes.reserve([new("one"), new("two")])
+    await sql.execute("INSERT INTO audit_pending SELECT uuid, event, at - interval '1 s' FROM audit_pending")
+    await run(sequencer(opened, kind=kind_of(quotes)))
+
+    assert [["RESERVED"]] * 2 == [*(await events(sql)).values()]
+
+
+async def test_an_event_with_a_leaf_gets_no_second_one(quotes, opened, sql):
+    one, two = new("one"), new("two")
+    await quotes.reserve([one])
+    await run(each := sequencer(opened, kind=kind_of(quotes)))
+    await quotes.reserve([two])
+    await sql.execute("INSERT INTO audit_pending VALUES ($1, 0, '2026-01-01Z')", one.uuid)
+    await run(each)
+
+    assert {str(one.uuid): ["RESERVED"], str(two.uuid): ["RESERVED"]} == await events(sql)
+    assert 0 == await sql.fetchval("SELECT count(*) FROM audit_pending")
+
+
+async def test_an_event_without_a_quote_is_reported_and_does_not_wait_any_more(quotes, opened, sql):
+    service, lost, kept, logged = ServiceOfSequencer(), new("lost"), new("kept"), new("logged")
+    each = sequencer(opened, kind=kind_of(quotes), service=service)
+    await quotes.reserve([logged])
+    await run(each)
+    await quotes.reserve([lost, kept])
+    await sql.execute("INSERT INTO audit_pending VALUES ($1, 0, '2026-01-01Z')", logged.uuid)
+    await sql.execute("DELETE FROM quote WHERE uuid = ANY($1)", [lost.uuid, logged.uuid])
+    await run(each)
+
+    assert (LOST, {"count": 1, "first": str(lost.uuid)}) in service.reports
+    assert 2 == await sql.fetchval("SELECT count(*) FROM audit_leaf")
+    assert 0 == await sql.fetchval("SELECT count(*) FROM audit_pending")
+
+
+async def test_leaves_are_in_the_order_in_which_the_events_happened(quotes, opened, sql):
+    batch = [new(str(number)) for number in range(50)]
+    await quotes.reserve(batch)
+    await sql.execute(
+        "UPDATE audit_pending SET at = '2026-01-01Z'::timestamptz + ascii(uuid::text) % 3 * interval '1 s'"
+    )
+    expected = await sql.fetch("SELECT uuid FROM audit_pending ORDER BY at, event, uuid")
+    await run(sequencer(opened, kind=kind_of(quotes)))
+
+    assert expected == await sql.fetch("SELECT uuid FROM audit_leaf ORDER BY position")
+
+
 async def test_an_empty_log_has_a_checkpoint(opened, sql):
     await run(sequencer(opened))
 
@@ -143,7 +195,7 @@ async def test_an_empty_log_has_a_checkpoint(opened, sql):
 
 
 async def test_more_events_than_fit_into_one_transaction(opened, sql, monkeypatch):
-    monkeypatch.setattr(statements, "MAX_LEAVES", 7)
+    monkeypatch.setattr(outbox, "MAX_LEAVES", 7)
     monkeypatch.setattr("dfsp_api.audit.sequencer.MAX_LEAVES", 7)
     quotes = Repository(opened, TTL, is_audited=True)
     batch = [new(str(number)) for number in range(300)]
@@ -174,7 +226,7 @@ async def test_two_sequencers_add_each_event_once(quotes, opened, database_url, 
     """Two sequencers act as the holder of the lease at the same time, again and again."""
     batches = [[new(f"{number} {each}") for each in range(5)] for number in range(20)]
     async with database(database_url, 4) as other:
-        rivals = [sequencer(opened), sequencer(other)]
+        rivals = [sequencer(opened, kind=kind_of(quotes)), sequencer(other, kind=kind_of(quotes))]
         stop = asyncio.Event()
 
         async def rival(each):
@@ -355,6 +407,30 @@ async def test_a_row_that_was_changed_by_hand_is_named(opened, sql):
     assert f"RESERVED of quote {two.uuid}): the quote is no longer in the table" in texts
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "[]",
+        '"text"',
+        "{}",
+        "7",
+        '{"account":[1]}',
+        r'{"\u0000":1}',
+        r'{"\ud800":"\u0000"}',
+        '{"amount" : "1"}',
+    ],
+)
+async def test_a_request_that_was_changed_by_hand_is_named(opened, sql, request_):
+    """Also one that the database cannot take apart."""
+    quote = new("one")
+    await Repository(opened, TTL, is_audited=True).reserve([quote])
+    await run(sequencer(opened))
+    await sql.execute("UPDATE quote SET request = $1", request_)
+    (finding,) = verified(await exported(sql)).findings
+
+    assert f"RESERVED of quote {quote.uuid}): the table has another " in finding.text
+
+
 async def test_an_event_without_a_leaf_is_named(opened, sql):
     quotes = Repository(opened, TTL, is_audited=True)
     quote = new("one")
@@ -499,7 +575,8 @@ async def test_checkpoints_of_each_minute_stay(opened, sql):
 
 
 def test_no_statement_that_writes_calls_a_volatile_function_or_locks_rows():
-    for statement in statements.STATEMENTS:
+    """On Citus they fail."""
+    for statement in {**statements.STATEMENTS, **outbox.DISTRIBUTED_STATEMENTS}:
         writes = any(word in statement for word in ("INSERT", "UPDATE", "DELETE"))
         assert not (writes and ("clock_timestamp" in statement or "set_config" in statement)), statement
         assert "FOR UPDATE" not in statement

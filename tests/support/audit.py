@@ -15,6 +15,7 @@ from dfsp_api.audit.export import export_rows
 from dfsp_api.audit.export_format import LeafRow, Row, encode_row
 from dfsp_api.audit.keys import AuditKeys, audit_keys
 from dfsp_api.audit.note import SigningKey
+from dfsp_api.audit.outbox import TAKE_EVENTS
 from dfsp_api.audit.sequencer import Sequencer
 from dfsp_api.audit.verify import Verdict, verify_export
 
@@ -49,17 +50,20 @@ class ServiceOfSequencer:
     def __init__(self) -> None:
         self.warnings: dict[str, str] = {}
         self.events: list[str] = []
+        self.reports: list[tuple[str, dict[str, object]]] = []
         self.logs: Any = SimpleNamespace(error=self._note, info=self._note)
 
     def _note(self, event: str, **fields: object) -> None:
         logging.getLogger(__name__).info("%s %s", event, fields)
         self.events.append(event)
+        self.reports.append((event, fields))
 
 
 def sequencer(
     database: Database,
     keys: AuditKeys = KEYS,
     *,
+    kind: str = "postgres",
     content_for: timedelta = timedelta(days=400),
     longest_lifetime: timedelta = timedelta(days=1),
     service: ServiceOfSequencer | None = None,
@@ -67,6 +71,7 @@ def sequencer(
     return Sequencer(
         database,
         keys,
+        TAKE_EVENTS[kind],
         content_for=content_for,
         longest_lifetime=longest_lifetime,
         service=service or ServiceOfSequencer(),  # type: ignore[arg-type]

@@ -89,7 +89,7 @@ class StoredTree:
 
     def add(self, leaves):
         known = {each: self.tiles[each] for each in last_tiles(self.size)}
-        self.tiles.update(add_leaves(known, self.size, [leaf_hash(each) for each in leaves]))
+        self.tiles.update(add_leaves(known, self.size, b"".join(map(leaf_hash, leaves))))
         self.size += len(leaves)
 
     def hash_of(self, whole):

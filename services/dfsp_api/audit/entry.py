@@ -5,54 +5,67 @@ gives the same bytes, and a changed row gives different bytes.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import orjson
-from msgspec.structs import replace
 
-from dfsp_api.stored_quote import QuoteEvent, StoredQuote
+from dfsp_api.stored_quote import QuoteEvent
 
+_TERMS: Final = ("request", "sourceAmount", "destinationAmount")
 
-def events_of(quote: StoredQuote) -> list[QuoteEvent]:
-    """Return the events of a quote, from its row in the table."""
-    later = [QuoteEvent.EXECUTED] if quote.executed else [QuoteEvent.RELEASED] if quote.released else []
-    return [QuoteEvent.RESERVED, *later]
-
-
-def entry_of(quote: StoredQuote, event: QuoteEvent) -> str:
-    """Return the content of the leaf for an event of this quote."""
-    at: dict[str, str | None] = {}
-    if event is QuoteEvent.EXECUTED:
-        at = {"executed": _time(quote.executed)}
-    elif event is QuoteEvent.RELEASED:
-        at = {"released": _time(quote.released)}
-    content = {
-        "event": event.name,
-        "uuid": str(quote.uuid),
-        "caller": quote.caller,
-        "operation": quote.operation,
-        "fingerprint": quote.fingerprint.hex(),
-        "request": quote.request,
-        "sourceAmount": _amount(quote.source_amount),
-        "destinationAmount": _amount(quote.destination_amount),
-        "created": _time(quote.created),
-        "expires": _time(quote.expires),
-        "schedule": None if quote.schedule is None else str(quote.schedule),
-        "lifetimeMs": quote.lifetime_ms,
-        **at,
-    }
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
+# The services store the request in canonical form. Earlier versions stored its members in another order, and "account"
+# was not the first. The database orders the members of these requests. It cannot read every name with \u, but no
+# service has written \u, because a request has no control characters: such a request was changed by hand, and differs
+# from the leaf in any order.
+# E'': the result must not depend on standard_conforming_strings.
+_REQUEST: Final = r"""CASE WHEN quote.request IS NULL THEN 'null'
+        WHEN quote.request::text LIKE '{"account":"%' THEN quote.request::text
+        WHEN json_typeof(quote.request) = 'object'
+            AND strpos(replace(quote.request::text, E'\\\\', ''), E'\\u') = 0
+        THEN (
+            SELECT concat('{', string_agg(concat(to_json(m.key), ':', m.value), ','
+                ORDER BY convert_to(m.key, 'UTF8')), '}')
+            FROM json_each(quote.request) AS m
+        )
+        ELSE quote.request::text END"""
 
 
-def is_stub_of(quote: StoredQuote, content: str) -> bool:
-    """Whether retention has removed terms from the row, and its other columns match the content of a leaf."""
-    if quote.request is not None:
-        return False
-    logged = orjson.loads(content)
-    terms = {"request": None, "sourceAmount": None, "destinationAmount": None}
-    return bool(orjson.loads(entry_of(as_stub(quote), QuoteEvent[logged["event"]])) == {**logged, **terms})
+def content_of(event: str) -> str:
+    """Return SQL for the content of the leaf for an event of a row of the table ``quote``.
+
+    ``event`` is SQL for a number of `QuoteEvent`. The result does not depend on the settings of the session.
+    """
+    names = " ".join(f"WHEN {each:d} THEN '{each.name}'" for each in QuoteEvent)
+    return f"""concat('{{"caller":', to_json(quote.caller),
+    ',"created":', {_time("created")},
+    ',"destinationAmount":', {_text("destination_amount")},
+    ',"event":"', CASE {event} {names} END, '"',
+    CASE {event} WHEN {QuoteEvent.EXECUTED:d} THEN ',"executed":' || {_time("executed")} END,
+    ',"expires":', {_time("expires")},
+    ',"fingerprint":"', encode(quote.fingerprint, 'hex'),
+    '","lifetimeMs":', coalesce(quote.lifetime_ms::text, 'null'),
+    ',"operation":', to_json(quote.operation),
+    CASE {event} WHEN {QuoteEvent.RELEASED:d} THEN ',"released":' || {_time("released")} END,
+    ',"request":', {_REQUEST},
+    ',"schedule":', {_text("schedule")},
+    ',"sourceAmount":', {_text("source_amount")},
+    ',"uuid":"', quote.uuid, '"}}')"""
+
+
+def _text(column: str) -> str:
+    return f"""coalesce('"' || quote.{column}::text || '"', 'null')"""
+
+
+def _time(column: str) -> str:
+    form = r"""E'\\"YYYY-MM-DD"T"HH24:MI:SS.US"Z"\\"'"""
+    return f"coalesce(to_char(quote.{column} AT TIME ZONE 'UTC', {form}), 'null')"
+
+
+def is_stub_of(now: str, logged: str) -> bool:
+    """Whether the content that a leaf would have now lacks only the terms that retention removes from the table."""
+    table = orjson.loads(now)
+    removed = dict.fromkeys(_TERMS)
+    return table["request"] is None and {**table, **removed} == {**orjson.loads(logged), **removed}
 
 
 def is_event_of(content: str, uuid: str, event: str) -> bool:
@@ -62,11 +75,6 @@ def is_event_of(content: str, uuid: str, event: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return isinstance(found, dict) and (found.get("uuid"), found.get("event")) == (uuid, event)
-
-
-def as_stub(quote: StoredQuote) -> StoredQuote:
-    """Return the quote without the terms that retention removes."""
-    return replace(quote, request=None, source_amount=None, destination_amount=None)
 
 
 def differences(logged: str, other: str) -> list[str]:
@@ -79,15 +87,3 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     request = content.get("request")
     inner = {f"request.{name}": value for name, value in request.items()} if isinstance(request, dict) else {}
     return {**{name: value for name, value in content.items() if name != "request" or not inner}, **inner}
-
-
-def _amount(amount: Decimal | None) -> str | None:
-    return None if amount is None else format(amount, "f")
-
-
-def _time(time: datetime | None) -> str | None:
-    return (
-        None
-        if time is None
-        else time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    )

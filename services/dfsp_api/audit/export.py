@@ -10,7 +10,7 @@ import orjson
 
 from chassis.database import Connection
 from dfsp_api.audit import repository
-from dfsp_api.audit.entry import entry_of, is_stub_of
+from dfsp_api.audit.entry import is_stub_of
 from dfsp_api.audit.export_format import (
     ABSENT,
     FORMAT,
@@ -23,12 +23,11 @@ from dfsp_api.audit.export_format import (
     Row,
     UnloggedRow,
 )
-from dfsp_api.audit.repository import happened, last_checkpoint, logged_events, quotes_of
+from dfsp_api.audit.repository import contents_of, last_checkpoint, search
 from dfsp_api.audit.tiles import WIDTH, hash_of_range
-from dfsp_api.stored_quote import QuoteEvent, StoredQuote
 
 MAX_ROWS: Final = 4 * WIDTH
-"""Maximum number of leaves, checkpoints or quotes that are in memory at once."""
+"""Maximum number of leaves or checkpoints that are in memory at once."""
 PENDING_FOR: Final = timedelta(seconds=10)
 """An event that happened less than this time before the export may have no leaf yet."""
 NO_QUOTE: Final = UUID(int=0)
@@ -86,23 +85,20 @@ async def _leaves(
     for first in range(0, size, MAX_ROWS):
         end = min(first + MAX_ROWS, size)
         rows = await connection.fetch(repository.LEAVES, first, end)
-        quotes = await quotes_of(connection, {row["uuid"] for row in rows})
         tiles = await repository.tiles(connection, [(0, each // WIDTH) for each in range(first, end, WIDTH)])
         for row in rows:
             position, content = row["position"], row["content"]
             leaf = hash_of_range(tiles, (position, position + 1)).hex()
-            quote, event = quotes.get(row["uuid"]), QuoteEvent(row["event"])
-            yield position, (leaf, content, None if content is None else _table(content, quote, event))
+            yield position, (leaf, content, None if content is None else _table(content, row["now"]))
 
 
-def _table(content: str, quote: StoredQuote | None, event: QuoteEvent) -> str:
-    if quote is None:
+def _table(content: str, now: str | None) -> str:
+    if now is None:
         return ABSENT
-    now = entry_of(quote, event)
     if now == content:
         return SAME
     try:
-        return STUB if is_stub_of(quote, content) else now
+        return STUB if is_stub_of(now, content) else now
     except (orjson.JSONDecodeError, TypeError, LookupError):  # somebody has changed the content
         return now
 
@@ -111,10 +107,8 @@ async def _unlogged(connection: Connection) -> AsyncIterator[str]:
     """Yield the contents that the missing leaves would have."""
     until = await connection.fetchval(repository.TIME) - PENDING_FOR
     created, uuid = repository.EARLIEST, NO_QUOTE
-    while rows := await connection.fetch(repository.SEARCH, created, uuid, until, MAX_ROWS):
-        logged = await logged_events(connection, [row["uuid"] for row in rows])
-        missing = [each for row in rows for each in happened(row, until) if each.key not in logged]
-        quotes = await quotes_of(connection, {each.uuid for each in missing}) if missing else {}
-        for each in missing:
-            yield entry_of(quotes[each.uuid], each.event)
-        created, uuid = rows[-1]["created"], rows[-1]["uuid"]
+    while found := await search(connection, created, uuid, until, until):
+        contents = await contents_of(connection, [each.key for each in found.missing])
+        for each in found.missing:
+            yield contents[each.key]
+        created, uuid = found.created, found.uuid

@@ -5,7 +5,7 @@ of the complete subtree over the leaves from ``index * 2**level`` on.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 Range: TypeAlias = tuple[int, int]
@@ -13,6 +13,7 @@ Node: TypeAlias = tuple[int, int]
 
 EMPTY_ROOT: Final = hashlib.sha256().digest()
 HASH_BYTES: Final = 32
+_sha256: Final = hashlib.sha256
 
 
 def leaf_hash(content: bytes) -> bytes:
@@ -151,9 +152,11 @@ class CompactTree:
         return fold(self._subtrees)
 
 
-def complete_root(hashes: Iterable[bytes]) -> bytes:
-    """Return the root over hashes of one level. Their number is a power of two."""
-    row = list(hashes)
-    while len(row) > 1:
-        row = [node_hash(row[each], row[each + 1]) for each in range(0, len(row), 2)]
-    return row[0]
+def complete_root(hashes: bytes) -> bytes:
+    """Return the root over hashes of one level, one after the other. Their number is a power of two."""
+    row, pair = hashes, 2 * HASH_BYTES
+    while len(row) > HASH_BYTES:
+        row = b"".join(
+            [_sha256(b"\x01" + row[each : each + pair]).digest() for each in range(0, len(row), pair)]
+        )
+    return row

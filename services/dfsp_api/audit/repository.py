@@ -4,7 +4,7 @@ So no statement that writes calls a volatile function, none locks rows of severa
 several nodes: an event that a statement sees is committed, and is deleted in the transaction that adds its leaf.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -12,13 +12,11 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection
+from dfsp_api.audit.entry import content_of
 from dfsp_api.audit.tiles import TileId
 from dfsp_api.expiry import CLOCK
-from dfsp_api.repository import COLUMNS, quotes_by_uuid
-from dfsp_api.stored_quote import QuoteEvent, StoredQuote
+from dfsp_api.stored_quote import QuoteEvent
 
-MAX_LEAVES: Final = 250
-"""Maximum number of leaves that one transaction adds. A larger number would block the event loop for too long."""
 MAX_CHECKED: Final = 1_000
 """Maximum number of quotes that one step of a search reads."""
 MAX_CONTENTS: Final = 1_000
@@ -45,16 +43,9 @@ UPDATE audit_log SET holder = $1, leased_until = $3, began = coalesce(began, $2)
 WHERE holder = $1 OR leased_until <= $2 OR leased_until > $4
 RETURNING began, kept, content_from, checked_created, checked_uuid, settled_created, settled_uuid
 """
-PENDING: Final = "SELECT uuid, event, at FROM audit_pending ORDER BY at, event LIMIT $1"
-# The times select rows by the index. An event that is committed after PENDING has another uuid or event.
-TAKEN: Final = """
-DELETE FROM audit_pending WHERE event = $1 AND uuid = ANY($2::uuid[]) AND at >= $3 AND at <= $4
-"""
 LOGGED: Final = "SELECT uuid, event FROM audit_leaf WHERE uuid = ANY($1::uuid[])"
-QUOTES: Final = f"SELECT {COLUMNS}, false AS is_expired FROM quote WHERE uuid = ANY($1::uuid[])"
-ADD_LEAVES: Final = """
-INSERT INTO audit_leaf (uuid, event, position, content)
-SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[])
+CONTENTS: Final = f"""
+SELECT quote.uuid, {content_of("$2::smallint")} AS content FROM quote WHERE quote.uuid = ANY($1::uuid[])
 """
 TILES: Final = """
 SELECT level, number, hashes FROM audit_tile WHERE number = ANY($1::bigint[]) AND level = ANY($2::smallint[])
@@ -68,11 +59,34 @@ ADD_CHECKPOINT: Final = "INSERT INTO audit_checkpoint (size, signed, is_kept, no
 REMOVE_CHECKPOINT: Final = "DELETE FROM audit_checkpoint WHERE size = $1 AND NOT is_kept"
 KEPT: Final = "UPDATE audit_log SET kept = $1"
 
-# quotes in the order in which they were reserved
+# the end of the next slice of a search: quotes in the order in which they were reserved
 SEARCH: Final = """
+SELECT created, uuid, count(*) OVER () AS quotes FROM (
+    SELECT created, uuid FROM quote
+    WHERE (created, uuid) > ($1, $2::uuid) AND created <= $3
+    ORDER BY created, uuid LIMIT $4
+) AS slice
+ORDER BY created DESC, uuid DESC LIMIT 1
+"""
+
+
+def _has_no_leaf(event: QuoteEvent) -> str:
+    """Return SQL for whether an event of a row of ``quote`` has no leaf. Its plan reads one entry of an index."""
+    return f"""(
+        SELECT l.position FROM audit_leaf AS l WHERE l.uuid = quote.uuid AND l.event = {event:d}
+    ) IS NULL"""
+
+
+# The quotes of a slice that have an event without a leaf, if the event happened until $5. IS NOT NULL: if the condition
+# before AND is NULL and not false, Postgres also computes the one after it.
+MISSING: Final = f"""
 SELECT uuid, created, executed, released FROM quote
-WHERE (created, uuid) > ($1, $2::uuid) AND created <= $3
-ORDER BY created, uuid LIMIT $4
+WHERE (created, uuid) > ($1, $2::uuid) AND (created, uuid) <= ($3, $4::uuid) AND (
+    {_has_no_leaf(QuoteEvent.RESERVED)}
+    OR executed IS NOT NULL AND executed <= $5 AND {_has_no_leaf(QuoteEvent.EXECUTED)}
+    OR released IS NOT NULL AND released <= $5 AND {_has_no_leaf(QuoteEvent.RELEASED)}
+)
+ORDER BY created, uuid
 """
 # only for quotes that seem to have no leaf
 WAITING: Final = "SELECT uuid, event FROM audit_pending WHERE uuid = ANY($1::uuid[])"
@@ -90,8 +104,10 @@ UPDATE audit_leaf SET content = NULL WHERE position >= $1 AND position < $2 AND 
 CONTENT_FROM: Final = "UPDATE audit_log SET content_from = $1"
 
 CHECKPOINTS: Final = "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2"
-LEAVES: Final = """
-SELECT uuid, event, position, content FROM audit_leaf WHERE position >= $1 AND position < $2 ORDER BY position
+LEAVES: Final = f"""
+SELECT l.position, l.content,
+    (SELECT {content_of("l.event")} FROM quote WHERE quote.uuid = l.uuid) AS now
+FROM audit_leaf AS l WHERE l.position >= $1 AND l.position < $2 ORDER BY l.position
 """
 
 CALLER_OF: Final = "SELECT caller FROM quote WHERE uuid = $1"
@@ -103,11 +119,8 @@ STATEMENTS: Final = {
         "state": STATE,
         "time": TIME,
         "lease": LEASE,
-        "pending": PENDING,
-        "taken": TAKEN,
         "logged": LOGGED,
-        "quotes": QUOTES,
-        "add_leaves": ADD_LEAVES,
+        "contents": CONTENTS,
         "tiles": TILES,
         "store_tiles": STORE_TILES,
         "checkpoint": CHECKPOINT,
@@ -115,6 +128,7 @@ STATEMENTS: Final = {
         "remove_checkpoint": REMOVE_CHECKPOINT,
         "kept": KEPT,
         "search": SEARCH,
+        "missing": MISSING,
         "waiting": WAITING,
         "add_pending": ADD_PENDING,
         "checked": CHECKED,
@@ -165,21 +179,6 @@ async def lease(connection: Connection, holder: str) -> tuple[asyncpg.Record, da
     return None if row is None else (row, now)
 
 
-async def pending_events(connection: Connection) -> list[Pending]:
-    """Return the MAX_LEAVES oldest events that have no leaf, in the order in which they happened."""
-    rows = await connection.fetch(PENDING, MAX_LEAVES)
-    return [Pending(row["uuid"], QuoteEvent(row["event"]), row["at"]) for row in rows]
-
-
-async def take(connection: Connection, events: Sequence[Pending]) -> None:
-    """Delete the events that `pending_events` returned."""
-    first, last = min(each.at for each in events), max(each.at for each in events)
-    for event in QuoteEvent:
-        uuids = [each.uuid for each in events if each.event is event]
-        if uuids:
-            await connection.execute(TAKEN, event, uuids, first, last)
-
-
 async def logged_events(connection: Connection, uuids: Collection[UUID]) -> set[Key]:
     """Return the events of these quotes that have a leaf."""
     rows = await connection.fetch(LOGGED, list(uuids))
@@ -192,8 +191,16 @@ async def waiting_events(connection: Connection, uuids: Collection[UUID]) -> set
     return {(row["uuid"], QuoteEvent(row["event"])) for row in rows}
 
 
-async def quotes_of(connection: Connection, uuids: Collection[UUID]) -> dict[UUID, StoredQuote]:
-    return quotes_by_uuid(await connection.fetch(QUOTES, list(uuids)))
+async def contents_of(connection: Connection, events: Iterable[Key]) -> dict[Key, str]:
+    """Return the contents of the leaves for these events, if their quotes are in the table."""
+    uuids: dict[QuoteEvent, list[UUID]] = {}
+    for uuid, event in events:
+        uuids.setdefault(event, []).append(uuid)
+    return {
+        (row["uuid"], event): row["content"]
+        for event, some in uuids.items()
+        for row in await connection.fetch(CONTENTS, some, event)
+    }
 
 
 async def tiles(connection: Connection, wanted: Collection[TileId]) -> dict[TileId, bytes]:
@@ -208,25 +215,38 @@ async def store_tiles(connection: Connection, changed: Mapping[TileId, bytes]) -
     await connection.execute(STORE_TILES, levels, numbers, list(changed.values()))
 
 
-async def add_leaves(
-    connection: Connection, keys: Sequence[Key], first: int, contents: Sequence[str]
-) -> None:
-    """Add leaves from position ``first`` on."""
-    await connection.execute(
-        ADD_LEAVES,
-        [uuid for uuid, _ in keys],
-        [event for _, event in keys],
-        list(range(first, first + len(keys))),
-        contents,
-    )
-
-
 async def last_checkpoint(connection: Connection) -> SignedTree | None:
     row = await connection.fetchrow(CHECKPOINT)
     return None if row is None else SignedTree(*row)
 
 
-def happened(row: asyncpg.Record, until: datetime) -> Iterator[Pending]:
+class Slice(NamedTuple):
+    """A part of the table ``quote`` in which a search has found events without a leaf."""
+
+    quotes: int
+    created: datetime
+    uuid: UUID
+    """The position of the last quote, and the start of the next slice."""
+    missing: list[Pending]
+
+
+async def search(
+    connection: Connection, created: datetime, uuid: UUID, until: datetime, happened_until: datetime
+) -> Slice | None:
+    """Return the slice of at most MAX_CHECKED quotes from this position on; None if there are no more.
+
+    It has quotes that were reserved until ``until``, and events that happened until ``happened_until``.
+    """
+    last = await connection.fetchrow(SEARCH, created, uuid, until, MAX_CHECKED)
+    if last is None:
+        return None
+    rows = await connection.fetch(MISSING, created, uuid, last["created"], last["uuid"], happened_until)
+    logged = await logged_events(connection, [row["uuid"] for row in rows]) if rows else set()
+    missing = [each for row in rows for each in _happened(row, happened_until) if each.key not in logged]
+    return Slice(last["quotes"], last["created"], last["uuid"], missing)
+
+
+def _happened(row: asyncpg.Record, until: datetime) -> Iterator[Pending]:
     """Yield the events up to this time, from a row of SEARCH."""
     for event, at in zip(QuoteEvent, (row["created"], row["executed"], row["released"]), strict=True):
         if at is not None and at <= until:

@@ -8,7 +8,7 @@ the holder at the same time, only one of them can commit.
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
@@ -22,12 +22,11 @@ from chassis.errors import UnavailableError
 from chassis.service import Service
 from dfsp_api.audit import repository
 from dfsp_api.audit.checkpoint import open_checkpoint, sign_checkpoint
-from dfsp_api.audit.entry import entry_of
 from dfsp_api.audit.keys import AuditKeys
-from dfsp_api.audit.merkle import leaf_hash
 from dfsp_api.audit.note import NoteError
-from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, MAX_LEAVES, Key, Pending, SignedTree
-from dfsp_api.audit.tiles import Tiles, add_leaves, hash_of_range, last_tiles
+from dfsp_api.audit.outbox import MAX_LEAVES, TakeEvents
+from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, Pending, SignedTree
+from dfsp_api.audit.tiles import TileId, add_leaves, hash_of_range, last_tiles
 
 LATE_SECONDS: Final = 10.0
 """Age from which an event without a leaf is a fault."""
@@ -62,18 +61,20 @@ class Sequencer(Collector):
         self,
         database: Database,
         keys: AuditKeys,
+        take_events: TakeEvents,
         *,
         content_for: timedelta,
         longest_lifetime: timedelta,
         service: Service,
     ) -> None:
-        """``content_for`` is the time for which leaves keep their content.
+        """``take_events`` is the one for the kind of the database. ``content_for`` is the time for which leaves keep their content.
 
         ``longest_lifetime`` is the longest lifetime of a quote; after it a quote cannot change any more. ``service`` gets
         log lines, and shows a warning while events are late.
         """
         self._database = database
         self._keys = keys
+        self._take_events = take_events
         self._content_for = content_for
         self._service = service
         self._report = service.logs.error
@@ -102,7 +103,7 @@ class Sequencer(Collector):
         self._note_waiting(state)
         if state["holder"] != self._holder and state["is_leased"]:
             return False
-        added = await self._database.transaction(self._add)
+        added = await self._database.transaction(partial(self._add, is_waiting=state["oldest"] is not None))
         if added is None or added == MAX_LEAVES:
             return added is not None
         began = time.monotonic()
@@ -129,52 +130,33 @@ class Sequencer(Collector):
             self._service.warnings.pop("audit", None)
             self._service.logs.info("the audit log is up to date")
 
-    async def _add(self, connection: Connection) -> int | None:
-        """Add leaves and sign the tree. Return the number of events; None if another payee has the lease."""
+    async def _add(self, connection: Connection, *, is_waiting: bool) -> int | None:
+        """Add leaves and sign the tree. Return the number of events; None if another payee has the lease.
+
+        Raises UnavailableError if the tree is not the one that was signed last.
+        """
         leased = await repository.lease(connection, self._holder)
         if leased is None:
             return None
         row, now = leased
         last = await repository.last_checkpoint(connection)
-        events = await repository.pending_events(connection)
-        if not events and last is not None:
+        if last is not None and not is_waiting:
             return 0
-        contents = await self._contents(connection, events)
-        if events:
-            await repository.take(connection, events)
-        if contents or last is None:
-            root = await self._append(connection, last, contents)
-            size = len(contents) + (0 if last is None else last.size)
-            await self._sign(connection, last, size, root, now, row["kept"])
-        return len(events)
-
-    async def _contents(self, connection: Connection, events: Sequence[Pending]) -> dict[Key, str]:
-        """Return the contents of the leaves to add, in their order. An event that has a leaf gets no second one."""
-        uuids = {each.uuid for each in events}
-        if not uuids:
-            return {}
-        logged = await repository.logged_events(connection, uuids)
-        quotes = await repository.quotes_of(connection, uuids)
-        new = [each for each in events if each.key not in logged]
-        lost = [each for each in new if each.uuid not in quotes]
-        if lost:
-            self._report(LOST, count=len(lost), first=str(lost[0].uuid))
-        return {each.key: entry_of(quotes[each.uuid], each.event) for each in new if each.uuid in quotes}
-
-    async def _append(
-        self, connection: Connection, last: SignedTree | None, contents: dict[Key, str]
-    ) -> bytes:
-        """Add leaves and return the root. Raises UnavailableError if the tree is not the one that was signed last."""
         size = 0 if last is None else last.size
         tiles = await repository.tiles(connection, last_tiles(size))
         if last is not None:
             self._require_signed(last, tiles)
-        changed = add_leaves(tiles, size, [leaf_hash(each.encode()) for each in contents.values()])
-        await repository.add_leaves(connection, list(contents), size, list(contents.values()))
-        await repository.store_tiles(connection, changed)
-        return hash_of_range({**tiles, **changed}, (0, size + len(contents)))
+        taken = await self._take_events(connection, size)
+        if taken.lost:
+            self._report(LOST, count=len(taken.lost), first=taken.lost[0])
+        if taken.hashes or last is None:
+            changed = add_leaves(tiles, size, taken.hashes)
+            await repository.store_tiles(connection, changed)
+            root = hash_of_range({**tiles, **changed}, (0, size + taken.added))
+            await self._sign(connection, last, size + taken.added, root, now, row["kept"])
+        return taken.events
 
-    def _require_signed(self, last: SignedTree, tiles: Tiles) -> None:
+    def _require_signed(self, last: SignedTree, tiles: Mapping[TileId, bytes]) -> None:
         """Raise UnavailableError if the tree is not the one that a key of this log has signed last."""
         try:
             signed = open_checkpoint(last.note, self._keys.verifiers)
@@ -215,20 +197,22 @@ class Sequencer(Collector):
         if leased is None:
             return False
         state, now = leased
-        rows = await connection.fetch(
-            repository.SEARCH, state[search.created], state[search.uuid], now - search.lag, MAX_CHECKED
+        found = await repository.search(
+            connection,
+            state[search.created],
+            state[search.uuid],
+            now - search.lag,
+            now - timedelta(seconds=LATE_SECONDS),
         )
-        if not rows:
+        if found is None:
             return False
-        logged = await repository.logged_events(connection, [each["uuid"] for each in rows])
-        until = now - timedelta(seconds=LATE_SECONDS)
-        missing = [each for row in rows for each in repository.happened(row, until) if each.key not in logged]
+        missing = found.missing
         if missing:
             waiting = await repository.waiting_events(connection, [each.uuid for each in missing])
             missing = [each for each in missing if each.key not in waiting]
         await self._add_missing(connection, missing, state["began"], now)
-        await connection.execute(search.store, rows[-1]["created"], rows[-1]["uuid"])
-        return len(rows) == MAX_CHECKED
+        await connection.execute(search.store, found.created, found.uuid)
+        return found.quotes == MAX_CHECKED
 
     async def _add_missing(
         self, connection: Connection, missing: Sequence[Pending], began: datetime, now: datetime

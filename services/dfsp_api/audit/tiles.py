@@ -5,7 +5,7 @@ the other. All other nodes are computed from them. So a proof reads a few tiles,
 costs 32 bytes. (C2SP's tlog-tiles cuts a tree in the same way.)
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from dfsp_api.audit.merkle import HASH_BYTES, Node, Range, complete_root, nodes_of, range_hash
@@ -15,6 +15,7 @@ Tiles: TypeAlias = Mapping[TileId, bytes]
 
 LEVELS: Final = 8
 WIDTH: Final = 1 << LEVELS
+_TILE_BYTES: Final = WIDTH * HASH_BYTES
 
 
 def last_tiles(size: int) -> list[TileId]:
@@ -38,25 +39,19 @@ def hash_of_range(tiles: Tiles, whole: Range) -> bytes:
     return range_hash(whole, lambda node: _node(tiles, node))
 
 
-def add_leaves(tiles: Tiles, size: int, leaves: Collection[bytes]) -> dict[TileId, bytes]:
+def add_leaves(tiles: Tiles, size: int, leaves: bytes) -> dict[TileId, bytes]:
     """Return the tiles that change when leaves are added to a tree of this size.
 
-    ``tiles`` has at least the last ones of the tree; ``leaves`` are hashes.
+    ``tiles`` has at least the last ones of the tree; ``leaves`` are hashes, one after the other.
     """
     changed: dict[TileId, bytes] = {}
-    level, count, added = 0, size, list(leaves)
+    level, added = 0, leaves
     while added:
-        complete = []
-        while added:
-            number, taken = count // WIDTH, count % WIDTH
-            part, added = added[: WIDTH - taken], added[WIDTH - taken :]
-            before = tiles[level, number][: taken * HASH_BYTES] if taken else b""
-            tile = changed[level, number] = before + b"".join(part)
-            count += len(part)
-            if count % WIDTH == 0:
-                complete.append(complete_root(_hashes(tile)))
-        level, added = level + 1, complete
-        count = size >> LEVELS * level
+        first, taken = divmod(size >> LEVELS * level, WIDTH)
+        row = (tiles[level, first][: taken * HASH_BYTES] if taken else b"") + added
+        new = [row[begin : begin + _TILE_BYTES] for begin in range(0, len(row), _TILE_BYTES)]
+        changed.update({(level, number): tile for number, tile in enumerate(new, first)})
+        level, added = level + 1, b"".join([complete_root(each) for each in new if len(each) == _TILE_BYTES])
     return changed
 
 
@@ -73,8 +68,4 @@ def _node(tiles: Tiles, node: Node) -> bytes:
     hashes = tiles[tile][first * HASH_BYTES : (first + count) * HASH_BYTES]
     if len(hashes) != count * HASH_BYTES:
         raise KeyError(tile)
-    return complete_root(_hashes(hashes))
-
-
-def _hashes(tile: bytes) -> list[bytes]:
-    return [tile[begin : begin + HASH_BYTES] for begin in range(0, len(tile), HASH_BYTES)]
+    return complete_root(hashes)
