@@ -187,7 +187,7 @@ class Batcher(Generic[V, R]):
     def _start_waiting(self) -> None:
         self._is_starting = False
         while self._is_due and self._waiting and self._has_slot and (batch := self._next_batch()):
-            task = asyncio.create_task(self._round_trip(batch, _Slot(self)))
+            task = asyncio.create_task(self._round_trip(batch, self._take_slot()))
             keys = frozenset(self._key(item.value) for item in batch) if self._key else frozenset[Hashable]()
             self._in_flight[task] = keys
             task.add_done_callback(self._ended)
@@ -210,9 +210,25 @@ class Batcher(Generic[V, R]):
         self._waiting.extendleft(reversed(blocked))
         return batch
 
-    async def _round_trip(self, items: Items[V, R], slot: "_Slot") -> None:
+    def _take_slot(self) -> Callable[[], None]:
+        """Take a slot. Return a function that frees it; a timer calls this function after RELEASE_SECONDS."""
+        self._slots_taken += 1
+        is_taken = True
+
+        def release() -> None:
+            nonlocal is_taken
+            if is_taken:
+                is_taken = False
+                timer.cancel()
+                self._slots_taken -= 1
+                self._start_waiting()
+
+        timer = asyncio.get_running_loop().call_later(RELEASE_SECONDS, release)
+        return release
+
+    async def _round_trip(self, items: Items[V, R], release: Callable[[], None]) -> None:
         try:
-            await self._send(items, slot.release)
+            await self._send(items, release)
         except Exception as error:  # noqa: BLE001 - each item's own caller gets it
             for item in items:
                 item.fail(error)
@@ -220,17 +236,10 @@ class Batcher(Generic[V, R]):
             for item in items:
                 if not item.is_settled:  # each item must be settled, also when the process stops
                     item.fail(UnavailableError(cause="the batch ended without a result for this item"))
-            slot.release()
+            release()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._in_flight[task]
-        self._start_waiting()
-
-    def take_slot(self) -> None:
-        self._slots_taken += 1
-
-    def release_slot(self) -> None:
-        self._slots_taken -= 1
         self._start_waiting()
 
     async def close(self) -> None:
@@ -243,21 +252,3 @@ class Batcher(Generic[V, R]):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-class _Slot:
-    """The slot that one batch takes. The batch frees the slot, or a timer frees it after RELEASE_SECONDS."""
-
-    __slots__ = ("_batcher", "_timer")
-
-    def __init__(self, batcher: Batcher[V, R]) -> None:
-        self._batcher = batcher
-        batcher.take_slot()
-        loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = loop.call_later(RELEASE_SECONDS, self.release)
-
-    def release(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._batcher.release_slot()
