@@ -41,7 +41,6 @@ _SPAN_IDS: Final = map(
     chain(range(secrets.randbits(32), 1 << 32), chain.from_iterable(repeat(range(1 << 32)))),
 )
 """New span ids: 16 hex digits."""
-_BATCH_PREFIX: Final = f"{secrets.randbits(31) + 1:08x}"
 _LAST_32_BITS: Final = (1 << 32) - 1
 is_span_id: Final = re.compile(r"[0-9a-f]{16}\Z").match
 _SAMPLED: Final = 1
@@ -63,21 +62,6 @@ def trace_id_from(header: str | None) -> str:
 def new_trace_id() -> str:
     """Return a new trace id in the form of a UUID, at a fiftieth of the cost of uuid4: it may be easy to guess."""
     return f"{_PROCESS_PART}{next(_NUMBERS) * _MULTIPLIER & _LAST_48_BITS:012x}"
-
-
-class _BatchSpanIds:
-    """Span ids for the requests that leave in batches. They follow each other, so a batch needs to name only one."""
-
-    def __init__(self) -> None:
-        self._next = secrets.randbits(32)
-
-    def take(self, number: int) -> str:
-        """Take this many ids, and return the first one."""
-        first, self._next = self._next, self._next + number & _LAST_32_BITS
-        return f"{_BATCH_PREFIX}{first:08x}"
-
-
-take_span_ids: Final = _BatchSpanIds().take
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):

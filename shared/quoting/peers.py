@@ -6,6 +6,7 @@ anywhere in the chain, and never receives a batch (wire.md §8).
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -20,7 +21,7 @@ from chassis.http.pool import BufferedResponse, ConnectionPool, NoResponseError,
 from chassis.http.request import Headers, joined
 from chassis.json_object import object_in
 from chassis.spans import Attributes, Tracer, batch_span
-from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, TRACEPARENT_HEADER, Line, take_span_ids
+from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, TRACEPARENT_HEADER, Line
 from quoting.batch_format import (
     BATCH_HEADER,
     BATCH_PATH,
@@ -277,7 +278,7 @@ class _Batch:
         now = time.monotonic()
         first_span = ""
         if is_traced:
-            first_span = take_span_ids(len(items))
+            first_span = secrets.token_hex(8)
             self.headers = {**_BATCH_HEADERS, BATCH_SPANS_HEADER: first_span}
         for item in items:
             request, number = item.value, len(self.lines)
