@@ -50,7 +50,7 @@ from quoting.next_hop import NextHop
 from quoting.openapi import openapi
 from quoting.peers import Peers
 from quoting.settings import ChainSettings
-from quoting.upstream_metrics import UpstreamMetrics
+from quoting.upstream_metrics import add_upstream_metrics
 
 Handle = Callable[[Exchange, Call], None]
 """A function that does a service's own work for a call.
@@ -159,7 +159,7 @@ def add_peers(app: web.Application, batch_lines: int) -> None:
 
 def add_next_hop(app: web.Application, name: str, next_service: str) -> NextHop:
     """Return the way to the next service, and let `/metrics` show the connections to it."""
-    app[SERVICE].metrics.registry.register(UpstreamMetrics(app[CONNECTION_POOL], app[PEERS]))
+    add_upstream_metrics(app[SERVICE].metrics.registry, app[CONNECTION_POOL], app[PEERS])
     return NextHop(app[PEERS], name, next_service)
 
 

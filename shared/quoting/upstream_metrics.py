@@ -1,34 +1,21 @@
 """Metrics of a service's connections to the services that it calls (docs/metrics.md)."""
 
-from collections.abc import Iterator
-
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Gauge
 
 from chassis.http.pool import ConnectionPool
 from quoting.peers import Peers
 
 
-class UpstreamMetrics(Collector):
-    """Connections and waiting requests, as they are when Prometheus collects them."""
-
-    def __init__(self, pool: ConnectionPool, peers: Peers) -> None:
-        self._pool = pool
-        self._peers = peers
-
-    def collect(self) -> Iterator[Metric]:
-        in_use, idle = self._pool.connections()
-        connections = GaugeMetricFamily("upstream_connections", "Connections to next hops", labels=["state"])
-        connections.add_metric(["in_use"], in_use)
-        connections.add_metric(["idle"], idle)
-        yield connections
-        yield GaugeMetricFamily(
-            "upstream_connection_waiters",
-            "Requests that wait for a connection to a next hop",
-            value=self._pool.waiters,
-        )
-        yield GaugeMetricFamily(
-            "upstream_requests_waiting",
-            "Requests that wait for the next batch to a next hop",
-            value=self._peers.waiting,
-        )
+def add_upstream_metrics(registry: CollectorRegistry, pool: ConnectionPool, peers: Peers) -> None:
+    """Let `/metrics` show the connections and waiting requests, as they are when Prometheus collects them."""
+    connections = Gauge("upstream_connections", "Connections to next hops", ["state"], registry=registry)
+    connections.labels("in_use").set_function(lambda: pool.connections()[0])
+    connections.labels("idle").set_function(lambda: pool.connections()[1])
+    waiters = Gauge(
+        "upstream_connection_waiters", "Requests that wait for a connection to a next hop", registry=registry
+    )
+    waiters.set_function(lambda: pool.waiters)
+    waiting = Gauge(
+        "upstream_requests_waiting", "Requests that wait for the next batch to a next hop", registry=registry
+    )
+    waiting.set_function(lambda: peers.waiting)
