@@ -26,17 +26,6 @@ _IS_IDENTIFIER_TYPE: Final = validate.Regexp(
     r"[a-z0-9_-]{1,32}\Z", error="must be 1 to 32 of a-z, 0-9, _ and -"
 )
 
-PARAMETERS: Final = (
-    "currencyCode",
-    "currencySymbol",
-    "amount",
-    "account",
-    "identifier",
-    "identifierType",
-    "transferType",
-)
-"""The seven fields of the Quote API, in the order in which it lists them."""
-
 
 @cache
 def exponents() -> Mapping[str, int]:
@@ -97,6 +86,10 @@ class Parameters(Schema):
     )
 
     error_messages = {"unknown": "is not a field of this message"}  # noqa: RUF012
+
+
+PARAMETERS: Final = tuple(Parameters().fields)
+"""The seven fields of the Quote API, in the order in which it lists them. Fingerprints depend on the order."""
 
 
 class Reservation(Parameters):
