@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from aiohttp import hdrs
+from msgspec import ValidationError
 from prometheus_client import Histogram
 
 from chassis.content import JSON, is_of_type
@@ -126,10 +127,10 @@ class BatchEndpoint:
             try:
                 asked = read_request(line)
                 if asked.id in seen:
-                    raise _UnreadableError(f"id {str(asked.id)[:MAX_ID_SHOWN]} occurs twice")  # noqa: TRY301
+                    raise ValidationError(f"id {str(asked.id)[:MAX_ID_SHOWN]} occurs twice")
                 self._begin_line(asked, request, first_span, answers)
                 seen.add(asked.id)
-            except (*LINE_ERRORS, _UnreadableError) as error:
+            except LINE_ERRORS as error:
                 answers.put(self._unreadable(number, str(error)))
             left -= len(line)
             if left < 0:
@@ -169,10 +170,6 @@ class BatchEndpoint:
         body = error_object(error, self._service.name, new_trace_id())
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON}
         return answer_line(AnswerLine(None, error.status, headers, body.decode(), number))
-
-
-class _UnreadableError(Exception):
-    """A line of a batch cannot become a request."""
 
 
 def _unfit(asked: RequestLine) -> QuotingError | None:
