@@ -21,7 +21,7 @@ def take_submission_url(call: Call) -> tuple[Call, str]:
     Raises InvalidBodyError or InvalidQueryParameterError if the call has none.
     """
     if call.body is None:
-        given = call.parameter(SUBMISSION_URL)
+        given = dict(call.query).get(SUBMISSION_URL)
         if given is None:
             raise InvalidQueryParameterError(faults=[Fault(SUBMISSION_URL, "is missing")])
         return call.with_query(tuple(pair for pair in call.query if pair[0] != SUBMISSION_URL)), given

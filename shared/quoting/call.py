@@ -90,10 +90,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         path = self.operation.path if self.uuid is None else self.path
         return f"{path}?{urlencode(self.query, quote_via=quote)}" if self.query else path
 
-    def parameter(self, name: str) -> str | None:
-        """Return the value of a query parameter, or None if the query does not have it."""
-        return next((value for key, value in self.query if key == name), None)
-
     def with_body(self, body: bytes) -> "Call":
         return msgspec.structs.replace(self, body=body)
 
