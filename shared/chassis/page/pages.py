@@ -110,13 +110,11 @@ class Pages:
         found = [*_SHARED.iterdir(), *own.iterdir()]
         return [web.get(f"/{file.name}", without_credentials(_file(file))) for file in found]
 
-    def render(
-        self, request: web.Request, template: str, values: Mapping[str, Any], *, status: int = 200
-    ) -> web.Response:
+    def render(self, request: web.Request, template: str, values: Mapping[str, Any]) -> web.Response:
         """Return a page. Besides `values`, the template has `user` and `token`, which its forms must send."""
         user = request[CALLER]
         given = {"user": user, "token": self._tokens.create(user), **self._options.context(request), **values}
-        return _page(self.templates.get_template(template).render(given), status)
+        return _page(self.templates.get_template(template).render(given), 200)
 
     async def checked_form(self, request: web.Request) -> dict[str, str]:
         """Return the form's fields. Raises ForbiddenError if the form has no valid token of this user.
