@@ -326,33 +326,29 @@ class Document:
         return orjson.loads(error_object(error, self._service, SAMPLE_TRACE_ID))
 
     def _add_operators_paths(self) -> None:
-        for path, id_, summary, success in (
+        readiness = {
+            200: json_reply("They are", _Ready),
+            503: Answer(
+                description="Some are missing, or the service is shutting down",
+                content={JSON: _NotReady},
+                headers=["Retry-After"],
+            ),
+        }
+        for path, id_, summary, answers in (
             ("/health/live", "getLiveness", "Whether the process runs", {200: json_reply("It does", _Live)}),
             (
                 "/health/ready",
                 "getReadiness",
                 "Whether this service's own resources are available",
-                {
-                    200: json_reply("They are", _Ready),
-                    503: Answer(
-                        description="Some are missing, or the service is shutting down",
-                        content={JSON: _NotReady},
-                        headers=["Retry-After"],
-                    ),
-                },
+                readiness,
             ),
             (
                 "/metrics",
                 "getMetrics",
                 "Metrics in the text format of Prometheus",
-                {200: Answer(description="The metrics", content={"text/plain": {"type": "string"}})},
+                _text("The metrics", "plain"),
             ),
-            (
-                "/docs",
-                "getDocs",
-                "This document as a page",
-                {200: Answer(description="The page", content={"text/html": {"type": "string"}})},
-            ),
+            ("/docs", "getDocs", "This document as a page", _text("The page", "html")),
             (
                 "/openapi.json",
                 "getOpenapi",
@@ -361,7 +357,7 @@ class Document:
             ),
         ):
             operation = DescribedOperation(
-                id=id_, summary=summary, tag=_OPERATORS, answers=success, is_open=True
+                id=id_, summary=summary, tag=_OPERATORS, answers=answers, is_open=True
             )
             self.add("GET", path, operation)
         configuration = DescribedOperation(
@@ -372,6 +368,10 @@ class Document:
             errors=[ForbiddenError],
         )
         self.add("GET", "/v1/configuration", configuration)
+
+
+def _text(description: str, subtype: str) -> dict[int, Answer]:
+    return {200: Answer(description=description, content={f"text/{subtype}": {"type": "string"}})}
 
 
 def path_parameter(
