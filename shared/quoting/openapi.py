@@ -139,10 +139,6 @@ QUOTE_EXAMPLE: Final = {
 }
 
 _SUBMISSION_URL: Final = "Where spsp-client sends the request: a URL that its operator has allowed, with the path of this operation."
-_RECEIVER_FROM_RESERVATION: Final = {
-    "identifierType": "$request.body#/identifierType",
-    "identifier": "$request.body#/identifier",
-}
 _LINKS: Final = {
     "pay": {
         "operationId": "pay",
@@ -152,34 +148,25 @@ _LINKS: Final = {
     },
     "lookUp": {
         "operationId": "lookUpQuote",
-        "parameters": {"uuid": "$response.body#/uuid", **_RECEIVER_FROM_RESERVATION},
+        "parameters": {
+            "uuid": "$response.body#/uuid",
+            "identifierType": "$request.body#/identifierType",
+            "identifier": "$request.body#/identifier",
+        },
         "description": "Look the quote up with the receiver of the reservation.",
     },
 }
 
 _RESERVE_ERRORS: Final = (
-    InvalidQueryParameterError,
     QuoteExpiredError,
     IdempotencyKeyReusedError,
     NoFeeScheduleError,
     AmountOutOfRangeError,
     ExposureLimitError,
 )
-_PAY_ERRORS: Final = (
-    InvalidQueryParameterError,
-    QuoteNotFoundError,
-    QuoteMismatchError,
-    QuoteReleasedError,
-    QuoteExpiredError,
-)
-_RELEASE_ERRORS: Final = (
-    InvalidQueryParameterError,
-    QuoteNotFoundError,
-    QuoteExecutedError,
-    QuoteExpiredError,
-)
-_LOOK_UP_ERRORS: Final = (InvalidQueryParameterError, QuoteNotFoundError)
-_EVERY_ERRORS: Final = (UnavailableError, UpstreamTimeoutError)
+_PAY_ERRORS: Final = (QuoteNotFoundError, QuoteMismatchError, QuoteReleasedError, QuoteExpiredError)
+_RELEASE_ERRORS: Final = (QuoteNotFoundError, QuoteExecutedError, QuoteExpiredError)
+_COMMON_ERRORS: Final = (InvalidQueryParameterError, UnavailableError, UpstreamTimeoutError)
 
 
 def openapi(
@@ -196,7 +183,7 @@ def openapi(
     """
     document = Document(title, _ABOUT, _TAGS)
     document.header(IDEMPOTENCY_HEADER, "The key of the request: repeat it with this key.", _KEY_SCHEMA)
-    of_hop = _Hop(query, required, (*_EVERY_ERRORS, *errors))
+    of_hop = _Hop(query, required, (*_COMMON_ERRORS, *errors))
     for operation, described in {
         Operation.QUOTE_SOURCE_AMOUNT: of_hop.reservation(
             operation_id="quoteSourceAmount",
@@ -291,7 +278,7 @@ class _Hop:
             description="A caller sees its own quotes only.",
             parameters=[_UUID, *map(self._query_parameter, self._query), *COMMON_HEADERS],
             answers={200: json_reply("The quote as it is now.", schemas.QuoteState, QUOTE_EXAMPLE)},
-            errors=(*_LOOK_UP_ERRORS, *self._errors),
+            errors=(QuoteNotFoundError, *self._errors),
         )
 
     def _query_parameter(self, name: str) -> dict[str, Any]:
