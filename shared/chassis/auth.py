@@ -7,11 +7,11 @@ a remembered header costs only a digest and a look-up, and wrong passwords from 
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
@@ -37,14 +37,12 @@ _NONE: Final[tuple[str | None, str | None]] = None, None
 HashOf = Callable[[str], str | None]
 
 
+@dataclass(slots=True)
 class _Remembered:
-    __slots__ = ("until", "user", "users")
-
-    def __init__(self, user: User, until: float) -> None:
-        self.user = user
-        self.until = until
-        self.users: dict[str, User] | None = None
-        """The version of the users file in which the user was last found; None for a user who is not in the file."""
+    user: User
+    until: float
+    users: dict[str, User] | None = None
+    """The version of the users file in which the user was last found; None for a user who is not in the file."""
 
 
 class Credentials:
@@ -192,7 +190,7 @@ def parse_basic(header: str) -> tuple[str, str]:
         raise UnauthorizedError(cause="the Authorization header is not HTTP Basic")
     try:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
+    except ValueError:  # also the error of base64
         raise UnauthorizedError(cause="the Basic credentials are not Base64 of UTF-8") from None
     name, password = normal(name), normal(password)
     fault = fault_of_name(name) or fault_of_password(password)
@@ -209,7 +207,7 @@ def attempted_name(header: str | None) -> str | None:
     scheme, _, encoded = (header or "").partition(" ")
     try:
         name, colon, _ = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
+    except ValueError:  # also the error of base64
         return None
     return name[:MAX_NAME_CHARACTERS] if colon and scheme.lower() == "basic" else None
 

@@ -7,6 +7,7 @@ MAX_NOTED limits the other callers whose requests are counted because they may e
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -97,13 +98,11 @@ class CallerCounts(Collector):
         yield errors
 
 
+@dataclass(slots=True)
 class _Counts:
-    __slots__ = ("before_this_turn", "errors", "requests")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.before_this_turn = 0
-        self.errors: dict[str, int] = {}
+    requests: int = 0
+    before_this_turn: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
 
     @property
     def of_this_turn(self) -> int:

@@ -203,7 +203,7 @@ async def _ready(service: Service) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            while [problem for check in service.checks for problem in await check()]:
+            while await service.missing():
                 await asyncio.sleep(0.05)
 
 

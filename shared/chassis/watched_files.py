@@ -7,8 +7,8 @@ content is refused, the log names the fault, and readiness has a warning until t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -108,11 +108,9 @@ class WatchedFiles:
         """A text without secrets for each file whose content on disk is not in force."""
         return [file.warning for file, _ in self._files if file.cause is not None]
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> AbstractAsyncContextManager[None]:
         """Look for changed files once a second while the context lasts."""
-        async with periodically("looking for changed files", LOOK_SECONDS, self.look, self._logs.error):
-            yield
+        return periodically("looking for changed files", LOOK_SECONDS, self.look, self._logs.error)
 
     async def look(self) -> bool:
         """Read the files again that have changed. Return False, as `periodically` wants it."""

@@ -27,7 +27,6 @@ from quoting.batch_format import (
     BATCH_PATH,
     LINE_ERRORS,
     MAX_BATCH_BYTES,
-    MAX_LINES,
     MEDIA_TYPE,
     Splitter,
     read_answer,
@@ -68,9 +67,7 @@ Waiting = Item[PeerRequest, PeerResponse]
 class Peers:
     """The services that one service calls, by base URL. The configuration limits their number."""
 
-    def __init__(
-        self, pool: ConnectionPool, max_lines: int = MAX_LINES, tracer: Tracer | None = None
-    ) -> None:
+    def __init__(self, pool: ConnectionPool, max_lines: int, tracer: Tracer | None) -> None:
         """`max_lines` limits the requests in one batch. With 0 no batch is ever sent."""
         self._pool = pool
         self._max_lines = max_lines
