@@ -53,8 +53,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PageOptions:
     """Options by which the pages of one service differ from those of another.
 
-    `package` has the folders `templates` (with `base.html`) and `static`; each file of `static` is served at `/<name>`.
-    `home` is the text of the link to `/` on an error page, and `sign_in` explains with what to sign in.
+    `package` has the folders `templates` (with `base.html`, which extends `page.html`) and `static`; each file of
+    `static` is served at `/<name>`. `home` is the text of the link to `/` on an error page, and `sign_in` explains with
+    what to sign in.
     """
 
     package: str
