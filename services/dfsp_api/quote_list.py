@@ -13,6 +13,7 @@ from uuid import UUID
 
 from marshmallow import Schema, ValidationError, validate
 
+from chassis import patterns
 from chassis.errors import ForbiddenError, InvalidQueryParameterError, UnavailableError, UpstreamTimeoutError
 from chassis.openapi import DescribedOperation, json_reply, query_parameter, schema_of
 from chassis.schemas import Text, check_query
@@ -26,7 +27,6 @@ PATH: Final = "/v1/quotes"
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 
-_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _TIME: Final = re.compile(
     r"([0-9]{4})-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])"
     # a client that does not encode a plus sign sends a space
@@ -118,7 +118,7 @@ class _Parameters(Schema):
         },
     )
     uuid = Text(
-        validate=validate.Regexp(_UUID, error="must be 8-4-4-4-12 hexadecimal digits"),
+        validate=validate.Regexp(patterns.UUID, error="must be 8-4-4-4-12 hexadecimal digits"),
         metadata={"description": "Only the quote with this uuid."},
     )
     limit = Text(

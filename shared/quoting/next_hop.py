@@ -25,8 +25,8 @@ from chassis.http.pool import NoResponseError, PeerResponse
 from chassis.http.request import Headers
 from chassis.http.response import Response
 from chassis.json_object import object_in
+from chassis.patterns import is_uuid
 from chassis.service import challenge
-from chassis.tracing import is_uuid
 from quoting.call import Call
 from quoting.peers import Peers
 

@@ -27,9 +27,9 @@ from chassis.exchange import Exchange, Routes
 from chassis.http.request import Headers
 from chassis.http.response import Response
 from chassis.openapi import DescribedOperation
+from chassis.patterns import is_uuid
 from chassis.queries import query_parameters
 from chassis.settings import base_url
-from chassis.tracing import is_uuid
 from quoting.batch_endpoint import BatchEndpoint
 from quoting.batch_format import BATCH_HEADER, BATCH_PATH
 from quoting.call import (

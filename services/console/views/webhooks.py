@@ -11,6 +11,7 @@ from aiohttp import web
 from chassis.auth import CALLER
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
 from chassis.page.pages import redirect
+from chassis.patterns import is_uuid
 from chassis.queries import query_parameters
 from console.collectors.webhook_operations import Json, WebhookOperations
 from console.formats import duration
@@ -42,7 +43,6 @@ DONE: Final = {
 
 # what a browser sends for an input of the type datetime-local
 _LOCAL_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?\Z", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\d{1,6}\Z", re.ASCII)
 
 
@@ -194,7 +194,7 @@ def _only(values: Mapping[str, str], *names: str) -> dict[str, str]:
 def _id(request: web.Request, name: str = "id") -> str:
     """Return an id in the path. Raises NotFoundError."""
     text = request.match_info[name]
-    if not _UUID.match(text):
+    if not is_uuid(text):
         raise NotFoundError("There is no such page.")
     return text.lower()
 

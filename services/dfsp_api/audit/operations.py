@@ -29,8 +29,8 @@ from chassis.openapi import (
     query_parameter,
     schema_of,
 )
+from chassis.patterns import is_uuid
 from chassis.schemas import Text, check_query
-from chassis.tracing import is_uuid
 from dfsp_api.audit import repository
 from dfsp_api.audit.merkle import Range, consistency_ranges, inclusion_ranges, leaf_hash
 from dfsp_api.audit.repository import SignedTree

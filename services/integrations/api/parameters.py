@@ -9,6 +9,7 @@ from uuid import UUID
 from aiohttp import web
 
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
+from chassis.patterns import is_uuid
 from chassis.queries import query_parameters
 from integrations.api.replies import EVENT_STATES, STATES
 from integrations.api.schemas import MAX_EMAIL_CHARACTERS, REPLAYED_STATES, STRATEGY_ID, time_of
@@ -30,7 +31,6 @@ PLACE: Final = re.compile(r"([0-9]{1,16})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 
 
 def integration_id(request: web.Request) -> UUID:
@@ -52,7 +52,7 @@ def strategy_id(request: web.Request) -> str:
 
 
 def _uuid(text: str, message: str) -> UUID:
-    if not _UUID.match(text):
+    if not is_uuid(text):
         raise NotFoundError(message)
     return UUID(text)
 
@@ -140,7 +140,7 @@ def _one_of(query: dict[str, str], name: str, known: Collection[str]) -> str | N
 
 def _event_of(query: dict[str, str], name: str) -> UUID | None:
     text = query.get(name)
-    if text is not None and not _UUID.match(text):
+    if text is not None and not is_uuid(text):
         raise _query_fault(name, "must be an eventId", text)
     return None if text is None else UUID(text)
 
