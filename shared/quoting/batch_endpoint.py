@@ -105,9 +105,8 @@ class BatchEndpoint:
         if len(request.body) > MAX_BATCH_BYTES:
             raise PayloadTooLargeError(f"A batch may hold at most {MAX_BATCH_BYTES} bytes.")
         lines = split(request.body)
-        request.body = (
-            b""  # the lines are a copy, and aiohttp keeps the request until its response has been sent
-        )
+        # the lines are a copy, and aiohttp keeps the request until its response has been sent
+        request.body = b""
         if len(lines) > self._max_lines:
             raise PayloadTooLargeError(f"A batch may hold at most {self._max_lines} lines.")
         self._batch_lines.observe(len(lines))

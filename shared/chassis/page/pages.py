@@ -147,16 +147,9 @@ class Pages:
             except UnauthorizedError:
                 raise
             except QuotingError as error:
-                cause = error.cause or error.message
-                request.app[SERVICE].logs.info("page", error=error.id, cause=cause)
-                values = {
-                    "user": request[CALLER],
-                    "heading": "This did not work",
-                    "message": error.message,
-                    "link": self._options.home,
-                    **self._options.context(request),
-                }
-                return self._error_page(error, values)
+                return self._error_page(
+                    request, error, "This did not work", error.message, self._options.home, request[CALLER]
+                )
             response.headers[hdrs.CACHE_CONTROL] = "no-store"
             return response
 
@@ -165,21 +158,25 @@ class Pages:
     def _sign_in_page(
         self, request: web.Request, error: UnauthorizedError | TooManyRequestsError
     ) -> web.Response:
-        is_login = isinstance(error, UnauthorizedError)
-        wait = f"{error.message} Wait a minute, then load the page again."
-        values = {
-            "user": None,
-            "heading": "Please sign in" if is_login else "Too many wrong passwords",
-            "message": self._options.sign_in if is_login else wait,
-            "link": "Sign in",
-        }
-        response = self._error_page(error, values)
-        if is_login:
-            response.headers[hdrs.WWW_AUTHENTICATE] = challenge(request.app[SERVICE].name)
-        request.app[SERVICE].logs.info("page", error=error.id, cause=error.cause or error.message)
+        if isinstance(error, TooManyRequestsError):
+            message = f"{error.message} Wait a minute, then load the page again."
+            return self._error_page(request, error, "Too many wrong passwords", message, "Sign in")
+        response = self._error_page(request, error, "Please sign in", self._options.sign_in, "Sign in")
+        response.headers[hdrs.WWW_AUTHENTICATE] = challenge(request.app[SERVICE].name)
         return response
 
-    def _error_page(self, error: QuotingError, values: Mapping[str, Any]) -> web.Response:
+    def _error_page(
+        self,
+        request: web.Request,
+        error: QuotingError,
+        heading: str,
+        message: str,
+        link: str,
+        user: str | None = None,
+    ) -> web.Response:
+        request.app[SERVICE].logs.info("page", error=error.id, cause=error.cause or error.message)
+        context = {} if user is None else self._options.context(request)
+        values = {"user": user, "heading": heading, "message": message, "link": link, **context}
         response = _page(self.templates.get_template("error.html").render(values), error.status)
         response.headers.update(error.headers)
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
