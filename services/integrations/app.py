@@ -14,6 +14,7 @@ from chassis.app import SERVICE
 from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Database
+from chassis.measurements import seldom
 from chassis.periodic import periodically
 from chassis.service import Service
 from chassis.watched_files import WatchedFile
@@ -75,7 +76,7 @@ def create_app(settings: IntegrationsSettings) -> web.Application:
     service.add_database(database)
     service.checks.append(dispatcher.missing)
     backlog = BacklogMetrics(database)
-    service.measurements.add(backlog.measure)
+    service.measurements.add(seldom(backlog.measure))
     service.metrics.registry.register(backlog)
     app[OPERATIONS] = Operations(database, encryption, guard, dispatcher)
     operators = OperatorOperations(

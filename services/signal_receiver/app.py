@@ -15,6 +15,7 @@ from chassis.app import create_app as create_service
 from chassis.csrf import own_pages_only
 from chassis.database import Connection, Database
 from chassis.exchange import Routes
+from chassis.measurements import seldom
 from chassis.periodic import periodically
 from chassis.postgres_session import PLAN_ONCE
 from chassis.run import StartError
@@ -93,7 +94,7 @@ def create_app(settings: ReceiverSettings) -> web.Application:
     app.cleanup_ctx.append(_running(database, repository, executor, settings.inbox_sweep_seconds))
     app[SERVICE].add_database(database)
     trading = TradingMetrics(database, instruments)
-    app[SERVICE].measurements.add(trading.measure)
+    app[SERVICE].measurements.add(seldom(trading.measure))
     app[SERVICE].metrics.registry.register(trading)
     app[SERVICE].metrics.know_errors(BY_TYPE)
     _add_routes(app, executor, AccountApi(repository, instruments, settings.price_feeder))

@@ -1,6 +1,5 @@
 """Metrics about trading: positions, the last trade, the age of prices (docs/metrics.md, "Trading")."""
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -10,9 +9,6 @@ from prometheus_client.registry import Collector
 
 from chassis.database import Database
 from signal_receiver.instruments import InstrumentsFile
-
-PAUSES: Final = 20
-"""The figures are measured again after this many times the time that the last measurement took."""
 
 TRADING: Final = """
 SELECT (SELECT count(*) FROM position) AS positions,
@@ -34,21 +30,13 @@ class TradingMetrics(Collector):
         self._instruments = instruments
         self._trading: asyncpg.Record | None = None
         self._prices: Sequence[asyncpg.Record] = ()
-        self._not_before = 0.0
 
     async def measure(self) -> None:
-        """Measure for the next collection. If that took long, keep the last figures for a while.
-
-        Raises the errors of Database.fetch.
-        """
-        began = time.monotonic()
-        if began < self._not_before:
-            return
+        """Measure for the next collection. Raises the errors of Database.fetch."""
         self._trading, self._prices = None, ()
         (trading,) = await self._database.fetch(TRADING)
         self._prices = await self._database.fetch(PRICES, list(self._instruments.catalogue))
         self._trading = trading
-        self._not_before = began + PAUSES * (time.monotonic() - began)
 
     def collect(self) -> Iterator[Metric]:
         positions = GaugeMetricFamily("positions_open", "Open positions")

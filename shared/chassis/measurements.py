@@ -1,6 +1,7 @@
 """Figures for `/metrics` that a service has to wait for, for example because they are in the database."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -11,6 +12,7 @@ from chassis.errors import QuotingError
 
 MAX_SECONDS: Final = 1.0
 """Maximum time for all measurements. `/metrics` leaves out a figure that is not measured by then."""
+PAUSES: Final = 20
 
 Measure = Callable[[], Awaitable[None]]
 """Measures a figure and stores it for the next collection. If it fails or is cancelled, it stores none."""
@@ -42,6 +44,20 @@ class Measurements:
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+
+def seldom(measure: Measure) -> Measure:
+    """Return a function that calls `measure`, and then keeps its figures for PAUSES times the time that it took."""
+    not_before = 0.0
+
+    async def measure_if_due() -> None:
+        nonlocal not_before
+        began = time.monotonic()
+        if began >= not_before:
+            await measure()
+            not_before = began + PAUSES * (time.monotonic() - began)
+
+    return measure_if_due
 
 
 async def _measured(measure: Measure) -> None:

@@ -1,6 +1,5 @@
 """Prometheus metrics of deliveries: attempts of this process, and the backlog of all processes (docs/metrics.md)."""
 
-import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,9 +13,6 @@ from integrations.delivery import queue
 from integrations.delivery.queue import QueuedEvent
 from integrations.delivery.retry_policy import LIFETIME_SECONDS
 from integrations.webhook.webhook_response import AttemptOutcome, WebhookResponse
-
-PAUSES: Final = 20
-"""The backlog is measured again after this many times the time that the last measurement took."""
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
@@ -81,21 +77,13 @@ class BacklogMetrics(Collector):
         self._database = database
         self._backlog: asyncpg.Record | None = None
         self._integrations: dict[str, asyncpg.Record] | None = None
-        self._not_before = 0.0
 
     async def measure(self) -> None:
-        """Measure for the next collection. With a large backlog, keep the last figures for a while.
-
-        Raises the errors of Database.fetch.
-        """
-        began = time.monotonic()
-        if began < self._not_before:
-            return
+        """Measure for the next collection. Raises the errors of Database.fetch."""
         self._backlog = self._integrations = None
         (backlog,) = await self._database.fetch(BACKLOG)
         rows = await self._database.fetch(INTEGRATIONS)
         self._backlog, self._integrations = backlog, {row["state"]: row for row in rows}
-        self._not_before = began + PAUSES * (time.monotonic() - began)
 
     def collect(self) -> Iterator[Metric]:
         oldest = GaugeMetricFamily(
