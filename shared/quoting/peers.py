@@ -322,11 +322,8 @@ class _Batch:
 
     def refuse(self, refusal: PeerResponse) -> None:
         """Settle each item with the response that refused the batch, but with the item's own trace id."""
+        body, content = refusal.body, object_in(refusal.body)
         for item in self.unsettled:
-            trace_id = item.value.headers(0).get(TRACE_HEADER)
-            item.settle(PeerResponse(refusal.status, refusal.headers, _with_trace_id(refusal.body, trace_id)))
-
-
-def _with_trace_id(body: bytes | None, trace_id: str | None) -> bytes | None:
-    content = object_in(body)
-    return body if content is None else orjson.dumps({**content, "traceId": trace_id})
+            if content is not None:
+                body = orjson.dumps({**content, "traceId": item.value.headers(0).get(TRACE_HEADER)})
+            item.settle(PeerResponse(refusal.status, refusal.headers, body))
