@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+import uvloop
 from aiohttp import web
 
 from chassis import usage
@@ -82,7 +83,7 @@ def run_listening(settings_class: type[L], start: Callable[[L], Coroutine[Any, A
     try:
         return_large_buffers()
         running = start(load(settings_class))
-        with _runner() as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(running)
     except (SettingsError, UsersFileError, SampleCredentialsError, TlsError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -100,14 +101,6 @@ def _log_file(settings: Settings) -> LogFile | None:
     except OSError as error:
         raise StartError(f"QUOTES_LOG_FILE cannot be written: {error}") from error
     return file
-
-
-def _runner() -> asyncio.Runner:
-    try:
-        import uvloop
-    except ImportError:  # Windows has none
-        return asyncio.Runner()
-    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
