@@ -300,7 +300,9 @@ class Document:
 
     def _error(self, classes: ErrorClasses, operation: DescribedOperation) -> dict[str, Any]:
         ids = [each.__name__ for each in classes]
-        headers = {name for each in classes for name in _headers_of(each)}
+        headers = {"Retry-After" for each in classes if each.retry_after is not None}
+        if UnauthorizedError in classes:
+            headers.add("WWW-Authenticate")
         return {
             "description": "\n".join(f"- `{each.__name__}`: {each.__doc__}" for each in classes),
             "headers": _headers(TRACE_HEADER, *operation.reply_headers, *sorted(headers)),
@@ -450,9 +452,3 @@ class _Plugin(MarshmallowPlugin):
 
 def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def _headers_of(error_class: type[QuotingError]) -> list[str]:
-    if error_class is UnauthorizedError:
-        return ["WWW-Authenticate"]
-    return ["Retry-After"] if error_class.retry_after is not None else []

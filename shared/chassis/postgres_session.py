@@ -87,7 +87,8 @@ async def prepare_session(
     ``public`` or in the ``search_path`` that the database's URL names. If ``url`` is given, a second connection tests
     whether a pooler shares one session between clients.
     """
-    _detect_dead_peer(connection)
+    # asyncpg has no public way to its socket
+    detect_dead_peer(connection._transport.get_extra_info("socket"))  # type: ignore[union-attr]  # noqa: SLF001
     wanted = {**settings, **SETTINGS, "search_path": schema or "public"}
     try:
         rows = await connection.fetch(_SET, list(wanted), list(wanted.values()), schema is not None)
@@ -133,8 +134,3 @@ async def _require_own_session(connection: Connection, url: str, pid: int) -> No
         raise UnfitDatabaseError(SHARED_SESSION) from error
     finally:
         other.terminate()
-
-
-def _detect_dead_peer(connection: Connection) -> None:
-    # asyncpg has no public way to its socket
-    detect_dead_peer(connection._transport.get_extra_info("socket"))  # type: ignore[union-attr]  # noqa: SLF001
