@@ -220,8 +220,6 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
         response = web.Response(status=failure.status, body=failure.body, content_type="application/json")
         response.headers.update(failure.headers)
     response.headers.update({**service.headers, **exchange.reply_headers})
-    if service.is_leaving:
-        response.force_close()
     return response
 
 

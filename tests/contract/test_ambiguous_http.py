@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.http import adapter, server
+from chassis.http import adapter, unfinished_head
 from chassis.http.unfinished_head import UnfinishedHead
 from support.client import responses_in
 from support.forwarders import LOOK_UP, SOURCE, ClientRequest, response_from
@@ -97,7 +97,7 @@ async def test_a_client_that_leaves_within_its_body_is_no_error_in_the_log(hop, 
 
 
 async def test_the_head_of_a_request_must_arrive_in_time(start_hop, http, monkeypatch):
-    monkeypatch.setattr(adapter, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(unfinished_head, "HEAD_SECONDS", 0.05)
     hop = await start_hop("spsp-server", http=http)
     [response] = await hop.send_bytes(kept_open(hop)[:30])
 
@@ -117,7 +117,7 @@ SECOND_HEAD = b"GET /health/live HTTP/1.1\r\nX-Long: "
 @pytest.mark.parametrize("kind", FIRST_REQUESTS)
 async def test_a_later_head_of_a_connection_must_arrive_in_time(start_hop, http, monkeypatch, kind, together):
     """It was kept for 75 s, in however many bytes."""
-    monkeypatch.setattr(adapter, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(unfinished_head, "HEAD_SECONDS", 0.05)
     hop = await start_hop("spsp-server", http=http)
     first = FIRST_REQUESTS[kind]
     parts = [first + SECOND_HEAD] if together else [first, SECOND_HEAD]
@@ -194,7 +194,7 @@ async def test_unfinished_heads_have_the_budget_of_bodies(start_hop, http):
 
 
 async def test_incomplete_bodies_have_a_budget(start_hop, http, monkeypatch):
-    monkeypatch.setitem(server._OPTIONS, "lingering_time", 0.1)  # how long aiohttp then reads the rest
+    monkeypatch.setattr(adapter, "DISCARD_SECONDS", 0.1)
     hop = await start_hop("spsp-server", http=http, max_unread_bytes="4194304")
     head = hop.request_bytes(replace(SOURCE, path="/v1/batch"), Content_Length="2000000", adapt=False)
     head = head.partition(b"\r\n\r\n")[0].replace(b"application/json", b"application/x-ndjson")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.http import server
+from chassis.http import adapter, server
 from support.client import is_error_object, responses_in
 from support.forwarders import LOOK_UP, QUOTE_REPLY, SOURCE, response_from
 from support.internals import end_connections_with, fail_requests, is_idle
@@ -73,7 +73,7 @@ async def test_a_connection_is_closed_when_it_has_been_idle_and_not_while_it_is_
     start_hop, http, monkeypatch
 ):
     monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.3)
-    monkeypatch.setitem(server._OPTIONS, "keepalive_timeout", 0.3)
+    monkeypatch.setitem(adapter.OPTIONS, "keepalive_timeout", 0.3)
     hop = await start_hop("spsp-server", http=http)
     loop = asyncio.get_running_loop()
     last_used = 0.0

@@ -1,9 +1,10 @@
 """Converts between aiohttp and the service: requests to `Request`, `Response` to responses, errors to error objects."""
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -23,27 +24,37 @@ from chassis.errors import (
     NotFoundError,
     PayloadTooLargeError,
     QuotingError,
-    RequestTimeoutError,
     UnavailableError,
 )
-from chassis.http.body import no_room, read
+from chassis.http.body import read
 from chassis.http.body_budget import BodyBudget
 from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.request import Request, is_host, joined
-from chassis.http.response import Respond, Response, response_bytes
-from chassis.http.unfinished_head import HEAD_END, UnfinishedHead
+from chassis.http.response import BodyStream, Respond, Response
+from chassis.http.unfinished_head import HEAD_END, MAX_LINE_BYTES, UnfinishedHead
 
-MAX_LINE_BYTES: Final = 8_190
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Limit for a header's name and value together.
 
 It is not equal to the URL's limit. So the limit in an error of aiohttp shows whether the URL or a header is too long.
 """
-MAX_WHOLE_HEAD_BYTES: Final = 64 * 1024
-"""Limit for the bytes of a head that has not arrived completely."""
+MAX_SPLIT: Final = 16
+"""Number of waiting requests above which a connection gives aiohttp all data at once. aiohttp then limits them to 32."""
+DISCARD_SECONDS: Final = 10.0
+"""Time for the rest of a body after the response."""
 KEEPALIVE_SECONDS: Final = 75.0
-HEAD_SECONDS: Final = 10.0
-"""For the head of a request; for the first one that aiohttp reads on a connection from its beginning."""
+OPTIONS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "tcp_keepalive": False,  # set when the connection is accepted
+    # a body with a Content-Encoding is refused; nothing may unpack it before that
+    "auto_decompress": False,
+    # aiohttp keeps up to twice this many unread bytes for each connection
+    "read_bufsize": 64 * 1024,
+    "lingering_time": 0.0,  # `finish_response` reads the rest of a body
+    "max_line_size": MAX_LINE_BYTES,
+    "max_field_size": MAX_FIELD_BYTES,
+}
 
 
 class Application(Protocol):
@@ -96,84 +107,57 @@ def aiohttp_handler(
         received.read = partial(read, request)
         try:
             answer(received, respond)
-            response, reply_headers = await answered
+            return _aiohttp_response(service, *await answered)
         finally:
             # the garbage collector does not look into a Request: a cycle through it would stay for ever
             received.read = None
-        is_last = service.is_leaving or (
-            isinstance(request.protocol, AiohttpConnection) and request.protocol.is_ending
-        )
-        return await _written(request, response, {**service.headers, **reply_headers}, is_last)
 
     return handle
 
 
-async def _written(
-    request: web.Request, response: Response, headers: Mapping[str, str], is_last: bool
-) -> web.StreamResponse:
-    stream = response.stream
-    made: web.StreamResponse
-    if stream is None:
-        made = _whole(response, headers)
-    else:
-        made = web.StreamResponse(status=response.status)
-        _add_headers(made, response, headers)
-    if is_last:
-        made.force_close()
-    if stream is None:
-        return made
-    await made.prepare(request)
-    await made.write(response.body)
+def _aiohttp_response(
+    service: Application, response: Response, reply_headers: Mapping[str, str]
+) -> web.Response:
+    return web.Response(
+        status=response.status,
+        body=response.body if response.stream is None else _pieces(response.body, response.stream),
+        headers={
+            hdrs.CONTENT_TYPE: response.content_type,
+            **service.headers,
+            **reply_headers,
+            **dict(response.headers),
+        },
+    )
+
+
+async def _pieces(first: bytes, stream: BodyStream) -> AsyncIterator[bytes]:
     ready = asyncio.Event()
     stream.on_ready = ready.set
+    yield first
     while not stream.is_ended:
-        await made.write(stream.take())
+        yield stream.take()
         if not stream.is_ended:
             await ready.wait()
             ready.clear()
-    await made.write_eof()
-    return made
 
 
-def _whole(response: Response, headers: Mapping[str, str]) -> web.Response:
-    made = web.Response(status=response.status, body=response.body)
-    _add_headers(made, response, headers)
-    return made
-
-
-def _add_headers(made: web.StreamResponse, response: Response, headers: Mapping[str, str]) -> None:
-    made.headers[hdrs.CONTENT_TYPE] = response.content_type
-    made.headers.update(headers)
-    made.headers.update(response.headers)
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """Return the IP address of the peer; empty if the connection has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, (list, tuple)) else ""
 
 
 class AiohttpConnection(RequestHandler):
     """A connection that aiohttp serves. It answers every fault with an error object, also malformed HTTP."""
 
-    __slots__ = (
-        *("_body_left", "_has_eof", "_head", "_is_malformed", "_newest_body", "_tail"),
-        *("_unwanted_body", "service", "socket"),
-    )
-
-    def __init__(
-        self,
-        manager: web.Server,
-        service: Application,
-        connection: socket.socket | None,
-        **options: Any,  # noqa: ANN401 - aiohttp's own
-    ) -> None:
-        super().__init__(manager, **options)
+    def __init__(self, manager: web.Server, service: Application, accepted: socket.socket | None) -> None:
+        super().__init__(manager, loop=asyncio.get_running_loop(), **OPTIONS)
         self.service = service
-        self.socket = connection
-        self._newest_body: StreamReader = EMPTY_PAYLOAD
-        self._unwanted_body: StreamReader = EMPTY_PAYLOAD
-        """The body of the latest request that was answered."""
-        self._body_left: int | None = None
-        """Bytes of the newest body that are still to come; None for a body in chunks."""
-        self._tail = b""
-        """The last bytes that arrived: the end of a head may come in two parts."""
-        self._is_malformed = False
+        self.socket = accepted
         self._head: UnfinishedHead | None = None
+        self._head_error: QuotingError | None = None
+        self._newest_body: StreamReader = EMPTY_PAYLOAD
+        self._is_malformed = False
         self._has_eof = False
 
     @property
@@ -186,7 +170,7 @@ class AiohttpConnection(RequestHandler):
     def is_ending(self) -> bool:
         """Whether the connection closes after the present response."""
         is_closing = self.transport is None or self._close or self._force_close  # no public names
-        return is_closing or (self._has_eof and not self._messages)
+        return is_closing or self.service.is_leaving or (self._has_eof and not self._messages)
 
     def close(self) -> None:
         """Close the connection: at once if it is idle, else after the response."""
@@ -198,139 +182,85 @@ class AiohttpConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.service.connections.attach(self.socket, self)
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, (list, tuple)) else ""
-        self._head = UnfinishedHead(self.service.bodies, address, HEAD_SECONDS, self._refuse_slow_head)
-        self._head.begin()
-
-    def _refuse_slow_head(self) -> None:
-        if self.is_idle:
-            self._refuse(RequestTimeoutError())
-
-    def _refuse(self, error: QuotingError) -> None:
-        """Answer a head that has not arrived completely, and close the connection."""
-        transport = self.transport
-        if transport is None:
-            return
-
-        def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
-            transport.write(response_bytes(response, reply_headers, self.service.header_lines, is_last=True))
-
-        self.service.refuse(error, respond)
-        self.force_close()
+        self._head = UnfinishedHead(self.service.bodies, peer_address(transport), self._refuse_head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.service.connections.release(self.socket)
         if self._head is not None:
-            self._head.finish()
-            self._head = None
+            self._head.close()
+        self._end_body("the connection was lost within the body")
         super().connection_lost(exc)
         # this object may be part of a reference cycle
         self._message_tail = b""  # no public name
-        self._newest_body = self._unwanted_body = EMPTY_PAYLOAD
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        finished = await super().finish_response(request, resp, start_time)
-        self._unwanted_body = request.content
-        self._discard_unwanted_body()
-        return finished
-
-    def _discard_unwanted_body(self) -> None:
-        """Discard the rest of the body of a request that has been answered.
-
-        Otherwise the body would stay in memory, and aiohttp would stop reading the connection.
-        """
-        # to read may let aiohttp parse more, which comes back here
-        body, self._unwanted_body = self._unwanted_body, EMPTY_PAYLOAD
-        while body.is_eof() and body.exception() is None and body.read_nowait():
-            pass
-        self._unwanted_body = body
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        """Log an error, unless a client closed the connection before its body was complete."""
-        if not isinstance(kw.get("exc_info"), (RequestPayloadError, ConnectionError)):
-            super().log_exception(*args, **kw)
+        self._newest_body = EMPTY_PAYLOAD
 
     def data_received(self, data: bytes) -> None:
-        """Give aiohttp each head and each body by itself: it does not say what it has read of an unfinished head."""
-        while not self._is_malformed:
-            part = data[: self._length_of_part(data)]
-            data = data[len(part) :]
-            self._read_part(part)
-            if not data:
-                return
-
-    def _length_of_part(self, data: bytes) -> int:
-        if not self._newest_body.is_eof():
-            return self._body_left or len(data)
-        end = (self._tail + data).find(HEAD_END)
-        return end + len(HEAD_END) - len(self._tail) if end >= 0 else len(data)
-
-    def _read_part(self, part: bytes) -> None:
-        is_body, count = not self._newest_body.is_eof(), self._request_count
-        super().data_received(part)
-        before, self._tail = self._tail, (self._tail + part[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]
-        if self._request_count > count:
-            self._begin_message()
-        elif not is_body:
-            self._hold_head(len(part.strip(b"\r\n")))
-        elif self._body_left is not None:
-            self._body_left -= len(part)
-        elif self._newest_body.is_eof():  # what follows the last chunk is a head
-            self._hold_head(len((before + part).rpartition(HEAD_END)[2]))
-        if self._newest_body is self._unwanted_body:
-            self._discard_unwanted_body()
-
-    def _begin_message(self) -> None:
-        # no public name: the body that is still arriving is the newest message's
-        before = self._newest_body
-        message, self._newest_body = self._messages[-1]
+        for part in self._parts(data):
+            self._feed(part)
         if self._head is not None:
-            self._head.finish()
+            self._head.feed(data)
+
+    def _parts(self, data: bytes) -> Iterator[bytes]:
+        """Split at the end of each head: with malformed bytes, aiohttp forgets the requests in front of them."""
+        while HEAD_END in data and self._newest_body.is_eof() and len(self._messages) < MAX_SPLIT:
+            head, end, data = data.partition(HEAD_END)
+            yield head + end
+        yield data
+
+    def _feed(self, data: bytes) -> None:
+        if self._is_malformed:
+            return
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count == count:
+            return
+        message, body = self._messages[-1]  # no public name
         if not isinstance(message, RawRequestMessage):
             self._is_malformed = True
-            if not before.is_eof():
-                before.set_exception(RequestPayloadError("the body is malformed"))
-                before.feed_eof()  # aiohttp does not wait for the rest
-            if message.exc is not None:
-                message.exc.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
-        elif message.chunked:
-            self._body_left = None
-        else:
-            self._body_left = int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
+            self._end_body("the body is malformed")
+            message.exc.__traceback__ = None  # a cycle: its frames hold the error, and with it the data
+        self._newest_body = body
 
-    def _hold_head(self, length: int) -> None:
-        if not length or self._head is None:
-            return
-        error: QuotingError
-        if not self._head.grow(length):
-            error = no_room()
-        elif self._head.length > MAX_WHOLE_HEAD_BYTES:
-            error = InvalidHeaderError(f"The head is longer than {MAX_WHOLE_HEAD_BYTES:,} bytes.")
-        else:
-            return
-        if self.is_idle:
-            self._refuse(error)
-        else:
-            self.close()  # after the response
+    def _end_body(self, cause: str) -> None:
+        """Fail a body that has not arrived completely: aiohttp would wait for the rest."""
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError(cause))
+            self._newest_body.feed_eof()
+
+    def _refuse_head(self, error: QuotingError) -> None:
+        """Answer a head that has not arrived completely, after the requests before it."""
+        self._head_error = error
+        self._feed(
+            b"\0"
+        )  # malformed in every head: aiohttp answers it in its turn, and closes the connection
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client has closed its side. Fail an incomplete body, and keep the connection open for the responses.
-
-        Returns whether the connection stays open.
-        """
+        """The client has closed its side. Returns whether the connection stays open for responses."""
         if self.is_idle:
             return False
-        if not self._newest_body.is_eof():
-            self._newest_body.set_exception(RequestPayloadError("the connection ended within the body"))
-            self._newest_body.feed_eof()
+        self._end_body("the connection ended within the body")
         self._has_eof = True
         if not self._messages:
             # the response may be sent already, without Connection: close; nothing else would end the connection
             super().close()
         return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the response, then discard the rest of the body. aiohttp would keep it and read no further."""
+        finished = await super().finish_response(request, resp, start_time)
+        if not request.content.at_eof():
+            with contextlib.suppress(TimeoutError, RequestPayloadError):
+                async with asyncio.timeout(DISCARD_SECONDS):
+                    while not request.content.at_eof():
+                        await request.content.readany()
+        return finished
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        """Log an error, unless a client closed the connection before its body was complete."""
+        if not isinstance(kw.get("exc_info"), (RequestPayloadError, ConnectionError)):
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,
@@ -344,6 +274,8 @@ class AiohttpConnection(RequestHandler):
         error: QuotingError
         if status >= 500:  # noqa: PLR2004
             error = UnavailableError("The service failed.", cause=repr(exc))
+        elif self._head_error is not None:
+            error = self._head_error
         elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE_BYTES:
             error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
@@ -360,7 +292,7 @@ def refusal(service: Application, error: QuotingError, trace_header: str | None 
     made: list[web.Response] = []
 
     def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
-        made.append(_whole(response, {**service.headers, **reply_headers}))
+        made.append(_aiohttp_response(service, response, reply_headers))
 
     service.refuse(error, respond, trace_header)
     made[0].force_close()

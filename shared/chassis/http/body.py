@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from chassis.content import MAX_BODY_BYTES, require_json, too_large
@@ -13,9 +13,8 @@ from chassis.errors import (
     Fault,
     InvalidBodyError,
     RequestTimeoutError,
-    UnavailableError,
 )
-from chassis.http.body_budget import BodyBudget
+from chassis.http.body_budget import BodyBudget, no_room
 from chassis.http.request import joined
 
 BODY_SECONDS: Final = 10.0
@@ -65,10 +64,6 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
             budget.give_back(address, length)
 
 
-def no_room() -> UnavailableError:
-    return UnavailableError("The limit for incomplete bodies is reached. Retry after 1 s.")
-
-
 async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     left = max_bytes
@@ -82,7 +77,7 @@ async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
 
 async def _expect_continue(request: web.BaseRequest) -> None:
     """Send 100 Continue if the caller waits for it. Raises ExpectationFailedError."""
-    expected = request.get(EXPECTED) or request.headers.getall(hdrs.EXPECT, ())
+    expected = request.get(EXPECTED, ())
     if not expected:
         return
     if len(expected) > 1 or expected[0].lower() != "100-continue":

@@ -3,6 +3,7 @@
 from typing import Final
 
 from chassis.addresses import network_of
+from chassis.errors import UnavailableError
 
 SHARE: Final = 0.5
 """Share of the budget that the callers of one network may use."""
@@ -32,3 +33,7 @@ class BodyBudget:
         self._taken[network] -= length
         if not self._taken[network]:
             del self._taken[network]
+
+
+def no_room() -> UnavailableError:
+    return UnavailableError("The limit for incomplete bodies is reached. Retry after 1 s.")

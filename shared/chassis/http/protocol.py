@@ -11,8 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
-from chassis.http.adapter import AiohttpConnection, Application
-from chassis.http.body import no_room
+from chassis.http.adapter import AiohttpConnection, Application, peer_address
 from chassis.http.request import MAX_HEAD_BYTES, Request, RequestReader
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
@@ -97,8 +96,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, (list, tuple)) else ""
+        self._address = peer_address(transport)
         self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._server.opened(self)
         if self._server.is_closing:
@@ -238,13 +236,13 @@ class HttpProtocol(asyncio.Protocol):
         return request, head.whole_at
 
     def _await_rest(self, data: bytes, whole_at: int) -> None:
-        if self._has_eof or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES:
+        bodies = self._server.service.bodies
+        if (
+            self._has_eof
+            or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES
+            or not bodies.take(self._address, whole_at)
+        ):
             self._hand_over(data)
-            return
-        service = self._server.service
-        if not service.bodies.take(self._address, whole_at):
-            self._is_last = self._is_answering = True
-            service.refuse(no_room(), self._respond)
             return
         self._unread += data
         self._whole_at = whole_at

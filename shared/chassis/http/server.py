@@ -11,8 +11,6 @@ from multidict import CIMultiDict
 
 from chassis.http.adapter import (
     KEEPALIVE_SECONDS,
-    MAX_FIELD_BYTES,
-    MAX_LINE_BYTES,
     AiohttpConnection,
     Application,
     refusal,
@@ -27,19 +25,6 @@ LOOKS: Final = 15
 """Number of times that an idle connection is checked before it is closed after KEEPALIVE_SECONDS."""
 SHUTDOWN_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.02
-READ_BYTES: Final = 64 * 1024
-
-_OPTIONS: Final[dict[str, Any]] = {
-    "access_log": None,
-    "keepalive_timeout": KEEPALIVE_SECONDS,
-    "tcp_keepalive": False,  # set when the connection is accepted
-    # a body with a Content-Encoding is refused; nothing may unpack it before that
-    "auto_decompress": False,
-    # aiohttp keeps up to twice this many unread bytes for each connection
-    "read_bufsize": READ_BYTES,
-    "max_line_size": MAX_LINE_BYTES,
-    "max_field_size": MAX_FIELD_BYTES,
-}
 
 
 class Server:
@@ -59,8 +44,7 @@ class Server:
         return HttpProtocol(self, connection) if self._uses_protocol else self._aiohttp_connection(connection)
 
     def _aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
-        loop = asyncio.get_running_loop()
-        return AiohttpConnection(self._aiohttp, self.service, connection, loop=loop, **_OPTIONS)
+        return AiohttpConnection(self._aiohttp, self.service, connection)
 
     def opened(self, connection: HttpProtocol) -> None:
         self._open[connection] = None
@@ -142,7 +126,7 @@ class Runner(web.AppRunner):
 def _checked(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Application
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """Return a handler that refuses ambiguous requests and closes the connection after a request with Upgrade.
+    """Return a handler that refuses ambiguous requests and closes the connection after the last request.
 
     It moves the header Expect to `request[EXPECTED]`, where the code that reads the body finds it.
     """
@@ -160,9 +144,8 @@ def _checked(
         response = await handle(request)
         protocol = request.protocol
         is_ending = isinstance(protocol, AiohttpConnection) and protocol.is_ending
-        if (
-            is_ending or hdrs.UPGRADE in request.headers
-        ):  # after Upgrade a client may go on in another protocol
+        # after CONNECT or Upgrade a client may go on in another protocol
+        if is_ending or request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers:
             response.force_close()
         return response
 

@@ -1,57 +1,96 @@
-"""The head of a request that has not arrived completely: it has a time limit, and counts in the budget for bodies."""
+"""The head of a request that has not arrived completely: it has limits for its time and its size."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from chassis.http.body_budget import BodyBudget
+import httptools
+
+from chassis.errors import InvalidHeaderError, QuotingError, RequestTimeoutError
+from chassis.http.body_budget import BodyBudget, no_room
 
 HEAD_END: Final = b"\r\n\r\n"
+HEAD_SECONDS: Final = 10.0
+MAX_LINE_BYTES: Final = 8_190
+MAX_UNFINISHED_BYTES: Final = 64 * 1024
 
 
 class UnfinishedHead:
-    """Bytes of a head without its end, on one connection.
+    """The unfinished head at the end of one connection's data, if there is one. It counts in the budget for bodies.
 
-    `on_timeout` is called `seconds` after the head began, again and again until the head is finished.
+    llhttp finds it, because aiohttp does not say what it has read of a head. `refuse` is called at most once, with the
+    error of a head that comes too slowly, is too long, or has no room.
     """
 
-    def __init__(
-        self, budget: BodyBudget, address: str, seconds: float, on_timeout: Callable[[], None]
-    ) -> None:
+    def __init__(self, budget: BodyBudget, address: str, refuse: Callable[[QuotingError], None]) -> None:
         self._budget = budget
         self._address = address
-        self._seconds = seconds
-        self._on_timeout = on_timeout
-        self.length = 0
+        self._refuse = refuse
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._timer: asyncio.TimerHandle | None = None
+        self._length = 0
+        """Bytes of its target and its complete header lines."""
+        self._counted = 0
+        """Bytes that count in the budget."""
 
     @property
     def is_begun(self) -> bool:
         return self._timer is not None
 
-    def begin(self) -> None:
-        """Start the time limit, if it does not run yet."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._time_out)
+    def feed(self, data: bytes) -> None:
+        """Read the next data of the connection."""
+        if self._parser is None:
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.close()  # aiohttp answers malformed HTTP, and the connection ends after that or after an upgrade
+            return
+        self._release()
+        if not self.is_begun:
+            return
+        # llhttp does not give the last line before it is complete: it counts with the greatest length
+        length = self._length + MAX_LINE_BYTES
+        if self._length > MAX_UNFINISHED_BYTES:
+            self._fail(InvalidHeaderError(f"The head is longer than {MAX_UNFINISHED_BYTES:,} bytes."))
+        elif self._budget.take(self._address, length):
+            self._counted = length
+        else:
+            self._fail(no_room())
 
-    def grow(self, length: int) -> bool:
-        """Whether the budget has room for as many further bytes."""
-        self.begin()
-        if not self._budget.take(self._address, length):
-            return False
-        self.length += length
-        return True
+    def _fail(self, error: QuotingError) -> None:
+        self.close()
+        self._refuse(error)
 
-    def finish(self) -> None:
-        """The head is complete, or its connection is closed."""
+    def close(self) -> None:
+        """Count and time the head no longer: the connection ends."""
+        self._parser = None  # a reference cycle, with a part of the head
+        self._stop_timer()
+        self._release()
+
+    def _release(self) -> None:
+        if self._counted:
+            self._budget.give_back(self._address, self._counted)
+            self._counted = 0
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.length:
-            self._budget.give_back(self._address, self.length)
-            self.length = 0
 
-    def _time_out(self) -> None:
-        self._timer = None
-        self.begin()
-        self._on_timeout()
+    # llhttp calls these
+
+    def on_message_begin(self) -> None:
+        self._length = 0
+        self._timer = asyncio.get_running_loop().call_later(
+            HEAD_SECONDS, lambda: self._fail(RequestTimeoutError())
+        )
+
+    def on_url(self, url: bytes) -> None:
+        self._length += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._length += len(name) + len(value) + len(": \r\n")
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
