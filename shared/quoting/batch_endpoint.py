@@ -29,8 +29,8 @@ from chassis.errors import (
 )
 from chassis.exchange import Exchange, RefusingRoute, Route, Routes
 from chassis.histogram import ITEMS
-from chassis.http.adapter import MAX_FIELD_BYTES, MAX_LINE_BYTES
-from chassis.http.request import Read, Request, joined
+from chassis.http.adapter import MAX_FIELD_BYTES
+from chassis.http.request import MAX_LINE_BYTES, Read, Request, joined
 from chassis.http.response import BodyStream, Respond, Response
 from chassis.service import Service
 from chassis.tracing import BATCH_SPANS_HEADER, TRACE_HEADER, Line, is_span_id, new_trace_id

@@ -7,6 +7,8 @@ from chassis.http.request import RequestReader
 PLAIN = b"GET /v1/quote/1?identifier=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 WITH_BODY = b"POST /v1/quoteSourceAmount HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345"
 
+ARRIVAL = (1.0, "192.0.2.1", "https")
+
 BEFORE = {
     "a request without a body": PLAIN,
     "a request with its body": WITH_BODY,
@@ -32,22 +34,24 @@ BEFORE = {
 def test_a_request_is_read_the_same_whatever_was_read_before(before):
     for request in (PLAIN, WITH_BODY):
         reader = RequestReader()
-        reader.read(before)
+        reader.read(before, *ARRIVAL)
 
-        assert RequestReader().read(request) == reader.read(request)
+        assert RequestReader().read(request, *ARRIVAL) == reader.read(request, *ARRIVAL)
 
 
-def test_a_head_is_read():
-    head = RequestReader().read(WITH_BODY)
+def test_a_request_is_read():
+    read = RequestReader().read(WITH_BODY + PLAIN, *ARRIVAL)
 
-    assert head is not None
-    assert ("POST", "/v1/quoteSourceAmount") == (head.method, head.target)
-    assert {"host": "a", "content-length": "5"} == head.headers
-    assert b"12345" == WITH_BODY[head.end : head.whole_at]
+    assert read is not None
+    request, end = read
+    assert ("POST", "/v1/quoteSourceAmount", "") == (request.method, request.path, request.query)
+    assert {"host": "a", "content-length": "5"} == request.headers
+    assert (b"12345", len(WITH_BODY)) == (request.body, end)
+    assert ARRIVAL == (request.received, request.address, request.scheme)
 
 
 def test_a_reader_keeps_no_credentials():
     reader = RequestReader()
-    reader.read(PLAIN.replace(b"Host", b"Authorization: Basic c2VjcmV0\r\nHost"))
+    reader.read(PLAIN.replace(b"Host", b"Authorization: Basic c2VjcmV0\r\nHost"), *ARRIVAL)
 
     assert "c2VjcmV0" not in repr(vars(reader))

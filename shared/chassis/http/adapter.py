@@ -29,9 +29,9 @@ from chassis.errors import (
 from chassis.http.body import read
 from chassis.http.body_budget import BodyBudget
 from chassis.http.connection_limit import ConnectionLimit
-from chassis.http.request import Request, is_host, joined
+from chassis.http.request import MAX_LINE_BYTES, Request, is_host, joined
 from chassis.http.response import BodyStream, Respond, Response
-from chassis.http.unfinished_head import HEAD_END, MAX_LINE_BYTES, UnfinishedHead
+from chassis.http.unfinished_head import HEAD_END, UnfinishedHead
 
 MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 """Limit for a header's name and value together.

@@ -11,11 +11,10 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from chassis.http.request import Headers
+from chassis.http.request import MAX_LINE_BYTES, Headers
 from chassis.keepalive import detect_dead_peer
 from chassis.tracing import TRACE_HEADER
 
-MAX_LINE_BYTES: Final = 8_190
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 _TRACE: Final = TRACE_HEADER.lower()
@@ -151,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes += length
         if length > MAX_LINE_BYTES or self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the headers of the response are too long")
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")
+        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace")
         headers = self._headers
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 

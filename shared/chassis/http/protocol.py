@@ -9,10 +9,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
+from aiohttp import web
+
 from chassis.http.adapter import AiohttpConnection, Application, peer_address
-from chassis.http.request import MAX_HEAD_BYTES, Request, RequestReader
+from chassis.http.request import MAX_LINE_BYTES, RequestReader
 from chassis.http.response import LAST_CHUNK, BodyStream, Response, chunk, response_bytes
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
@@ -27,65 +30,41 @@ class Connections(Protocol):
     """The server that a connection belongs to."""
 
     service: Application
+    aiohttp: web.Server
     reader: RequestReader
+    all_open: dict["HttpProtocol", None]
     is_closing: bool
 
-    def opened(self, connection: "HttpProtocol") -> None: ...
 
-    def closed(self, connection: "HttpProtocol") -> None: ...
-
-    def hand_over(self, connection: "HttpProtocol") -> AiohttpConnection:
-        """A protocol that lets aiohttp serve the connection from here on."""
-
-
+# with slots: under overload thousands of connections have a request once in a while, and each is fetched from memory
+@dataclass(slots=True, eq=False, repr=False)
 class HttpProtocol(asyncio.Protocol):
     """One connection. Its requests are answered one after the other, in the order of their arrival."""
 
-    # under overload thousands of connections have a request once in a while: less of each has to be fetched from memory
-    __slots__ = (
-        "_address",
-        "_has_eof",
-        "_is_answering",
-        "_is_last",
-        "_is_paused",
-        "_is_queued",
-        "_is_serving",
-        "_last_used",
-        "_received",
-        "_scheme",
-        "_server",
-        "_stream",
-        "_transport",
-        "_unread",
-        "_wait_for_rest",
-        "_whole_at",
-        "socket",
-    )
-
-    def __init__(self, server: Connections, connection: socket.socket | None) -> None:
-        """`connection` is the accepted socket. Calls through uvloop's own socket object cost eight times as much."""
-        self._server = server
-        self.socket = connection
-        self._transport: asyncio.Transport | None = None
-        self._address = ""
-        self._scheme = "http"
-        self._unread = bytearray()
-        """Bytes of requests that have not begun."""
-        self._received = 0.0
-        """Time at which the request being answered, or else the first request in `_unread`, reached this machine."""
-        self._whole_at = 0
-        """Length of `_unread` at which its first request is complete; 0 if that is not known."""
-        self._wait_for_rest: asyncio.TimerHandle | None = None
-        self._is_queued = False
-        self._is_answering = False
-        self._is_serving = False
-        self._is_last = False
-        """Whether the connection closes after the request being answered."""
-        self._is_paused = False
-        """Whether writing is paused because the peer reads its responses too slowly."""
-        self._has_eof = False
-        self._stream: BodyStream | None = None
-        self._last_used = time.monotonic()
+    _server: Connections
+    _socket: socket.socket | None
+    """The accepted socket. Calls through uvloop's own socket object cost eight times as much."""
+    _transport: asyncio.Transport | None = None
+    _address: str = ""
+    _scheme: str = "http"
+    _unread: bytearray = field(default_factory=bytearray)
+    """Bytes of requests that have not begun."""
+    _received: float = 0.0
+    """Time at which the request being answered, or else the first request in `_unread`, reached this machine."""
+    _whole_at: int = 0
+    """Length of `_unread` at which its first request is complete; 0 if that is not known."""
+    _wait_for_rest: asyncio.TimerHandle | None = None
+    _is_queued: bool = False
+    _is_answering: bool = False
+    _has_next: bool = False
+    """Whether `_serve` has the next request too."""
+    _is_last: bool = False
+    """Whether the connection closes after the request being answered."""
+    _is_paused: bool = False
+    """Whether writing is paused because the peer reads its responses too slowly."""
+    _has_eof: bool = False
+    _stream: BodyStream | None = None
+    _last_used: float = field(default_factory=time.monotonic)
 
     @property
     def is_idle(self) -> bool:
@@ -97,8 +76,10 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._address = peer_address(transport)
-        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
-        self._server.opened(self)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        self._server.all_open[self] = None
+        self._server.service.connections.attach(self._socket, self)
         if self._server.is_closing:
             transport.close()  # accepted a moment too late: no request has begun, so the client may repeat it
 
@@ -106,7 +87,8 @@ class HttpProtocol(asyncio.Protocol):
         self._transport = None
         self._stop_waiting()
         self._unread.clear()
-        self._server.closed(self)
+        del self._server.all_open[self]
+        self._server.service.connections.release(self._socket)
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -137,13 +119,12 @@ class HttpProtocol(asyncio.Protocol):
         is_excess = must_queue and not monitor.has_room
         if not self._unread:
             # a request that is rejected at once is not asked how long it has waited
-            self._received = now if is_excess else now - monitor.waited(self.socket, now)
-        if is_busy:
+            self._received = now if is_excess else now - monitor.waited(self._socket, now)
+        if is_busy or (must_queue and not is_excess):
             self._hold(data)
-        elif must_queue and not is_excess:
-            self._hold(data)
-            self._is_queued = True
-            self._server.service.queue.add(self._leave_queue)
+            if must_queue:
+                self._is_queued = True
+                self._server.service.queue.add(self._leave_queue)
         elif self._unread:
             self._unread += data
             self._serve_unread(is_excess=is_excess)
@@ -166,19 +147,60 @@ class HttpProtocol(asyncio.Protocol):
 
     def _serve_unread(self, *, was_queued: bool = False, is_excess: bool = False) -> None:
         """Begin the requests in `_unread`, unless a request is being answered or queued."""
-        transport = self._transport
-        if not self._unread or self._is_answering or self._is_serving or self._is_queued or self._is_paused:
+        is_waiting = len(self._unread) < self._whole_at and not self._has_eof
+        if self._is_answering or self._is_queued or self._is_paused or is_waiting:
             return
-        if transport is None or transport.is_closing():
-            return
-        if len(self._unread) < self._whole_at and not self._has_eof:
-            return
+        if self._transport is not None and not self._transport.is_closing():
+            self._serve(self._take_unread(), was_queued=was_queued, is_excess=is_excess)
+
+    def _take_unread(self) -> bytes:
         self._stop_waiting()
         data = bytes(self._unread)
         self._unread.clear()
-        if len(data) >= MAX_UNREAD_BYTES:
-            transport.resume_reading()
-        self._serve(data, was_queued=was_queued, is_excess=is_excess)
+        if len(data) >= MAX_UNREAD_BYTES and self._transport is not None:
+            self._transport.resume_reading()
+        return data
+
+    def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
+        """Begin the requests in `data` one after the other, up to the first one that is not answered at once.
+
+        The bytes after that request are kept until its response has been sent.
+        """
+        server = self._server
+        while data:
+            read = server.reader.read(data, self._received, self._address, self._scheme)
+            if read is None:
+                self._hand_over(data)
+                break
+            request, end = read
+            if len(data) < end:
+                self._await_rest(data, end)
+                break
+            request.was_queued, request.is_excess = was_queued, is_excess
+            self._is_answering, self._has_next = True, len(data) > end
+            if request.headers.get("connection", "").lower() == "close":
+                self._is_last = True
+            if not server.service.accept(request, self._respond):
+                self._hand_over(data)
+                break
+            data = data[end:]
+            if self._is_answering:
+                self._unread += data
+                break
+            if self._is_last:
+                break
+        self._has_next = False
+
+    def _await_rest(self, data: bytes, whole_at: int) -> None:
+        is_possible = whole_at <= MAX_BODY_BYTES + MAX_LINE_BYTES and not self._has_eof
+        if not (is_possible and self._server.service.bodies.take(self._address, whole_at)):
+            self._hand_over(data)
+            return
+        self._unread += data
+        self._whole_at = whole_at
+        self._wait_for_rest = asyncio.get_running_loop().call_later(
+            WHOLE_SECONDS, lambda: self._hand_over(self._take_unread())
+        )
 
     def _stop_waiting(self) -> None:
         if self._wait_for_rest is not None:
@@ -187,81 +209,14 @@ class HttpProtocol(asyncio.Protocol):
             self._server.service.bodies.give_back(self._address, self._whole_at)
         self._whole_at = 0
 
-    def _serve(self, data: bytes, *, was_queued: bool = False, is_excess: bool = False) -> None:
-        """Begin the requests in `data` one after the other, up to the first one that is not answered at once.
-
-        The bytes after that request are kept until its response has been sent.
-        """
-        service = self._server.service
-        self._is_serving = True
-        try:
-            while data:
-                request, end = self._read(data)
-                if request is None:
-                    return
-                request.was_queued, request.is_excess = was_queued, is_excess
-                was_last = self._is_last
-                self._is_last = was_last or request.headers.get("connection", "").lower() == "close"
-                self._is_answering = True
-                if not service.accept(request, self._respond):
-                    self._is_answering, self._is_last = False, was_last
-                    self._hand_over(data)
-                    return
-                data = data[end:]
-                if self._is_answering:
-                    self._unread += data
-                    return
-                if self._is_last:
-                    return
-        finally:
-            self._is_serving = False
-
-    def _read(self, data: bytes) -> tuple[Request | None, int]:
-        """Return the first request in `data` and the position of its end.
-
-        Return None for the request if it is incomplete or has to be served by aiohttp.
-        """
-        head = self._server.reader.read(data)
-        if head is None:
-            self._hand_over(data)
-            return None, 0
-        if len(data) < head.whole_at:
-            self._await_rest(data, head.whole_at)
-            return None, 0
-        path, _, query = head.target.partition("?")
-        body = data[head.end : head.whole_at]
-        request = Request(
-            head.method, path, query, head.headers, body, self._received, self._address, self._scheme
-        )
-        return request, head.whole_at
-
-    def _await_rest(self, data: bytes, whole_at: int) -> None:
-        bodies = self._server.service.bodies
-        if (
-            self._has_eof
-            or whole_at > MAX_BODY_BYTES + MAX_HEAD_BYTES
-            or not bodies.take(self._address, whole_at)
-        ):
-            self._hand_over(data)
-            return
-        self._unread += data
-        self._whole_at = whole_at
-        loop = asyncio.get_running_loop()
-        self._wait_for_rest = loop.call_later(WHOLE_SECONDS, self._give_up_on_rest)
-
-    def _give_up_on_rest(self) -> None:
-        self._stop_waiting()
-        data = bytes(self._unread)
-        self._unread.clear()
-        self._hand_over(data)
-
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp serve the connection from now on. `data` are the bytes of requests that have not begun."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._transport = None
-        handler = self._server.hand_over(self)
+        del self._server.all_open[self]
+        handler = AiohttpConnection(self._server.aiohttp, self._server.service, self._socket)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         if self._is_paused:
@@ -273,21 +228,12 @@ class HttpProtocol(asyncio.Protocol):
     # from responses to bytes
 
     def _respond(self, response: Response, reply_headers: Mapping[str, str]) -> None:
-        transport = self._transport
+        transport, header_lines = self._transport, self._server.service.header_lines
         if transport is None or transport.is_closing():
             self._is_answering = False  # the client has gone
             return
-        service = self._server.service
-        self._is_last = self._is_last or service.is_leaving or (self._has_eof and not self._unread)
-        try:
-            head = response_bytes(response, reply_headers, service.header_lines, is_last=self._is_last)
-        except UnicodeError as error:
-            # must not reach the caller of this method, which also answers other requests
-            transport.abort()
-            failure = {"message": "a response could not be written", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(failure)
-            return
-        transport.write(head)
+        self._note_last()
+        transport.write(response_bytes(response, reply_headers, header_lines, is_last=self._is_last))
         if response.stream is None:
             self._end_answer()
         else:
@@ -308,12 +254,17 @@ class HttpProtocol(asyncio.Protocol):
             transport.write(data)
         if stream.is_finished:
             self._stream = None
+            self._note_last()
             self._end_answer()
+
+    def _note_last(self) -> None:
+        has_ended = self._has_eof and not self._unread and not self._has_next
+        self._is_last = self._is_last or self._server.service.is_leaving or has_ended
 
     def _end_answer(self) -> None:
         self._is_answering = False
         self._last_used = time.monotonic()
-        if self._is_last or (self._has_eof and not self._unread and not self._is_serving):
+        if self._is_last:
             self.close()
         elif self._unread:
             self._serve_unread()

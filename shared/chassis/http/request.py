@@ -19,7 +19,8 @@ Headers = dict[str, str]
 
 NO_HEADERS: Final[Headers] = {}
 
-MAX_HEAD_BYTES: Final = 8_190
+MAX_LINE_BYTES: Final = 8_190
+"""Limit for a URL and for a header line. aiohttp reads each head that is longer, to see which line is too long."""
 
 _MAX_LENGTH_DIGITS: Final = 10
 _HEAD_END: Final = b"\r\n\r\n"
@@ -82,18 +83,6 @@ def is_host(host: str) -> bool:
     return _HOST.match(host) is not None
 
 
-class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """The head of one request, and the position of its body in the data that was read."""
-
-    method: str
-    target: str
-    headers: Headers
-    end: int
-    """Position at which the body begins."""
-    whole_at: int
-    """Position at which the body ends."""
-
-
 class RequestReader:
     """Reads request heads for all connections of a server.
 
@@ -108,10 +97,13 @@ class RequestReader:
         self._headers: Headers = {}
         self._has_repeated = False
 
-    def read(self, data: bytes) -> RequestHead | None:
-        """Return the head of the request at the start of `data`; None for a request that is left to aiohttp."""
+    def read(self, data: bytes, received: float, address: str, scheme: str) -> tuple[Request, int] | None:
+        """Return the request at the start of `data`, and the position of its end; None if it is left to aiohttp.
+
+        The body is incomplete if `data` ends before that position.
+        """
         end = data.find(_HEAD_END) + len(_HEAD_END)
-        if not len(_HEAD_END) <= end <= MAX_HEAD_BYTES:
+        if not len(_HEAD_END) <= end <= MAX_LINE_BYTES:
             return None
         parser, self._parser = self._parser or httptools.HttpRequestParser(self), None
         self._target, self._has_repeated = b"", False
@@ -139,11 +131,13 @@ class RequestReader:
         ):
             return None
         whole_at = end + int(length)
+        body = data[end:whole_at]
         if len(data) >= whole_at and connection != "close":
-            if whole_at > end:
-                parser.feed_data(data[end:whole_at])  # so that it expects the next request
+            if body:
+                parser.feed_data(body)  # so that it expects the next request
             self._parser = parser
-        return RequestHead(method, target, headers, end, whole_at)
+        path, _, query = target.partition("?")
+        return Request(method, path, query, headers, body, received, address, scheme), whole_at
 
     # llhttp calls these
 

@@ -90,8 +90,8 @@ def response_bytes(
     for name, value in response.headers:
         head += f"{name}: {value}\r\n"
     if stream is None:
-        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(body)
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("utf-8", "replace") + body
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode("utf-8", "replace") + chunk(body)
 
 
 @lru_cache(maxsize=64)

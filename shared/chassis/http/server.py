@@ -32,38 +32,25 @@ class Server:
 
     def __init__(self, service: Application, aiohttp_server: web.Server, *, uses_protocol: bool) -> None:
         self.service = service
+        self.aiohttp = aiohttp_server
         self.reader = RequestReader()
+        self.all_open: dict[HttpProtocol, None] = {}
+        """The connections that aiohttp does not serve."""
         self.is_closing = False
-        self._aiohttp = aiohttp_server
         self._uses_protocol = uses_protocol
-        self._open: dict[HttpProtocol, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._look()
 
     def __call__(self, connection: socket.socket | None = None) -> asyncio.Protocol:
-        return HttpProtocol(self, connection) if self._uses_protocol else self._aiohttp_connection(connection)
-
-    def _aiohttp_connection(self, connection: socket.socket | None) -> AiohttpConnection:
-        return AiohttpConnection(self._aiohttp, self.service, connection)
-
-    def opened(self, connection: HttpProtocol) -> None:
-        self._open[connection] = None
-        self.service.connections.attach(connection.socket, connection)
-
-    def closed(self, connection: HttpProtocol) -> None:
-        if connection in self._open:
-            del self._open[connection]
-            self.service.connections.release(connection.socket)
-
-    def hand_over(self, connection: HttpProtocol) -> AiohttpConnection:
-        self._open.pop(connection, None)
-        return self._aiohttp_connection(connection.socket)
+        if self._uses_protocol:
+            return HttpProtocol(self, connection)
+        return AiohttpConnection(self.aiohttp, self.service, connection)
 
     def _look(self) -> None:
         """Close the connections that have had no request for too long, and schedule the next check."""
         self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS / LOOKS, self._look)
         since = time.monotonic() - KEEPALIVE_SECONDS
-        for connection in list(self._open):
+        for connection in list(self.all_open):
             connection.close_if_unused(since)
 
     def close_idle(self) -> None:
@@ -73,9 +60,9 @@ class Server:
         instead repeats the request on another replica (wire.md §4).
         """
         self.is_closing = True
-        for connection in list(self._open):
+        for connection in list(self.all_open):
             connection.close()
-        for handler in self._aiohttp.connections:
+        for handler in self.aiohttp.connections:
             handler.close()
 
     async def shutdown(self) -> None:
@@ -84,10 +71,10 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         end = time.monotonic() + SHUTDOWN_SECONDS
-        while self._open and time.monotonic() < end:
+        while self.all_open and time.monotonic() < end:
             await asyncio.sleep(POLL_SECONDS)
-        await self._aiohttp.shutdown(SHUTDOWN_SECONDS)
-        for connection in list(self._open):
+        await self.aiohttp.shutdown(SHUTDOWN_SECONDS)
+        for connection in list(self.all_open):
             connection.abort()
 
 

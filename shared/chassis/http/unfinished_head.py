@@ -8,10 +8,10 @@ import httptools
 
 from chassis.errors import InvalidHeaderError, QuotingError, RequestTimeoutError
 from chassis.http.body_budget import BodyBudget, no_room
+from chassis.http.request import MAX_LINE_BYTES
 
 HEAD_END: Final = b"\r\n\r\n"
 HEAD_SECONDS: Final = 10.0
-MAX_LINE_BYTES: Final = 8_190
 MAX_UNFINISHED_BYTES: Final = 64 * 1024
 
 
