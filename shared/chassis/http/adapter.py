@@ -17,12 +17,10 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.errors import (
     MALFORMED_HTTP,
-    ExpectationFailedError,
     InvalidHeaderError,
     InvalidUriParameterError,
     MethodNotAllowedError,
     NotFoundError,
-    PayloadTooLargeError,
     QuotingError,
     UnavailableError,
 )
@@ -97,17 +95,16 @@ def aiohttp_handler(
     """Return a handler for aiohttp's router. It calls `answer` and returns the response that `answer` gives."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        answered: asyncio.Future[tuple[Response, Mapping[str, str]]]
-        answered = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
 
         def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
-            answered.set_result((response, reply_headers))
+            answered.set_result(_aiohttp_response(service, response, reply_headers))
 
         received = request_of(request, service.monitor)
         received.read = partial(read, request)
         try:
             answer(received, respond)
-            return _aiohttp_response(service, *await answered)
+            return await answered
         finally:
             # the garbage collector does not look into a Request: a cycle through it would stay for ever
             received.read = None
@@ -257,11 +254,6 @@ class AiohttpConnection(RequestHandler):
                         await request.content.readany()
         return finished
 
-    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        """Log an error, unless a client closed the connection before its body was complete."""
-        if not isinstance(kw.get("exc_info"), (RequestPayloadError, ConnectionError)):
-            super().log_exception(*args, **kw)
-
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -276,10 +268,12 @@ class AiohttpConnection(RequestHandler):
             error = UnavailableError("The service failed.", cause=repr(exc))
         elif self._head_error is not None:
             error = self._head_error
-        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE_BYTES:
-            error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
-            error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
+            is_url = exc.args[1] == MAX_LINE_BYTES
+            kind, name = (
+                (InvalidUriParameterError, "The URL") if is_url else (InvalidHeaderError, "A header line")
+            )
+            error = kind(f"{name} is longer than 8,190 bytes.")
         else:
             # after the colon comes the faulty line, which may contain the credentials
             cause = (message or "").partition(":")[0]
@@ -290,38 +284,26 @@ class AiohttpConnection(RequestHandler):
 def refusal(service: Application, error: QuotingError, trace_header: str | None = None) -> web.Response:
     """Return aiohttp's response with `error` for a request that reaches no route. The connection closes after it."""
     made: list[web.Response] = []
-
-    def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
-        made.append(_aiohttp_response(service, response, reply_headers))
-
-    service.refuse(error, respond, trace_header)
+    service.refuse(error, lambda *answer: made.append(_aiohttp_response(service, *answer)), trace_header)
     made[0].force_close()
     return made[0]
 
 
 def smuggling_risk(request: web.BaseRequest) -> QuotingError | None:
     """Return an error if a proxy in front of the service may read this request differently; otherwise None."""
-    encodings = request.headers.getall(hdrs.TRANSFER_ENCODING, ())
-    if any(encoding.lower() != "chunked" for encoding in encodings) or len(encodings) > 1:
-        return InvalidHeaderError("Transfer-Encoding must be chunked, and nothing else.")
-    if encodings and request.version < HttpVersion11:
-        return InvalidHeaderError("Transfer-Encoding needs HTTP/1.1.")
+    encodings = [each.lower() for each in request.headers.getall(hdrs.TRANSFER_ENCODING, ())]
+    if encodings and (encodings != ["chunked"] or request.version < HttpVersion11):
+        return InvalidHeaderError("Transfer-Encoding must be chunked, and nothing else, and needs HTTP/1.1.")
     if not is_host(request.headers.get(hdrs.HOST, "")):
         return InvalidHeaderError("The Host header must be a host name or address. A port may follow it.")
     return None
 
 
 def from_aiohttp(raised: web.HTTPException) -> QuotingError:
-    """Return the service's error for an exception that aiohttp itself would answer in plain text."""
+    """Return the service's error for an exception of aiohttp's router."""
     match raised:
         case web.HTTPNotFound():
             return NotFoundError()
         case web.HTTPMethodNotAllowed():
             return MethodNotAllowedError(headers={hdrs.ALLOW: ", ".join(sorted(raised.allowed_methods))})
-        case web.HTTPRequestEntityTooLarge():
-            return PayloadTooLargeError()
-        case web.HTTPExpectationFailed():
-            return ExpectationFailedError()
-        case web.HTTPClientError():
-            return InvalidHeaderError(raised.reason)
     return UnavailableError("The service failed.", cause=repr(raised))

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -39,8 +40,8 @@ class ConnectionLimit:
         self._max = max_connections
         self._max_of_network = max(1, int(max_connections * SHARE))
         self._max_closed = max(1, min(MAX_CLOSED, max_connections // 64))
-        self._networks: dict[str, dict[socket.socket, ServedConnection | None]] = {}
-        self._network_of: dict[socket.socket, str] = {}
+        self._networks: dict[str, dict[socket.socket | None, ServedConnection | None]] = {}
+        self._network_of: dict[socket.socket | None, str] = {}
         self._look_at = {"limit": 0.0, "share": 0.0}
         opened = Gauge("connections_open", "Connections that are open", registry=registry)
         opened.set_function(lambda: len(self._network_of))
@@ -54,12 +55,10 @@ class ConnectionLimit:
             ["reason"],
             registry=registry,
         )
-        for reason in (
-            "limit",
-            "share",
-            "descriptors",
-        ):  # 0 from the start, because Prometheus would not see the first refusal as an increase
-            self._refused.labels(reason)
+        for reason in ("limit", "share", "descriptors"):
+            self._refused.labels(
+                reason
+            )  # 0 from the start: else Prometheus sees no increase at the first refusal
 
     def take(self, connection: socket.socket, address: str) -> str | None:
         """Count a connection until `release`. Returns why it must be refused, or None."""
@@ -75,17 +74,16 @@ class ConnectionLimit:
 
     def attach(self, connection: socket.socket | None, served: ServedConnection) -> None:
         """Name the protocol that serves a counted connection from now on."""
-        network = self._network_of.get(connection) if connection is not None else None
-        if network is not None and connection is not None:
+        network = self._network_of.get(connection)
+        if network is not None:
             self._networks[network][connection] = served
 
     def release(self, connection: socket.socket | None) -> None:
         """The connection is closed. Connections that are not counted are ignored."""
-        network = self._network_of.pop(connection, None) if connection is not None else None
-        if network is not None and connection is not None:
-            of_network = self._networks[network]
-            del of_network[connection]
-            if not of_network:
+        network = self._network_of.pop(connection, None)
+        if network is not None:
+            del self._networks[network][connection]
+            if not self._networks[network]:
                 del self._networks[network]
 
     def close_idle(self) -> int:
@@ -108,16 +106,15 @@ class ConnectionLimit:
         return sorted(self._networks, key=lambda network: len(self._networks[network]), reverse=True)
 
     def _close_idle(self, networks: Iterable[str], number: int) -> int:
-        closed = 0
-        for network in networks:
-            for connection, served in list(self._networks[network].items()):
-                if served is not None and served.is_idle:
-                    served.close()
-                    self.release(connection)
-                    closed += 1
-                    if closed == number:
-                        break
-            if closed == number:
-                break
-        self._shed.inc(closed)
-        return closed
+        idle = (
+            (connection, served)
+            for network in networks
+            for connection, served in self._networks[network].items()
+            if served is not None and served.is_idle
+        )
+        found = list(islice(idle, number))
+        for connection, served in found:
+            served.close()
+            self.release(connection)
+        self._shed.inc(len(found))
+        return len(found)

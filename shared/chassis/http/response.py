@@ -21,11 +21,10 @@ class BodyStream:
     """A body whose pieces are added one by one. The pieces of one event loop iteration are written together."""
 
     def __init__(self) -> None:
-        self.on_ready: Callable[[], None] = _ignore
+        self.on_ready: Callable[[], None] = lambda: None
         """Called when there are pieces to take."""
         self.is_finished = False
         self._pieces: list[bytes] = []
-        self._is_scheduled = False
 
     @property
     def is_ended(self) -> bool:
@@ -35,23 +34,14 @@ class BodyStream:
     def put(self, piece: bytes, *, is_last: bool) -> None:
         self._pieces.append(piece)
         self.is_finished = is_last
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._ready)
-
-    def _ready(self) -> None:
-        self._is_scheduled = False
-        self.on_ready()
+        if len(self._pieces) == 1:
+            asyncio.get_running_loop().call_soon(self.on_ready)
 
     def take(self) -> bytes:
         """Remove and return the pieces that have not been taken yet."""
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
-
-
-def _ignore() -> None:
-    pass
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
