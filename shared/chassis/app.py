@@ -23,7 +23,7 @@ from chassis.auth import CALLER, Credentials, HashOf, without_credentials
 from chassis.content import MAX_BODY_BYTES
 from chassis.errors import UnauthorizedError, UnavailableError
 from chassis.exchange import Exchange, Route, Routes, accept
-from chassis.http.adapter import aiohttp_handler, from_aiohttp, request_of
+from chassis.http.adapter import aiohttp_handler, aiohttp_response, from_aiohttp, request_of
 from chassis.http.body_budget import BodyBudget
 from chassis.http.connection_limit import ConnectionLimit
 from chassis.http.pool import ConnectionPool
@@ -199,9 +199,8 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
     )
     exchange.is_logged = not hasattr(handler, _IS_FOR_OPERATORS)
     request[EXCHANGE] = exchange
-    response: web.StreamResponse | None = None
     try:
-        response = await handler(request)
+        response: web.StreamResponse = await handler(request)
     except web.HTTPException as raised:
         exchange.fail(from_aiohttp(raised))
         # a reference cycle: the request's match_info holds the exception, and its frames hold the request
@@ -215,12 +214,9 @@ async def envelope(request: web.Request, handler: Next) -> web.StreamResponse:
     else:
         exchange.caller = request.get(CALLER)
         exchange.reply(Response(response.status, b""))
-    if response is None:
-        failure = settled[0]
-        response = web.Response(status=failure.status, body=failure.body, content_type="application/json")
-        response.headers.update(failure.headers)
-    response.headers.update({**service.headers, **exchange.reply_headers})
-    return response
+        response.headers.update({**service.headers, **exchange.reply_headers})
+        return response
+    return aiohttp_response(service, settled[0], exchange.reply_headers)
 
 
 @web.middleware

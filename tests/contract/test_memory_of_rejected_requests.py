@@ -5,6 +5,7 @@ import gc
 import pytest
 from aiohttp import StreamReader
 
+from chassis.http.adapter import AiohttpConnection
 from support.forwarders import Hop
 from support.internals import open_connections
 from support.messages import basic
@@ -28,6 +29,7 @@ REQUESTS = {
     "a malformed chunk": http(
         RESERVE, f"Authorization: {basic('test', '123')}", JSON, "Transfer-Encoding: chunked"
     ),
+    "two framings": http(RESERVE, JSON, "Transfer-Encoding: gzip, chunked"),
     "an upgrade": http("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c"),
     "an unknown path": http("POST /nothing HTTP/1.1", LENGTH),
     "no credentials": http(RESERVE, JSON, LENGTH),
@@ -65,12 +67,13 @@ async def test_no_cycle_holds_received_data(hop, kind):
             for data in gc.get_referents(garbage)
             if isinstance(data, (bytes, bytearray)) and len(data) > LARGE
         ]
+        connections = sum(isinstance(each, AiohttpConnection) for each in gc.garbage)
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
 
-    assert [] == held
+    assert ([], 0) == (held, connections)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

@@ -1,7 +1,6 @@
 """Converts between aiohttp and the service: requests to `Request`, `Response` to responses, errors to error objects."""
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -98,7 +97,7 @@ def aiohttp_handler(
         answered: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
 
         def respond(response: Response, reply_headers: Mapping[str, str]) -> None:
-            answered.set_result(_aiohttp_response(service, response, reply_headers))
+            answered.set_result(aiohttp_response(service, response, reply_headers))
 
         received = request_of(request, service.monitor)
         received.read = partial(read, request)
@@ -112,19 +111,13 @@ def aiohttp_handler(
     return handle
 
 
-def _aiohttp_response(
+def aiohttp_response(
     service: Application, response: Response, reply_headers: Mapping[str, str]
 ) -> web.Response:
-    return web.Response(
-        status=response.status,
-        body=response.body if response.stream is None else _pieces(response.body, response.stream),
-        headers={
-            hdrs.CONTENT_TYPE: response.content_type,
-            **service.headers,
-            **reply_headers,
-            **dict(response.headers),
-        },
-    )
+    """Convert a response to aiohttp's."""
+    headers = {hdrs.CONTENT_TYPE: response.content_type, **service.headers, **reply_headers}
+    body = response.body if response.stream is None else _pieces(response.body, response.stream)
+    return web.Response(status=response.status, body=body, headers={**headers, **dict(response.headers)})
 
 
 async def _pieces(first: bytes, stream: BodyStream) -> AsyncIterator[bytes]:
@@ -151,7 +144,7 @@ class AiohttpConnection(RequestHandler):
         super().__init__(manager, loop=asyncio.get_running_loop(), **OPTIONS)
         self.service = service
         self.socket = accepted
-        self._head: UnfinishedHead | None = None
+        self._head = UnfinishedHead(service.bodies, self._refuse_head)
         self._head_error: QuotingError | None = None
         self._newest_body: StreamReader = EMPTY_PAYLOAD
         self._is_malformed = False
@@ -179,23 +172,22 @@ class AiohttpConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.service.connections.attach(self.socket, self)
-        self._head = UnfinishedHead(self.service.bodies, peer_address(transport), self._refuse_head)
+        self._head.address = peer_address(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.service.connections.release(self.socket)
-        if self._head is not None:
-            self._head.close()
+        self._head.close()
         self._end_body("the connection was lost within the body")
         super().connection_lost(exc)
-        # this object may be part of a reference cycle
-        self._message_tail = b""  # no public name
+        # this object may be part of a reference cycle; the first two have no public names
+        self._message_tail = b""
+        self._messages.clear()
         self._newest_body = EMPTY_PAYLOAD
 
     def data_received(self, data: bytes) -> None:
         for part in self._parts(data):
             self._feed(part)
-        if self._head is not None:
-            self._head.feed(data)
+        self._head.feed(data)
 
     def _parts(self, data: bytes) -> Iterator[bytes]:
         """Split at the end of each head: with malformed bytes, aiohttp forgets the requests in front of them."""
@@ -227,9 +219,7 @@ class AiohttpConnection(RequestHandler):
     def _refuse_head(self, error: QuotingError) -> None:
         """Answer a head that has not arrived completely, after the requests before it."""
         self._head_error = error
-        self._feed(
-            b"\0"
-        )  # malformed in every head: aiohttp answers it in its turn, and closes the connection
+        self._feed(b"\0")  # malformed in every head: aiohttp answers in its turn, and closes the connection
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has closed its side. Returns whether the connection stays open for responses."""
@@ -246,12 +236,17 @@ class AiohttpConnection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the response, then discard the rest of the body. aiohttp would keep it and read no further."""
+        # after CONNECT or Upgrade a client may go on in another protocol
+        if self.is_ending or request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers:
+            resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
         if not request.content.at_eof():
-            with contextlib.suppress(TimeoutError, RequestPayloadError):
+            try:
                 async with asyncio.timeout(DISCARD_SECONDS):
                     while not request.content.at_eof():
                         await request.content.readany()
+            except (TimeoutError, RequestPayloadError) as error:
+                error.__traceback__ = None  # a cycle: the body has the error, and its frames have the body
         return finished
 
     def handle_error(
@@ -268,12 +263,10 @@ class AiohttpConnection(RequestHandler):
             error = UnavailableError("The service failed.", cause=repr(exc))
         elif self._head_error is not None:
             error = self._head_error
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE_BYTES:
+            error = InvalidUriParameterError("The URL is longer than 8,190 bytes.")
         elif isinstance(exc, LineTooLong):
-            is_url = exc.args[1] == MAX_LINE_BYTES
-            kind, name = (
-                (InvalidUriParameterError, "The URL") if is_url else (InvalidHeaderError, "A header line")
-            )
-            error = kind(f"{name} is longer than 8,190 bytes.")
+            error = InvalidHeaderError("A header line is longer than 8,190 bytes.")
         else:
             # after the colon comes the faulty line, which may contain the credentials
             cause = (message or "").partition(":")[0]
@@ -284,7 +277,7 @@ class AiohttpConnection(RequestHandler):
 def refusal(service: Application, error: QuotingError, trace_header: str | None = None) -> web.Response:
     """Return aiohttp's response with `error` for a request that reaches no route. The connection closes after it."""
     made: list[web.Response] = []
-    service.refuse(error, lambda *answer: made.append(_aiohttp_response(service, *answer)), trace_header)
+    service.refuse(error, lambda *answer: made.append(aiohttp_response(service, *answer)), trace_header)
     made[0].force_close()
     return made[0]
 

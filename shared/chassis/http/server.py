@@ -113,7 +113,7 @@ class Runner(web.AppRunner):
 def _checked(
     handle: Callable[[Any], Awaitable[web.StreamResponse]], service: Application
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """Return a handler that refuses ambiguous requests and closes the connection after the last request.
+    """Return a handler that refuses ambiguous requests.
 
     It moves the header Expect to `request[EXPECTED]`, where the code that reads the body finds it.
     """
@@ -128,12 +128,6 @@ def _checked(
             headers.popall(hdrs.EXPECT)
             request = request.clone(headers=headers)
             request[EXPECTED] = tuple(expected)
-        response = await handle(request)
-        protocol = request.protocol
-        is_ending = isinstance(protocol, AiohttpConnection) and protocol.is_ending
-        # after CONNECT or Upgrade a client may go on in another protocol
-        if is_ending or request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers:
-            response.force_close()
-        return response
+        return await handle(request)
 
     return handler

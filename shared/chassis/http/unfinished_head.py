@@ -22,9 +22,10 @@ class UnfinishedHead:
     error of a head that comes too slowly, is too long, or has no room.
     """
 
-    def __init__(self, budget: BodyBudget, address: str, refuse: Callable[[QuotingError], None]) -> None:
+    def __init__(self, budget: BodyBudget, refuse: Callable[[QuotingError], None]) -> None:
+        self.address = ""
+        """IP address of the peer, set before any data."""
         self._budget = budget
-        self._address = address
         self._refuse = refuse
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._timer: asyncio.TimerHandle | None = None
@@ -53,24 +54,27 @@ class UnfinishedHead:
         length = self._length + MAX_LINE_BYTES
         if self._length > MAX_UNFINISHED_BYTES:
             self._fail(InvalidHeaderError(f"The head is longer than {MAX_UNFINISHED_BYTES:,} bytes."))
-        elif self._budget.take(self._address, length):
+        elif self._budget.take(self.address, length):
             self._counted = length
         else:
             self._fail(no_room())
 
     def _fail(self, error: QuotingError) -> None:
+        refuse = self._refuse
         self.close()
-        self._refuse(error)
+        refuse(error)
 
     def close(self) -> None:
         """Count and time the head no longer: the connection ends."""
-        self._parser = None  # a reference cycle, with a part of the head
+        # reference cycles, with a part of the head and with the connection
+        self._parser = None
+        self._refuse = lambda _error: None
         self._stop_timer()
         self._release()
 
     def _release(self) -> None:
         if self._counted:
-            self._budget.give_back(self._address, self._counted)
+            self._budget.give_back(self.address, self._counted)
             self._counted = 0
 
     def _stop_timer(self) -> None:
