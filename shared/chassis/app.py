@@ -141,20 +141,17 @@ def add_routes(app: web.Application, routes: Routes) -> None:
     """Serve `routes`, both for requests that `HttpProtocol` reads and for requests that aiohttp reads."""
     service = app[SERVICE]
     service.accept = partial(accept, service, routes)
-    for method, route in routes.all:
-        _add(app, method, route.pattern, partial(_answer, service, route))
-    for path, endpoint in routes.endpoints.items():
-        _add(app, hdrs.METH_ANY, path, endpoint)
+    answers: list[tuple[str, str, Callable[[Request, Respond], None]]]
+    answers = [(method, route.pattern, partial(_answer, service, route)) for method, route in routes.all]
+    answers += [(hdrs.METH_ANY, path, endpoint) for path, endpoint in routes.endpoints.items()]
+    for method, path, answer in answers:
+        handler = aiohttp_handler(service, answer)
+        setattr(handler, _IS_ROUTE, True)
+        app.router.add_route(method, path, handler)
 
 
 def _answer(service: Service, route: Route, request: Request, respond: Respond) -> None:
     Exchange(service, request, respond, route.pattern).answer(route)
-
-
-def _add(app: web.Application, method: str, path: str, answer: Callable[[Request, Respond], None]) -> None:
-    handler = aiohttp_handler(app[SERVICE], answer)
-    setattr(handler, _IS_ROUTE, True)
-    app.router.add_route(method, path, handler)
 
 
 def _for_operators(handler: Handler) -> Handler:

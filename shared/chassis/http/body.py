@@ -49,7 +49,12 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
         raise no_room()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read_on(request, max_bytes)
+            chunks = bytearray()
+            while chunk := await content.readany():
+                chunks += chunk
+                if len(chunks) > max_bytes:
+                    raise too_large(max_bytes)
+            return bytes(chunks)
     except TimeoutError:
         raise RequestTimeoutError from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
@@ -62,17 +67,6 @@ async def read(request: web.BaseRequest, max_bytes: int) -> bytes:
     finally:
         if budget is not None:
             budget.give_back(address, length)
-
-
-async def _read_on(request: web.BaseRequest, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    left = max_bytes
-    while chunk := await request.content.readany():
-        left -= len(chunk)
-        if left < 0:
-            raise too_large(max_bytes)
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 async def _expect_continue(request: web.BaseRequest) -> None:

@@ -6,7 +6,6 @@ which decides whether the request is repeated (wire.md §4, "Repeating").
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 import httptools
@@ -45,18 +44,6 @@ class Sink(Protocol):
 
     def feed(self, chunk: bytes) -> None:
         """Receive a part of the body."""
-
-
-def head_of(method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-    """Return the request line and the headers as bytes. Raises ValueError if one contains a line break or NUL."""
-    lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if length is not None:
-        lines.append(f"Content-Length: {length}")
-    text = "\r\n".join(lines)
-    if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1 or "\0" in text:
-        raise ValueError("the request's target or a header contains a line break or NUL")
-    return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -124,16 +111,13 @@ class ClientConnection(asyncio.Protocol):
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
             self._fail(BrokenResponseError(f"{type(cause).__name__}: {str(cause)[:100]}"))
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._all_open.discard(self)
         self.is_usable = False
         if not self.has_response_begun:
             self._fail(ConnectionClosedError(f"closed before a response began: {exc or 'end of stream'}"))
         elif self._ends_with_connection and exc is None:
-            self._complete()
+            self._end()
         else:
             self._fail(BrokenResponseError(f"the response is incomplete: {exc or 'end of stream'}"))
 
@@ -179,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
         except StopReadingError:
             self._sink = None
             self.is_usable = False
-            self._complete()
+            self._end()
 
     def on_message_complete(self) -> None:
         if self._status() <= _LAST_INTERIM_STATUS:
@@ -189,19 +173,20 @@ class ClientConnection(asyncio.Protocol):
         if not self._parser.should_keep_alive() or self._transport.get_write_buffer_size():
             self.is_usable = False
         self._sink = None
-        self._complete()
+        self._end()
 
     def _status(self) -> int:
         assert self._parser is not None  # noqa: S101 - it calls the methods that need this
         return self._parser.get_status_code()
 
-    def _complete(self) -> None:
-        if self._response is not None and not self._response.done():
+    def _end(self, error: Exception | None = None) -> None:
+        if self._response is None or self._response.done():
+            return
+        if error is None:
             self._response.set_result(None)
+        else:
+            self._response.set_exception(error)
 
     def _fail(self, error: Exception) -> None:
-        self.is_usable = False
-        if self._response is not None and not self._response.done():
-            self._response.set_exception(error)
-        if self._transport is not None:
-            self._transport.abort()
+        self._end(error)
+        self.close()

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,7 +19,6 @@ from chassis.http.client import (
     NotConnectedError,
     Sink,
     StopReadingError,
-    head_of,
 )
 from chassis.http.request import Headers
 from chassis.http.resolver import ReplicaAddress, Resolver
@@ -103,9 +103,10 @@ class ConnectionPool:
         clock), or after a minute if there is no deadline.
         """
         seconds = MAX_SECONDS if deadline is None else deadline - time.monotonic()
+        request = _PeerRequest(method, target, headers, body, headers.get(TRACE_HEADER) or new_trace_id())
         async with asyncio.timeout(seconds):
             try:
-                await self._try_twice(_PeerRequest(method, target, headers, body), base, sink)
+                await self._try_twice(request, base, sink)
             except (NotConnectedError, ConnectionClosedError, BrokenResponseError, ValueError) as error:
                 raise NoResponseError(f"{type(error).__name__.removesuffix('Error')}: {error}") from error
 
@@ -175,12 +176,13 @@ class ConnectionPool:
         parts = urlsplit(base)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
         name = replica.server_hostname or (host if context is not None else None)
+        connection = ClientConnection(self._open)
         try:
             async with asyncio.timeout(replica.connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: ClientConnection(self._open), host, port, ssl=context, server_hostname=name
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection, host, port, ssl=context, server_hostname=name
                 )
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # a TimeoutError too
             raise NotConnectedError(f"{host} port {port}: {str(error) or 'timed out'}") from error
         return connection
 
@@ -210,20 +212,26 @@ class BufferedResponse:
         return PeerResponse(self._status, self._headers, body)
 
 
+@dataclass(slots=True)
 class _PeerRequest:
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> None:
-        self._method = method
-        self._target = target
-        self._headers = headers
-        self._body = body
-        self.trace_id = headers.get(TRACE_HEADER) or new_trace_id()
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    trace_id: str
 
     def bytes_for(self, replica: ReplicaAddress) -> bytes:
+        """Return the request as bytes. Raises ValueError if the target or a header contains a line break or NUL."""
         parts = urlsplit(replica.base)
-        headers = {hdrs.HOST: parts.netloc, **self._headers, TRACE_HEADER: self.trace_id, **replica.headers}
-        length = None if self._body is None else len(self._body)
-        head = head_of(self._method, parts.path + self._target, headers, length)
-        return head if self._body is None else head + self._body
+        headers = {hdrs.HOST: parts.netloc, **self.headers, TRACE_HEADER: self.trace_id, **replica.headers}
+        if self.body is not None:
+            headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
+        lines = [f"{self.method} {parts.path}{self.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        text = "\r\n".join(lines)
+        if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1 or "\0" in text:
+            raise ValueError("the request's target or a header contains a line break or NUL")
+        return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + (self.body or b"")
 
 
 @cache
