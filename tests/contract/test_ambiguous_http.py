@@ -55,6 +55,12 @@ async def test_the_connection_closes_after_a_request_with_upgrade(hop, upgrade):
     assert (200, "close") == (response.status, response.headers["Connection"])
 
 
+async def test_the_connection_closes_after_connect(hop):
+    [response] = await hop.send_bytes(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n" + kept_open(hop))
+
+    assert (404, "close") == (response.status, response.headers["Connection"])
+
+
 async def test_an_ambiguous_request_is_400_and_the_last_on_its_connection(hop):
     chunks = b"2\r\n{}\r\n0\r\n\r\n"
     chunked = hop.request_bytes(SOURCE, Content_Length=None, Transfer_Encoding="chunked").partition(
