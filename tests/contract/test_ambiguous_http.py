@@ -8,6 +8,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from chassis.http import adapter, unfinished_head
 from chassis.http.unfinished_head import UnfinishedHead
@@ -153,6 +154,22 @@ async def test_a_head_whose_end_comes_in_parts_is_answered(start_hop, http, monk
                 writer.write(first[-cut:])
                 assert 404 == (await response_from(reader)).status
             assert not heads.pop().is_begun
+
+
+async def test_blank_lines_before_a_request_are_read_in_few_steps(hop, monkeypatch):
+    """A step for each of them took a second of processor time."""
+    steps = []
+    receive = RequestHandler.data_received
+
+    def count(connection: RequestHandler, data: bytes) -> None:
+        steps.append(len(data))
+        receive(connection, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", count)
+    [response] = await hop.send_bytes(b"\r\n\r\n" * 50_000 + hop.request_bytes(LOOK_UP))
+
+    assert 200 == response.status
+    assert len(steps) < 1_000
 
 
 async def test_a_head_that_goes_on_and_on_is_refused(start_hop, http):

@@ -36,7 +36,7 @@ MAX_FIELD_BYTES: Final = MAX_LINE_BYTES - len(": ")
 It is not equal to the URL's limit. So the limit in an error of aiohttp shows whether the URL or a header is too long.
 """
 MAX_SPLIT: Final = 16
-"""Number of waiting requests above which a connection gives aiohttp all data at once. aiohttp then limits them to 32."""
+"""Number of heads that aiohttp gets by themselves from one read. Then it gets the rest, and stops at 32 requests."""
 DISCARD_SECONDS: Final = 10.0
 """Time for the rest of a body after the response."""
 KEEPALIVE_SECONDS: Final = 75.0
@@ -191,7 +191,9 @@ class AiohttpConnection(RequestHandler):
 
     def _parts(self, data: bytes) -> Iterator[bytes]:
         """Split at the end of each head: with malformed bytes, aiohttp forgets the requests in front of them."""
-        while HEAD_END in data and self._newest_body.is_eof() and len(self._messages) < MAX_SPLIT:
+        for _ in range(MAX_SPLIT):
+            if HEAD_END not in data or not self._newest_body.is_eof():
+                break
             head, end, data = data.partition(HEAD_END)
             yield head + end
         yield data
