@@ -53,6 +53,8 @@ ON_CHAIN = {
     "tests/prior_art/test_prior_art.py",
 }
 """Modules with tests that share the chain."""
+POSTGRES_URL = "postgres_url"
+POSTGRES, SHARED_URL = pytest.StashKey[ExitStack](), pytest.StashKey[str]()
 ON_RUN = {"tests/chain/test_documented_commands.py", "tests/chain/test_sample_run.py"}
 """Modules with tests that share a run of `make run`."""
 
@@ -94,6 +96,21 @@ def pytest_xdist_make_scheduler(config, log) -> Scheduling | None:
     return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Start a Postgres server before the first process of pytest-xdist, and name it to each process."""
+    stash = node.config.stash
+    if POSTGRES not in stash:
+        stash[POSTGRES] = stack = ExitStack()
+        stash[SHARED_URL] = stack.enter_context(postgres())
+    node.workerinput[POSTGRES_URL] = stash[SHARED_URL]
+
+
+def pytest_unconfigure(config) -> None:
+    if POSTGRES in config.stash:
+        config.stash[POSTGRES].close()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _documents_made_once() -> Iterator[None]:
     """Make each OpenAPI document once. Otherwise the tests would make it at each start of a service."""
@@ -119,10 +136,16 @@ def users_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of a Postgres server, on which each test gets its own database."""
-    with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
-        yield url
+def postgres_url(pytestconfig) -> Iterator[str]:
+    """The URL of a Postgres server, on which each test gets its own database.
+
+    The processes of pytest-xdist share one server.
+    """
+    if shared := getattr(pytestconfig, "workerinput", {}).get(POSTGRES_URL):
+        yield shared
+    else:
+        with postgres() as url:
+            yield url
 
 
 @pytest.fixture

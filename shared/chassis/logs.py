@@ -11,13 +11,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-import structlog
 
 from chassis.log_file import LogFile
 
@@ -108,7 +107,11 @@ class Logs:
         self.writer = writer or LogWriter()
         self._service = service
         is_human = sys.stdout.isatty() if human is None else human
-        self._console = structlog.dev.ConsoleRenderer(repr_native_str=True) if is_human else None
+        self._console: Callable[..., str] | None = None
+        if is_human:
+            from structlog.dev import ConsoleRenderer  # to import it is a tenth of a start
+
+            self._console = ConsoleRenderer(repr_native_str=True)
 
     def info(self, event: str, **fields: object) -> None:
         self._log("info", event, fields)

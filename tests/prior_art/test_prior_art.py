@@ -144,6 +144,7 @@ async def test_mojaloop_3564_stalled_at_20_users_under_table_locks(payee, sql):
     assert [[200, 200]] * 20 == await asyncio.gather(*(user() for _ in range(20)))
     modes = await sql.fetch(
         "SELECT DISTINCT mode FROM pg_locks WHERE locktype = 'relation' AND relation = 'quote'::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     assert {row["mode"] for row in modes} <= {"AccessShareLock", "RowShareLock", "RowExclusiveLock"}
     await other.rollback()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import shutil
 import uuid
 import warnings
 from collections import defaultdict
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,9 +20,14 @@ import docker
 from docker.errors import DockerException
 
 from chassis.migrations import Connection, Migrations
+from network import postgres_data
 from network.postgres import EmbeddedPostgres
 
 IMAGE: Final = "postgres:17"
+MAX_CONNECTIONS: Final = 400
+"""Several processes of pytest share a server, and each test may have some services with a pool each."""
+MEMORY: Final = "/dev/shm"
+MEMORY_BYTES: Final = 2_000_000_000
 
 # A test leaves connections, settings, tables and functions.
 _DISCONNECT: Final = """
@@ -94,15 +101,27 @@ $$
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Run a Postgres server and return its URL. The server stops at the end of the `with` block."""
     if _engine_has_image():
         with _in_container() as url:
             yield url
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        with EmbeddedPostgres(folder / "postgres") as embedded:
-            yield embedded.dsn
+        with TemporaryDirectory(dir=_quick_folder()) as folder:
+            data = Path(folder) / "postgres"
+            prepared = postgres_data.prepare(data, log=Path(folder) / "postgres.log")
+            with (prepared.folder / "postgresql.auto.conf").open("a") as file:
+                file.write(f"max_connections = {MAX_CONNECTIONS}\n")
+            with EmbeddedPostgres(data) as embedded:
+                yield embedded.dsn
+
+
+def _quick_folder() -> str | None:
+    """Return a folder in memory, where a commit waits for no disk; None if there is none with enough space."""
+    try:
+        return MEMORY if shutil.disk_usage(MEMORY).free > MEMORY_BYTES else None
+    except OSError:
+        return None
 
 
 def _engine_has_image() -> bool:
@@ -132,7 +151,8 @@ def _in_container() -> Iterator[str]:
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.community.postgres import PostgresContainer
 
-    with PostgresContainer(IMAGE, driver=None) as container:
+    command = f"postgres -c max_connections={MAX_CONNECTIONS}"
+    with PostgresContainer(IMAGE, driver=None).with_command(command) as container:
         yield container.get_connection_url()
 
 
