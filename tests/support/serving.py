@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import orjson
@@ -34,7 +34,16 @@ async def listening(runner: web.AppRunner, port: int = 0) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
+        await _stop_accepting(site)
         await runner.cleanup()
+
+
+async def _stop_accepting(site: web.TCPSite) -> None:
+    """Give the server all accepted connections. Of one that comes while a server closes, asyncio leaves the socket open."""
+    server = cast("asyncio.Server", site._server)
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    await loop_iterations(3)
 
 
 @dataclass
