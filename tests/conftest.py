@@ -22,7 +22,7 @@ from quoting import service
 from signal_receiver import app as signal_receiver
 from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
-from support.postgres import ReusedDatabases, fresh_database, postgres
+from support.postgres import ReusedDatabases, fresh_database, know_builtin_types, postgres
 from support.serving import client_session
 from support.settings import BATCH_LINES, DEFAULTS, EXPOSURE_LIMITS
 
@@ -117,6 +117,13 @@ def _documents_made_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (service, central_directory, console, integrations, signal_receiver):
             patch.setattr(module, "openapi", functools.cache(module.openapi))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _builtin_types_known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        know_builtin_types(patch)
         yield
 
 
