@@ -166,8 +166,10 @@ def passable() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def reused_databases(postgres_url) -> ReusedDatabases:
-    return ReusedDatabases(postgres_url)
+def reused_databases(postgres_url) -> Iterator[ReusedDatabases]:
+    made = ReusedDatabases(postgres_url)
+    yield made
+    made.close()
 
 
 @pytest.fixture

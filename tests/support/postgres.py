@@ -7,13 +7,14 @@ import shutil
 import uuid
 import warnings
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -24,6 +25,8 @@ from docker.errors import DockerException
 from chassis.migrations import Connection, Migrations
 from network import postgres_data
 from network.postgres import EmbeddedPostgres
+
+T = TypeVar("T")
 
 IMAGE: Final = "postgres:17"
 FIRST_OF_CATALOGS: Final = 10_000
@@ -196,6 +199,9 @@ class ReusedDatabases:
 
     To create a database and drop it takes 300 ms, to migrate an empty one and to empty it again 50 ms. Therefore, a
     database keeps the tables of its migrations for the next test that needs them, and only the rows are deleted.
+
+    A connection to each is kept, since a new one plans its statements again. It belongs to an event loop in a thread of
+    its own, because each module of tests has another event loop.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -203,13 +209,40 @@ class ReusedDatabases:
         self._free: dict[tuple[Migrations, ...], list[str]] = defaultdict(list)
         self._migrated: dict[str, _Migrated] = {}
         self._system_objects: int | None = None
+        self._connections: dict[str, Connection] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close_connections(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     @asynccontextmanager
     async def one(self, *migrations: Migrations) -> AsyncIterator[str]:
         """The URL of a database with the tables of these migrations; without migrations, of an empty database."""
-        url = await self._take(migrations)
+        url = await self._in_thread(self._take(migrations))
         yield url
-        await self._give_back(url, migrations)
+        await self._in_thread(self._give_back(url, migrations))
+
+    async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _close_connections(self) -> None:
+        for each in self._connections.values():
+            await each.close()
+
+    async def _connection(self, url: str) -> Connection:
+        kept = self._connections.get(url)
+        try:
+            if kept is not None and await kept.fetchval("SELECT true"):
+                return kept
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # the test has ended all connections
+            del self._connections[url]
+        made = self._connections[url] = await asyncpg.connect(url)
+        return made
 
     async def _take(self, migrations: tuple[Migrations, ...]) -> str:
         if self._free[migrations]:
@@ -220,21 +253,18 @@ class ReusedDatabases:
             url = with_database(self._server_url, await create_database(self._server_url))
         if not migrations and self._system_objects is not None:
             return url
-        connection = await asyncpg.connect(url)
-        try:
-            if self._system_objects is None:
-                self._system_objects = await connection.fetchval(_SYSTEM_OBJECTS)
-            if migrations:
-                self._migrated[url] = await _migrate(connection, migrations)
-        finally:
-            await connection.close()
+        connection = await self._connection(url)
+        if self._system_objects is None:
+            self._system_objects = await connection.fetchval(_SYSTEM_OBJECTS)
+        if migrations:
+            self._migrated[url] = await _migrate(connection, migrations)
         return url
 
     async def _give_back(self, url: str, migrations: tuple[Migrations, ...]) -> None:
         """Remove what the test has left. If that is too much, drop the database."""
         migrated = self._migrated.pop(url, None)
         try:
-            connection = await asyncpg.connect(url)
+            connection = await self._connection(url)
         except asyncpg.InvalidCatalogNameError:  # the test has dropped it
             return
         try:
@@ -250,11 +280,10 @@ class ReusedDatabases:
             is_empty = self._system_objects == await connection.fetchval(_SYSTEM_OBJECTS)
         except asyncpg.PostgresError:
             is_empty = False
-        finally:
-            await connection.close()
         if is_empty:
             self._free[()].append(url)
         else:
+            await self._connections.pop(url).close()
             await drop_database(self._server_url, urlsplit(url).path.removeprefix("/"))
 
 
