@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import CodeType
 
 import aiohttp
 import hypothesis
 import pytest
-from argon2 import PasswordHasher
+from jinja2 import Environment
 from xdist.scheduler import LoadScopeScheduling
 
 from central_directory import app as central_directory
 from chassis.users_file import SAMPLE_USERS
 from console import app as console
 from integrations import app as integrations
+from integrations.webhook.ssrf_guard import SsrfGuard
 from network.topology import CHAIN
 from quoting import service
 from signal_receiver import app as signal_receiver
@@ -24,7 +26,7 @@ from support.browser import Browser, chromium
 from support.chain import Chain, Overrides, running
 from support.postgres import ReusedDatabases, fresh_database, know_builtin_types, postgres
 from support.serving import client_session
-from support.settings import BATCH_LINES, DEFAULTS, EXPOSURE_LIMITS
+from support.settings import BATCH_LINES, CHEAP_HASHER, DEFAULTS, EXPOSURE_LIMITS
 
 # the same examples in each run; --hypothesis-profile=searching tries others
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
@@ -74,7 +76,13 @@ def pytest_configure(config) -> None:
         DEFAULTS[BATCH_LINES] = "0"
 
 
+def pytest_sessionstart() -> None:
+    # nothing that collection creates is garbage
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
+    gc.enable()
     # later collections of garbage need not look at the modules and at thousands of tests, which stay until the end
     gc.collect()
     gc.freeze()
@@ -111,18 +119,26 @@ def pytest_unconfigure(config) -> None:
         config.stash[POSTGRES].close()
 
 
+def _once_for_each_source(compile_: Callable[..., CodeType]) -> Callable[..., CodeType]:
+    """Compile a template once. All services that have pages compile with the same options."""
+    known: dict[tuple[str, ...], CodeType] = {}
+
+    def compile_once(self: Environment, *source: str) -> CodeType:
+        if source not in known:
+            known[source] = compile_(self, *source)
+        return known[source]
+
+    return compile_once
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _documents_made_once() -> Iterator[None]:
-    """Make each OpenAPI document once. Otherwise the tests would make it at each start of a service."""
+def _made_once() -> Iterator[None]:
+    """Make once for all tests what a process makes once, at its start or when it is first needed."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (service, central_directory, console, integrations, signal_receiver):
             patch.setattr(module, "openapi", functools.cache(module.openapi))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _builtin_types_known() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(integrations, "SsrfGuard", functools.cache(SsrfGuard))
+        patch.setattr(Environment, "compile", _once_for_each_source(Environment.compile))
         know_builtin_types(patch)
         yield
 
@@ -137,8 +153,9 @@ def browser(request, tmp_path) -> Iterator[Browser]:
 def users_file(tmp_path_factory) -> Path:
     """The sample users, with cheap hashes, so that tests do not wait for expensive ones."""
     path = tmp_path_factory.mktemp("users") / "users"
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in SAMPLE_USERS.items()))
+    path.write_text(
+        "".join(f"{name}:{CHEAP_HASHER.hash(password)}\n" for name, password in SAMPLE_USERS.items())
+    )
     return path
 
 

@@ -5,20 +5,19 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
-from argon2 import PasswordHasher
 
 from chassis import password_queue, users, users_file
 from dfsp_quotes.conformance import Clock
 from support.payee import FakeClock
+from support.settings import CHEAP_HASHER
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cheap_hashes():
     """Wrong passwords do not wait for expensive hashes."""
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with pytest.MonkeyPatch.context() as patch:
         for module in (users, users_file, password_queue):
-            patch.setattr(module, "HASHER", cheap)
+            patch.setattr(module, "HASHER", CHEAP_HASHER)
         yield
 
 

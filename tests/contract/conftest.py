@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
-from argon2 import PasswordHasher
 
 from chassis import batching, password_queue, users, users_file
 from support.batch_senders import BatchSender
@@ -22,8 +21,7 @@ from support.batches import peer
 from support.forwarders import FORWARDERS, OPERATIONS, ClientRequest, Forwarder, Hop, hop_of
 from support.postgres import create_database, drop_database, with_database
 from support.serving import client_session
-
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+from support.settings import CHEAP_HASHER
 
 PAYER_AND_FORWARDER = ("dfsp-api", "spsp-server")
 """The two on which the pipeline that all services share is tested in depth: one reads bodies, one does not."""
@@ -33,9 +31,9 @@ PAYER_AND_FORWARDER = ("dfsp-api", "spsp-server")
 def _cheap_start():
     """Make password hashes cheap, because the tests start a service many times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(users, "HASHER", CHEAP)
-        patch.setattr(users_file, "HASHER", CHEAP)
-        patch.setattr(password_queue, "HASHER", CHEAP)
+        patch.setattr(users, "HASHER", CHEAP_HASHER)
+        patch.setattr(users_file, "HASHER", CHEAP_HASHER)
+        patch.setattr(password_queue, "HASHER", CHEAP_HASHER)
         yield
 
 

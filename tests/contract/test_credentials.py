@@ -19,6 +19,7 @@ from support.internals import reload
 from support.messages import OTHER, TEST
 from support.scripted_server import scripted_server
 from support.serving import reply
+from support.settings import CHEAP_HASHER
 
 
 @pytest.fixture
@@ -390,11 +391,11 @@ INVALID_FILES = {
     "nonsense": "nonsense\n",
     "no hash": "test:123\n",
     "an impossible hash": "test:$argon2id$x\n",
-    "a name twice": f"test:{HASHER.hash('1')}\ntest:{HASHER.hash('2')}\n",
+    "a name twice": f"test:{CHEAP_HASHER.hash('1')}\ntest:{CHEAP_HASHER.hash('2')}\n",
     "no users": "",
     "a comment alone": "# the users are being edited\n",
-    "no line end": f"test:{HASHER.hash('1')}\nother:{HASHER.hash('2')}",
-    "a half-written line": f"test:{HASHER.hash('1')}\nother:$argon2id$v=19$m=194",
+    "no line end": f"test:{CHEAP_HASHER.hash('1')}\nother:{CHEAP_HASHER.hash('2')}",
+    "a half-written line": f"test:{CHEAP_HASHER.hash('1')}\nother:$argon2id$v=19$m=194",
     "no file": None,
 }
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
-from argon2 import PasswordHasher
 from cryptography.fernet import Fernet
 
 from chassis.settings import load
@@ -20,6 +19,7 @@ from integrations.app import DISPATCHER, WEBHOOK_CLIENT, create_app
 from integrations.settings import IntegrationsSettings
 from support.responses import ReceivedResponse
 from support.serving import Responder, Seen, Stub, reply, served
+from support.settings import CHEAP_HASHER
 
 PATIENCE_SECONDS: Final = 60.0
 KEY: Final = Fernet.generate_key().decode()
@@ -56,8 +56,9 @@ OK: Final = reply(200, b"")
 
 
 def write_users(path: Path) -> Path:
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    path.write_text("".join(f"{name}:{cheap.hash(password)}\n" for name, password in PASSWORDS.items()))
+    path.write_text(
+        "".join(f"{name}:{CHEAP_HASHER.hash(password)}\n" for name, password in PASSWORDS.items())
+    )
     return path
 
 

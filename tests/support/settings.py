@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
+from argon2 import PasswordHasher
+
 from chassis import settings
 from chassis.settings import Settings, variables
 
+CHEAP_HASHER: Final = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""Hashes passwords for users files, so that tests do not wait for expensive hashes."""
 BATCH_LINES: Final = "QUOTES_BATCH_LINES"
 EXPOSURE_LIMITS: Final = Path(__file__).with_name("exposure_limits.toml")
 """The exposure limits of the chain that tests share."""

@@ -21,6 +21,8 @@ _CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+\Z")
 # some resolvers read these hosts as IPv4 addresses: 127.1, 0x7f000001
 _NUMERIC_HOST: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?\Z", re.IGNORECASE)
 
+_ALL_PORTS: Final = frozenset(range(1, 65_536))
+
 Network = IPv4Network | IPv6Network
 
 # Global unicast, and the two IPv6 forms of an IPv4 address that the policy unwraps. All others are
@@ -49,7 +51,7 @@ class SsrfGuard:
         self._policy = Policy(
             allowed_schemes=self._schemes,
             allowed_networks=allowed,
-            allowed_ports=frozenset(range(1, 65_536)),
+            allowed_ports=_ALL_PORTS,
             max_url_length=MAX_URL_CHARACTERS,
         )
 
