@@ -46,6 +46,7 @@ SHARED_CHAIN: Overrides = {
 ON_CHAIN = {
     "tests/chain/test_every_error.py",
     "tests/chain/test_explored.py",
+    "tests/chain/test_generated_client.py",
     "tests/chain/test_sample.py",
     "tests/chain/test_whole_chain.py",
     "tests/command_line/test_conformance.py",
