@@ -2,8 +2,7 @@
 
 The decision depends on measured response times, not on a fixed rate. It combines three methods:
 
-- Little's law (Little 1961): the time that one more request will take is the number of requests in flight times the
-  seconds per answer.
+- Little's law (Little 1961): one more request will take the number of requests in flight times the seconds per answer.
 - CoDel (Nichols and Jacobson 2012, RFC 8289): a queue that is soon empty again is a burst. A standing queue means
   overload: even the *shortest* wait in it is too long. Here overload begins in two cases: even the fastest answer of a
   window (a tenth of a second) was too slow while the service was busy, or in three windows in a row even the shortest
@@ -44,8 +43,8 @@ MIN_IN_FLIGHT: Final = 64
 STANDING_WINDOWS: Final = 3
 RELIEF_SHARE: Final = 0.25
 """Share of `max_wait_seconds`. Overload ends when the shortest expected response time of a window is not longer."""
-LATEST_SHARE: Final = 0.3
-"""Weight of the latest window in the moving average of the answer rate."""
+KEPT_SHARE: Final = 0.7
+"""Weight of the windows before the latest one in the moving average of the answer rate."""
 BEST_SHARE: Final = 0.98
 """At the end of each window, the best answer rate so far is multiplied by this factor."""
 QUEUE_SHARE: Final = 0.8
@@ -167,8 +166,8 @@ class LoadMonitor:
 
     def _end_window(self, seconds: float = WINDOW_SECONDS) -> None:
         if self.in_flight or self._answers:
-            kept = 1 - LATEST_SHARE
-            answers, took = self._recent[0] * kept + self._answers, self._recent[1] * kept + seconds
+            answers = self._recent[0] * KEPT_SHARE + self._answers
+            took = self._recent[1] * KEPT_SHARE + seconds
             self._recent = answers, took
             self.seconds_each = took / answers if answers >= 1 else 0.0
             self._best_rate = max(self._best_rate * BEST_SHARE, answers / took if answers >= 1 else 0.0)

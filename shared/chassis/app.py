@@ -32,7 +32,7 @@ from chassis.http.response import Respond, Response
 from chassis.logs import Logs
 from chassis.metrics import RequestMetrics
 from chassis.process_metrics import add_process_metrics
-from chassis.service import Service, ShownPath, whole_path
+from chassis.service import OVERLOADED, Service, ShownPath, whole_path
 from chassis.settings import Settings, SettingsError
 from chassis.spans import SpanMetrics, Tracer
 from chassis.tls import Tls
@@ -224,9 +224,8 @@ async def gate(request: web.Request, handler: Next) -> web.StreamResponse:
         raise unmatched
     if not hasattr(handler, _IS_FOR_OPERATORS):
         exchange = request[EXCHANGE]
-        rejection = exchange.service.admit(exchange.request, exchange.began, exchange.deadline)
-        if rejection is not None:
-            raise UnavailableError(rejection.message)
+        if not exchange.service.admits(exchange.request, exchange.began, exchange.deadline):
+            raise UnavailableError(OVERLOADED.message)
     return await handler(request)
 
 

@@ -64,9 +64,14 @@ class Fault:
 class QuotingError(Exception):
     """The service failed."""
 
+    id: ClassVar[str] = "QuotingError"
+    """Name of the class."""
     status: ClassVar[int] = 503
     retry_after: ClassVar[int | None] = None
     """Default for the header Retry-After, in seconds. An instance may have another value."""
+
+    def __init_subclass__(cls) -> None:
+        cls.id = cls.__name__
 
     def __init__(
         self,
@@ -87,10 +92,6 @@ class QuotingError(Exception):
         if seconds is not None:
             self.headers["Retry-After"] = str(seconds)
         super().__init__(self.message)
-
-    @property
-    def id(self) -> str:
-        return type(self).__name__
 
 
 class InvalidBodyError(QuotingError):

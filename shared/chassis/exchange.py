@@ -127,9 +127,8 @@ class Exchange(Item[Any, Any]):
     def _check(self, route: "Route") -> None:
         service = self.service
         route.prepare(self)
-        rejection = service.admit(self.request, self.began, self.deadline)
-        if rejection is not None:
-            self.reply(service.error_response(rejection, self.trace_id))
+        if not service.admits(self.request, self.began, self.deadline):
+            self.reply(service.rejection(self.trace_id))
             return
         if not route.is_open:
             self.caller = service.credentials.known(self.request.headers.get("authorization", ""))

@@ -172,9 +172,9 @@ class _Sender(SpanExporter):
             self.finished += len(spans)
         is_away = result is not SpanExportResult.SUCCESS
         if is_away:
-            self._metrics.dropped.labels("collector").inc(len(spans))
+            self._metrics.dropped["collector"] += len(spans)
         else:
-            self._metrics.exported.inc(len(spans))
+            self._metrics.exported += len(spans)
         if is_away != self._is_away:
             self._is_away = is_away
             self._on_change(self._messages.first if is_away else None)

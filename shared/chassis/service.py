@@ -40,9 +40,10 @@ Its arguments are the path of the request, and the pattern of the request's rout
 """
 
 
-_OVERLOADED: Final = UnavailableError(
+OVERLOADED: Final = UnavailableError(
     "The service is overloaded and could not answer in time. Retry after 1 s."
 )
+_OVERLOADED_HEADERS: Final = tuple(OVERLOADED.headers.items())
 
 
 class Answered(Traced, Protocol):
@@ -99,8 +100,10 @@ class Service:
     """Whether new requests are rejected."""
     _unlogged: list[tuple[Answered, Response, float]] = field(default_factory=list)
     _operators: frozenset[str] = frozenset()
+    _rejection_start: bytes = b""
 
     def __post_init__(self) -> None:
+        self._rejection_start = error_object(OVERLOADED, self.name, "").removesuffix(b'"}')
         self.files = WatchedFiles(self.logs)
         self.announce(hdrs.SERVER, self.name)
         self._operators = frozenset(map(key_of, self.settings.operators))
@@ -154,21 +157,26 @@ class Service:
                 "Only an operator may use this operation. QUOTES_OPERATORS names the operators."
             )
 
-    def admit(self, request: Request, began: float, deadline: float) -> QuotingError | None:
-        """Return an error for a request that the service cannot answer in time, and None for an admitted request.
+    def admits(self, request: Request, began: float, deadline: float) -> bool:
+        """Whether the service admits a request; if not, `rejection` is the response.
 
-        The error is returned and not raised, because rejections are frequent under overload and raising takes time.
-        Raises UnavailableError if the service is shutting down or at capacity.
+        No error is raised for that, because rejections are frequent under overload and raising takes time. Raises
+        UnavailableError if the service is shutting down or at capacity.
         """
         monitor = self.monitor
         if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
             self.require_open()
-        if not monitor.admits(
-            began - request.received, deadline - began, request.was_queued, request.is_excess
-        ):
-            self.metrics.rejected["queue_full" if request.is_excess else "overload"] += 1
-            return _OVERLOADED
-        return None
+        if monitor.admits(began - request.received, deadline - began, request.was_queued, request.is_excess):
+            return True
+        self.metrics.rejected["queue_full" if request.is_excess else "overload"] += 1
+        return False
+
+    def rejection(self, trace_id: str) -> Response:
+        """Return the response to a request that was not admitted. All of it but the trace id was made before."""
+        body = b'%b%b"}' % (self._rejection_start, trace_id.encode())
+        return Response(
+            OVERLOADED.status, body, _OVERLOADED_HEADERS, error_id=OVERLOADED.id, cause=OVERLOADED.message
+        )
 
     def log_answered(self, answered: Answered, response: Response) -> None:
         """Log and count an answered request after the responses of this event loop iteration have been written.

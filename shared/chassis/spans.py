@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from chassis.batching import Item
 from chassis.http.request import Request
@@ -42,6 +44,8 @@ _NANOSECONDS: Final = 1_000_000_000
 Attributes = Mapping[str, str | int]
 Kind = Literal["SERVER", "CLIENT"]
 """Whether a span stands for a request that was received, or for one that was sent."""
+Dropped = Literal["limit", "queue", "collector"]
+"""Why a span was not exported."""
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -85,19 +89,25 @@ class Traced(Protocol):
     line: Line | None
 
 
-class SpanMetrics:
-    """Counts exported spans, and those that no collector has received."""
+class SpanMetrics(Collector):
+    """Counts exported spans, and those that no collector has received. Under overload there are thousands of these."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.exported = Counter("spans_exported", "Spans that the collector has accepted", registry=registry)
-        self.dropped = Counter(
-            "spans_dropped",
-            "Spans that were not exported: over the limit, no room in the queue, or refused by the collector",
-            ["reason"],
-            registry=registry,
+        self.exported = 0
+        self.dropped: dict[Dropped, int] = {"limit": 0, "queue": 0, "collector": 0}
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "spans_exported", "Spans that the collector has accepted", value=self.exported
         )
-        for reason in ("limit", "queue", "collector"):
-            self.dropped.labels(reason)
+        meaning = (
+            "Spans that were not exported: over the limit, no room in the queue, or refused by the collector"
+        )
+        dropped = CounterMetricFamily("spans_dropped", meaning, labels=["reason"])
+        for reason, number in self.dropped.items():
+            dropped.add_metric([reason], number)
+        yield dropped
 
 
 class Tracer:
@@ -110,7 +120,6 @@ class Tracer:
         self.may_sample = self._sampler.may_sample
         self.exporter = exporter
         self._metrics = metrics
-        self._over_limit = metrics.dropped.labels("limit")
         self._slow_seconds = settings.traces_slow_seconds
         self._adapt_at = 0.0
         # a limit for each kind: a flood of errors must not displace the requests that somebody wants to follow
@@ -135,7 +144,7 @@ class Tracer:
             and traced.span is None
             and TRACEPARENT_HEADER not in traced.request.headers
         ):
-            self._over_limit.inc()  # under overload there are thousands of these
+            self._metrics.dropped["limit"] += 1
             return
         span = traced.span or self.place(traced)
         if self._gets_span(span, began, ended, is_error=is_error):
@@ -162,7 +171,7 @@ class Tracer:
             return False
         if limit.admits(ended):
             return True
-        self._over_limit.inc()
+        self._metrics.dropped["limit"] += 1
         return False
 
     def end_call(
@@ -247,7 +256,7 @@ class Tracer:
         end_ns = time.time_ns() - int((time.monotonic() - ended) * _NANOSECONDS)
         start_ns = end_ns - int((ended - began) * _NANOSECONDS)
         if not self.exporter.add(Span(context, name, kind, start_ns, end_ns, attributes, links, failure)):
-            self._metrics.dropped.labels("queue").inc()
+            self._metrics.dropped["queue"] += 1
 
 
 def batch_span(
