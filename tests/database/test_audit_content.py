@@ -136,7 +136,7 @@ async def test_an_unchanged_row_is_the_same_in_an_export(stored, connection, sql
     rows = [(quote.uuid, event, quote.created) for quote in stored.values() for event in events_of(quote)]
     await sql.copy_records_to_table("audit_pending", records=rows)
     async with connection.transaction():
-        await outbox.take_distributed_events(connection, 0)
+        await outbox.take_events_in_steps(connection, 0)
     exported = await connection.fetch(repository.LEAVES, 0, outbox.MAX_LEAVES)
 
     assert outbox.MAX_LEAVES == len(exported)

@@ -6,6 +6,8 @@ The database makes the leaves: Python sees their hashes alone, so that adding a 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+import asyncpg
+
 from chassis.database import Connection
 from dfsp_api.audit.entry import content_of
 from dfsp_api.audit.merkle import HASH_BYTES, leaf_hash
@@ -36,8 +38,8 @@ TakeEvents: TypeAlias = Callable[[Connection, int], Awaitable[Taken]]
 An event that has a leaf gets no second one.
 """
 
-# Each OFFSET 0 and each subquery makes Postgres read one entry of an index for each event. With a join, a plan that was
-# made for small tables could read all entries when the tables have grown. (min: an event may wait twice.)
+# OFFSET 0 makes Postgres read one entry of an index for each event. With a plain join, a plan that was made for small
+# tables could read all quotes when the table has grown.
 TAKE: Final = f"""
 WITH taken AS (
     DELETE FROM audit_pending
@@ -46,27 +48,37 @@ WITH taken AS (
 ), added AS (
     INSERT INTO audit_leaf (uuid, event, position, content)
     SELECT e.uuid, e.event, $2::bigint - 1 + row_number() OVER (ORDER BY e.at, e.event, e.uuid), q.content
-    FROM (SELECT uuid, event, min(at) AS at FROM taken GROUP BY uuid, event ORDER BY at, event, uuid) AS e
+    FROM (SELECT uuid, event, at FROM taken ORDER BY at, event, uuid) AS e
     CROSS JOIN LATERAL (
         SELECT {content_of("e.event")} AS content FROM quote WHERE quote.uuid = e.uuid OFFSET 0
     ) AS q
-    WHERE (SELECT l.position FROM audit_leaf AS l WHERE l.uuid = e.uuid AND l.event = e.event) IS NULL
     RETURNING position, sha256(decode('00', 'hex') || convert_to(content, 'UTF8')) AS hash
 )
 SELECT (SELECT count(*) FROM taken) AS events,
-    (SELECT string_agg(hash, '' ORDER BY position) FROM added) AS hashes,
-    CASE WHEN (SELECT count(*) FROM taken) > (SELECT count(*) FROM added) THEN ARRAY(
-        SELECT DISTINCT e.uuid::text FROM taken AS e
-        WHERE (SELECT q.uuid FROM quote AS q WHERE q.uuid = e.uuid) IS NULL
-            AND (SELECT l.position FROM audit_leaf AS l WHERE l.uuid = e.uuid AND l.event = e.event) IS NULL
-    ) END AS lost
+    coalesce((SELECT string_agg(hash, '' ORDER BY position) FROM added), '') AS hashes
 """
 
 
+class _NoQuoteError(Exception):
+    """An event without a quote was taken."""
+
+
 async def take_events(connection: Connection, size: int) -> Taken:
+    """Take events in one statement. If an event has a leaf already, or no quote, take them in steps."""
+    try:
+        async with connection.transaction():
+            return await _take_at_once(connection, size)
+    except (asyncpg.UniqueViolationError, _NoQuoteError):
+        return await take_events_in_steps(connection, size)
+
+
+async def _take_at_once(connection: Connection, size: int) -> Taken:
     row = await connection.fetchrow(TAKE, MAX_LEAVES, size)
     assert row is not None  # noqa: S101 - a SELECT of one row
-    return Taken(row["events"], row["hashes"] or b"", row["lost"] or ())
+    taken = Taken(row["events"], row["hashes"], ())
+    if taken.added < taken.events:
+        raise _NoQuoteError
+    return taken
 
 
 PENDING: Final = "SELECT uuid, event, at FROM audit_pending ORDER BY at, event, uuid LIMIT $1"
@@ -80,8 +92,8 @@ SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[])
 """
 
 
-async def take_distributed_events(connection: Connection, size: int) -> Taken:
-    """Take events in several statements: no statement of a distributed database both deletes and inserts rows."""
+async def take_events_in_steps(connection: Connection, size: int) -> Taken:
+    """Take events in several statements, of which none both deletes and inserts rows, as a distributed database needs it."""
     rows = await connection.fetch(PENDING, MAX_LEAVES)
     events = [Pending(row["uuid"], QuoteEvent(row["event"]), row["at"]) for row in rows]
     if not events:
@@ -112,7 +124,7 @@ async def _add_leaves(connection: Connection, contents: Mapping[Key, str], size:
 
 TAKE_EVENTS: Final[Mapping[str, TakeEvents]] = {
     "postgres": take_events,
-    "distributed": take_distributed_events,
+    "distributed": take_events_in_steps,
 }
 """The function for each kind of database."""
 
