@@ -191,11 +191,9 @@ class Database:
     async def missing(self) -> list[str]:
         """Return the resources that the database lacks, such as a table; an empty list if it is ready (wire.md §6)."""
         if self._is_prepared:
-            try:
+            with contextlib.suppress(QuotingError, asyncpg.PostgresError):
                 # no request's deadline limits this
                 return await self._with_connection(self._missing, READY_SECONDS)
-            except (QuotingError, asyncpg.PostgresError):
-                pass
         return [self._problem or "database"]
 
     async def measure(self) -> None:
