@@ -19,7 +19,11 @@ MAX_MEMBERS: Final = 100
 """Maximum number of members. No valid message has as many, and to read ten thousand takes a tenth of a second."""
 
 _WHITE: Final = b" \t\n\r"
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_OPENING: Final = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*(\}?)")
+_QUOTE: Final = re.compile(r'[ \t\n\r]*"')
+_COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_SEPARATOR: Final = re.compile(r"[ \t\n\r]*([,}])")
+_END: Final = re.compile(r"[ \t\n\r]*\Z")
 _ESCAPED_BYTES: Final = re.compile("[\udc80-\udcff]")
 
 
@@ -49,7 +53,7 @@ def members(body: bytes) -> list[Member]:
     Raises InvalidBodyError if the body is not a JSON object in UTF-8, has a key twice, or has more than 100 members.
     """
     text = body.decode("utf-8", "surrogateescape")
-    found = _ObjectScanner(text).scan()
+    found = _scan(text)
     seen: set[str] = set()
     faults = []
     for member in found:
@@ -166,69 +170,51 @@ def require_unique_keys(body: bytes) -> None:
         raise _invalid(None, "is not JSON") from None
 
 
-class _ObjectScanner:
-    """Reads the members of one JSON object. The standard library reads nested values."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._key: str | None = None
-
-    def scan(self) -> list[Member]:
-        """Return the members of the object. Raises InvalidBodyError."""
-        if self._peek() != "{":
-            try:
-                json.loads(self._text)
-            except (ValueError, RecursionError):
-                raise _invalid(None, "is not JSON") from None
-            raise _invalid(None, "is not a JSON object")
-        self._at += 1
-        found: list[Member] = []
-        if self._peek() == "}":
-            self._at += 1
-        else:
-            while True:
-                found.append(self._member())
-                if len(found) > MAX_MEMBERS:
-                    raise _invalid(None, f"has more than {MAX_MEMBERS} members")
-                if self._one_of(",}") == "}":
-                    break
-        if self._peek():
-            raise _invalid(None, "has further text after the JSON object")
-        return found
-
-    def _member(self) -> Member:
-        self._key = None
-        self._one_of('"')
-        begin = self._at - 1
+def _scan(text: str) -> list[Member]:
+    """Return the members of one JSON object. Raises InvalidBodyError."""
+    opening = _OPENING.match(text)
+    if opening is None:
         try:
-            key, self._at = scanstring(self._text, self._at, True)
-        except ValueError:
+            json.loads(text)
+        except (ValueError, RecursionError):
             raise _invalid(None, "is not JSON") from None
-        self._key = key
-        raw_key = self._text[begin : self._at]
-        self._one_of(":")
-        self._peek()
-        begin = self._at
-        try:
-            value, self._at = _DECODER.raw_decode(self._text, begin)
-        except RecursionError:
-            raise _invalid(key, "is nested too deeply") from None
-        except _DuplicateKeyError:
-            raise _invalid(key, "holds an object in which a key occurs twice") from None
-        except ValueError:
-            raise _invalid(key, "is not JSON") from None
-        return Member(key, value, self._text[begin : self._at], raw_key)
+        raise _invalid(None, "is not a JSON object")
+    found: list[Member] = []
+    at, has_next = opening.end(), not opening[1]
+    while has_next:
+        member, at = _member(text, at)
+        found.append(member)
+        if len(found) > MAX_MEMBERS:
+            raise _invalid(None, f"has more than {MAX_MEMBERS} members")
+        separator = _expect(_SEPARATOR, text, at, member.key)
+        at, has_next = separator.end(), separator[1] == ","
+    if not _END.match(text, at):
+        raise _invalid(None, "has further text after the JSON object")
+    return found
 
-    def _peek(self) -> str:
-        """Skip white space and return the next character, or an empty string at the end."""
-        match = _SPACE.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        return self._text[self._at : self._at + 1]
 
-    def _one_of(self, allowed: str) -> str:
-        character = self._peek()
-        if not character or character not in allowed:
-            raise _invalid(self._key, "is not JSON or is followed by text that is not JSON")
-        self._at += 1
-        return character
+def _member(text: str, at: int) -> tuple[Member, int]:
+    """Return the member that begins at this position, and its end. The standard library reads nested values."""
+    begin = _expect(_QUOTE, text, at, None).end() - 1
+    try:
+        key, at = scanstring(text, begin + 1, True)
+    except ValueError:
+        raise _invalid(None, "is not JSON") from None
+    raw_key = text[begin:at]
+    begin = _expect(_COLON, text, at, key).end()
+    try:
+        value, at = _DECODER.raw_decode(text, begin)
+    except RecursionError:
+        raise _invalid(key, "is nested too deeply") from None
+    except _DuplicateKeyError:
+        raise _invalid(key, "holds an object in which a key occurs twice") from None
+    except ValueError:
+        raise _invalid(key, "is not JSON") from None
+    return Member(key, value, text[begin:at], raw_key), at
+
+
+def _expect(pattern: re.Pattern[str], text: str, at: int, key: str | None) -> re.Match[str]:
+    found = pattern.match(text, at)
+    if found is None:
+        raise _invalid(key, "is not JSON or is followed by text that is not JSON")
+    return found
