@@ -56,9 +56,8 @@ class ConnectionLimit:
             registry=registry,
         )
         for reason in ("limit", "share", "descriptors"):
-            self._refused.labels(
-                reason
-            )  # 0 from the start: else Prometheus sees no increase at the first refusal
+            # 0 from the start: else Prometheus sees no increase at the first refusal
+            self._refused.labels(reason)
 
     def take(self, connection: socket.socket, address: str) -> str | None:
         """Count a connection until `release`. Returns why it must be refused, or None."""
