@@ -137,7 +137,7 @@ async def test_an_unchanged_row_is_the_same_in_an_export(stored, connection, sql
     await sql.copy_records_to_table("audit_pending", records=rows)
     async with connection.transaction():
         await outbox.take_events_in_steps(connection, 0)
-    exported = await connection.fetch(repository.LEAVES, 0, outbox.MAX_LEAVES)
+    exported = await connection.fetch(repository.LEAVES, 0, outbox.MAX_LEAVES_IN_STEPS)
 
-    assert outbox.MAX_LEAVES == len(exported)
+    assert outbox.MAX_LEAVES_IN_STEPS == len(exported)
     assert all(leaf["content"] == leaf["now"] for leaf in exported)

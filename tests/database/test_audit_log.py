@@ -194,16 +194,15 @@ async def test_an_empty_log_has_a_checkpoint(opened, sql):
     assert [] == await good_export(sql)
 
 
-async def test_more_events_than_fit_into_one_transaction(opened, sql, monkeypatch):
+async def test_more_events_than_fit_into_one_transaction(quotes, opened, sql, monkeypatch):
     monkeypatch.setattr(outbox, "MAX_LEAVES", 7)
-    monkeypatch.setattr("dfsp_api.audit.sequencer.MAX_LEAVES", 7)
-    quotes = Repository(opened, TTL, is_audited=True)
-    batch = [new(str(number)) for number in range(300)]
+    monkeypatch.setattr(outbox, "MAX_LEAVES_IN_STEPS", 7)
+    batch = [new(str(number)) for number in range(60)]
     await quotes.reserve(batch)
     await quotes.execute([payment(each) for each in batch])
-    await run(sequencer(opened))
+    await run(sequencer(opened, kind=kind_of(quotes)))
 
-    assert Counter({("RESERVED", "EXECUTED"): 300}) == Counter(map(tuple, (await events(sql)).values()))
+    assert Counter({("RESERVED", "EXECUTED"): 60}) == Counter(map(tuple, (await events(sql)).values()))
 
 
 async def test_random_appends_prove_themselves(opened, sql):

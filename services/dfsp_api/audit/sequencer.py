@@ -24,7 +24,7 @@ from dfsp_api.audit import repository
 from dfsp_api.audit.checkpoint import open_checkpoint, sign_checkpoint
 from dfsp_api.audit.keys import AuditKeys
 from dfsp_api.audit.note import NoteError
-from dfsp_api.audit.outbox import MAX_LEAVES, TakeEvents
+from dfsp_api.audit.outbox import TakeEvents
 from dfsp_api.audit.repository import MAX_CHECKED, MAX_CONTENTS, Pending, SignedTree
 from dfsp_api.audit.tiles import TileId, add_leaves, hash_of_range, last_tiles
 
@@ -95,7 +95,7 @@ class Sequencer(Collector):
         self._is_late = False
 
     async def step(self) -> bool:
-        """Add at most MAX_LEAVES leaves, or search for missing ones. Return whether more is left to do.
+        """Add some leaves, or search for missing ones. Return whether more is left to do.
 
         Raises the errors of Database.fetch.
         """
@@ -103,13 +103,11 @@ class Sequencer(Collector):
         self._note_waiting(state)
         if state["holder"] != self._holder and state["is_leased"]:
             return False
-        added = await self._database.transaction(partial(self._add, is_waiting=state["oldest"] is not None))
-        if added is None or added == MAX_LEAVES:
-            return added is not None
+        is_more = await self._database.transaction(partial(self._add, is_waiting=state["oldest"] is not None))
+        if is_more is not False:
+            return is_more is not None
         began = time.monotonic()
-        is_more = False
-        for search in self._searches:
-            is_more |= await self._database.transaction(partial(self._check, search=search))
+        is_more = await self._database.transaction(self._check)
         if began >= self._next_removal:
             is_left = await self._database.transaction(self._remove_content)
             self._next_removal = began if is_left else began + REMOVE_EVERY_SECONDS
@@ -130,8 +128,8 @@ class Sequencer(Collector):
             self._service.warnings.pop("audit", None)
             self._service.logs.info("the audit log is up to date")
 
-    async def _add(self, connection: Connection, *, is_waiting: bool) -> int | None:
-        """Add leaves and sign the tree. Return the number of events; None if another payee has the lease.
+    async def _add(self, connection: Connection, *, is_waiting: bool) -> bool | None:
+        """Add leaves and sign the tree. Return whether more events wait; None if another payee has the lease.
 
         Raises UnavailableError if the tree is not the one that was signed last.
         """
@@ -141,7 +139,7 @@ class Sequencer(Collector):
         row, now = leased
         last = await repository.last_checkpoint(connection)
         if last is not None and not is_waiting:
-            return 0
+            return False
         size = 0 if last is None else last.size
         tiles = await repository.tiles(connection, last_tiles(size))
         if last is not None:
@@ -154,7 +152,7 @@ class Sequencer(Collector):
             await repository.store_tiles(connection, changed)
             root = hash_of_range({**tiles, **changed}, (0, size + taken.added))
             await self._sign(connection, last, size + taken.added, root, now, row["kept"])
-        return taken.events
+        return taken.is_more
 
     def _require_signed(self, last: SignedTree, tiles: Mapping[TileId, bytes]) -> None:
         """Raise UnavailableError if the tree is not the one that a key of this log has signed last."""
@@ -187,8 +185,8 @@ class Sequencer(Collector):
         if is_kept:
             await connection.execute(repository.KEPT, now)
 
-    async def _check(self, connection: Connection, search: _Search) -> bool:
-        """Add missing events for one slice of the table ``quote``. Return whether more slices are left.
+    async def _check(self, connection: Connection) -> bool:
+        """Add missing events for one slice of the table ``quote`` by each search. Return whether more slices are left.
 
         An event has no leaf if its quote is older than the audit log, if a payee without the key has written it, or if
         somebody has changed the tables by hand.
@@ -197,6 +195,11 @@ class Sequencer(Collector):
         if leased is None:
             return False
         state, now = leased
+        return any([await self._search(connection, search, state, now) for search in self._searches])
+
+    async def _search(
+        self, connection: Connection, search: _Search, state: asyncpg.Record, now: datetime
+    ) -> bool:
         found = await repository.search(
             connection,
             state[search.created],
