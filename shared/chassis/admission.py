@@ -48,12 +48,10 @@ KEPT_SHARE: Final = 0.7
 BEST_SHARE: Final = 0.98
 """At the end of each window, the best answer rate so far is multiplied by this factor."""
 QUEUE_SHARE: Final = 0.8
-"""Share of `max_wait_seconds`. Under overload the queue takes no request that would wait for longer.
-
-The answer rate varies, and to reject a request after it has waited costs more than to reject it at once.
-"""
+"""Share of `max_wait_seconds` that a request may wait in the queue: to reject it after that would cost more."""
 SLICE_SECONDS: Final = 0.005
-"""Maximum time for which one iteration of the event loop begins queued requests."""
+SLICE_SHARE: Final = 0.5
+"""Share of an iteration's time for which it begins queued requests, if that is longer than SLICE_SECONDS."""
 
 _LAST_DATA_RECEIVED: Final = struct.Struct("52xI")
 """Reads `tcpi_last_data_recv`, in milliseconds, from the struct tcp_info of Linux."""
@@ -73,10 +71,7 @@ class LoadMonitor:
         self.is_overloaded = False
         self._standing_windows = 0
         self._expected = 0.0
-        """Seconds that the next answer is expected to take: the fastest answer of the last window with answers.
-
-        A window without answers sets it to 0, except under overload.
-        """
+        """Fastest answer of the last window, in seconds. A window without answers sets it to 0, except under overload."""
         self._recent = 0.0, 0.0
         """(answers, seconds): sums over the windows since the service was last idle. Later windows have more weight."""
         self.seconds_each = 0.0
@@ -195,22 +190,25 @@ class AdmissionQueue:
 
     The event loop reads every readable socket before it does anything else. If thousands of requests began in one
     iteration, the answers of the next hop would have to wait for all of them. So an iteration begins requests for a
-    few milliseconds only.
+    few milliseconds only, or for longer if it has taken long to reject others.
     """
 
     def __init__(self, monitor: LoadMonitor) -> None:
         self._monitor = monitor
         self._waiting: deque[Callable[[], None]] = deque()
+        self._since = 0.0  # when the latest slice ended, or when the first request was added after it
 
     def add(self, begin: Callable[[], None]) -> None:
         """Add a request. `begin` is called when the request's turn comes."""
         self._waiting.append(begin)
         self._monitor.queued += 1
         if self._monitor.queued == 1:
+            self._since = time.monotonic()
             asyncio.get_running_loop().call_soon(self._begin_some)
 
     def _begin_some(self) -> None:
-        end = time.monotonic() + SLICE_SECONDS
+        now = time.monotonic()
+        end = now + max(SLICE_SECONDS, (now - self._since) * SLICE_SHARE)
         try:
             while self._waiting:
                 self._monitor.queued -= 1
@@ -219,6 +217,7 @@ class AdmissionQueue:
                     break
         finally:  # an error of one request must not stop the queue
             if self._waiting:
+                self._since = time.monotonic()
                 asyncio.get_running_loop().call_soon(self._begin_some)
 
 

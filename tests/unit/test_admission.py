@@ -13,6 +13,7 @@ from chassis.admission import (
     QUEUE_SHARE,
     RELIEF_SHARE,
     SLICE_SECONDS,
+    SLICE_SHARE,
     STANDING_WINDOWS,
     AdmissionQueue,
     LoadMonitor,
@@ -330,6 +331,28 @@ async def test_the_queue_begins_requests_in_their_order_some_per_iteration(monit
     while monitor.queued:
         await asyncio.sleep(0)
     assert [0, 1, 2, 3, 4] == begun
+
+
+async def test_an_iteration_that_took_long_begins_more_requests(monitor, monkeypatch):
+    """Otherwise a service that rejects thousands of requests in each iteration would answer almost none."""
+    now = 0.0
+    monkeypatch.setattr(admission.time, "monotonic", lambda: now)
+    queue = AdmissionQueue(monitor)
+    begun = []
+
+    def begin():
+        nonlocal now
+        now += SLICE_SECONDS / 4
+        begun.append(now)
+
+    for _ in range(100):
+        queue.add(begin)
+    await asyncio.sleep(0)
+    assert 4 == len(begun)
+
+    now += 10 * SLICE_SECONDS
+    await asyncio.sleep(0)
+    assert 4 + 4 * 10 * SLICE_SHARE == len(begun)
 
 
 async def test_an_error_of_one_request_does_not_stop_the_queue(monitor):
