@@ -220,6 +220,8 @@ class AiohttpConnection(RequestHandler):
 
     def _refuse_head(self, error: QuotingError) -> None:
         """Answer a head that has not arrived completely, after the requests before it."""
+        if self._is_malformed:
+            return
         self._head_error = error
         self._feed(b"\0")  # malformed in every head: aiohttp answers in its turn, and closes the connection
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import httptools
 
-from chassis.errors import InvalidHeaderError, QuotingError, RequestTimeoutError
+from chassis.errors import MALFORMED_HTTP, InvalidHeaderError, QuotingError, RequestTimeoutError
 from chassis.http.body_budget import BodyBudget, no_room
 from chassis.http.request import MAX_LINE_BYTES
 
@@ -19,7 +19,7 @@ class UnfinishedHead:
     """The unfinished head at the end of one connection's data, if there is one. It counts in the budget for bodies.
 
     llhttp finds it, because aiohttp does not say what it has read of a head. `refuse` is called at most once, with the
-    error of a head that comes too slowly, is too long, or has no room.
+    error of a head that comes too slowly, is too long, has no room or is malformed.
     """
 
     def __init__(self, budget: BodyBudget, refuse: Callable[[QuotingError], None]) -> None:
@@ -45,7 +45,8 @@ class UnfinishedHead:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.close()  # aiohttp answers malformed HTTP, and the connection ends after that or after an upgrade
+            # after an upgrade a client may go on in another protocol: nothing more is read
+            self._fail(InvalidHeaderError(MALFORMED_HTTP))
             return
         self._release()
         if not self.is_begun:
