@@ -20,7 +20,6 @@ from chassis import configuration, docs_page
 from chassis.addresses import is_loopback
 from chassis.admission import AdmissionQueue, LoadMonitor
 from chassis.auth import CALLER, Credentials, HashOf, without_credentials
-from chassis.content import MAX_BODY_BYTES
 from chassis.errors import UnauthorizedError, UnavailableError
 from chassis.exchange import Exchange, Route, Routes, accept
 from chassis.http.adapter import aiohttp_handler, aiohttp_response, from_aiohttp, request_of
@@ -73,10 +72,8 @@ def create_app(
     users = UsersFile(settings.users_file, samples_allowed=samples_allowed)
     request_metrics = RequestMetrics(settings.metrics_callers)
     monitor = LoadMonitor(settings.max_wait_seconds, settings.max_in_flight)
-    app = web.Application(
-        middlewares=[envelope, *middlewares, gate, BasicAuth()], client_max_size=MAX_BODY_BYTES
-    )
-    app[SERVICE] = Service(
+    app = web.Application(middlewares=[envelope, *middlewares, gate, BasicAuth()])
+    service = app[SERVICE] = Service(
         name,
         settings,
         logs,
@@ -90,11 +87,11 @@ def create_app(
         shown_path,
         _tracer(log_name or name, settings, logs, request_metrics),
     )
-    app[SERVICE].files.add(users_file, app[SERVICE].credentials.reload)
-    if app[SERVICE].tls.is_used:
-        app[SERVICE].files.add(app[SERVICE].tls.files, app[SERVICE].tls.reload)
-    add_process_metrics(app[SERVICE], log_name or name)
-    app[CONNECTION_POOL] = ConnectionPool(app[SERVICE].tls)
+    service.files.add(users_file, service.credentials.reload)
+    if service.tls.is_used:
+        service.files.add(service.tls.files, service.tls.reload)
+    add_process_metrics(service, log_name or name)
+    app[CONNECTION_POOL] = ConnectionPool(service.tls)
     app.cleanup_ctx.append(_resources)
     app[OPENAPI] = openapi
     document = orjson.dumps(openapi)
