@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import orjson
 from aiohttp import hdrs
 
+from chassis.json_object import object_in
 from integrations.webhook.webhook_response import ERROR_HEADER, ERROR_TYPES, HttpResponse, error_type_of
 
 
@@ -100,11 +100,7 @@ def requirements_missed(response: HttpResponse) -> list[str]:
 
 
 def _type_in(body: bytes | None) -> str | None:
-    try:
-        content = orjson.loads(body or b"")
-    except orjson.JSONDecodeError:
-        return None
-    found = content.get("type") if isinstance(content, dict) else None
+    found = (object_in(body) or {}).get("type")
     return found if isinstance(found, str) else None
 
 

@@ -6,9 +6,10 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
-import orjson
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from chassis.json_object import object_in
 
 Headers = CIMultiDictProxy[str] | CIMultiDict[str]
 
@@ -106,11 +107,7 @@ def error_type_of(response: HttpResponse) -> str | None:
     types = headers.getall(hdrs.CONTENT_TYPE, [])
     if len(types) != 1 or _media_type(types[0]) != "application/json":
         return None
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    found = content.get("type") if isinstance(content, dict) else None
+    found = (object_in(body) or {}).get("type")
     return found if isinstance(found, str) and found in ERROR_TYPES else None
 
 
