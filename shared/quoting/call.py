@@ -21,9 +21,8 @@ KEY: Final = re.compile(r"[!-~]{1,128}\Z")
 is_key: Final = KEY.match
 
 MAX_LIFETIME_MS: Final = 10**15 - 1
-LIFETIME: Final = re.compile(r"0{0,15}[1-9][0-9]{0,14}\Z")
+is_lifetime: Final = re.compile(r"0{0,15}[1-9][0-9]{0,14}\Z").match
 """A lifetime that some payee may accept; each payee has its own maximum."""
-is_lifetime: Final = LIFETIME.match
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 60_000
