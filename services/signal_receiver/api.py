@@ -14,7 +14,7 @@ from chassis.auth import CALLER
 from chassis.errors import Fault, ForbiddenError, InvalidQueryParameterError, NotFoundError
 from chassis.http.body import read_json
 from chassis.logs import iso_time
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from chassis.schemas import parse
 from chassis.users import key_of
 from signal_receiver.account_repository import AccountRepository, account_not_found
@@ -37,7 +37,7 @@ class AccountApi:
         self._price_feeder = price_feeder
 
     async def positions(self, request: web.Request) -> web.Response:
-        query_parameters(request.rel_url.raw_query_string, frozenset())
+        query_of(request)
         account = await self._repository.positions(_account(request), request[CALLER])
         return _json(
             {
@@ -48,7 +48,7 @@ class AccountApi:
         )
 
     async def trades(self, request: web.Request) -> web.Response:
-        query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"before", "limit"})))
+        query = query_of(request, "before", "limit")
         before = _whole(query, "before", _MAX_ID, _MAX_ID)
         limit = _whole(query, "limit", DEFAULT_TRADES, MAX_TRADES)
         rows = await self._repository.trades(_account(request), request[CALLER], before, limit)

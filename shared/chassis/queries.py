@@ -3,6 +3,8 @@
 from typing import Final
 from urllib.parse import parse_qsl
 
+from aiohttp import web
+
 from chassis.errors import Fault, InvalidQueryParameterError
 from chassis.schemas import UNPRINTABLE
 
@@ -37,3 +39,8 @@ def query_parameters(raw: str, allowed: frozenset[str]) -> tuple[tuple[str, str]
     if faults:
         raise InvalidQueryParameterError(faults=faults)
     return tuple(pairs)
+
+
+def query_of(request: web.BaseRequest, *allowed: str) -> dict[str, str]:
+    """Return the query parameters of an aiohttp request. Raises InvalidQueryParameterError."""
+    return dict(query_parameters(request.rel_url.raw_query_string, frozenset(allowed)))

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from chassis.errors import UnavailableError
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from console.quote_list import faults_of
 from console.view import Console, View
 
@@ -30,7 +30,7 @@ class ShownCheckpoint:
 
 def view(console: Console) -> View:
     async def show(request: web.Request) -> web.StreamResponse:
-        query_parameters(request.rel_url.raw_query_string, frozenset())
+        query_of(request)
         checkpoint, problems = await _read(console)
         return console.render(request, "audit.html", {"checkpoint": checkpoint, "problems": problems})
 

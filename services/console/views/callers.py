@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from chassis.errors import Fault, InvalidQueryParameterError
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from console.collectors.ledger import ErrorKey, Tally
 from console.view import Console, View
 
@@ -94,7 +94,7 @@ def _caller_row(tally: Tally, caller: str, service: str) -> CallerRow:
 
 def _minutes(request: web.Request) -> int:
     """Return the time span that the query chooses. Raises InvalidQueryParameterError."""
-    query = dict(query_parameters(request.rel_url.raw_query_string, frozenset({"minutes"})))
+    query = query_of(request, "minutes")
     given = query.get("minutes", str(CHOICES[1]))
     if given not in {str(each) for each in CHOICES}:
         raise InvalidQueryParameterError(

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from chassis.errors import UnavailableError
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from console.quote_list import faults_of
 from console.view import Console, View
 
@@ -38,7 +38,7 @@ class ExposureRow:
 
 def view(console: Console) -> View:
     async def show(request: web.Request) -> web.StreamResponse:
-        query_parameters(request.rel_url.raw_query_string, frozenset())
+        query_of(request)
         rows, problems = await _read(console)
         values = {"rows": rows[:MAX_ROWS], "more": len(rows) - MAX_ROWS, "problems": problems}
         return console.render(request, "exposures.html", values)

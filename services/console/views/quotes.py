@@ -13,7 +13,7 @@ from yarl import URL
 from chassis.errors import InvalidQueryParameterError, NotFoundError, QuotingError, UnavailableError
 from chassis.logs import iso_time
 from chassis.page.pages import redirect
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from chassis.tracing import w3c_trace_id
 from console import quote_list
 from console.formats import duration
@@ -58,7 +58,7 @@ class Quotes:
 
     async def list_quotes(self, request: web.Request) -> web.StreamResponse:
         """Show the quotes that the form's filters select."""
-        filters = _query(request, *quote_list.FILTERS)
+        filters = query_of(request, *quote_list.FILTERS)
         query = quote_list.list_query(filters, time.time())
         rows, next_, problems = await self._page_of_quotes(query)
         return self._render(
@@ -76,7 +76,7 @@ class Quotes:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """Redirect to the quote with this uuid, or else to the trace with this id."""
-        wanted = _query(request, "id").get("id", "").strip()
+        wanted = query_of(request, "id").get("id", "").strip()
         if not _TRACE.match(wanted):
             raise InvalidQueryParameterError("Enter the uuid of a quote or the id of a trace.")
         if quote_list.UUID.match(wanted):
@@ -108,7 +108,7 @@ class Quotes:
 
     async def failed(self, request: web.Request) -> web.StreamResponse:
         """Show the latest requests that failed: of one error id or one caller, if the form says so."""
-        filters = _query(request, "error", "caller")
+        filters = query_of(request, "error", "caller")
         problem, found = None, []
         try:
             found = await self._console.timelines.spans.failed(
@@ -160,11 +160,6 @@ class Quotes:
 
     def _render(self, request: web.Request, template: str, **values: object) -> web.StreamResponse:
         return self._console.render(request, template, {"max_depth": MAX_DEPTH, **values})
-
-
-def _query(request: web.Request, *allowed: str) -> dict[str, str]:
-    """Return the query's parameters. Raises InvalidQueryParameterError."""
-    return dict(query_parameters(request.rel_url.raw_query_string, frozenset(allowed)))
 
 
 def _page(path: str, filters: Mapping[str, str], **changes: str) -> str:

@@ -12,7 +12,7 @@ from chassis.auth import CALLER
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
 from chassis.page.pages import redirect
 from chassis.patterns import is_uuid
-from chassis.queries import query_parameters
+from chassis.queries import query_of
 from console.collectors.webhook_operations import Json, WebhookOperations
 from console.formats import duration
 from console.view import Console, View
@@ -183,8 +183,7 @@ def time_of(text: str) -> str:
 
 def _query(request: web.Request, *allowed: str) -> dict[str, str]:
     """Return the query's parameters that are not empty. Raises InvalidQueryParameterError."""
-    found = query_parameters(request.rel_url.raw_query_string, frozenset(allowed))
-    return {name: value for name, value in found if value}
+    return {name: value for name, value in query_of(request, *allowed).items() if value}
 
 
 def _only(values: Mapping[str, str], *names: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from chassis.errors import (
 )
 from chassis.http.adapter import AiohttpConnection
 from chassis.http.body import read_json
+from chassis.queries import query_of
 from chassis.schemas import parse
 from chassis.tracing import TRACE_HEADER
 from chassis.users import key_of
@@ -26,7 +27,6 @@ from integrations.api.parameters import (
     integration_id,
     limit_of,
     number_of,
-    query_of,
     strategy_id,
 )
 from integrations.api.rate_limit import RateLimit

@@ -13,6 +13,7 @@ from aiohttp import web
 from chassis.app import EXCHANGE, SERVICE
 from chassis.auth import CALLER
 from chassis.http.body import read_json
+from chassis.queries import query_of
 from chassis.schemas import parse
 from integrations.api import schemas
 from integrations.api.handlers import json_response
@@ -23,7 +24,6 @@ from integrations.api.parameters import (
     failed_query,
     integration_id,
     integration_query,
-    query_of,
     text_of,
 )
 from integrations.operator_operations import OperatorOperations

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from chassis.errors import Fault, InvalidQueryParameterError, NotFoundError
 from chassis.patterns import is_uuid
-from chassis.queries import query_parameters
 from integrations.api.replies import EVENT_STATES, STATES
 from integrations.api.schemas import MAX_EMAIL_CHARACTERS, REPLAYED_STATES, STRATEGY_ID, time_of
 from integrations.events import EventType
@@ -55,11 +54,6 @@ def _uuid(text: str, message: str) -> UUID:
     if not is_uuid(text):
         raise NotFoundError(message)
     return UUID(text)
-
-
-def query_of(request: web.Request, *allowed: str) -> dict[str, str]:
-    """Return the query parameters. Raises InvalidQueryParameterError if one is not in `allowed`."""
-    return dict(query_parameters(request.rel_url.raw_query_string, frozenset(allowed)))
 
 
 def delivery_query(query: dict[str, str]) -> DeliveryQuery:

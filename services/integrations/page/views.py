@@ -14,12 +14,12 @@ from chassis.auth import CALLER
 from chassis.errors import Fault, InvalidBodyError
 from chassis.page.form_tokens import FormTokens
 from chassis.page.pages import PageOptions, Pages, redirect, sign_out, with_error_pages
+from chassis.queries import query_of
 from integrations.api.parameters import (
     DEFAULT_LIMIT,
     delivery_query,
     event_id,
     integration_id,
-    query_of,
     strategy_id,
 )
 from integrations.api.replies import EVENT_STATES
