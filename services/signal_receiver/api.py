@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -26,6 +27,7 @@ MAX_TRADES: Final = 500
 DEFAULT_TRADES: Final = 100
 _MAX_ID: Final = 2**63 - 1
 _WHOLE = re.compile(r"[1-9][0-9]{0,17}\Z")
+_json: Final = partial(web.json_bytes_response, dumps=orjson.dumps)
 
 
 class AccountApi:
@@ -123,7 +125,3 @@ def _amount_text(amount: Decimal) -> str:
 
 def _time_text(at: datetime) -> str:
     return iso_time(at.astimezone(UTC).timestamp())
-
-
-def _json(content: object) -> web.Response:
-    return web.Response(body=orjson.dumps(content), content_type="application/json")

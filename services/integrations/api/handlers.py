@@ -1,5 +1,6 @@
 """Handlers of the JSON API: read a request, call the operation, and return its result as a response."""
 
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,9 +38,7 @@ from integrations.signals import SignalPublisher
 
 EVENT_STREAM: Final = "text/event-stream"
 
-
-def json_response(content: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json")
+json_response: Final = partial(web.json_bytes_response, dumps=orjson.dumps)
 
 
 class PartnerApi:
