@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Final
 
 from prometheus_client import Gauge, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -10,13 +11,15 @@ from prometheus_client.registry import Collector
 
 from chassis.service import Service
 
+_VERSION: Final = version("dfsp-quoting")
+
 
 def add_process_metrics(service: Service, name: str) -> None:
     """Add the metrics of the process to `/metrics`. `name` is the service's name in the log."""
     registry, monitor = service.metrics.registry, service.monitor
     ProcessCollector(registry=registry)
     build = Gauge("service_build_info", "Version", ["service", "version", "python"], registry=registry)
-    build.labels(name, version("dfsp-quoting"), platform.python_version()).set(1)
+    build.labels(name, _VERSION, platform.python_version()).set(1)
     in_flight = Gauge("requests_in_flight", "Requests in flight", registry=registry)
     in_flight.set_function(lambda: monitor.in_flight)
     queued = Gauge("requests_queued", "Requests that wait in the queue", registry=registry)

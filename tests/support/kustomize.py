@@ -50,6 +50,6 @@ def _objects(command: list[str], folder: Path) -> list[dict[str, Any]]:
 def files() -> dict[Path, list[dict[str, Any]]]:
     """Return the objects in every YAML file under deploy/kubernetes, by the file's path there."""
     return {
-        path.relative_to(KUBERNETES): list(yaml.safe_load_all(path.read_text()))
+        path.relative_to(KUBERNETES): list(yaml.load_all(path.read_text(), yaml.CSafeLoader))
         for path in sorted(KUBERNETES.rglob("*.yaml"))
     }
