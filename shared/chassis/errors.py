@@ -10,7 +10,8 @@ QuotingError
 ├── SubmissionUrlNotAllowedError   403
 ├── NotFoundError                  404
 │   ├── ReceiverNotFoundError      404
-│   └── QuoteNotFoundError         404
+│   ├── QuoteNotFoundError         404
+│   └── FeeScheduleNotFoundError   404
 ├── MethodNotAllowedError          405
 ├── RequestTimeoutError            408
 ├── QuoteMismatchError             409
