@@ -3,17 +3,14 @@
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from network.polling import PollTimer
 from network.ports import find_first_port
+from support.service_process import service_process
 from support.serving import SECONDS
 from support.settings import HTTP
 
@@ -72,25 +69,10 @@ async def eventually(check) -> None:
 @pytest.fixture(params=HTTP)
 async def service(request, tmp_path, users_file) -> AsyncIterator[Running]:
     port, log = find_first_port(), tmp_path / "log"
-    environment = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "QUOTES_USERS_FILE": str(users_file),
-        "QUOTES_PORT": str(port),
-        "QUOTES_HTTP": request.param,
-        "QUOTES_LOG_FILE": str(log),
-        "QUOTES_STOP_GRACE_SECONDS": "0",
-        "QUOTES_MAX_CONNECTIONS": "8",
-    }
-    command = [sys.executable, "-m", "spsp_server"]
-    with subprocess.Popen(command, env=environment) as process:  # noqa: ASYNC220 - takes no time
-        try:
-            timer = PollTimer(SECONDS)
-            while not (log.exists() and '"started"' in log.read_text()):
-                assert timer.wait()
-            async with contextlib.AsyncExitStack() as stack:
-                yield Running(port, log, stack)
-        finally:
-            process.kill()
+    settings = {"QUOTES_HTTP": request.param, "QUOTES_MAX_CONNECTIONS": "8"}
+    with service_process("spsp_server", port, users_file, log, **settings):
+        async with contextlib.AsyncExitStack() as stack:
+            yield Running(port, log, stack)
 
 
 async def test_at_the_limit_the_oldest_idle_connection_makes_room(service):

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -12,12 +10,12 @@ from itertools import cycle
 import pytest
 from aiohttp import web
 
-from network.polling import PollTimer
 from network.ports import find_first_port
 from support.client import send
 from support.forwarders import DEFAULT_REPLY
 from support.messages import QUOTE, RESERVE
-from support.serving import SECONDS, Responder, Seen, stub
+from support.service_process import service_process
+from support.serving import Responder, Seen, stub
 from support.settings import HTTP
 
 CALLERS = 20
@@ -47,27 +45,15 @@ def slow_reply() -> Responder:
 
 @pytest.fixture(params=HTTP)
 async def service(request, tmp_path, users_file) -> AsyncIterator[Running]:
-    port, log = find_first_port(), tmp_path / "log"
+    port = find_first_port()
     async with stub(slow_reply()) as next_hop:
-        environment = {
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "QUOTES_USERS_FILE": str(users_file),
-            "QUOTES_PORT": str(port),
+        settings = {
             "QUOTES_HTTP": request.param,
-            "QUOTES_LOG_FILE": str(log),
-            "QUOTES_STOP_GRACE_SECONDS": "0",
             "QUOTES_NEXT_HOP": next_hop.url,
             "QUOTES_MAX_WAIT_SECONDS": "0.1",
         }
-        command = [sys.executable, "-m", "spsp_server"]
-        with subprocess.Popen(command, env=environment) as process:  # noqa: ASYNC220 - takes no time
-            try:
-                timer = PollTimer(SECONDS)
-                while not (log.exists() and '"started"' in log.read_text()):
-                    assert timer.wait()
-                yield Running(f"http://127.0.0.1:{port}", process.pid)
-            finally:
-                process.kill()
+        with service_process("spsp_server", port, users_file, tmp_path / "log", **settings) as pid:
+            yield Running(f"http://127.0.0.1:{port}", pid)
 
 
 async def test_light_traffic_is_not_rejected_because_the_process_stood_still(service, client):

@@ -7,12 +7,9 @@ million letters took 900 MB; connections whose clients had left stayed open for 
 import asyncio
 import base64
 import logging
-import os
 import random
 import socket
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,6 +25,7 @@ from network.topology import services
 from support.chain import free_ports
 from support.messages import basic
 from support.sample_run import SampleRun, sample_run
+from support.service_process import service_process
 
 MAX_GROWTH_MIB = 64
 """For one service since the start, at any time; and for all services together after the requests of one kind."""
@@ -332,24 +330,9 @@ async def test_requests_that_a_network_refuses_take_no_memory_and_do_not_delay_o
 @pytest.fixture
 async def aiohttp_service(tmp_path, users_file) -> AsyncIterator[Running]:
     """A service whose requests are all read by aiohttp."""
-    port, log = find_first_port(), tmp_path / "log"
-    environment = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "QUOTES_USERS_FILE": str(users_file),
-        "QUOTES_PORT": str(port),
-        "QUOTES_HTTP": "aiohttp",
-        "QUOTES_LOG_FILE": str(log),
-        "QUOTES_STOP_GRACE_SECONDS": "0",
-    }
-    command = [sys.executable, "-m", "spsp_client"]
-    with subprocess.Popen(command, env=environment) as process:  # noqa: ASYNC220 - takes no time
-        try:
-            timer = PollTimer(60)
-            while not (log.exists() and '"started"' in log.read_text()):
-                assert timer.wait()
-            yield Running("spsp-client", process.pid, port)
-        finally:
-            process.kill()
+    port = find_first_port()
+    with service_process("spsp_client", port, users_file, tmp_path / "log", QUOTES_HTTP="aiohttp") as pid:
+        yield Running("spsp-client", pid, port)
 
 
 async def test_requests_that_aiohttp_reads_and_that_are_refused_take_no_memory(aiohttp_service):
