@@ -97,6 +97,15 @@ async def test_without_another_replica_the_name_is_resolved_again(names):
     assert "http://10.0.0.9" == (await resolved.instead_of(replica, BASE, is_away=True)).base
 
 
+async def test_after_a_replica_that_is_away_the_name_is_resolved_again(names):
+    """In a rolling update, the other known replica may be away, too."""
+    resolved = Resolver()
+    replica = await resolved.next(BASE)
+    names["spsp-server"] = ["10.0.0.9"]
+
+    assert "http://10.0.0.9" == (await resolved.instead_of(replica, BASE, is_away=True)).base
+
+
 async def test_an_old_address_is_not_used_after_a_pause(names, clock):
     """It may belong to another service: spsp-client once answered requests to spsp-server."""
     resolved = Resolver()

@@ -73,7 +73,7 @@ class Resolver:
         """
         if is_away:
             self._avoided[failed.base] = time.monotonic() + AVOID_SECONDS
-        if not self._others(failed, base):
+        if is_away or not self._others(failed, base):  # those that are known may be old
             await self._wait_for(self._resolve(base))
         others = self._others(failed, base)
         return self._choose(self._hosts[base], others) if others else failed
