@@ -1,4 +1,4 @@
-"""Which requests a hop rejects in simulated time: none because something stood still, and the excess under overload."""
+"""A hop in simulated time: it rejects nothing after something stood still, and rejects the excess under overload."""
 
 from itertools import product
 

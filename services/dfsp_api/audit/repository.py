@@ -247,7 +247,7 @@ async def search(
 
 
 def _happened(row: asyncpg.Record, until: datetime) -> Iterator[Pending]:
-    """Yield the events up to this time, from a row of SEARCH."""
+    """Yield the events up to this time, from a row of MISSING."""
     for event, at in zip(QuoteEvent, (row["created"], row["executed"], row["released"]), strict=True):
         if at is not None and at <= until:
             yield Pending(row["uuid"], event, at)
