@@ -160,8 +160,8 @@ class Service:
     def admits(self, request: Request, began: float, deadline: float) -> bool:
         """Whether the service admits a request; if not, `rejection` is the response.
 
-        No error is raised for that, because rejections are frequent under overload and raising takes time. Raises
-        UnavailableError if the service is shutting down or at capacity.
+        A rejection is a result and not an error, because under overload rejections are frequent and raising takes time.
+        Raises UnavailableError if the service is shutting down or at capacity.
         """
         monitor = self.monitor
         if self.is_closed or monitor.in_flight > self.settings.max_in_flight:
