@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.admission import MIN_IN_FLIGHT
+from support.client import is_error_object
 from support.forwarders import (
     EXECUTE,
     FORWARDERS,
@@ -143,6 +144,7 @@ async def test_a_request_that_has_waited_too_long_is_rejected_while_many_are_in_
     [response] = await hop.send_bytes(hop.request_bytes(SOURCE, Idempotency_Key="key"))
 
     assert (503, "UnavailableError") == (response.status, response.id)
+    assert is_error_object(response), "with the request's own trace id"
     assert ("1", "key") == (response.headers["Retry-After"], response.headers[KEY])
     [event] = hop.log.events
     assert event["duration_ms"] >= 5_000
